@@ -1,2 +1,17 @@
+//! The Linux x86-64 binary interface: numbers, structures and error codes, and nothing that acts.
+//!
+//! Constants come from Linux's own headers through `linux-raw-sys`, re-exported under [`raw`]; structures that cross the
+//! border between a program and the kernel are plain old data with `zerocopy`'s derives, laid out to the byte as
+//! Linux lays them out. One file a topic. Every room may use this one; it uses none.
+
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+pub mod errno;
+
+pub use errno::{Errno, Result};
+
+/// Linux's constants by header, as `linux-raw-sys` generates them.
+pub mod raw {
+    pub use linux_raw_sys::{auxvec, elf, errno, general, ioctl, prctl, system};
+}
