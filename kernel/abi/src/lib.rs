@@ -8,6 +8,8 @@
 #![forbid(unsafe_code)]
 
 pub mod errno;
+pub mod memory;
+pub mod terminal;
 
 pub use errno::{Errno, Result};
 
