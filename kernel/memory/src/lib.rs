@@ -1,2 +1,63 @@
+//! Memory: who owns each frame of RAM, and what each program may see of it.
+//!
+//! The room has two halves. Below, the [`FrameAllocator`] hands out physical frames: a buddy system behind a small stock
+//! on every CPU. Above, an [`AddressSpace`] is what a program calls its memory: an ordered set of *areas* (the lines of
+//! /proc/PID/maps) that say what may be there, over the machine's `Space` that says what is. Between them a page
+//! fault asks for the one frame that is missing, from the allocator or from a file through its [`Pager`].
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `frames`, `per_cpu_cache` | [`FrameAllocator`]: buddy system and per-CPU stocks |
+//! | `kernel_memory` | [`Memory`]: what all address spaces of one kernel share |
+//! | `area`, `area_set` | one area; all areas of a space in order, split and merged |
+//! | `address_space` | [`AddressSpace`]: creation, fork, tear-down, limits |
+//! | `map`, `change`, `remap`, `brk`, `advice` | mmap(2), munmap(2); mprotect(2); mremap(2); brk(2); madvise(2), msync(2), mincore(2), mlock(2) |
+//! | `fault` | [`AddressSpace::resolve`]: demand-zero, copy-on-write, file pages, growing stacks |
+//! | `user_access`, `cursor` | bytes to and from programs: `copy_in`, `copy_out`; [`Source`] and [`Destination`] of file operations |
+//! | `pager`, `page_cache` | [`Pager`]: "give me page i"; [`PageCache`]: a file's pages in RAM; who maps them |
+//! | `views` | what /proc shows of a space |
+//!
+//! **Who calls.** The process room creates, forks and clears address spaces and resolves faults; syscalls calls the mmap
+//! family; vfs and fs move bytes with cursors and keep file pages in a [`PageCache`]; the machine calls the allocator.
+//!
+//! **Who synchronises.** Each address space has one spin lock over its areas, held for the length of one try: a fault, a
+//! map, a slice of an unmap. Under it come, in this order, a pager's own locks, the list of who maps a file, the
+//! machine's `Space`, and the frame allocator. Nothing sleeps under any of them: a page that must be read from a
+//! disk makes the try return [`MemoryFault::Wait`], and the caller waits outside and tries again.
+//! Files that a change lets go of are dropped after the lock is released.
+
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod address_space;
+mod advice;
+mod area;
+mod area_set;
+mod brk;
+mod change;
+mod cursor;
+mod fault;
+mod frames;
+mod kernel_memory;
+mod map;
+mod page_cache;
+mod pager;
+mod per_cpu_cache;
+mod remap;
+mod user_access;
+mod views;
+
+pub use address_space::{AddressSpace, Limits};
+pub use area::{Area, AreaFlags, Backing};
+pub use cursor::{Destination, Source, UserSlice};
+pub use fault::{MemoryFault, PageWait, Resolution};
+pub use frames::FrameAllocator;
+pub use kernel_memory::Memory;
+pub use map::MapRequest;
+pub use page_cache::{CacheError, PageBudget, PageCache};
+pub use pager::{FileIdentity, MappedFile, Mappings, Pager, PagerError};
+pub use views::{AreaView, Usage};
+
+pub use machine::memory::{Access, Frame, PAGE_SIZE, Space, USER_TOP, UserFault};

@@ -1,0 +1,94 @@
+//! Files as memory sees them: "give me page i", and who maps the file.
+//!
+//! A [`Pager`] is implemented by whatever keeps a file's pages (tmpfs: its [`PageCache`](crate::PageCache)). A
+//! [`MappedFile`] is a pager together with the open file that was mapped: it keeps the file alive and names it in
+//! /proc/PID/maps. [`Mappings`] is the way back from a file to the address spaces that map it, needed when the
+//! file is truncated: mapped pages beyond the new end must go, so that touching them is `SIGBUS`.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::future::Future;
+use core::ops::Range;
+use core::pin::Pin;
+
+use machine::memory::Frame;
+use sync::SpinLock;
+
+use crate::address_space::AddressSpace;
+
+/// Why a page of a file can't be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PagerError {
+    /// The page lies wholly beyond the end of the file: `SIGBUS`.
+    BeyondEnd,
+    /// No frame is left.
+    OutOfMemory,
+    /// The file system is full, and a hole was to be filled: `SIGBUS`.
+    NoSpace,
+    /// The device failed: `SIGBUS`.
+    Io,
+    /// The page is on its way: wait with [`Pager::ready`] and ask again.
+    Wait,
+}
+
+/// What holds the pages of a file. Called with the address space's lock held: never sleeps, never touches user memory.
+pub trait Pager: Send + Sync {
+    /// The frame that is page `index` of the file, shared with everybody who maps or reads it. With `write` the caller
+    /// is about to write to it through a shared mapping. Holes read as zero.
+    fn page(&self, index: u64, write: bool) -> Result<Frame, PagerError>;
+
+    /// Hands the pages of `range` that are in memory now to `found`, in ascending order: for mapping what lies around a
+    /// fault. Pages it doesn't have are left out; the default has none.
+    fn cached(&self, range: Range<u64>, found: &mut dyn FnMut(u64, Frame)) {
+        let _ = (range, found);
+    }
+
+    /// The file's length in bytes.
+    fn size(&self) -> u64;
+
+    /// Who maps this file. The pager calls [`Mappings::unmap`] when pages go away.
+    fn mappings(&self) -> &Mappings;
+
+    /// Resolves when page `index`, for which [`PagerError::Wait`] was returned, is worth asking for again. Cancel-safe.
+    fn ready(&self, index: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        let _ = index;
+        Box::pin(core::future::ready(()))
+    }
+}
+
+/// The open file behind a mapping, as /proc/PID/maps shows it. vfs implements it for its open files.
+pub trait FileIdentity: Send + Sync {
+    /// The path as it is now, with ` (deleted)` if its name is gone; unescaped.
+    fn path(&self) -> Vec<u8>;
+    /// Major and minor number of the device the file system is on.
+    fn device(&self) -> (u32, u32);
+    /// The inode number.
+    fn inode(&self) -> u64;
+}
+
+/// An open file that may be mapped.
+pub struct MappedFile {
+    /// Where the pages come from.
+    pub pager: Arc<dyn Pager>,
+    /// Keeps the file open for as long as it is mapped, and names it.
+    pub identity: Arc<dyn FileIdentity>,
+    /// Opened for writing: a shared mapping may become writable.
+    pub writable: bool,
+    /// Not on a `noexec` mount: a mapping may become executable.
+    pub executable: bool,
+}
+
+impl MappedFile {
+    /// Whether two mappings are of one open file and may be one line in /proc/PID/maps.
+    pub(crate) fn same_as(&self, other: &MappedFile) -> bool {
+        Arc::ptr_eq(&self.identity, &other.identity)
+    }
+}
+
+/// The address spaces that map one file, each with the number of its areas that do.
+#[derive(Default)]
+pub struct Mappings {
+    spaces: SpinLock<BTreeMap<u64, (Weak<AddressSpace>, usize)>>,
+}
