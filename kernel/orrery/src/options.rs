@@ -1,0 +1,170 @@
+//! Boot options: the words of the kernel command line.
+//!
+//! As on Linux (kernel-parameters(7)) words the kernel does not know are init's: `NAME=VALUE` joins its environment, other
+//! words and everything after `--` its arguments. A word the kernel knows with a value it cannot use is reported and
+//! ignored, so a typing error costs an option, never the boot.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+/// What the command line asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// `init=PATH`: the first program, instead of `/init`.
+    pub init: Option<String>,
+    /// `console.size=ROWSxCOLUMNS`: the window of the terminal behind the serial console.
+    pub console_size: Option<(u16, u16)>,
+    /// `quiet`: only warnings and errors of the kernel reach the console.
+    pub quiet: bool,
+    /// `norandmaps`: no address space randomisation.
+    pub randomize_addresses: bool,
+    /// `strace`: one line for each system call.
+    pub trace_calls: bool,
+    /// `report_unknown`: at power off, the system calls that programs asked for and the kernel lacks.
+    pub report_unknown: bool,
+    /// Words for init's argument list.
+    pub init_arguments: Vec<String>,
+    /// Words for init's environment.
+    pub init_environment: Vec<String>,
+    /// What was wrong, a line each.
+    pub complaints: Vec<Complaint>,
+}
+
+/// A boot option that was not understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaint {
+    /// The word as it was given.
+    pub word: String,
+    /// What the kernel expected, or did with it instead.
+    pub reason: &'static str,
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "boot option '{}': {}", self.word, self.reason)
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            init: None,
+            console_size: None,
+            quiet: false,
+            randomize_addresses: true,
+            trace_calls: false,
+            report_unknown: false,
+            init_arguments: Vec::new(),
+            init_environment: Vec::new(),
+            complaints: Vec::new(),
+        }
+    }
+}
+
+impl Options {
+    /// Reads a command line. Cannot fail: what is wrong stands in `complaints`.
+    pub fn parse(command_line: &str) -> Options {
+        let mut options = Options::default();
+        let mut words = words(command_line).into_iter();
+        for word in words.by_ref() {
+            if word == "--" {
+                break;
+            }
+            options.take(&word);
+        }
+        options.init_arguments.extend(words);
+        options
+    }
+
+    fn take(&mut self, word: &str) {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (word, None),
+        };
+        match (name, value) {
+            ("init" | "rdinit", Some(path)) if path.starts_with('/') => self.init = Some(path.to_string()),
+            ("init" | "rdinit", _) => self.complain(word, "wants an absolute path, as in init=/bin/sh; ignored"),
+            ("console.size", value) => match value.and_then(parse_size) {
+                Some(size) => self.console_size = Some(size),
+                None => self.complain(word, "wants ROWSxCOLUMNS, as in console.size=24x80; ignored"),
+            },
+            ("quiet", None) => self.quiet = true,
+            ("norandmaps", None) => self.randomize_addresses = false,
+            ("strace", None | Some("1")) => self.trace_calls = true,
+            ("strace", Some("0")) => self.trace_calls = false,
+            ("report_unknown", None) => self.report_unknown = true,
+            ("quiet" | "norandmaps" | "strace" | "report_unknown", _) => {
+                self.complain(word, "takes no such value; ignored");
+            }
+            (_, Some(_)) => self.init_environment.push(word.to_string()),
+            (_, None) => {
+                self.complain(word, "unknown to the kernel; handed to init as an argument");
+                self.init_arguments.push(word.to_string());
+            }
+        }
+    }
+
+    fn complain(&mut self, word: &str, reason: &'static str) {
+        self.complaints.push(Complaint { word: word.to_string(), reason });
+    }
+}
+
+/// Splits at spaces, except within double quotes, which are dropped.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let mut quoted = false;
+    for character in line.chars() {
+        match character {
+            '"' => quoted = !quoted,
+            character if character.is_ascii_whitespace() && !quoted => {
+                if !word.is_empty() {
+                    words.push(core::mem::take(&mut word));
+                }
+            }
+            character => word.push(character),
+        }
+    }
+    if !word.is_empty() {
+        words.push(word);
+    }
+    words
+}
+
+fn parse_size(value: &str) -> Option<(u16, u16)> {
+    let (rows, columns) = value.split_once('x')?;
+    let size = (rows.parse().ok()?, columns.parse().ok()?);
+    (size.0 > 0 && size.1 > 0).then_some(size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_options_are_taken_and_the_rest_is_init_s() {
+        let options = Options::parse("quiet init=/bin/sh console.size=30x100 TERM=xterm single norandmaps -- -c \"echo hi\"");
+        assert!(options.quiet && !options.randomize_addresses);
+        assert_eq!(options.init.as_deref(), Some("/bin/sh"));
+        assert_eq!(options.console_size, Some((30, 100)));
+        assert_eq!(options.init_environment, ["TERM=xterm"]);
+        assert_eq!(options.init_arguments, ["single", "-c", "echo hi"]);
+        assert_eq!(options.complaints.len(), 1, "'single' is reported: {:?}", options.complaints);
+    }
+
+    #[test]
+    fn an_unusable_value_is_reported_and_ignored() {
+        for word in ["console.size=0x80", "console.size=80", "console.size", "init=sh", "strace=maybe", "quiet=1"] {
+            let options = Options::parse(word);
+            assert_eq!(options.complaints.len(), 1, "{word}");
+            assert!(options.complaints[0].to_string().contains(word));
+            assert_eq!(Options { complaints: Vec::new(), ..options }, Options::default(), "{word}");
+        }
+    }
+
+    #[test]
+    fn an_empty_line_asks_for_nothing() {
+        assert_eq!(Options::parse(" \t "), Options::default());
+    }
+}
