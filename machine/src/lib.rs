@@ -1,23 +1,40 @@
-//! Everything the kernel knows of hardware, and the only place with `unsafe`.
+//! The boundary: everything the kernel knows of hardware, and the only crate with `unsafe`.
 //!
-//! Two machines stand behind the same boundary, chosen by the target: `pc` is bare x86-64, `host` an ordinary Linux
-//! process, against which the kernel's rooms are tested.
+//! | part | what it gives |
+//! | --- | --- |
+//! | [`cpu`] | which CPUs there are, per-CPU slots, kick another, wait for an interrupt, run the kernel's main on each |
+//! | [`time`] | a monotonic clock, the wall clock, one alarm per CPU |
+//! | [`memory`] | [`memory::Frame`]: counted pages of untyped RAM; [`memory::Space`]: user address spaces, copies to and from them |
+//! | [`user`] | [`user::Registers`] of a program, [`user::enter`] to run it until it traps |
+//! | [`device`] | what was found: serial ports, interrupt lines, boot files; entropy |
+//! | [`power`], [`debug`] | stop and reset; the emergency console, backtraces |
+//!
+//! Two machines give exactly this: `pc` (bare x86-64) and `host` (a Linux process, for tests), chosen by `target_os`. The
+//! files next to this one are the boundary and what both share; each function hands over to `platform`.
+//!
+//! The rule everything rests on: **interrupts are off whenever the kernel runs.** They are taken in three places: in user
+//! mode (then [`user::enter`] returns), while a CPU waits ([`cpu::wait_for_interrupt`]) and in the window the
+//! executor opens ([`cpu::take_interrupts`]). A safe function here cannot break memory safety whatever it is given.
 
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
 
-mod heap;
+pub mod cpu;
+pub mod debug;
+pub mod device;
 pub mod memory;
+pub mod power;
+pub mod time;
+pub mod user;
 
-#[cfg(not(target_os = "none"))]
-mod host;
-#[cfg(not(target_os = "none"))]
-use host as platform;
+mod heap;
+mod per_cpu;
 
 #[cfg(target_os = "none")]
-mod pc;
-#[cfg(target_os = "none")]
-use pc as platform;
+#[path = "pc/mod.rs"]
+mod platform;
 
-pub use platform::{cpu, debug, device, power, time};
+#[cfg(not(target_os = "none"))]
+#[path = "host/mod.rs"]
+mod platform;

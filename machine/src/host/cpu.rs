@@ -1,13 +1,10 @@
 //! CPUs of the host machine: threads that know a number.
 
+use crate::cpu::{Handler, MAX_CPUS, PerCpu};
 use std::cell::Cell;
-use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-
-/// The most CPUs there can be: a set of CPUs is a `u64`.
-pub const MAX_CPUS: usize = 64;
 
 static COUNT: AtomicUsize = AtomicUsize::new(4);
 
@@ -18,6 +15,11 @@ thread_local! {
 /// CPUs of this machine.
 pub fn count() -> usize {
     COUNT.load(Ordering::Relaxed)
+}
+
+/// Slots of a [`PerCpu`]: [`current`] is below this whatever a test sets.
+pub fn slots() -> usize {
+    MAX_CPUS
 }
 
 /// Sets the number of CPUs, 1 to [`MAX_CPUS`]. For tests, before anything is made per CPU.
@@ -33,67 +35,6 @@ pub fn current() -> usize {
 /// Makes this thread play `cpu`. For tests.
 pub fn set_current(cpu: usize) {
     CURRENT.set(cpu.min(MAX_CPUS - 1));
-}
-
-/// One shared slot per CPU.
-pub struct PerCpu<T>(Vec<T>);
-
-impl<T> PerCpu<T> {
-    /// A slot for each possible CPU, made by `make`.
-    pub fn new(make: impl FnMut(usize) -> T) -> PerCpu<T> {
-        PerCpu((0..MAX_CPUS).map(make).collect())
-    }
-
-    /// This CPU's slot.
-    #[allow(clippy::indexing_slicing)] // current() is below MAX_CPUS
-    pub fn get(&self) -> &T {
-        &self.0[current()]
-    }
-
-    /// The slot of `cpu`, if there is such a CPU.
-    pub fn of(&self, cpu: usize) -> Option<&T> {
-        self.0.get(cpu).filter(|_| cpu < count())
-    }
-
-    /// The slots of all CPUs.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().take(count())
-    }
-}
-
-/// One slot per CPU that only its own CPU touches.
-pub struct PerCpuCell<T>(PerCpu<Mutex<T>>);
-
-impl<T> PerCpuCell<T> {
-    /// A slot for each possible CPU, made by `make`.
-    pub fn new(mut make: impl FnMut(usize) -> T) -> PerCpuCell<T> {
-        PerCpuCell(PerCpu::new(|cpu| Mutex::new(make(cpu))))
-    }
-
-    /// Runs `with` on this CPU's slot. It must not come back to the same slot.
-    pub fn with<R>(&self, with: impl FnOnce(&mut T) -> R) -> R {
-        with(&mut lock(self.0.get()))
-    }
-}
-
-impl<T> fmt::Debug for PerCpu<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PerCpu")
-    }
-}
-
-impl<T> fmt::Debug for PerCpuCell<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PerCpuCell")
-    }
-}
-
-/// What the kernel does when a CPU is interrupted.
-pub trait Handler: Send + Sync {
-    /// This CPU's alarm is due.
-    fn alarm(&self);
-    /// Another CPU has kicked this one.
-    fn kicked(&self);
 }
 
 static HANDLER: OnceLock<Arc<dyn Handler>> = OnceLock::new();

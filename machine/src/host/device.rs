@@ -1,5 +1,6 @@
 //! Devices of the host machine: none but entropy. The types exist so that drivers compile.
 
+use crate::device::SerialPort;
 use std::convert::Infallible;
 use std::io::Read;
 use std::sync::Arc;
@@ -29,15 +30,6 @@ impl InterruptLine {
     pub fn connect(&self, _handler: Arc<dyn Fn() + Send + Sync>) {
         match self.0 {}
     }
-}
-
-/// A 16550 serial port.
-#[derive(Debug)]
-pub struct SerialPort {
-    /// Its eight registers.
-    pub ports: PortWindow,
-    /// Its interrupt.
-    pub line: InterruptLine,
 }
 
 /// The serial ports: none.

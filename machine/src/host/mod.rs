@@ -11,3 +11,4 @@ pub mod frames;
 pub mod paging;
 pub mod power;
 pub mod time;
+pub mod user;

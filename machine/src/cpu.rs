@@ -1,0 +1,71 @@
+//! The CPUs: which there are, per-CPU slots, waking one another, waiting for work.
+//!
+//! The boot CPU calls [`install`] and [`start`] once. From then on every CPU runs the kernel's main with its number, and
+//! never leaves it. Interrupt handlers run only inside [`wait_for_interrupt`], [`take_interrupts`] and
+//! [`crate::user::enter`], with interrupts off and no lock of the kernel held by this CPU.
+
+use crate::platform;
+use alloc::sync::Arc;
+
+pub use crate::per_cpu::{PerCpu, PerCpuCell};
+#[cfg(not(target_os = "none"))]
+pub use platform::cpu::{set_count, set_current};
+
+/// The most CPUs that are used: they fit the bits of a `u64`.
+pub const MAX_CPUS: usize = 64;
+
+/// What the kernel does when an interrupt of the machine itself arrives. Called on the CPU concerned, with interrupts off.
+/// A handler wakes and queues; it must not sleep and should not allocate.
+pub trait Handler: Send + Sync {
+    /// The alarm set by [`crate::time::set_alarm`] went off.
+    fn alarm(&self);
+    /// Another CPU called [`kick`] for this one.
+    fn kicked(&self);
+}
+
+/// How many CPUs there are: their numbers are `0..count()`. Never changes while the kernel runs.
+#[inline]
+pub fn count() -> usize {
+    platform::cpu::count()
+}
+
+/// The number of the CPU this code runs on.
+#[inline]
+pub fn current() -> usize {
+    platform::cpu::current()
+}
+
+/// Sets the kernel's handler. The first call counts; later ones are ignored.
+pub fn install(handler: Arc<dyn Handler>) {
+    platform::cpu::install(handler);
+}
+
+/// Runs `main(cpu)` on every CPU, beginning with this one. `main` must not return; a CPU on which it does stops.
+pub fn start(main: Arc<dyn Fn(usize) + Send + Sync>) -> ! {
+    platform::cpu::start(main)
+}
+
+/// Makes `cpu` leave user mode or its wait soon; it runs [`Handler::kicked`]. Nothing happens if there is no such CPU.
+#[inline]
+pub fn kick(cpu: usize) {
+    platform::cpu::kick(cpu);
+}
+
+/// Halts this CPU until an interrupt, runs its handlers, and returns. An interrupt that was sent before the call is not
+/// lost: the call then returns at once.
+#[inline]
+pub fn wait_for_interrupt() {
+    platform::cpu::wait_for_interrupt();
+}
+
+/// Runs the handlers of interrupts that are pending now, and returns.
+#[inline]
+pub fn take_interrupts() {
+    platform::cpu::take_interrupts();
+}
+
+/// One turn of a spin loop: tells the CPU so, and answers other CPUs' requests to forget translations.
+#[inline]
+pub fn relax() {
+    platform::cpu::relax();
+}
