@@ -16,9 +16,9 @@ use crate::Terminal;
 /// The number of a process, of a process group or of a session. Numbers in use as a group or session are not reused.
 pub type ProcessId = u32;
 
-/// Who is making the call: the process on whose behalf the kernel is running on this CPU.
+/// Where a process stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Caller {
+pub struct Member {
     /// Its process number.
     pub process: ProcessId,
     /// Its process group.
@@ -27,8 +27,8 @@ pub struct Caller {
     pub session: ProcessId,
 }
 
-impl Caller {
-    /// Whether the caller leads its session: only a leader acquires a controlling terminal.
+impl Member {
+    /// Whether it leads its session: only a leader acquires a controlling terminal.
     pub const fn leads_session(&self) -> bool {
         self.process == self.session
     }
@@ -73,17 +73,17 @@ impl TerminalSignal {
 
 /// Processes as a terminal sees them. See credentials(7), "Process groups and sessions".
 pub trait JobControl: Send + Sync {
-    /// The process the kernel works for on this CPU; `None` in an interrupt or a kernel task.
-    fn caller(&self) -> Option<Caller>;
+    /// Group and session of a process (as `vfs::Caller::process` gives it); `None` for the kernel's 0 and the dead.
+    fn member(&self, process: ProcessId) -> Option<Member>;
 
-    /// Whether the calling thread blocks or ignores a signal: then `SIGTTIN` and `SIGTTOU` stop nobody.
-    fn caller_blocks_or_ignores(&self, signal: TerminalSignal) -> bool;
+    /// Whether a thread blocks a signal, or its process ignores it: then `SIGTTIN` and `SIGTTOU` stop nobody.
+    fn blocks_or_ignores(&self, thread: ProcessId, signal: TerminalSignal) -> bool;
 
-    /// Whether the caller may take a terminal from another session (`CAP_SYS_ADMIN`).
-    fn caller_is_administrator(&self) -> bool;
+    /// Whether a thread may take a terminal from another session (`CAP_SYS_ADMIN`).
+    fn is_administrator(&self, thread: ProcessId) -> bool;
 
-    /// The controlling terminal of the caller's session, what `/dev/tty` opens.
-    fn controlling_terminal(&self) -> Option<Arc<Terminal>>;
+    /// The controlling terminal of a session, what `/dev/tty` opens for its members.
+    fn controlling_terminal(&self, session: ProcessId) -> Option<Arc<Terminal>>;
 
     /// Makes a terminal the controlling one of a session, or takes it away from it.
     fn set_controlling_terminal(&self, session: ProcessId, terminal: Option<Arc<Terminal>>);

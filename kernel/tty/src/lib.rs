@@ -8,5 +8,5 @@ extern crate alloc;
 mod job_control;
 mod terminal;
 
-pub use job_control::{Caller, JobControl, ProcessId, TerminalSignal};
+pub use job_control::{JobControl, Member, ProcessId, TerminalSignal};
 pub use terminal::{DeviceNumber, Line, Terminal};
