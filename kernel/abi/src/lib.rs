@@ -8,8 +8,12 @@
 #![forbid(unsafe_code)]
 
 pub mod errno;
+pub mod limits;
 pub mod memory;
+pub mod status;
+pub mod system;
 pub mod terminal;
+pub mod time;
 
 pub use errno::{Errno, Result};
 
