@@ -1,2 +1,80 @@
+//! The virtual file system: names, files, descriptors, and waiting for them.
+//!
+//! From a path in a system call to bytes in a program, top down:
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `walk` | [`Context`]: path resolution with all of Linux's rules, and permission to pass |
+//! | `open`, `change`, `attributes` | what system calls do by path: open(2); mkdir, unlink, rename ...; chmod, chown, utimes, xattrs |
+//! | `dentry`, `name` | [`Dentry`]: names in memory, the cache a walk runs through |
+//! | `mount`, `namespace` | [`Mount`], [`Path`], [`MountNamespace`]: file systems grafted into one tree |
+//! | `inode`, `filesystem`, `device` | [`Inode`], [`FileSystem`], [`Device`]: what a file system or a driver implements |
+//! | `file`, `caller`, `directory` | [`File`]: the operations of an open file, which never sleep; [`Caller`]: who makes them |
+//! | `open_file`, `file_table` | [`OpenFile`]: an open file description; [`FileTable`]: a process's descriptors |
+//! | `wait`, `transfer`, `poll` | the one loop that makes "try" into "wait": [`wait::read`], [`wait::write`]; sendfile and its kin; poll and select |
+//! | `pipe`, `fifo`, `event` | pipes, named and not; eventfd |
+//! | `locks` | POSIX record locks and flock(2) |
+//! | `credentials` | [`Credentials`]: who acts, and what a mode permits |
+//!
+//! **Who calls.** syscalls, with a [`Context`] made from the process's root, working directory and credentials; fs, tty and drivers
+//! implement inodes, devices and files. **Who synchronises.** Each part locks itself and says how on its page; nothing here
+//! sleeps except the functions of `wait`, `transfer`, `poll`, `fifo` and `locks` that are `async`, and these hold no spin
+//! lock then.
+
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod attributes;
+mod caller;
+mod change;
+mod credentials;
+mod dentry;
+mod device;
+mod directory;
+mod event;
+mod fifo;
+mod file;
+mod file_table;
+mod filesystem;
+mod inode;
+mod kernel_files;
+mod locks;
+mod mount;
+mod name;
+mod namespace;
+mod open;
+mod open_file;
+mod pipe;
+pub mod poll;
+pub mod transfer;
+pub mod wait;
+mod walk;
+
+pub use caller::{Caller, KernelCaller};
+pub use credentials::{Access, Capabilities, Credentials};
+pub use dentry::Dentry;
+pub use device::{Device, DeviceClass, DeviceRegistry};
+pub use directory::{DirectoryEntry, DirectorySink, Dirent64Writer};
+pub use event::{EventFlags, event};
+pub use fifo::FifoOpening;
+pub use file::{AllocateMode, File, FileTraits, Operation, PollEvents, Stop, Whence};
+pub use file_table::{Descriptor, FileTable};
+pub use filesystem::{FileSystem, FileSystemType, FileSystemTypes, Statistics, SuperBlock};
+pub use inode::{
+    Attributes, DeviceNumber, FileKind, Inode, Link, NewContents, NewInode, OpenRequest, Permissions, RenameFlags,
+    SetAttributes, Time, XattrFlags,
+};
+pub use kernel_files::{Vfs, WorkingPlace};
+pub use locks::{FileLocks, FlockKind, RecordLock, RecordLockKind};
+pub use mount::{Mount, MountFlags, Path};
+pub use name::{NAME_MAX, Name, hash as hash_name};
+pub use namespace::MountNamespace;
+pub use open::{OpenFlags, Opening};
+pub use open_file::{OpenFile, Origin};
+pub use pipe::{Pipe, pipe};
+pub use walk::{Context, Lookup};
+
+#[cfg(test)]
+mod test_support;

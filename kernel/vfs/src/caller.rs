@@ -1,0 +1,72 @@
+//! Who makes a file operation: the thin view of a thread that open, ioctl and terminals need.
+
+use abi::{Errno, Result};
+use memory::{AddressSpace, UserFault};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::Vfs;
+use crate::file::Stop;
+
+/// The thread an operation is done for. The process room implements it for its threads; [`KernelCaller`] is the kernel itself.
+pub trait Caller: Send + Sync {
+    /// The number of the process (`tgid`), by which the terminal room asks for sessions and groups; 0 for the kernel.
+    fn process(&self) -> u32;
+
+    /// The number of the thread; `/proc/thread-self` leads there.
+    fn thread(&self) -> u32 {
+        self.process()
+    }
+
+    /// The program's memory, for arguments that point into it. `None` for the kernel: ioctls then get `EFAULT`.
+    fn memory(&self) -> Option<&AddressSpace>;
+
+    /// The kernel's devices and file systems.
+    fn vfs(&self) -> &Vfs;
+}
+
+impl dyn Caller + '_ {
+    /// Reads the value an argument of ioctl(2) points at.
+    ///
+    /// # Errors
+    /// [`Stop::Fault`] when a page is missing: the operation is to change nothing and return it, and is called again.
+    pub fn read_value<T: FromBytes + IntoBytes>(&self, address: usize) -> Result<T, Stop> {
+        let mut value = T::new_zeroed();
+        let memory = self.memory().ok_or(Errno::EFAULT)?;
+        memory.space().read(address, value.as_mut_bytes()).map_err(Stop::Fault)?;
+        Ok(value)
+    }
+
+    /// Writes a value where an argument of ioctl(2) points at.
+    ///
+    /// # Errors
+    /// [`Stop::Fault`] as for [`read_value`](Self::read_value); what was written before the fault stays and is written again.
+    pub fn write_value<T: IntoBytes + Immutable + ?Sized>(&self, address: usize, value: &T) -> Result<(), Stop> {
+        let memory = self.memory().ok_or(Errno::EFAULT)?;
+        memory.space().write(address, value.as_bytes()).map_err(Stop::Fault)
+    }
+
+    /// Makes the page of a fault present. The caller then tries again.
+    ///
+    /// # Errors
+    /// `EFAULT`, `ENOMEM`.
+    pub async fn settle(&self, fault: UserFault) -> Result<()> {
+        self.memory().ok_or(Errno::EFAULT)?.settle(fault).await
+    }
+}
+
+/// The kernel acting on its own behalf: unpacking the initramfs, opening the first console.
+pub struct KernelCaller<'a>(pub &'a Vfs);
+
+impl Caller for KernelCaller<'_> {
+    fn process(&self) -> u32 {
+        0
+    }
+
+    fn memory(&self) -> Option<&AddressSpace> {
+        None
+    }
+
+    fn vfs(&self) -> &Vfs {
+        self.0
+    }
+}

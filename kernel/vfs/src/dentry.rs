@@ -1,0 +1,307 @@
+//! The dentry cache: names in memory, each with the inode it leads to.
+//!
+//! A [`Dentry`] knows its parent and name (for `..`, getcwd(2) and `/proc/PID/fd`) and, when it is a directory, those of its
+//! entries that somebody looked up. Parents are kept alive by their children and children by their parent's table; a name
+//! that is removed leaves the table and lives on as long as somebody has it open. A super block takes its whole tree apart
+//! when its last mount goes.
+//!
+//! **Locks.** The table of a directory's children is also the lock of the directory: it is held for writing over each change,
+//! the file system's part included, so that the two never disagree. A walk takes it for reading, for one look. Who
+//! needs two of them (rename) holds the super block's rename lock and takes an ancestor before its descendant; rmdir takes
+//! parent before child. The lock of a dentry's place comes last.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use abi::{Errno, Result};
+use hashbrown::HashTable;
+use sync::{RwSpinLock, WriteGuard};
+
+use crate::inode::{FileKind, Inode};
+use crate::name::{self, NAME_MAX, Name};
+
+/// A name in the tree, and what it leads to.
+pub struct Dentry {
+    inode: Arc<dyn Inode>,
+    kind: FileKind,
+    /// Whether entries found in this directory are kept.
+    keeps_entries: bool,
+    /// What the hashes of names in this tree start from.
+    seed: u64,
+    /// How many mounts hide this dentry, in any namespace.
+    mounts: AtomicUsize,
+    place: RwSpinLock<Place>,
+    children: RwSpinLock<Children>,
+}
+
+/// Where a dentry is.
+struct Place {
+    /// `None` for a root.
+    parent: Option<Arc<Dentry>>,
+    name: Name,
+    removed: bool,
+}
+
+/// The entries of a directory that are in the cache.
+#[derive(Default)]
+pub(crate) struct Children {
+    table: HashTable<Child>,
+    /// The directory was removed; nothing can be made in it.
+    removed: bool,
+}
+
+struct Child {
+    hash: u64,
+    name: Name,
+    dentry: Arc<Dentry>,
+}
+
+impl Dentry {
+    /// The root of a file system, or of an anonymous file, whose `name` then stands for its path.
+    pub(crate) fn root(inode: Arc<dyn Inode>, seed: u64, name: &[u8]) -> Result<Arc<Dentry>> {
+        Dentry::new(inode, seed, None, name)
+    }
+
+    fn new(inode: Arc<dyn Inode>, seed: u64, parent: Option<Arc<Dentry>>, name: &[u8]) -> Result<Arc<Dentry>> {
+        let kind = FileKind::of_mode(inode.permissions().mode).ok_or(Errno::EIO)?;
+        Ok(Arc::new(Dentry {
+            keeps_entries: inode.keeps_entries(),
+            inode,
+            kind,
+            seed,
+            mounts: AtomicUsize::new(0),
+            place: RwSpinLock::new(Place { parent, name: Name::from_slice(name), removed: false }),
+            children: RwSpinLock::default(),
+        }))
+    }
+
+    /// What the name leads to.
+    #[inline]
+    pub fn inode(&self) -> &Arc<dyn Inode> {
+        &self.inode
+    }
+
+    /// What kind of file that is.
+    #[inline]
+    pub fn kind(&self) -> FileKind {
+        self.kind
+    }
+
+    /// Whether it is a directory.
+    #[inline]
+    pub fn is_directory(&self) -> bool {
+        self.kind == FileKind::Directory
+    }
+
+    /// The directory it is in; `None` for a root.
+    pub fn parent(&self) -> Option<Arc<Dentry>> {
+        self.place.read().parent.clone()
+    }
+
+    /// Both at once, as they belong together.
+    pub(crate) fn parent_and_name(&self) -> (Option<Arc<Dentry>>, Name) {
+        let place = self.place.read();
+        (place.parent.clone(), place.name.clone())
+    }
+
+    /// Its name at this moment.
+    pub fn name(&self) -> Name {
+        self.place.read().name.clone()
+    }
+
+    /// Whether its name was removed.
+    pub fn is_removed(&self) -> bool {
+        self.place.read().removed
+    }
+
+    /// Whether something may be mounted on it, in any namespace.
+    #[inline]
+    pub(crate) fn is_mount_point(&self) -> bool {
+        self.mounts.load(Ordering::Relaxed) != 0
+    }
+
+    /// Counts one more mount on it. A directory that keeps no entries keeps this one, or the mount would never be found.
+    pub(crate) fn add_mount(self: &Arc<Dentry>) {
+        self.mounts.fetch_add(1, Ordering::Relaxed);
+        let Some(parent) = self.parent().filter(|parent| !parent.keeps_entries) else { return };
+        let name = self.name();
+        let hash = parent.hash(&name);
+        let mut children = parent.children.write();
+        if children.find(hash, &name).is_none() {
+            children.insert(hash, &name, self.clone());
+        }
+    }
+
+    /// Counts one mount less.
+    pub(crate) fn remove_mount(&self) {
+        if self.mounts.fetch_sub(1, Ordering::Relaxed) != 1 {
+            return;
+        }
+        let Some(parent) = self.parent().filter(|parent| !parent.keeps_entries) else { return };
+        let name = self.name();
+        let kept = parent.children.write().remove(parent.hash(&name), &name);
+        drop(kept);
+    }
+
+    #[inline]
+    pub(crate) fn hash(&self, name: &[u8]) -> u64 {
+        name::hash(self.seed, name)
+    }
+
+    /// The entry `name` of this directory. Permissions have been checked. No allocation and no exclusive lock on a hit.
+    ///
+    /// # Errors
+    /// `ENOENT`, `ENAMETOOLONG`, `ENOTDIR`, `ENOMEM`.
+    #[inline]
+    pub(crate) fn lookup(self: &Arc<Dentry>, name: &[u8]) -> Result<Arc<Dentry>> {
+        let hash = self.hash(name);
+        if let Some(found) = self.children.read().find(hash, name) {
+            return Ok(found.clone());
+        }
+        self.lookup_in_file_system(hash, name)
+    }
+
+    #[cold]
+    fn lookup_in_file_system(self: &Arc<Dentry>, hash: u64, name: &[u8]) -> Result<Arc<Dentry>> {
+        if name.len() > NAME_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        if !self.keeps_entries {
+            return Dentry::new(self.inode.lookup(name)?, self.seed, Some(self.clone()), name);
+        }
+        let mut children = self.children.write();
+        self.lookup_locked(&mut children, hash, name)
+    }
+
+    /// As [`Dentry::lookup`], by whoever holds the lock on the directory.
+    pub(crate) fn lookup_locked(
+        self: &Arc<Dentry>,
+        children: &mut Children,
+        hash: u64,
+        name: &[u8],
+    ) -> Result<Arc<Dentry>> {
+        if let Some(found) = children.find(hash, name) {
+            return Ok(found.clone());
+        }
+        if name.len() > NAME_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        if children.removed {
+            return Err(Errno::ENOENT);
+        }
+        self.adopt(children, hash, name, self.inode.lookup(name)?)
+    }
+
+    /// Enters an inode the file system has under `name`.
+    pub(crate) fn adopt(
+        self: &Arc<Dentry>,
+        children: &mut Children,
+        hash: u64,
+        name: &[u8],
+        inode: Arc<dyn Inode>,
+    ) -> Result<Arc<Dentry>> {
+        let dentry = Dentry::new(inode, self.seed, Some(self.clone()), name)?;
+        if self.keeps_entries {
+            children.insert(hash, name, dentry.clone());
+        }
+        Ok(dentry)
+    }
+
+    /// Locks the directory for a change.
+    pub(crate) fn lock(&self) -> WriteGuard<'_, Children> {
+        self.children.write()
+    }
+
+    /// A dentry outside every directory, for a file that was made without a name; it counts as removed.
+    pub(crate) fn unnamed(self: &Arc<Dentry>, inode: Arc<dyn Inode>, name: &[u8]) -> Result<Arc<Dentry>> {
+        let dentry = Dentry::new(inode, self.seed, Some(self.clone()), name)?;
+        dentry.place.write().removed = true;
+        Ok(dentry)
+    }
+
+    /// Marks the name as gone. The caller took it out of its directory's table.
+    pub(crate) fn mark_removed(&self) {
+        self.place.write().removed = true;
+    }
+
+    /// Enters a moved dentry in its new place. The caller holds both directories and the rename lock.
+    pub(crate) fn move_to(self: &Arc<Dentry>, parent: &Arc<Dentry>, children: &mut Children, hash: u64, name: &[u8]) {
+        let new = Place { parent: Some(parent.clone()), name: Name::from_slice(name), removed: false };
+        let old = core::mem::replace(&mut *self.place.write(), new);
+        if parent.keeps_entries {
+            children.insert(hash, name, self.clone());
+        }
+        drop(old);
+    }
+
+    /// Whether this is `other` or lies below it. Stable only under the rename lock.
+    pub(crate) fn is_within(self: &Arc<Dentry>, other: &Arc<Dentry>) -> bool {
+        let mut current = self.clone();
+        loop {
+            if Arc::ptr_eq(&current, other) {
+                return true;
+            }
+            match current.parent() {
+                Some(parent) => current = parent,
+                None => return false,
+            }
+        }
+    }
+
+    /// Forgets everything below: the last mount of the super block is gone. Nobody else can reach the tree.
+    pub(crate) fn take_apart(&self) {
+        let mut pending: Vec<Arc<Dentry>> = self.children.write().drain();
+        while let Some(dentry) = pending.pop() {
+            let mut below = dentry.children.write().drain();
+            pending.append(&mut below);
+        }
+    }
+}
+
+impl Drop for Dentry {
+    /// Lets go of the parent. A chain of removed directories may be any length, so not by recursion.
+    fn drop(&mut self) {
+        let mut next = self.place.get_mut().parent.take();
+        while let Some(mut parent) = next.and_then(Arc::into_inner) {
+            next = parent.place.get_mut().parent.take();
+        }
+    }
+}
+
+impl Children {
+    #[inline]
+    fn find(&self, hash: u64, name: &[u8]) -> Option<&Arc<Dentry>> {
+        self.table.find(hash, |child| child.hash == hash && child.name.as_slice() == name).map(|child| &child.dentry)
+    }
+
+    fn insert(&mut self, hash: u64, name: &[u8], dentry: Arc<Dentry>) {
+        let child = Child { hash, name: Name::from_slice(name), dentry };
+        self.table.insert_unique(hash, child, |child| child.hash);
+    }
+
+    /// Takes a name out of the table. What comes back is to be dropped outside the lock.
+    pub(crate) fn remove(&mut self, hash: u64, name: &[u8]) -> Option<Arc<Dentry>> {
+        let entry = self.table.find_entry(hash, |child| child.hash == hash && child.name.as_slice() == name).ok()?;
+        let (child, _) = entry.remove();
+        // A directory that was once huge gives its table back.
+        if self.table.is_empty() && self.table.capacity() > 64 {
+            self.table = HashTable::new();
+        }
+        Some(child.dentry)
+    }
+
+    /// Whether the directory itself was removed.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed
+    }
+
+    /// The directory is being removed.
+    pub(crate) fn set_removed(&mut self) {
+        self.removed = true;
+    }
+
+    fn drain(&mut self) -> Vec<Arc<Dentry>> {
+        core::mem::take(&mut self.table).into_iter().map(|child| child.dentry).collect()
+    }
+}

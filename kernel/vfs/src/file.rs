@@ -1,0 +1,271 @@
+//! Open files as their makers see them: the operations behind a descriptor.
+//!
+//! **Try, then wait.** No operation sleeps. It does what can be done now, or says in a [`Stop`] why nothing can. The
+//! loop in [`crate::wait`] turns that into blocking, `O_NONBLOCK` and retries after page faults.
+//!
+//! **The cursor is the truth.** `read` and `write` move bytes through a [`Destination`] or [`Source`], and have consumed exactly as
+//! many bytes as the cursor moved, whatever they return: after a fault in the middle the loop resolves it and calls
+//! again for the rest, from a position advanced by as much. So nothing is consumed before it is delivered.
+
+use alloc::sync::Arc;
+
+use abi::raw::general as raw;
+use abi::{Errno, Result};
+use bitflags::bitflags;
+use memory::{Destination, Pager, Source, UserFault};
+use sync::WaitQueue;
+
+use crate::caller::Caller;
+use crate::directory::DirectorySink;
+
+/// Why an operation did not complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Nothing can be done now; the file's wait queue is woken when that changes.
+    WouldBlock,
+    /// A page of the program is missing. Resolve it and call again.
+    Fault(UserFault),
+    /// The caller was sent a signal instead (`SIGTTIN`): let it be delivered, then call again.
+    Signalled,
+    /// It failed.
+    Error(Errno),
+}
+
+impl From<Errno> for Stop {
+    fn from(errno: Errno) -> Stop {
+        Stop::Error(errno)
+    }
+}
+
+impl From<UserFault> for Stop {
+    fn from(fault: UserFault) -> Stop {
+        Stop::Fault(fault)
+    }
+}
+
+bitflags! {
+    /// Readiness, with the values of poll(2).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct PollEvents: u16 {
+        /// Reading would not block.
+        const IN = raw::POLLIN as u16;
+        /// Urgent data.
+        const PRIORITY = raw::POLLPRI as u16;
+        /// Writing would not block.
+        const OUT = raw::POLLOUT as u16;
+        /// An error is pending. Always reported.
+        const ERROR = raw::POLLERR as u16;
+        /// The other side hung up. Always reported.
+        const HANG_UP = raw::POLLHUP as u16;
+        /// The descriptor is not open. Always reported.
+        const INVALID = raw::POLLNVAL as u16;
+        /// `IN`, for normal data.
+        const READ_NORMAL = raw::POLLRDNORM as u16;
+        /// Urgent data, of a band.
+        const READ_BAND = raw::POLLRDBAND as u16;
+        /// `OUT`, for normal data.
+        const WRITE_NORMAL = raw::POLLWRNORM as u16;
+        /// Urgent data may be written.
+        const WRITE_BAND = raw::POLLWRBAND as u16;
+        /// The other side will write no more.
+        const READ_HANG_UP = 0x2000;
+    }
+
+    /// What vfs must know about a file before each operation; asked once, when it is opened.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct FileTraits: u8 {
+        /// Has positions: lseek(2), pread(2) and pwrite(2) work.
+        const SEEKABLE = 1 << 0;
+        /// Wants [`File::admit`] called before reads, writes and ioctls: terminals.
+        const ADMITS = 1 << 1;
+        /// [`File::closed`] wants to be called.
+        const TELL_CLOSED = 1 << 2;
+        /// Reading and writing take no position and need no lock for it, though it can be "sought" (`/dev/null`).
+        const STREAM = 1 << 3;
+    }
+}
+
+impl PollEvents {
+    /// What is reported though nobody asked.
+    pub const ALWAYS: PollEvents = PollEvents::ERROR.union(PollEvents::HANG_UP).union(PollEvents::INVALID);
+    /// Readable, in all its spellings.
+    pub const READABLE: PollEvents = PollEvents::IN.union(PollEvents::READ_NORMAL);
+    /// Writable, in all its spellings.
+    pub const WRITABLE: PollEvents = PollEvents::OUT.union(PollEvents::WRITE_NORMAL);
+}
+
+/// What is about to be done, for [`File::admit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// read(2) and its kin
+    Read,
+    /// write(2) and its kin
+    Write,
+}
+
+/// From where lseek(2) counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whence {
+    /// `SEEK_SET`
+    Start,
+    /// `SEEK_CUR`
+    Current,
+    /// `SEEK_END`
+    End,
+    /// `SEEK_DATA`: the next byte that is no hole
+    Data,
+    /// `SEEK_HOLE`: the next hole, of which there is one at the end
+    Hole,
+}
+
+impl Whence {
+    /// From the argument of lseek(2).
+    ///
+    /// # Errors
+    /// `EINVAL`.
+    pub fn new(whence: u32) -> Result<Whence> {
+        Ok(match whence {
+            raw::SEEK_SET => Whence::Start,
+            raw::SEEK_CUR => Whence::Current,
+            raw::SEEK_END => Whence::End,
+            raw::SEEK_DATA => Whence::Data,
+            raw::SEEK_HOLE => Whence::Hole,
+            _ => return Err(Errno::EINVAL),
+        })
+    }
+}
+
+bitflags! {
+    /// The modes of fallocate(2).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct AllocateMode: u32 {
+        /// Leave the length as it is.
+        const KEEP_SIZE = raw::FALLOC_FL_KEEP_SIZE;
+        /// Make a hole; only with `KEEP_SIZE`.
+        const PUNCH_HOLE = raw::FALLOC_FL_PUNCH_HOLE;
+        /// Make it read as zeros.
+        const ZERO_RANGE = raw::FALLOC_FL_ZERO_RANGE;
+    }
+}
+
+/// The operations of an open file. All are plain functions that never sleep; see the module's page for the two rules.
+pub trait File: Send + Sync {
+    /// What vfs must know beforehand.
+    fn traits(&self) -> FileTraits;
+
+    /// Moves bytes from `position` on into `destination`; returns how many this call moved, 0 at the end.
+    ///
+    /// # Errors
+    /// [`Stop::WouldBlock`] when there is nothing yet; `EISDIR`, `EIO`, `EINVAL` when it can't be read.
+    fn read(&self, position: u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
+        let _ = (position, destination);
+        Err(Errno::EINVAL.into())
+    }
+
+    /// Moves bytes from `source` to `position`; returns how many this call moved.
+    ///
+    /// # Errors
+    /// [`Stop::WouldBlock`] when there is no room yet; `EPIPE`, `ENOSPC`, `EFBIG`, `EINVAL` when it can't be written.
+    fn write(&self, position: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
+        let _ = (position, source);
+        Err(Errno::EINVAL.into())
+    }
+
+    /// Writes at the end of the file, wherever that is at this moment: `O_APPEND`. Returns how many bytes this call moved, and
+    /// the position behind them.
+    ///
+    /// # Errors
+    /// As [`File::write`].
+    fn append(&self, source: &mut Source<'_>) -> Result<(usize, u64), Stop> {
+        let end = self.size();
+        let moved = self.write(end, source)?;
+        Ok((moved, end.saturating_add(moved as u64)))
+    }
+
+    /// What would not block now.
+    fn poll(&self) -> PollEvents {
+        PollEvents::READABLE | PollEvents::WRITABLE
+    }
+
+    /// The queue that is woken whenever one of `interest` may have come about. `None`: it never changes.
+    fn wait_queue(&self, interest: PollEvents) -> Option<&WaitQueue> {
+        let _ = interest;
+        None
+    }
+
+    /// Whether `caller` may do this now; asked once before each read and write when [`FileTraits::ADMITS`] is set. A terminal
+    /// sends `SIGTTIN` to a background group here and returns [`Stop::Signalled`].
+    ///
+    /// # Errors
+    /// [`Stop::Signalled`], `EIO`.
+    fn admit(&self, operation: Operation, caller: &dyn Caller) -> Result<(), Stop> {
+        let _ = (operation, caller);
+        Ok(())
+    }
+
+    /// Device-specific requests: ioctl(2). It must not change anything before its last access to user memory succeeded. May
+    /// return [`Stop::WouldBlock`] after arranging for its [`wait_queue`](File::wait_queue) to be woken (`TCSBRK`, `TCSETSW`).
+    ///
+    /// # Errors
+    /// `ENOTTY` for requests it doesn't know.
+    fn ioctl(&self, request: u32, argument: usize, caller: &dyn Caller) -> Result<usize, Stop> {
+        let _ = (request, argument, caller);
+        Err(Errno::ENOTTY.into())
+    }
+
+    /// Hands the entries after cookie `*position` to `sink` until it is full, moving `*position` behind the last taken.
+    /// `.` and `..` are written by vfs at the cookies 0 and 1; a file system's own cookies begin at 2.
+    ///
+    /// # Errors
+    /// `ENOTDIR`.
+    fn read_directory(&self, position: &mut u64, sink: &mut dyn DirectorySink) -> Result<()> {
+        let _ = (position, sink);
+        Err(Errno::ENOTDIR)
+    }
+
+    /// Where the pages come from when it is mapped: `None` gives `ENODEV`.
+    fn pager(&self) -> Option<Arc<dyn Pager>> {
+        None
+    }
+
+    /// The length, for `SEEK_END` and `O_APPEND`.
+    fn size(&self) -> u64 {
+        0
+    }
+
+    /// The next data or hole at or after `position`, below the length, which vfs has checked. Without holes, all is data.
+    fn seek_hole_or_data(&self, position: u64, whence: Whence) -> Result<u64> {
+        match whence {
+            Whence::Hole => Ok(self.size()),
+            _ => Ok(position),
+        }
+    }
+
+    /// fallocate(2).
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP`, `ENOSPC`, `EFBIG`.
+    fn allocate(&self, mode: AllocateMode, offset: u64, length: u64) -> Result<()> {
+        let _ = (mode, offset, length);
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Everything written is safe on its device: fsync(2), or fdatasync(2) when `data_only`.
+    ///
+    /// # Errors
+    /// `EINVAL` for what can't be synchronised, `EIO`; [`Stop::WouldBlock`] while it goes on.
+    fn synchronise(&self, data_only: bool) -> Result<(), Stop> {
+        let _ = data_only;
+        Err(Errno::EINVAL.into())
+    }
+
+    /// The flags of the description changed: fcntl(F_SETFL).
+    fn flags_changed(&self, flags: crate::OpenFlags) {
+        let _ = flags;
+    }
+
+    /// A descriptor of it was closed by `process`, perhaps not the last; only with [`FileTraits::TELL_CLOSED`].
+    fn closed(&self, process: u32) {
+        let _ = process;
+    }
+}

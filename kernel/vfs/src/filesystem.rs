@@ -1,0 +1,178 @@
+//! File systems, their super blocks, and the list of types mount(2) knows.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use abi::{Errno, Result};
+use sync::RwSpinLock;
+
+use crate::caller::Caller;
+use crate::dentry::Dentry;
+use crate::inode::Inode;
+
+/// One file system: a tree of inodes.
+pub trait FileSystem: Send + Sync {
+    /// Its type as /proc/mounts names it.
+    fn name(&self) -> &'static str;
+
+    /// The top directory.
+    fn root(&self) -> Arc<dyn Inode>;
+
+    /// How full it is.
+    fn statistics(&self) -> Statistics;
+
+    /// Its own options as /proc/mounts shows them, each with a comma in front: `,size=1024k`.
+    fn options(&self) -> String {
+        String::new()
+    }
+
+    /// Applies changed options: mount(MS_REMOUNT).
+    ///
+    /// # Errors
+    /// `EINVAL` for an option it doesn't know or can't change.
+    fn remount(&self, options: &str) -> Result<()> {
+        let _ = options;
+        Ok(())
+    }
+
+    /// Everything written is safe on its device: sync(2), syncfs(2).
+    ///
+    /// # Errors
+    /// `EIO`.
+    fn synchronise(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What statfs(2) tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// `f_type`, the magic number
+    pub magic: u64,
+    /// `f_bsize`
+    pub block_size: u64,
+    /// `f_blocks`
+    pub blocks: u64,
+    /// `f_bfree`
+    pub free_blocks: u64,
+    /// `f_bavail`
+    pub available_blocks: u64,
+    /// `f_files`
+    pub inodes: u64,
+    /// `f_ffree`
+    pub free_inodes: u64,
+    /// `f_namelen`
+    pub name_length: u64,
+}
+
+/// A kind of file system that can be mounted.
+pub trait FileSystemType: Send + Sync {
+    /// Its name in mount(2).
+    fn name(&self) -> &'static str;
+
+    /// Whether it needs a block device; those that don't are `nodev` in /proc/filesystems.
+    fn needs_device(&self) -> bool {
+        false
+    }
+
+    /// Makes or finds the file system.
+    ///
+    /// # Errors
+    /// `EINVAL` for unknown options, `ENOMEM`, `ENODEV`, `ENOTBLK`.
+    fn mount(&self, source: &[u8], options: &str, caller: &dyn Caller) -> Result<Arc<dyn FileSystem>>;
+}
+
+/// A file system in use: shared by all its mounts.
+pub struct SuperBlock {
+    filesystem: Arc<dyn FileSystem>,
+    root: Arc<Dentry>,
+    device: u64,
+    read_only: AtomicBool,
+    /// Held for writing over each rename, so that the tree's shape stands still for who holds it for reading.
+    pub(crate) rename: RwSpinLock<()>,
+}
+
+impl SuperBlock {
+    pub(crate) fn new(filesystem: Arc<dyn FileSystem>, device: u64, seed: u64) -> Result<Arc<SuperBlock>> {
+        let root = Dentry::root(filesystem.root(), seed, b"/")?;
+        Ok(SuperBlock::with_root(filesystem, device, root))
+    }
+
+    pub(crate) fn with_root(filesystem: Arc<dyn FileSystem>, device: u64, root: Arc<Dentry>) -> Arc<SuperBlock> {
+        let read_only = AtomicBool::new(false);
+        Arc::new(SuperBlock { filesystem, root, device, read_only, rename: RwSpinLock::new(()) })
+    }
+
+    /// The file system itself.
+    pub fn filesystem(&self) -> &Arc<dyn FileSystem> {
+        &self.filesystem
+    }
+
+    /// The top directory's dentry.
+    pub fn root(&self) -> &Arc<Dentry> {
+        &self.root
+    }
+
+    /// `st_dev`.
+    pub fn device(&self) -> u64 {
+        self.device
+    }
+
+    /// Whether nothing may be changed through any mount.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_read_only(&self, on: bool) {
+        self.read_only.store(on, Ordering::Relaxed);
+    }
+}
+
+impl Drop for SuperBlock {
+    fn drop(&mut self) {
+        self.root.take_apart();
+    }
+}
+
+/// The file system types of one kernel.
+#[derive(Default)]
+pub struct FileSystemTypes {
+    types: RwSpinLock<Vec<Arc<dyn FileSystemType>>>,
+}
+
+impl FileSystemTypes {
+    /// Adds a type.
+    ///
+    /// # Errors
+    /// `EBUSY` when the name is taken.
+    pub fn register(&self, new: Arc<dyn FileSystemType>) -> Result<()> {
+        let mut types = self.types.write();
+        if types.iter().any(|known| known.name() == new.name()) {
+            return Err(Errno::EBUSY);
+        }
+        types.push(new);
+        Ok(())
+    }
+
+    /// The type called `name`.
+    ///
+    /// # Errors
+    /// `ENODEV`.
+    pub fn find(&self, name: &[u8]) -> Result<Arc<dyn FileSystemType>> {
+        let types = self.types.read();
+        types.iter().find(|known| known.name().as_bytes() == name).cloned().ok_or(Errno::ENODEV)
+    }
+
+    /// The text of /proc/filesystems.
+    pub fn list(&self) -> String {
+        let mut text = String::new();
+        for known in self.types.read().iter() {
+            text.push_str(if known.needs_device() { "\t" } else { "nodev\t" });
+            text.push_str(known.name());
+            text.push('\n');
+        }
+        text
+    }
+}

@@ -1,0 +1,129 @@
+//! What all processes of one kernel share about files, and what each has of its own: its root and working directory.
+
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use abi::Result;
+use sync::{ReadGuard, RwSpinLock, SpinLock};
+
+use crate::device::DeviceRegistry;
+use crate::filesystem::{FileSystem, FileSystemTypes, SuperBlock};
+use crate::inode::DeviceNumber;
+use crate::mount::Path;
+use crate::name;
+
+/// Devices, file system types and super blocks of one kernel. Lives in `process::Kernel`.
+pub struct Vfs {
+    /// The drivers behind device nodes.
+    pub devices: DeviceRegistry,
+    /// What mount(2) can mount.
+    pub file_system_types: FileSystemTypes,
+    super_blocks: SpinLock<Vec<Weak<SuperBlock>>>,
+    last_mount_id: AtomicU64,
+    last_device: AtomicU32,
+    seed: u64,
+}
+
+impl Vfs {
+    /// Nothing registered yet. `random` keeps programs from guessing how names are hashed.
+    pub fn new(random: u64) -> Arc<Vfs> {
+        Arc::new(Vfs {
+            devices: DeviceRegistry::default(),
+            file_system_types: FileSystemTypes::default(),
+            super_blocks: SpinLock::default(),
+            last_mount_id: AtomicU64::new(0),
+            last_device: AtomicU32::new(0),
+            seed: random,
+        })
+    }
+
+    /// The super block of a file system: the one it has, or a new one with a device number of major 0.
+    pub(crate) fn super_block(&self, filesystem: Arc<dyn FileSystem>) -> Result<Arc<SuperBlock>> {
+        let mut blocks = self.super_blocks.lock();
+        blocks.retain(|block| block.strong_count() != 0);
+        let known = blocks.iter().filter_map(Weak::upgrade);
+        if let Some(known) = { known }.find(|block| Arc::ptr_eq(block.filesystem(), &filesystem)) {
+            return Ok(known);
+        }
+        let minor = self.last_device.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let seed = name::hash(self.seed, &minor.to_le_bytes());
+        let new = SuperBlock::new(filesystem, DeviceNumber { major: 0, minor }.encode(), seed)?;
+        blocks.push(Arc::downgrade(&new));
+        Ok(new)
+    }
+
+    /// Every file system that is mounted anywhere: sync(2).
+    pub fn super_blocks(&self) -> Vec<Arc<SuperBlock>> {
+        self.super_blocks.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    pub(crate) fn new_mount_id(&self) -> u64 {
+        self.last_mount_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// A process's root and working directory and its umask: Linux's `fs_struct`, shared by threads and by clone(CLONE_FS).
+pub struct WorkingPlace {
+    places: RwSpinLock<Places>,
+    umask: AtomicU32,
+}
+
+/// The two paths; a walk borrows them.
+#[derive(Clone)]
+pub struct Places {
+    /// `/`.
+    pub root: Path,
+    /// `.`.
+    pub working: Path,
+}
+
+impl WorkingPlace {
+    /// Both at `root`, with umask 022.
+    pub fn new(root: Path) -> WorkingPlace {
+        let places = Places { working: root.clone(), root };
+        WorkingPlace { places: RwSpinLock::new(places), umask: AtomicU32::new(0o022) }
+    }
+
+    /// A copy for a child process.
+    pub fn duplicate(&self) -> WorkingPlace {
+        WorkingPlace { places: RwSpinLock::new(self.places.read().clone()), umask: AtomicU32::new(self.umask()) }
+    }
+
+    /// Both paths, to be borrowed over a walk. The guard is not `Send`: it can't be held over an `.await`.
+    pub fn places(&self) -> ReadGuard<'_, Places> {
+        self.places.read()
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> Path {
+        self.places.read().root.clone()
+    }
+
+    /// The working directory.
+    pub fn working(&self) -> Path {
+        self.places.read().working.clone()
+    }
+
+    /// chdir(2), to a directory that was looked up and may be searched.
+    pub fn set_working(&self, path: Path) {
+        let old = core::mem::replace(&mut self.places.write().working, path);
+        drop(old);
+    }
+
+    /// chroot(2). The working directory stays.
+    pub fn set_root(&self, path: Path) {
+        let old = core::mem::replace(&mut self.places.write().root, path);
+        drop(old);
+    }
+
+    /// The bits new files don't get.
+    pub fn umask(&self) -> u32 {
+        self.umask.load(Ordering::Relaxed)
+    }
+
+    /// Sets the umask and returns the old one: umask(2).
+    pub fn set_umask(&self, umask: u32) -> u32 {
+        self.umask.swap(umask & 0o777, Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,312 @@
+//! Mounts: file systems grafted into one tree.
+//!
+//! A [`Mount`] shows a dentry of a super block (its root, or any directory or file for a bind mount) at a dentry of its
+//! parent mount. A [`Path`] is a mount and a dentry: the two together say where one is, since one dentry may be seen
+//! through several mounts. A walk asks a mount for what is mounted on a dentry only when the dentry says that something may be.
+//!
+//! **Locks.** A namespace's list of mounts (see [`crate::namespace`]) is the lock of all changes of its tree; under it come a
+//! mount's place and its children. A walk takes only those last two, for reading.
+
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use abi::raw::general as raw;
+use abi::{Errno, Result};
+use bitflags::bitflags;
+use smallvec::SmallVec;
+use sync::RwSpinLock;
+
+use crate::dentry::Dentry;
+use crate::filesystem::{FileSystem, SuperBlock};
+use crate::inode::{FileKind, Inode};
+use crate::name::Name;
+
+bitflags! {
+    /// The flags of one mount, with mount(2)'s values.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct MountFlags: u32 {
+        /// Nothing can be changed.
+        const READ_ONLY = raw::MS_RDONLY;
+        /// Set-user-ID bits do nothing.
+        const NO_SET_USER_ID = raw::MS_NOSUID;
+        /// Device nodes can't be opened.
+        const NO_DEVICES = raw::MS_NODEV;
+        /// Nothing can be executed.
+        const NO_EXECUTE = raw::MS_NOEXEC;
+        /// Access times stay.
+        const NO_ACCESS_TIMES = raw::MS_NOATIME;
+        /// Access times of directories stay.
+        const NO_DIRECTORY_ACCESS_TIMES = raw::MS_NODIRATIME;
+        /// Access times are updated when they are older than the modification, or a day.
+        const RELATIVE_ACCESS_TIMES = raw::MS_RELATIME;
+    }
+}
+
+/// Where one is: a dentry, seen through a mount.
+#[derive(Clone)]
+pub struct Path {
+    /// Through which mount.
+    pub mount: Arc<Mount>,
+    /// Which name.
+    pub dentry: Arc<Dentry>,
+}
+
+/// A file system, or a part of one, grafted into the tree.
+pub struct Mount {
+    id: u64,
+    super_block: Arc<SuperBlock>,
+    root: Arc<Dentry>,
+    /// What was mounted, as /proc/mounts names it.
+    source: Arc<[u8]>,
+    flags: AtomicU32,
+    /// Where it is mounted; `None` for the root of a namespace and for what was unmounted while in use.
+    place: RwSpinLock<Option<MountPoint>>,
+    /// What is mounted on dentries of this mount. Few, and asked only for dentries that carry a mount somewhere.
+    children: RwSpinLock<Vec<(Arc<Dentry>, Arc<Mount>)>>,
+}
+
+/// The id of the mounts anonymous files claim to be on.
+const ANONYMOUS: u64 = 0;
+
+struct MountPoint {
+    parent: Weak<Mount>,
+    dentry: Arc<Dentry>,
+}
+
+impl Mount {
+    pub(crate) fn new(id: u64, super_block: Arc<SuperBlock>, root: Arc<Dentry>, source: Arc<[u8]>, flags: MountFlags) -> Arc<Mount> {
+        Arc::new(Mount {
+            id,
+            super_block,
+            root,
+            source,
+            flags: AtomicU32::new(flags.bits()),
+            place: RwSpinLock::new(None),
+            children: RwSpinLock::default(),
+        })
+    }
+
+    /// The number of the mount in /proc/PID/mountinfo.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The file system shown here.
+    pub fn super_block(&self) -> &Arc<SuperBlock> {
+        &self.super_block
+    }
+
+    /// The dentry shown at the top.
+    pub fn root(&self) -> &Arc<Dentry> {
+        &self.root
+    }
+
+    /// What was mounted, as /proc/mounts names it.
+    pub fn source(&self) -> &[u8] {
+        &self.source
+    }
+
+    /// The flags of this mount.
+    #[inline]
+    pub fn flags(&self) -> MountFlags {
+        MountFlags::from_bits_truncate(self.flags.load(Ordering::Relaxed))
+    }
+
+    /// Fails with `EROFS` when nothing may be changed through this mount.
+    ///
+    /// # Errors
+    /// `EROFS`.
+    pub fn check_writable(&self) -> Result<()> {
+        if self.flags().contains(MountFlags::READ_ONLY) || self.super_block.is_read_only() {
+            return Err(Errno::EROFS);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_flags(&self, flags: MountFlags) {
+        self.flags.store(flags.bits(), Ordering::Relaxed);
+    }
+
+    /// The path of this mount's root within its file system, for mountinfo.
+    pub(crate) fn root_within_filesystem(&self) -> Vec<u8> {
+        let mut names: SmallVec<[Name; 8]> = SmallVec::new();
+        let mut at = self.root.clone();
+        while let (Some(parent), name) = at.parent_and_name() {
+            names.push(name);
+            at = parent;
+        }
+        let text: Vec<u8> = names.iter().rev().flat_map(|name| [b"/", name.as_slice()].concat()).collect();
+        if text.is_empty() { b"/".to_vec() } else { text }
+    }
+
+    pub(crate) fn has_children(&self) -> bool {
+        !self.children.read().is_empty()
+    }
+
+    /// The path this is mounted at; `None` for the root of a namespace.
+    pub fn mount_point(&self) -> Option<Path> {
+        let place = self.place.read();
+        let place = place.as_ref()?;
+        Some(Path { mount: place.parent.upgrade()?, dentry: place.dentry.clone() })
+    }
+
+    /// What is mounted on `dentry` of this mount.
+    pub(crate) fn mounted_on(&self, dentry: &Arc<Dentry>) -> Option<Arc<Mount>> {
+        let children = self.children.read();
+        // The last mounted lies on top.
+        children.iter().rev().find(|(point, _)| Arc::ptr_eq(point, dentry)).map(|(_, mount)| mount.clone())
+    }
+
+    pub(crate) fn attach(self: &Arc<Mount>, to: &Path) {
+        to.dentry.add_mount();
+        *self.place.write() = Some(MountPoint { parent: Arc::downgrade(&to.mount), dentry: to.dentry.clone() });
+        to.mount.children.write().push((to.dentry.clone(), self.clone()));
+    }
+
+    pub(crate) fn detach(self: &Arc<Mount>) {
+        let Some(place) = self.place.write().take() else { return };
+        if let Some(parent) = place.parent.upgrade() {
+            let mut children = parent.children.write();
+            let index = children.iter().position(|(_, mount)| Arc::ptr_eq(mount, self));
+            let removed = index.map(|index| children.remove(index));
+            drop(children);
+            drop(removed);
+        }
+        place.dentry.remove_mount();
+    }
+
+    /// This mount and all below it, parents first.
+    pub(crate) fn tree(self: &Arc<Mount>) -> Vec<Arc<Mount>> {
+        let mut found = alloc::vec![self.clone()];
+        let mut next = 0;
+        while let Some(mount) = found.get(next).cloned() {
+            found.extend(mount.children.read().iter().map(|(_, child)| child.clone()));
+            next += 1;
+        }
+        found
+    }
+}
+
+impl Path {
+    /// The file here.
+    #[inline]
+    pub fn inode(&self) -> &Arc<dyn Inode> {
+        self.dentry.inode()
+    }
+
+    /// Whether both are the same place.
+    #[inline]
+    pub fn same(&self, other: &Path) -> bool {
+        Arc::ptr_eq(&self.dentry, &other.dentry) && Arc::ptr_eq(&self.mount, &other.mount)
+    }
+
+    /// A path to a file that has no name anywhere (a pipe, an eventfd), so that it can be opened again through /proc.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn anonymous(inode: Arc<dyn Inode>) -> Result<Path> {
+        let name = inode.anonymous_name();
+        let dentry = Dentry::root(inode.clone(), 0, name.as_bytes())?;
+        let super_block = SuperBlock::with_root(Arc::new(Anonymous { inode }), 0, dentry.clone());
+        let mount = Mount::new(ANONYMOUS, super_block, dentry.clone(), Arc::new([]), MountFlags::empty());
+        Ok(Path { mount, dentry })
+    }
+
+    /// The absolute path as a process with the given root sees it, the way /proc shows it: ` (deleted)` is added when the name
+    /// is gone, and anonymous files have their own names (`pipe:[17]`).
+    pub fn text(&self, root: &Path) -> Vec<u8> {
+        let (mut text, _) = self.names_up_to(root);
+        if self.dentry.is_removed() {
+            text.extend_from_slice(b" (deleted)");
+        }
+        text
+    }
+
+    /// The working directory as getcwd(2) tells it: `(unreachable)` is put in front when it lies outside `root`.
+    ///
+    /// # Errors
+    /// `ENOENT` when the directory was removed.
+    pub fn working_directory(&self, root: &Path) -> Result<Vec<u8>> {
+        if self.dentry.is_removed() {
+            return Err(Errno::ENOENT);
+        }
+        let (text, reachable) = self.names_up_to(root);
+        Ok(if reachable { text } else { [b"(unreachable)", text.as_slice()].concat() })
+    }
+
+    /// As [`Path::text`], but only for what lies at or below `root`.
+    pub(crate) fn text_below(&self, root: &Path) -> Option<Vec<u8>> {
+        let (text, reachable) = self.names_up_to(root);
+        reachable.then_some(text)
+    }
+
+    /// What is seen at this place: the root of what was last mounted here, or else the place itself.
+    pub(crate) fn topmost(mut self) -> Path {
+        while self.dentry.is_mount_point() {
+            let Some(mount) = self.mount.mounted_on(&self.dentry) else { break };
+            self = Path { dentry: mount.root().clone(), mount };
+        }
+        self
+    }
+
+    /// Whether this lies at or below `other`, through mounts.
+    pub(crate) fn is_within(&self, other: &Path) -> bool {
+        self.names_up_to(other).1
+    }
+
+    /// The names from `root` down to here, and whether `root` was met on the way up.
+    fn names_up_to(&self, root: &Path) -> (Vec<u8>, bool) {
+        let mut names: SmallVec<[Name; 8]> = SmallVec::new();
+        let mut at = self.clone();
+        let reachable = loop {
+            if at.same(root) {
+                break true;
+            }
+            if Arc::ptr_eq(&at.dentry, at.mount.root()) {
+                match at.mount.mount_point() {
+                    Some(outer) => at = outer,
+                    None => break false,
+                }
+                continue;
+            }
+            let (parent, name) = at.dentry.parent_and_name();
+            let Some(parent) = parent else { break false };
+            names.push(name);
+            at.dentry = parent;
+        };
+        let mut text = Vec::new();
+        if at.mount.id == ANONYMOUS {
+            text.extend_from_slice(&at.dentry.name());
+        }
+        for name in names.iter().rev() {
+            text.push(b'/');
+            text.extend_from_slice(name);
+        }
+        if text.is_empty() {
+            text.push(b'/');
+        }
+        (text, reachable)
+    }
+}
+
+/// The file system an anonymous file claims to be on.
+struct Anonymous {
+    inode: Arc<dyn Inode>,
+}
+
+impl FileSystem for Anonymous {
+    fn name(&self) -> &'static str {
+        "anon_inodefs"
+    }
+
+    fn root(&self) -> Arc<dyn Inode> {
+        self.inode.clone()
+    }
+
+    fn statistics(&self) -> crate::Statistics {
+        let pipe = FileKind::of_mode(self.inode.permissions().mode) == Some(FileKind::Fifo);
+        let magic = if pipe { 0x5049_5045 } else { 0x0904_1934 };
+        crate::Statistics { magic, block_size: 4096, name_length: 255, ..Default::default() }
+    }
+}

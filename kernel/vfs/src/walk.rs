@@ -1,0 +1,228 @@
+//! Path resolution, path_resolution(7): from a name to a [`Path`].
+//!
+//! The hot path is [`Walk::step`]: permission to search, one look into the directory's table, and the clone of one dentry.
+//! Symbolic links put their text on a small stack of texts still to be walked, so nothing recurses; a path without
+//! links allocates nothing.
+
+use alloc::sync::Arc;
+use core::ops::Range;
+
+use abi::{Errno, Result};
+use bitflags::bitflags;
+use smallvec::SmallVec;
+
+use crate::caller::Caller;
+use crate::credentials::{Access, Credentials};
+use crate::dentry::Dentry;
+use crate::inode::{FileKind, Link};
+use crate::mount::{Mount, Path};
+
+/// How many symbolic links one resolution follows: `MAXSYMLINKS`.
+const MAX_LINKS: usize = 40;
+
+bitflags! {
+    /// How a path is to be resolved.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Lookup: u32 {
+        /// Follow a symbolic link in the last component.
+        const FOLLOW = 1 << 0;
+        /// Fail with `ENOTDIR` unless it is a directory.
+        const DIRECTORY = 1 << 1;
+        /// An empty path is the starting point itself: `AT_EMPTY_PATH`.
+        const EMPTY_PATH = 1 << 2;
+    }
+}
+
+/// Whose view a path is resolved in, and with whose rights. Made for one system call; borrows everything.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// What `/` is.
+    pub root: &'a Path,
+    /// Whose rights.
+    pub credentials: &'a Credentials,
+    /// Who asks: symbolic links like `/proc/self` and devices like `/dev/tty` want to know.
+    pub caller: &'a dyn Caller,
+    /// The bits new files don't get.
+    pub umask: u32,
+}
+
+impl Context<'_> {
+    /// Resolves `name`, from `start` unless it is absolute.
+    ///
+    /// # Errors
+    /// `ENOENT`, `ENOTDIR`, `EACCES`, `ELOOP`, `ENAMETOOLONG`, `ENOMEM`.
+    pub fn lookup(&self, start: &Path, name: &[u8], how: Lookup) -> Result<Path> {
+        if name.is_empty() {
+            return if how.contains(Lookup::EMPTY_PATH) { Ok(start.clone()) } else { Err(Errno::ENOENT) };
+        }
+        let mut walk = Walk::new(self, start, name)?;
+        let last = walk.to_last()?;
+        let follow = how.contains(Lookup::FOLLOW) || walk.trailing_slash;
+        walk.finish(last, follow)?;
+        if (how.contains(Lookup::DIRECTORY) || walk.trailing_slash) && !walk.dentry.is_directory() {
+            return Err(Errno::ENOTDIR);
+        }
+        Ok(walk.into_path())
+    }
+}
+
+/// What the last component of a path is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Last {
+    /// A proper name: this range of the walk's current text.
+    Name(Range<usize>),
+    /// `.`
+    Dot,
+    /// `..`
+    DotDot,
+    /// There is none: the path was `/`.
+    Root,
+}
+
+/// A text of which components are still to be walked.
+enum Text<'a> {
+    Given(&'a [u8]),
+    Link(Arc<[u8]>),
+}
+
+impl Text<'_> {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Text::Given(bytes) => bytes,
+            Text::Link(bytes) => bytes,
+        }
+    }
+}
+
+/// A text, and how far into it the walk has come.
+struct Progress<'a> {
+    text: Text<'a>,
+    at: usize,
+}
+
+/// A resolution under way: where it is, and what is left to walk.
+pub(crate) struct Walk<'a, 'c> {
+    context: &'a Context<'c>,
+    pub(crate) mount: Arc<Mount>,
+    pub(crate) dentry: Arc<Dentry>,
+    /// What is walked now. Its remainder comes before those of `outer`.
+    current: Progress<'a>,
+    /// The texts that symbolic links interrupted, each with at least one component left.
+    outer: SmallVec<[Progress<'a>; 1]>,
+    links: usize,
+    /// The last component was followed by a slash, so it must be a directory.
+    pub(crate) trailing_slash: bool,
+}
+
+impl<'a, 'c> Walk<'a, 'c> {
+    /// Begins at the root or at `start`. `name` is not empty.
+    pub(crate) fn new(context: &'a Context<'c>, start: &Path, name: &'a [u8]) -> Result<Walk<'a, 'c>> {
+        let from = if name.first() == Some(&b'/') { context.root } else { start };
+        if !from.dentry.is_directory() {
+            return Err(Errno::ENOTDIR);
+        }
+        Ok(Walk {
+            context,
+            mount: from.mount.clone(),
+            dentry: from.dentry.clone(),
+            current: Progress { text: Text::Given(name), at: 0 },
+            outer: SmallVec::new(),
+            links: 0,
+            trailing_slash: false,
+        })
+    }
+
+    pub(crate) fn into_path(self) -> Path {
+        Path { mount: self.mount, dentry: self.dentry }
+    }
+
+    /// The name a [`Last::Name`] stands for.
+    pub(crate) fn name(&self, range: &Range<usize>) -> &[u8] {
+        self.current.text.bytes().get(range.clone()).unwrap_or_default()
+    }
+
+    /// Walks everything but the last component. The walk then stands in the directory that is to have it, and may search it.
+    pub(crate) fn to_last(&mut self) -> Result<Last> {
+        loop {
+            let bytes = self.current.text.bytes();
+            let mut begin = self.current.at;
+            while bytes.get(begin) == Some(&b'/') {
+                begin += 1;
+            }
+            let rest = bytes.get(begin..).unwrap_or_default();
+            let end = begin + rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
+            if begin == end {
+                // Only the text `/`, or a link to it with nothing behind, has no component at all.
+                match self.outer.pop() {
+                    Some(outer) => self.current = outer,
+                    None => return Ok(Last::Root),
+                }
+                continue;
+            }
+            let mut next = end;
+            while bytes.get(next) == Some(&b'/') {
+                next += 1;
+            }
+            let text_ends = next == bytes.len();
+            let slash = next != end;
+            let component = match bytes.get(begin..end) {
+                Some(b".") => Last::Dot,
+                Some(b"..") => Last::DotDot,
+                _ => Last::Name(begin..end),
+            };
+            self.current.at = next;
+            self.may_search()?;
+            if text_ends && self.outer.is_empty() {
+                self.trailing_slash |= slash;
+                return Ok(component);
+            }
+            self.step(component)?;
+            if !self.dentry.is_directory() {
+                return Err(Errno::ENOTDIR);
+            }
+        }
+    }
+
+    /// Takes the last component too, following links if wanted; where links lead, the walk goes on.
+    pub(crate) fn finish(&mut self, mut last: Last, follow: bool) -> Result<()> {
+        loop {
+            let name = match last {
+                Last::Root => return Ok(()),
+                Last::Dot => return Ok(()),
+                Last::DotDot => {
+                    self.up();
+                    return Ok(());
+                }
+                Last::Name(name) => name,
+            };
+            let found = self.dentry.lookup(self.name(&name))?;
+            if found.kind() != FileKind::Symlink || !follow {
+                self.enter(found);
+                return Ok(());
+            }
+            match self.follow(&found)? {
+                Followed::Arrived => return Ok(()),
+                Followed::Text => last = self.to_last()?,
+            }
+        }
+    }
+
+    /// Takes a component that is not the last.
+    #[inline]
+    fn step(&mut self, component: Last) -> Result<()> {
+        match component {
+            Last::Name(name) => {
+                let found = self.dentry.lookup(self.name(&name))?;
+                if found.kind() == FileKind::Symlink {
+                    // What the link's text leads to is walked before the rest of this text.
+                    return self.follow_on_the_way(&found);
+                }
+                self.enter(found);
+            }
+            Last::DotDot => self.up(),
+            Last::Dot | Last::Root => {}
+        }
+        Ok(())
+    }
+}
