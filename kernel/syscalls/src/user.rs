@@ -1,0 +1,204 @@
+//! Structures, strings and paths in the memory of the calling program.
+//!
+//! Plain functions of calls use `read`, `write` and [`CString::path`]: they make missing pages present on the spot where
+//! that needs no waiting (a fresh stack page, a copy after fork), and otherwise say [`Stop::Fault`], upon which the dispatch
+//! waits and runs the call again. Functions that may wait use `fetch` and `store`.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::raw::general::PATH_MAX;
+use abi::{Errno, Result};
+use memory::{Access, AddressSpace, MemoryFault, Space, UserFault};
+use process::Thread;
+use smallvec::SmallVec;
+use vfs::Stop;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::argument::{CString, In, InOut, Out};
+
+/// A path or name; short ones need no heap.
+pub(crate) type PathBuffer = SmallVec<[u8; 128]>;
+
+/// How many bytes of a string are read at once. A string may end just before a page the program doesn't have, so a
+/// piece never crosses the border of a page: it starts on a multiple of its length.
+const PIECE: usize = 64;
+
+impl<T: FromBytes + IntoBytes> In<T> {
+    /// The structure.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub(crate) fn read(self, thread: &Arc<Thread>) -> Result<T, Stop> {
+        read(thread, self.0)
+    }
+
+    /// The structure, or `None` for a null pointer.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub(crate) fn read_optional(self, thread: &Arc<Thread>) -> Result<Option<T>, Stop> {
+        if self.is_null() { Ok(None) } else { self.read(thread).map(Some) }
+    }
+
+    /// The structure; may wait for its page.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub(crate) async fn fetch(self, thread: &Arc<Thread>) -> Result<T> {
+        thread.space().read_value(self.0).await
+    }
+
+    /// The structure, or `None` for a null pointer; may wait for its page.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub(crate) async fn fetch_optional(self, thread: &Arc<Thread>) -> Result<Option<T>> {
+        if self.is_null() { Ok(None) } else { self.fetch(thread).await.map(Some) }
+    }
+}
+
+impl<T: IntoBytes + Immutable> Out<T> {
+    /// Fills the structure.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub(crate) fn write(self, thread: &Arc<Thread>, value: &T) -> Result<(), Stop> {
+        write(thread, self.0, value.as_bytes())
+    }
+
+    /// Fills the structure if the program gave one.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub(crate) fn write_optional(self, thread: &Arc<Thread>, value: &T) -> Result<(), Stop> {
+        if self.is_null() { Ok(()) } else { self.write(thread, value) }
+    }
+
+    /// Fills the structure; may wait for its page.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub(crate) async fn store(self, thread: &Arc<Thread>, value: &T) -> Result<()> {
+        thread.space().write_value(self.0, value).await
+    }
+
+    /// Fills the structure if the program gave one; may wait for its page.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub(crate) async fn store_optional(self, thread: &Arc<Thread>, value: &T) -> Result<()> {
+        if self.is_null() { Ok(()) } else { self.store(thread, value).await }
+    }
+}
+
+impl<T> InOut<T> {
+    /// The same place, to read from.
+    pub(crate) fn input(self) -> In<T> {
+        In::at(self.0)
+    }
+
+    /// The same place, to write to.
+    pub(crate) fn output(self) -> Out<T> {
+        Out::at(self.0)
+    }
+}
+
+impl CString {
+    /// The string as a path: 1 to `PATH_MAX - 1` bytes and a zero. Empty paths are left to the walk, which gives `ENOENT`.
+    ///
+    /// # Errors
+    /// `EFAULT`, `ENAMETOOLONG`.
+    pub(crate) fn path(self, thread: &Arc<Thread>) -> Result<PathBuffer, Stop> {
+        self.string(thread, PATH_MAX as usize, Errno::ENAMETOOLONG)
+    }
+
+    /// The string, which with its zero must fit in `room` bytes.
+    ///
+    /// # Errors
+    /// `EFAULT`; `too_long`.
+    pub(crate) fn string(self, thread: &Arc<Thread>, room: usize, too_long: Errno) -> Result<PathBuffer, Stop> {
+        let mut string = PathBuffer::new();
+        while string.len() < room {
+            let mut piece = [0; PIECE];
+            let address = self.0.checked_add(string.len()).ok_or(Errno::EFAULT)?;
+            let wanted = (PIECE - address % PIECE).min(room - string.len());
+            let piece = piece.get_mut(..wanted).unwrap_or_default();
+            read_bytes(thread, address, piece)?;
+            match piece.iter().position(|&byte| byte == 0) {
+                Some(end) => {
+                    string.extend_from_slice(piece.get(..end).unwrap_or_default());
+                    return Ok(string);
+                }
+                None => string.extend_from_slice(piece),
+            }
+        }
+        Err(too_long.into())
+    }
+}
+
+/// Reads the structure at `address`.
+pub(crate) fn read<T: FromBytes + IntoBytes>(thread: &Arc<Thread>, address: usize) -> Result<T, Stop> {
+    let mut value = T::new_zeroed();
+    read_bytes(thread, address, value.as_mut_bytes())?;
+    Ok(value)
+}
+
+/// Reads `count` structures that lie behind one another. The caller has bounded `count`.
+pub(crate) fn read_array<T>(thread: &Arc<Thread>, address: usize, count: usize) -> Result<Vec<T>, Stop>
+where
+    T: FromBytes + IntoBytes,
+{
+    let mut values = Vec::new();
+    values.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    values.resize_with(count, T::new_zeroed);
+    read_bytes(thread, address, values.as_mut_slice().as_mut_bytes())?;
+    Ok(values)
+}
+
+/// Fills `to` from `address`.
+pub(crate) fn read_bytes(thread: &Arc<Thread>, address: usize, to: &mut [u8]) -> Result<(), Stop> {
+    access(thread, |space| space.read(address, to))
+}
+
+/// Writes `from` to `address`.
+pub(crate) fn write(thread: &Arc<Thread>, address: usize, from: &[u8]) -> Result<(), Stop> {
+    access(thread, |space| space.write(address, from))
+}
+
+/// Copies what is present of the bytes at `address`, and nothing more: for tracing.
+pub(crate) fn peek(thread: &Arc<Thread>, address: usize, to: &mut [u8]) -> usize {
+    match thread.space().space().read(address, to) {
+        Ok(()) => to.len(),
+        Err(fault) => fault.copied,
+    }
+}
+
+/// Makes the page of a fault present, waiting for it if need be.
+///
+/// # Errors
+/// `EFAULT`.
+pub(crate) async fn fetch(thread: &Arc<Thread>, fault: UserFault) -> Result<()> {
+    thread.space().settle(fault).await
+}
+
+/// Repeats an access until every page it needs is present.
+#[inline]
+fn access(thread: &Arc<Thread>, mut attempt: impl FnMut(&Space) -> Result<(), UserFault>) -> Result<(), Stop> {
+    let space = thread.space();
+    while let Err(fault) = attempt(space.space()) {
+        make_present(&space, fault)?;
+    }
+    Ok(())
+}
+
+/// Makes the page of a fault present if that can be done at once.
+#[cold]
+fn make_present(space: &AddressSpace, fault: UserFault) -> Result<(), Stop> {
+    let access = if fault.write { Access::WRITE } else { Access::READ };
+    match space.resolve(fault.address, access) {
+        Ok(_) => Ok(()),
+        Err(MemoryFault::Wait(_)) => Err(Stop::Fault(fault)),
+        Err(_) => Err(Errno::EFAULT.into()),
+    }
+}
