@@ -1,1 +1,76 @@
-fn main() {}
+//! xtask: what `./x` calls. It builds the kernel and the guest's programs, boots them in QEMU, tests and measures them.
+//!
+//! | file | what for |
+//! | --- | --- |
+//! | `build.rs`, `image.rs` | the kernel image for the bare machine, and its symbols |
+//! | `programs.rs` | the C programs of `user/` and `tests/`, linked statically |
+//! | `initramfs.rs` | the archive a guest starts from: BusyBox, `/init`, the programs |
+//! | `linux.rs` | Debian's Linux kernel, the oracle and the yardstick |
+//! | `qemu.rs` | a virtual machine as a value, and the line that starts it |
+//! | `console.rs` | a serial console driven as a person does: type, then wait for what appears |
+//! | `run.rs`, `terminal.rs`, `debug.rs` | `x run` and `x debug`, and the user's terminal |
+//! | `check.rs`, `test/`, `bench/` | `x check`, `x test`, `x bench` |
+//!
+//! Everything made goes to `target/`; nothing is written elsewhere but temporary files, removed at the end.
+
+#![forbid(unsafe_code)]
+
+mod bench;
+mod build;
+mod check;
+mod console;
+mod debug;
+mod image;
+mod initramfs;
+mod linux;
+mod paths;
+mod programs;
+mod qemu;
+mod run;
+mod terminal;
+mod test;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Orrery's one command: run, test, check, measure and debug the kernel.
+#[derive(Parser)]
+#[command(name = "x", bin_name = "./x", disable_help_subcommand = false)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Boots Orrery in QEMU, with this terminal as its console; or runs one command there.
+    Run(run::Run),
+    /// Runs the tests: the rooms on the host, then boots, twins and real programs.
+    Test(test::Test),
+    /// Checks style and rules: rustfmt, clippy, where `unsafe` may be, links.
+    Check,
+    /// Measures Orrery beside Linux: instructions per call, time to boot.
+    Bench(bench::Bench),
+    /// Boots Orrery stopped, and attaches GDB with the kernel's symbols.
+    Debug(debug::Debug),
+    /// Builds the kernel image and the initramfs, and prints where they are.
+    Build,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Run(run) => run.run(),
+        Command::Test(test) => test.run(),
+        Command::Check => check::run(),
+        Command::Bench(bench) => bench.run(),
+        Command::Debug(debug) => debug.run(),
+        Command::Build => build::report(),
+    };
+    match outcome {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("x: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

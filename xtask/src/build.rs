@@ -1,0 +1,87 @@
+//! The kernel image: cargo for `x86_64-unknown-none`, with the compiler that `x` chose and the linker found here.
+
+use crate::{image, paths};
+use anyhow::{Context, Result, bail, ensure};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+/// A built kernel.
+pub struct Kernel {
+    /// What QEMU loads: the image with its symbol table for backtraces.
+    pub image: PathBuf,
+    /// The ELF file as linked, with line tables for GDB.
+    pub linked: PathBuf,
+}
+
+/// Builds the kernel, if anything changed. cargo's progress is shown on a terminal.
+pub fn kernel() -> Result<Kernel> {
+    let cargo = std::env::var("ORRERY_CARGO").unwrap_or_else(|_| "cargo".into());
+    let rustc = std::env::var("ORRERY_RUSTC").unwrap_or_else(|_| "rustc".into());
+    let target = paths::target().join("kernel");
+    let mut command = Command::new(&cargo);
+    command.current_dir(paths::root()).args(["build", "--release", "--package", "image"]);
+    command.args(["--target", "x86_64-unknown-none"]).arg("--target-dir").arg(&target);
+    if std::env::var("ORRERY_BUILD_STD").is_ok_and(|value| value == "1") {
+        // Without ready-made core and alloc they are built from source, which stable compilers only do when told so.
+        command.arg("-Zbuild-std=core,alloc,compiler_builtins").env("RUSTC_BOOTSTRAP", "1");
+    }
+    if !rustix::termios::isatty(rustix::stdio::stderr()) {
+        command.arg("--quiet");
+    }
+    command.env("RUSTC", &rustc).env("CARGO_ENCODED_RUSTFLAGS", flags(&rustc)?.join("\x1f"));
+    command.env_remove("CARGO_TARGET_DIR").stdin(Stdio::null());
+    let status = command.status().with_context(|| format!("cannot start {cargo}"))?;
+    ensure!(status.success(), "the kernel does not build");
+
+    let linked = target.join("x86_64-unknown-none/release/orrery-kernel");
+    let image = target.join("orrery");
+    if newer(&linked, &image) {
+        let elf = std::fs::read(&linked).with_context(|| format!("cannot read {}", linked.display()))?;
+        std::fs::write(&image, image::add_symbols(&elf)?).context("cannot write the kernel image")?;
+    }
+    Ok(Kernel { image, linked })
+}
+
+/// Is `made` missing, or older than `from`?
+fn newer(from: &Path, made: &Path) -> bool {
+    let time = |path: &Path| path.metadata().and_then(|data| data.modified()).ok();
+    time(made).is_none() || time(from) > time(made)
+}
+
+/// Compiler flags of the kernel: frame pointers for backtraces, no relocation, and the linker that is there.
+fn flags(rustc: &str) -> Result<Vec<String>> {
+    let mut flags: Vec<String> = ["-Cforce-frame-pointers=yes", "-Crelocation-model=static"].map(String::from).to_vec();
+    flags.extend(linker(rustc)?);
+    Ok(flags)
+}
+
+/// LLVM's linker of the toolchain or the system, else GNU's.
+fn linker(rustc: &str) -> Result<Vec<String>> {
+    let sysroot = Command::new(rustc).args(["--print", "sysroot"]).output().context("cannot start rustc")?;
+    let sysroot = PathBuf::from(String::from_utf8_lossy(&sysroot.stdout).trim());
+    let bundled = sysroot.join("lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld");
+    let on_path = |name: &str| {
+        std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).map(|dir| dir.join(name)).find(|p| p.is_file())
+    };
+    if bundled.is_file() {
+        Ok(vec![format!("-Clinker={}", bundled.display())])
+    } else if let Some(lld) = on_path("ld.lld") {
+        Ok(vec![format!("-Clinker={}", lld.display())])
+    } else if let Some(ld) = on_path("ld") {
+        Ok(vec![format!("-Clinker={}", ld.display()), "-Clinker-flavor=ld".into()])
+    } else {
+        bail!("no linker: install binutils or lld")
+    }
+}
+
+/// `x build`.
+pub fn report() -> Result<ExitCode> {
+    let kernel = kernel()?;
+    let size = kernel.image.metadata()?.len();
+    println!("kernel    {} ({} KiB)", kernel.image.display(), size / 1024);
+    let archive = crate::initramfs::Initramfs::standard()?.bytes();
+    let path = paths::target().join("initramfs");
+    std::fs::write(&path, &archive)?;
+    println!("initramfs {} ({} KiB)", path.display(), archive.len() / 1024);
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,188 @@
+//! A serial console driven as a person does: type, then wait until something appears on the screen.
+//!
+//! A thread reads what the guest prints; every wait has a time limit, and its failure shows the end of the screen.
+
+use crate::qemu::{Running, Vm};
+use anyhow::{Context, Result, bail};
+use std::io::{Read, Write};
+use std::process::{ChildStdin, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// A running machine and its screen.
+pub struct Console {
+    machine: Running,
+    keyboard: ChildStdin,
+    pieces: Receiver<Vec<u8>>,
+    /// Everything printed so far.
+    screen: Vec<u8>,
+    /// How much of it earlier waits have passed.
+    seen: usize,
+    started: Instant,
+}
+
+/// Keys that are no letters.
+pub mod key {
+    pub const CTRL_C: &str = "\x03";
+    pub const CTRL_D: &str = "\x04";
+    pub const CTRL_Z: &str = "\x1a";
+    pub const CTRL_BACKSLASH: &str = "\x1c";
+    pub const CTRL_U: &str = "\x15";
+    pub const TAB: &str = "\t";
+    pub const ENTER: &str = "\r";
+    pub const ESCAPE: &str = "\x1b";
+    pub const BACKSPACE: &str = "\x7f";
+    pub const UP: &str = "\x1b[A";
+    pub const LEFT: &str = "\x1b[D";
+}
+
+impl Console {
+    /// Starts the machine.
+    pub fn start(vm: &Vm) -> Result<Console> {
+        let started = Instant::now();
+        let mut machine = vm.start(Stdio::piped(), Stdio::piped())?;
+        let keyboard = machine.child.stdin.take().context("QEMU has no standard input")?;
+        let mut output = machine.child.stdout.take().context("QEMU has no standard output")?;
+        let (sender, pieces) = channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 16384];
+            while let Ok(count) = output.read(&mut buffer) {
+                let piece = buffer.get(..count).unwrap_or_default().to_vec();
+                if piece.is_empty() || sender.send(piece).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Console { machine, keyboard, pieces, screen: Vec::new(), seen: 0, started })
+    }
+
+    /// Types this.
+    pub fn send(&mut self, keys: &str) -> Result<()> {
+        self.keyboard.write_all(keys.as_bytes()).context("the machine takes no more keys")
+    }
+
+    /// Waits until `text` appears after what earlier waits have seen; gives what came before it.
+    pub fn expect(&mut self, text: &str, limit: Duration) -> Result<String> {
+        let length = text.len();
+        self.wait(&format!("{text:?}"), limit, |screen| Some((find(screen, text.as_bytes())?, length)))
+    }
+
+    /// Waits for the shell's prompt: a last line such as `/root # `. Gives what came before it.
+    pub fn expect_prompt(&mut self, limit: Duration) -> Result<String> {
+        self.wait("a prompt", limit, |screen| {
+            let line = screen.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
+            let last = without_escapes(screen.get(line..)?);
+            let prompt = matches!(last.first(), Some(b'/' | b'~')) && last.ends_with(b"# ");
+            prompt.then(|| (line, screen.len() - line))
+        })
+    }
+
+    /// Types a command at the prompt, waits for the next prompt, and gives what was printed between, without the echo.
+    pub fn command(&mut self, command: &str, limit: Duration) -> Result<String> {
+        self.send(command)?;
+        self.send(key::ENTER)?;
+        self.expect("\n", limit)?;
+        let output = self.expect_prompt(limit).with_context(|| format!("after the command {command:?}"))?;
+        Ok(output.replace('\r', ""))
+    }
+
+    /// Waits until the machine has ended by itself; gives its exit status and everything it printed.
+    pub fn end(mut self, limit: Duration) -> Result<(u8, String)> {
+        let deadline = Instant::now() + limit;
+        loop {
+            match self.pieces.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(piece) => self.screen.extend(piece),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("the machine has not ended after {limit:?}; the screen's end:\n{}", self.tail())
+                }
+            }
+        }
+        let screen = String::from_utf8_lossy(&self.screen).replace('\r', "");
+        let tail = self.tail();
+        let status = self.machine.wait().with_context(|| format!("the screen's end:\n{tail}"))?;
+        Ok((status, screen))
+    }
+
+    /// Time since QEMU was started.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The process id of QEMU.
+    pub fn pid(&self) -> u32 {
+        self.machine.child.id()
+    }
+
+    /// Waits until `matched` finds something in what is new on the screen: where it begins and how long it is.
+    fn wait(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        matched: impl Fn(&[u8]) -> Option<(usize, usize)>,
+    ) -> Result<String> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let new = self.screen.get(self.seen..).unwrap_or_default();
+            if let Some((begin, length)) = matched(new) {
+                let before = String::from_utf8_lossy(new.get(..begin).unwrap_or_default()).into_owned();
+                self.seen += begin + length;
+                return Ok(before);
+            }
+            match self.pieces.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(piece) => self.screen.extend(piece),
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("waited {limit:?} for {what}; the screen's end:\n{}", self.tail())
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    bail!("the machine ended while we waited for {what}; the screen's end:\n{}", self.tail())
+                }
+            }
+        }
+    }
+
+    /// The last lines of the screen, for messages.
+    fn tail(&self) -> String {
+        let text = String::from_utf8_lossy(&self.screen).replace('\r', "");
+        let lines: Vec<&str> = text.lines().collect();
+        let from = lines.len().saturating_sub(40);
+        lines.get(from..).unwrap_or_default().iter().map(|line| format!("    | {line}\n")).collect()
+    }
+}
+
+fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    text.windows(part.len()).position(|window| window == part)
+}
+
+/// What a person sees: without the sequences that move the cursor or ask the terminal where it is.
+fn without_escapes(text: &[u8]) -> Vec<u8> {
+    let mut shown = Vec::new();
+    let mut bytes = text.iter().copied();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            0x1b => {
+                let _ = bytes.next();
+                for parameter in bytes.by_ref() {
+                    if parameter.is_ascii_alphabetic() {
+                        break;
+                    }
+                }
+            }
+            b'\r' => {}
+            _ => shown.push(byte),
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_is_seen_through_escapes() {
+        assert_eq!(without_escapes(b"/ # \x1b[6n"), b"/ # ");
+        assert_eq!(without_escapes(b"\r\x1b[Ja\x1b[1;32mb"), b"ab");
+        assert_eq!(find(b"abcabd", b"abd"), Some(3));
+    }
+}
