@@ -1,31 +1,42 @@
 //! Scheduling: which future a CPU polls next, for how long, and when it wakes.
 //!
+//! Every thread of the system and every task of the kernel is a future; a [`Task`] is such a future with its state, and the
+//! [`Executor`] polls tasks on all CPUs. A context switch is returning from one poll and calling another: there are
+//! no kernel stacks to switch.
+//!
 //! | module | holds |
 //! | --- | --- |
 //! | `executor` | [`Executor`]: one queue a CPU, the main loop, wake-up placement, stealing, preemption |
-//! | `task` | [`Task`]: one future, its state machine, its accounting |
+//! | `task` | [`Task`]: one future and its state machine |
 //! | `policy` | [`Policy`]: the order of a queue; [`Fair`] (the default) and [`Fifo`] |
-//! | `timers` | sleeping until a time, on the alarm of a CPU |
+//! | `timers` | [`Timer`] and [`Sleep`]: being woken at a time, by the CPU's alarm |
+//! | `clock` | [`TaskClock`]: user and kernel time of a task |
 //! | `load` | the load averages of `/proc/loadavg` |
 //!
-//! ## The interface in one page
+//! Who calls it: `process` makes a task of each thread and asks [`Executor::should_yield`] on every way to user mode;
+//! `orrery` runs [`Executor::run`] on each CPU and installs the executor as the machine's interrupt handler; everybody who
+//! waits for time uses [`Executor::sleep_until`] or [`Executor::timeout`].
 //!
-//! ```text
-//! impl Executor {
-//!     pub fn new(cpus: usize) -> Arc<Executor>;                    // Fair
-//!     pub fn with_policy(cpus, policy: impl Fn(usize) -> Box<dyn Policy>) -> Arc<Executor>;
-//!     pub fn task(self: &Arc<Self>, Parameters { name, nice, affinity }) -> Arc<Task>;      // not started
-//!     pub fn start(&self, task: &Arc<Task>, future: impl Future<Output = ()> + Send + 'static);
-//!     pub fn spawn(self: &Arc<Self>, parameters, future) -> Arc<Task>;   // both; kernel tasks
-//!     pub fn run(&self, cpu: usize) -> !;                          // the main loop of a CPU
-//!     pub fn sleep_until(self: &Arc<Self>, deadline: u64) -> Sleep;      // future, cancel-safe; ns of machine::time::now()
-//!     pub fn timeout(self: &Arc<Self>, deadline: Option<u64>, future) -> Option<Output>     // async; None: time is up
-//!     pub fn statistics() -> Statistics { switches, running, cpus: Vec<CpuTimes { user, system, idle }>, .. };
-//!     pub fn load_averages() -> [u64; 3] (FIXED_1 = 1 << 11);
-//! }
-//! impl machine::cpu::Handler for Executor
-//! pub fn yield_now() -> impl Future<Output = ()> + Send;
-//! impl Task { attention() -> Attention bits; should_yield(); poke(); user_time(); kernel_time(); set_nice(); set_affinity(); cpu(); .. }
-//! ```
+//! There is no tick. The alarm of a CPU is set only while a timer runs there or a task waits for its turn, so one busy
+//! program alone is never interrupted.
+
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod clock;
+mod executor;
+mod load;
+mod policy;
+mod task;
+mod timers;
+mod yielding;
+
+pub use clock::{TaskClock, WATCHDOG_LIMIT};
+pub use executor::{CpuTimes, Executor, Statistics, WatchdogHook};
+pub use load::FIXED_ONE;
+pub use policy::{Arrival, Fair, Fifo, Policy, Share, weight_of};
+pub use task::{Parameters, Task};
+pub use timers::{Sleep, Timer};
+pub use yielding::{YieldNow, yield_now};

@@ -1,0 +1,588 @@
+//! The executor: one run queue a CPU, one main loop a CPU.
+//!
+//! What each CPU does, for ever ([`Executor::run`]):
+//!
+//! 1. opens the window for interrupts;
+//! 2. settles the task that ran last (asleep, or back in the queue) and takes the next, under one lock;
+//! 3. polls it; or else steals from the CPU where most wait; or else halts until an interrupt.
+//!
+//! Who synchronises with whom: a queue has a lock, held for one operation; it is taken by its CPU, by whoever wakes a task
+//! that belongs there, and by thieves. No two queue locks are ever held together. A wake-up for this CPU sends nothing
+//! to anybody; one for another CPU kicks it only if it halts, must interrupt what it runs, or has to begin measuring
+//! slices.
+//!
+//! A halting CPU and a waker cannot miss each other: the CPU announces itself in `halted` *before* it looks at its queue
+//! for the last time, the waker looks at `halted` *after* it has queued, and interrupts stay off from that last look to the
+//! halt, so the kick ends the halt.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::future::Future;
+use core::pin::pin;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use core::task::{Poll, Waker};
+
+use machine::cpu;
+use machine::memory::OutOfMemory;
+use machine::time;
+use sync::{RwSpinLock, SpinLock};
+
+use crate::clock::{WATCHDOG_LIMIT, add};
+use crate::load::LoadAverages;
+use crate::policy::{Arrival, Fair, Policy};
+use crate::task::{Parameters, Task};
+use crate::timers::{Sleep, Timer, TimerHeap};
+
+/// No alarm is set, no slice is running.
+const NEVER: u64 = u64::MAX;
+
+/// At most one report of a long poll in this many nanoseconds.
+const REPORT_INTERVAL: u64 = 1_000_000_000;
+
+/// What is told of a task that kept its CPU in the kernel for too long, and for how many nanoseconds.
+pub type WatchdogHook = Arc<dyn Fn(&Task, u64) + Send + Sync>;
+
+/// A task that was polled, until it is settled.
+struct Ran {
+    task: Arc<Task>,
+    nanoseconds: u64,
+    end: u64,
+    finished: bool,
+}
+
+/// What belongs to one CPU. In cache lines of its own.
+#[repr(align(128))]
+struct Cpu {
+    queue: SpinLock<Box<dyn Policy>>,
+    /// How many wait in the queue, for those who look without the lock.
+    waiting: AtomicUsize,
+    /// The current task should give way: something better waits, or its slice is over.
+    give_way: AtomicBool,
+    /// The identity of the task being polled, 0 if none.
+    identity: AtomicU32,
+    /// When the current task's slice is over.
+    slice_end: AtomicU64,
+    /// What the machine's alarm is set to. It may be earlier than anything we wait for: it is set anew when it goes off.
+    alarm: AtomicU64,
+    timers: SpinLock<TimerHeap>,
+    times: CpuClock,
+}
+
+/// Where a CPU's time went. One writer: the CPU.
+#[derive(Default)]
+struct CpuClock {
+    user: AtomicU64,
+    system: AtomicU64,
+    idle: AtomicU64,
+    switches: AtomicU64,
+    /// When the present poll or halt began, and which of them it is.
+    since: AtomicU64,
+    halted: AtomicBool,
+    polling: AtomicBool,
+}
+
+impl Cpu {
+    fn new(policy: Box<dyn Policy>) -> Cpu {
+        Cpu {
+            queue: SpinLock::new(policy),
+            waiting: AtomicUsize::new(0),
+            give_way: AtomicBool::new(false),
+            identity: AtomicU32::new(0),
+            slice_end: AtomicU64::new(NEVER),
+            alarm: AtomicU64::new(NEVER),
+            timers: SpinLock::default(),
+            times: CpuClock::default(),
+        }
+    }
+
+    /// Makes the alarm go off at `deadline` at the latest. Setting it is dear and cancelling it mostly useless, so an
+    /// earlier one is left alone.
+    fn alarm_by(&self, deadline: u64) {
+        if deadline < self.alarm.load(Ordering::Relaxed) {
+            self.alarm.store(deadline, Ordering::Relaxed);
+            time::set_alarm(Some(deadline));
+        }
+    }
+
+    /// Begins to measure the current task's slice if others wait.
+    fn measure_slice(&self) {
+        let end = self.slice_end.load(Ordering::Relaxed);
+        if end != NEVER && self.waiting.load(Ordering::Relaxed) > 0 {
+            self.alarm_by(end);
+        }
+    }
+}
+
+/// Nanoseconds of one CPU since boot, see `/proc/stat`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuTimes {
+    /// In user mode.
+    pub user: u64,
+    /// In the kernel, for some task.
+    pub system: u64,
+    /// Halted.
+    pub idle: u64,
+}
+
+/// Totals since boot.
+#[derive(Clone, Debug, Default)]
+pub struct Statistics {
+    /// Each CPU's times.
+    pub cpus: Vec<CpuTimes>,
+    /// Times a CPU went from one task to another.
+    pub switches: u64,
+    /// Tasks that run or want to, now.
+    pub running: usize,
+}
+
+/// Polls futures on all CPUs. One per kernel; see the module's page.
+pub struct Executor {
+    cpus: Box<[Cpu]>,
+    /// CPUs that run the main loop, a bit each.
+    online: AtomicU64,
+    /// CPUs that halt or are about to.
+    halted: AtomicU64,
+    /// Tasks started and not over.
+    tasks: AtomicUsize,
+    /// Tasks there is room for in every queue.
+    room: SpinLock<usize>,
+    load: LoadAverages,
+    watchdog: RwSpinLock<Option<WatchdogHook>>,
+    next_report: AtomicU64,
+}
+
+impl Executor {
+    /// An executor for `cpus` CPUs with the fair policy.
+    pub fn new(cpus: usize) -> Arc<Executor> {
+        Executor::with_policy(cpus, |_| Box::new(Fair::default()))
+    }
+
+    /// An executor whose CPUs order their tasks by the policies `make` gives.
+    pub fn with_policy(cpus: usize, make: impl FnMut(usize) -> Box<dyn Policy>) -> Arc<Executor> {
+        let cpus = (0..cpus.clamp(1, cpu::MAX_CPUS)).map(make).map(Cpu::new).collect();
+        Arc::new(Executor {
+            cpus,
+            online: AtomicU64::new(0),
+            halted: AtomicU64::new(0),
+            tasks: AtomicUsize::new(0),
+            room: SpinLock::new(0),
+            load: LoadAverages::default(),
+            watchdog: RwSpinLock::new(None),
+            next_report: AtomicU64::new(0),
+        })
+    }
+
+    /// How many CPUs it has queues for.
+    pub fn cpu_count(&self) -> usize {
+        self.cpus.len()
+    }
+
+    /// Who is told of polls that are too long.
+    pub fn set_watchdog(&self, hook: WatchdogHook) {
+        *self.watchdog.write() = Some(hook);
+    }
+
+    /// A task without a future, for owners that must know the task before the future can be made.
+    pub fn task(self: &Arc<Self>, parameters: &Parameters) -> Arc<Task> {
+        Task::new(self.clone(), parameters)
+    }
+
+    /// Gives a task its future and lets it run.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]: the queues have no room for one more. The future is dropped.
+    pub fn start(
+        &self,
+        task: &Arc<Task>,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), OutOfMemory> {
+        self.make_room()?;
+        if task.set_future(Box::pin(future)) {
+            self.tasks.fetch_add(1, Ordering::Relaxed);
+            task.wake_up(Arrival::New);
+        }
+        Ok(())
+    }
+
+    /// A new task that runs `future`: for the kernel's own tasks.
+    ///
+    /// # Errors
+    /// As [`Executor::start`].
+    pub fn spawn(
+        self: &Arc<Self>,
+        parameters: &Parameters,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<Arc<Task>, OutOfMemory> {
+        let task = self.task(parameters);
+        self.start(&task, future)?;
+        Ok(task)
+    }
+
+    /// Makes sure that every queue can take all tasks and one more, so that a wake-up never allocates.
+    fn make_room(&self) -> Result<(), OutOfMemory> {
+        let wanted = self.tasks.load(Ordering::Relaxed) + 1;
+        let mut room = self.room.lock();
+        if wanted > *room {
+            let larger = (wanted * 2).max(64);
+            for cpu in &self.cpus {
+                cpu.queue.lock().reserve(larger)?;
+            }
+            *room = larger;
+        }
+        Ok(())
+    }
+
+    /// The main loop of `cpu`. Called once on each, from the kernel's main.
+    pub fn run(&self, cpu: usize) -> ! {
+        let Some(here) = self.cpus.get(cpu) else {
+            // More CPUs than the kernel has queues for: this one has no work.
+            loop {
+                cpu::wait_for_interrupt();
+            }
+        };
+        self.online.fetch_or(1 << cpu, Ordering::Relaxed);
+        let mut ran = None;
+        loop {
+            cpu::take_interrupts();
+            ran = match self.next(here, ran) {
+                Some((task, now)) => Some(self.poll(here, task, now)),
+                None => self.halt(here, cpu),
+            };
+        }
+    }
+
+    /// Settles the task that ran and takes the next from this CPU's queue, with the time it starts.
+    fn next(&self, here: &Cpu, ran: Option<Ran>) -> Option<(Arc<Task>, u64)> {
+        let now = ran.as_ref().map_or_else(time::now, |ran| ran.end);
+        if self.load.is_due(now) {
+            self.load.sample(now, self.running() as u64);
+        }
+        let mut queue = here.queue.lock();
+        let finished = ran.and_then(|ran| settle(&mut **queue, ran));
+        let next = queue.pick();
+        let slice = queue.slice();
+        here.waiting.store(queue.waiting(), Ordering::Relaxed);
+        // Under the lock, as wakers set it: an order to give way to a later arrival is not lost.
+        here.give_way.store(false, Ordering::Relaxed);
+        drop(queue);
+        if finished.is_some() {
+            self.tasks.fetch_sub(1, Ordering::Relaxed);
+        }
+        here.slice_end.store(slice.map_or(NEVER, |slice| now + slice), Ordering::Relaxed);
+        let next = next?;
+        here.measure_slice();
+        Some((next, now))
+    }
+
+    /// Polls `task` and measures it.
+    fn poll(&self, here: &Cpu, task: Arc<Task>, start: u64) -> Ran {
+        let times = &here.times;
+        let user = task.clock.user_so_far();
+        here.identity.store(task.identity(), Ordering::Relaxed);
+        times.since.store(start, Ordering::Relaxed);
+        times.polling.store(true, Ordering::Relaxed);
+        task.clock.begin(start);
+        let finished = task.poll().is_ready();
+        let end = time::now();
+        let stretch = task.clock.end(end);
+        here.identity.store(0, Ordering::Relaxed);
+        times.polling.store(false, Ordering::Relaxed);
+        let (total, user) = (end.saturating_sub(start), task.clock.user_so_far().wrapping_sub(user));
+        add(&times.user, user);
+        add(&times.system, total.saturating_sub(user));
+        add(&times.switches, 1);
+        if stretch > WATCHDOG_LIMIT {
+            self.report(&task, stretch);
+        }
+        Ran { task, nanoseconds: total, end, finished }
+    }
+
+    /// Takes a task from the CPU where most wait to this one's queue. False if none may come.
+    fn steal(&self, here: &Cpu, thief: usize) -> bool {
+        let waiting = |cpu: &&Cpu| cpu.waiting.load(Ordering::Relaxed);
+        let Some(victim) = self.cpus.iter().filter(|cpu| waiting(cpu) > 0).max_by_key(waiting) else { return false };
+        let stolen = {
+            let mut queue = victim.queue.lock();
+            let stolen = queue.steal(thief);
+            victim.waiting.store(queue.waiting(), Ordering::Relaxed);
+            stolen
+        };
+        let Some(task) = stolen else { return false };
+        let mut queue = here.queue.lock();
+        task.set_cpu(thief);
+        queue.enqueue(task, Arrival::Stolen);
+        here.waiting.store(queue.waiting(), Ordering::Relaxed);
+        true
+    }
+
+    /// Nothing to do here: steals, or waits for an interrupt.
+    fn halt(&self, here: &Cpu, number: usize) -> Option<Ran> {
+        self.halted.fetch_or(1 << number, Ordering::SeqCst);
+        // The look at the queues must come after the announcement, see the module's page.
+        fence(Ordering::SeqCst);
+        if here.waiting.load(Ordering::Relaxed) == 0 && !self.steal(here, number) {
+            let start = time::now();
+            here.times.since.store(start, Ordering::Relaxed);
+            here.times.halted.store(true, Ordering::Relaxed);
+            cpu::wait_for_interrupt();
+            here.times.halted.store(false, Ordering::Relaxed);
+            let end = time::now();
+            add(&here.times.idle, end.saturating_sub(start));
+            if self.load.is_due(end) {
+                // What was missed while this CPU halted; what woke it does not count for that time.
+                let woken = here.waiting.load(Ordering::Relaxed);
+                self.load.sample(end, self.running().saturating_sub(woken) as u64);
+            }
+        }
+        self.halted.fetch_and(!(1 << number), Ordering::SeqCst);
+        None
+    }
+
+    /// Puts a woken or new task in a queue, and makes the CPU take notice if it must.
+    pub(crate) fn enqueue(&self, task: &Arc<Task>, arrival: Arrival) {
+        let target = self.place(task, arrival);
+        let Some(cpu) = self.cpus.get(target) else { return };
+        let preempts = {
+            let mut queue = cpu.queue.lock();
+            task.set_cpu(target);
+            let preempts = queue.enqueue(task.clone(), arrival);
+            cpu.waiting.store(queue.waiting(), Ordering::Relaxed);
+            if preempts {
+                cpu.give_way.store(true, Ordering::Relaxed);
+            }
+            preempts
+        };
+        if target == cpu::current() {
+            cpu.measure_slice();
+            return;
+        }
+        fence(Ordering::SeqCst);
+        // Only the first of several wakers kicks a halting CPU.
+        let bit = 1 << target;
+        let halted =
+            self.halted.load(Ordering::Relaxed) & bit != 0 && self.halted.fetch_and(!bit, Ordering::SeqCst) & bit != 0;
+        // A CPU that ran one task alone has no alarm set for the end of its slice: its handler sets it.
+        let unmeasured = cpu.alarm.load(Ordering::Relaxed) > cpu.slice_end.load(Ordering::Relaxed);
+        if halted || preempts || unmeasured {
+            cpu::kick(target);
+        }
+    }
+
+    /// Where a task goes that is to run: the CPU it ran on last if that one halts, else one that halts, else (a new one)
+    /// where fewest wait, else (a woken one, for the sake of the caches) where it ran last.
+    fn place(&self, task: &Task, arrival: Arrival) -> usize {
+        let last = task.cpu();
+        let online = self.online.load(Ordering::Relaxed);
+        if online & online.wrapping_sub(1) == 0 {
+            return if online == 0 { last.min(self.cpus.len() - 1) } else { online.trailing_zeros() as usize };
+        }
+        let allowed = match online & task.affinity() {
+            0 => online,
+            allowed => allowed,
+        };
+        let halted = self.halted.load(Ordering::Relaxed) & allowed;
+        if halted >> last & 1 == 1 {
+            return last;
+        }
+        if halted != 0 {
+            return halted.trailing_zeros() as usize;
+        }
+        if arrival != Arrival::New && allowed >> last & 1 == 1 {
+            return last;
+        }
+        let waiting = |cpu: &usize| self.cpus.get(*cpu).map_or(usize::MAX, |cpu| cpu.waiting.load(Ordering::Relaxed));
+        (0..self.cpus.len()).filter(|cpu| allowed >> cpu & 1 == 1).min_by_key(waiting).unwrap_or(last)
+    }
+
+    /// Changes the weight of a task wherever it is.
+    pub(crate) fn reweigh(&self, task: &Task, weight: u32) {
+        loop {
+            let number = task.cpu();
+            let Some(cpu) = self.cpus.get(number) else { return };
+            let mut queue = cpu.queue.lock();
+            if task.cpu() != number {
+                continue;
+            }
+            if task.share.is_queued() {
+                queue.reweigh(task, weight);
+            } else {
+                task.share.set_weight(weight);
+            }
+            return;
+        }
+    }
+
+    /// Whether the task running on this CPU should let another one run: what a thread asks on its way to user mode, and
+    /// long work in the kernel from time to time. If so, [`crate::yield_now`].
+    #[inline]
+    pub fn should_yield(&self) -> bool {
+        self.cpus.get(cpu::current()).is_some_and(|cpu| cpu.give_way.load(Ordering::Relaxed))
+    }
+
+    /// Whether another task waits for this CPU.
+    pub fn others_wait(&self) -> bool {
+        self.cpus.get(cpu::current()).is_some_and(|cpu| cpu.waiting.load(Ordering::Relaxed) > 0)
+    }
+
+    /// The identity of the task that this CPU is polling, 0 if none or a task of the kernel: who the kernel works for.
+    #[inline]
+    pub fn current_identity(&self) -> u32 {
+        self.cpus.get(cpu::current()).map_or(0, |cpu| cpu.identity.load(Ordering::Relaxed))
+    }
+
+    /// Completes at `deadline`, in nanoseconds of `machine::time::now`. Dropping it takes the timer away.
+    pub fn sleep_until(self: &Arc<Self>, deadline: u64) -> Sleep {
+        Sleep::new(self.clone(), deadline)
+    }
+
+    /// What `future` gives, or `None` if it is not complete at `deadline`; without a deadline it is never given up.
+    pub async fn timeout<F: Future>(self: &Arc<Self>, deadline: Option<u64>, future: F) -> Option<F::Output> {
+        let Some(deadline) = deadline else { return Some(future.await) };
+        let mut future = pin!(future);
+        let mut sleep = pin!(self.sleep_until(deadline));
+        core::future::poll_fn(|context| {
+            if let Poll::Ready(output) = future.as_mut().poll(context) {
+                return Poll::Ready(Some(output));
+            }
+            sleep.as_mut().poll(context).map(|()| None)
+        })
+        .await
+    }
+
+    /// A timer on this CPU that calls `waker` at `deadline`, from the alarm's handler: the waker must not sleep, nor
+    /// allocate.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn timer(self: &Arc<Self>, deadline: u64, waker: Waker) -> Result<Timer, OutOfMemory> {
+        Timer::arm(self.clone(), deadline, waker)
+    }
+
+    pub(crate) fn timers(&self, cpu: usize) -> Option<&SpinLock<TimerHeap>> {
+        self.cpus.get(cpu).map(|cpu| &cpu.timers)
+    }
+
+    pub(crate) fn arm_timer(&self, cpu: usize, deadline: u64, waker: Waker) -> Result<u32, OutOfMemory> {
+        let cpu = self.cpus.get(cpu).ok_or(OutOfMemory)?;
+        let slot = cpu.timers.lock().insert(deadline, waker)?;
+        cpu.alarm_by(deadline);
+        Ok(slot)
+    }
+
+    /// Tells the watchdog's hook that a task kept its CPU in the kernel for `nanoseconds`, but not too often. Owners of
+    /// tasks that enter user mode call it with what `TaskClock::enter_user` measured.
+    #[cold]
+    pub fn report(&self, task: &Task, nanoseconds: u64) {
+        let now = time::now();
+        let next = self.next_report.load(Ordering::Relaxed);
+        if now < next
+            || self
+                .next_report
+                .compare_exchange(next, now + REPORT_INTERVAL, Ordering::Relaxed, Ordering::Relaxed)
+                .is_err()
+        {
+            return;
+        }
+        let hook = self.watchdog.read().clone();
+        if let Some(hook) = hook {
+            hook(task, nanoseconds);
+        }
+    }
+
+    /// Tasks that run or want to, now.
+    pub fn running(&self) -> usize {
+        let count =
+            |cpu: &Cpu| cpu.waiting.load(Ordering::Relaxed) + usize::from(cpu.times.polling.load(Ordering::Relaxed));
+        self.cpus.iter().map(count).sum()
+    }
+
+    /// Totals for `/proc/stat`.
+    pub fn statistics(&self) -> Statistics {
+        let now = time::now();
+        let online = cpu::count().min(self.cpus.len());
+        let cpus = self.cpus.iter().take(online).map(|cpu| {
+            let times = &cpu.times;
+            let passing = now.saturating_sub(times.since.load(Ordering::Relaxed));
+            let passing_if = |flag: &AtomicBool| if flag.load(Ordering::Relaxed) { passing } else { 0 };
+            CpuTimes {
+                // A poll in progress is most likely a program computing.
+                user: times.user.load(Ordering::Relaxed) + passing_if(&times.polling),
+                system: times.system.load(Ordering::Relaxed),
+                idle: times.idle.load(Ordering::Relaxed) + passing_if(&times.halted),
+            }
+        });
+        Statistics {
+            cpus: cpus.collect(),
+            switches: self.cpus.iter().map(|cpu| cpu.times.switches.load(Ordering::Relaxed)).sum(),
+            running: self.running(),
+        }
+    }
+
+    /// The load averages over 1, 5 and 15 minutes, in units of 1/[`crate::FIXED_ONE`].
+    pub fn load_averages(&self) -> [u64; 3] {
+        let now = time::now();
+        if self.load.is_due(now) {
+            self.load.sample(now, self.running() as u64);
+        }
+        self.load.get()
+    }
+}
+
+/// Puts the task that ran back in the queue, lets it sleep, or returns it if it is over.
+fn settle(queue: &mut dyn Policy, ran: Ran) -> Option<Arc<Task>> {
+    let Ran { task, nanoseconds, finished, .. } = ran;
+    queue.charge(&task, nanoseconds);
+    if finished {
+        queue.leave(&task);
+        return Some(task);
+    }
+    if task.is_due() {
+        task.clock.count_preemption();
+        task.requeue();
+        let gave_way = task.take_gave_way();
+        queue.put_back(task, gave_way);
+        return None;
+    }
+    // Count it out before anybody can count it in elsewhere: from `end_poll` on, another CPU may queue it.
+    queue.leave(&task);
+    if task.end_poll() {
+        task.clock.count_wait();
+    } else {
+        // Woken in this instant. It has counted itself out; it joins as one that was woken.
+        queue.enqueue(task, Arrival::Woken);
+    }
+    None
+}
+
+impl cpu::Handler for Executor {
+    fn alarm(&self) {
+        let Some(here) = self.cpus.get(cpu::current()) else { return };
+        here.alarm.store(NEVER, Ordering::Relaxed);
+        let now = time::now();
+        loop {
+            let waker = here.timers.lock().expire(now);
+            let Some(waker) = waker else { break };
+            waker.wake();
+        }
+        if here.waiting.load(Ordering::Relaxed) > 0 && now >= here.slice_end.load(Ordering::Relaxed) {
+            here.give_way.store(true, Ordering::Relaxed);
+            here.slice_end.store(NEVER, Ordering::Relaxed);
+        }
+        let next = here.timers.lock().next();
+        if let Some(next) = next {
+            here.alarm_by(next);
+        }
+        here.measure_slice();
+    }
+
+    fn kicked(&self) {
+        if let Some(here) = self.cpus.get(cpu::current()) {
+            here.measure_slice();
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "executor_tests.rs"]
+mod tests;

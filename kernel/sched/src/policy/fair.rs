@@ -1,0 +1,303 @@
+//! The fair policy: earliest virtual deadline first.
+//!
+//! Every task has a *virtual time* that passes, while it runs, at a speed inverse to its weight. `V`, the average virtual
+//! time of the queue weighted by weight, is where a task would be that got exactly its share; `V - virtual time` is its
+//! *lag*: positive when it is owed. A task asks for a slice of [`SLICE`]; its *deadline* is when, in virtual time, it
+//! would have got that slice under ideal sharing. The earliest deadline runs. (See Stoica and Abdel-Wahab, "Earliest
+//! Eligible Virtual Deadline First"; all tasks ask for equal slices here, and then the test of eligibility changes
+//! nothing about the bound: no task is ever more than about one slice ahead or behind.)
+//!
+//! A task that sleeps takes its lag with it and is placed at `V - lag` when it wakes: sleeping earns nothing and costs
+//! nothing. The queue is a binary heap that keeps its memory, and `V` is kept up to date by sums.
+
+use alloc::collections::BinaryHeap;
+use alloc::sync::Arc;
+use core::cmp::Ordering;
+
+use machine::memory::OutOfMemory;
+
+use super::weight::NICE_0;
+use super::{Arrival, Policy};
+use crate::Task;
+
+/// Nanoseconds a task runs before another one has its turn.
+pub const SLICE: u64 = 3_000_000;
+
+/// Where virtual time starts, so that a task owed much can be placed before the start.
+const ORIGIN: u64 = 1 << 48;
+
+struct Waiting {
+    deadline: u64,
+    /// Equal deadlines go by arrival.
+    ticket: u64,
+    task: Arc<Task>,
+}
+
+impl Ord for Waiting {
+    /// The heap gives the greatest: the earliest deadline is the greatest.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.deadline, other.ticket).cmp(&(self.deadline, self.ticket))
+    }
+}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Waiting {}
+
+/// Earliest virtual deadline first.
+pub struct Fair {
+    heap: BinaryHeap<Waiting>,
+    tickets: u64,
+    /// Weights of all, the current task included.
+    load: i64,
+    /// A virtual time near `V`; what follows is relative to it, so that it stays small.
+    base: u64,
+    /// Sum of weight * (virtual time - base).
+    moment: i64,
+    /// The current task's deadline.
+    current: Option<u64>,
+}
+
+impl Default for Fair {
+    fn default() -> Self {
+        Fair { heap: BinaryHeap::new(), tickets: 0, load: 0, base: ORIGIN, moment: 0, current: None }
+    }
+}
+
+/// Real nanoseconds as virtual ones.
+fn scale(nanoseconds: u64, weight: u32) -> u64 {
+    if weight == NICE_0 {
+        return nanoseconds;
+    }
+    nanoseconds.saturating_mul(u64::from(NICE_0)) / u64::from(weight.max(1))
+}
+
+impl Fair {
+    /// `V`. Moves the base there.
+    fn average(&mut self) -> u64 {
+        if self.load > 0 {
+            let step = self.moment / self.load;
+            self.base = self.base.wrapping_add_signed(step);
+            self.moment -= step * self.load;
+        }
+        self.base
+    }
+
+    fn key(&self, task: &Task) -> i64 {
+        task.share.virtual_time().wrapping_sub(self.base) as i64
+    }
+
+    /// Counts a task in.
+    fn add(&mut self, task: &Task) {
+        let weight = i64::from(task.share.weight());
+        self.load += weight;
+        self.moment = self.moment.saturating_add(weight.saturating_mul(self.key(task)));
+        task.share.set_queued(true);
+    }
+
+    /// Counts a task out and lets it take its lag along.
+    fn remove(&mut self, task: &Task) {
+        let weight = task.share.weight();
+        let limit = scale(SLICE, weight) as i64;
+        let lag = self.average().wrapping_sub(task.share.virtual_time()) as i64;
+        task.share.set_lag(lag.clamp(-limit, limit));
+        self.moment = self.moment.saturating_sub(i64::from(weight).saturating_mul(self.key(task)));
+        self.load -= i64::from(weight);
+        task.share.set_queued(false);
+    }
+
+    fn push(&mut self, task: Arc<Task>) {
+        self.tickets += 1;
+        self.heap.push(Waiting { deadline: task.share.deadline(), ticket: self.tickets, task });
+    }
+}
+
+impl Policy for Fair {
+    fn reserve(&mut self, tasks: usize) -> Result<(), OutOfMemory> {
+        let more = tasks.saturating_sub(self.heap.len());
+        self.heap.try_reserve(more).map_err(|_| OutOfMemory)
+    }
+
+    fn enqueue(&mut self, task: Arc<Task>, arrival: Arrival) -> bool {
+        let share = &task.share;
+        let slice = scale(SLICE, share.weight());
+        let start = self.average().wrapping_add_signed(share.lag().wrapping_neg());
+        share.set_virtual_time(start);
+        // A new task competes with tasks that are on average halfway through their slices.
+        let deadline = start + if arrival == Arrival::New { slice / 2 } else { slice };
+        share.set_deadline(deadline);
+        self.add(&task);
+        self.push(task);
+        self.current.is_some_and(|current| deadline < current)
+    }
+
+    fn pick(&mut self) -> Option<Arc<Task>> {
+        let next = self.heap.pop()?;
+        self.current = Some(next.deadline);
+        Some(next.task)
+    }
+
+    fn charge(&mut self, current: &Task, nanoseconds: u64) {
+        let passed = scale(nanoseconds, current.share.weight());
+        current.share.set_virtual_time(current.share.virtual_time().wrapping_add(passed));
+        self.moment = self.moment.saturating_add((passed as i64).saturating_mul(i64::from(current.share.weight())));
+    }
+
+    fn put_back(&mut self, current: Arc<Task>, gave_way: bool) {
+        let share = &current.share;
+        if gave_way || share.virtual_time() >= share.deadline() {
+            // The slice is used up: ask for the next one, from where this one was to end if given up early.
+            let from = if gave_way { share.deadline().max(share.virtual_time()) } else { share.virtual_time() };
+            share.set_deadline(from + scale(SLICE, share.weight()));
+        }
+        self.current = None;
+        self.push(current);
+    }
+
+    fn leave(&mut self, current: &Task) {
+        self.current = None;
+        self.remove(current);
+    }
+
+    fn steal(&mut self, cpu: usize) -> Option<Arc<Task>> {
+        let allowed = |waiting: &&Waiting| waiting.task.affinity() >> cpu & 1 == 1;
+        let ticket = self.heap.iter().filter(allowed).max()?.ticket;
+        let mut found = None;
+        self.heap.retain(|waiting| {
+            let wanted = waiting.ticket == ticket;
+            if wanted {
+                found = Some(waiting.task.clone());
+            }
+            !wanted
+        });
+        self.remove(found.as_deref()?);
+        found
+    }
+
+    fn slice(&self) -> Option<u64> {
+        Some(SLICE)
+    }
+
+    fn reweigh(&mut self, task: &Task, weight: u32) {
+        let change = i64::from(weight) - i64::from(task.share.weight());
+        self.load += change;
+        self.moment = self.moment.saturating_add(change.saturating_mul(self.key(task)));
+        task.share.set_weight(weight);
+    }
+
+    fn waiting(&self) -> usize {
+        self.heap.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::simulation::{Behaviour, Simulation};
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn equal_tasks_get_equal_time() {
+        let mut simulation = Simulation::new(Fair::default());
+        let tasks: Vec<_> = (0..7).map(|_| simulation.add(0, Behaviour::Busy)).collect();
+        simulation.run(7 * SECOND);
+        for task in tasks {
+            let time = simulation.time_of(task);
+            assert!(time.abs_diff(SECOND) <= 2 * SLICE, "{time}");
+        }
+    }
+
+    #[test]
+    fn weights_divide_the_time() {
+        let mut simulation = Simulation::new(Fair::default());
+        let nices = [-10, -5, 0, 5, 19];
+        let tasks: Vec<_> = nices.iter().map(|&nice| simulation.add(nice, Behaviour::Busy)).collect();
+        simulation.run(100 * SECOND);
+        let all: u64 = nices.iter().map(|&nice| u64::from(weight(nice))).sum();
+        for (&task, &nice) in tasks.iter().zip(&nices) {
+            let ideal = 100.0 * SECOND as f64 * f64::from(weight(nice)) / all as f64;
+            let time = simulation.time_of(task) as f64;
+            assert!((time - ideal).abs() <= (ideal * 0.01).max(2.0 * SLICE as f64), "nice {nice}: {time} of {ideal}");
+        }
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_a_round() {
+        let mut simulation = Simulation::new(Fair::default());
+        for _ in 0..20 {
+            simulation.add(0, Behaviour::Busy);
+        }
+        simulation.run(10 * SECOND);
+        assert!(simulation.longest_wait() <= 21 * SLICE, "{}", simulation.longest_wait());
+    }
+
+    #[test]
+    fn a_sleeper_neither_hoards_nor_starves() {
+        let mut simulation = Simulation::new(Fair::default());
+        let busy = simulation.add(0, Behaviour::Busy);
+        let sleeper = simulation.add(0, Behaviour::Sleeps { work: SLICE / 10, rest: SLICE });
+        simulation.run(10 * SECOND);
+        assert!(simulation.time_of(busy) > 8 * SECOND);
+        // Wants 1 of 11; it is never made to wait for more than one slice of the other.
+        assert!(simulation.time_of(sleeper) > SECOND / 25, "{}", simulation.time_of(sleeper));
+        assert!(simulation.longest_wait_of(sleeper) <= 2 * SLICE);
+    }
+
+    #[test]
+    fn lag_stays_within_two_slices_whatever_comes_and_goes() {
+        let mut simulation = Simulation::new(Fair::default());
+        for index in 0..12u64 {
+            let nice = [0, 0, -3, 4][index as usize % 4];
+            let behaviour = match index % 3 {
+                0 => Behaviour::Busy,
+                1 => Behaviour::Sleeps { work: SLICE * (index + 1) / 3, rest: SLICE * 2 },
+                _ => Behaviour::Sleeps { work: SLICE / (index + 1), rest: SLICE / 2 },
+            };
+            simulation.add(nice, behaviour);
+        }
+        simulation.run_watching(20 * SECOND, |policy, task| {
+            let lag = policy.average().wrapping_sub(task.share.virtual_time()) as i64;
+            let limit = 2 * scale(SLICE, task.share.weight()) as i64 + 2 * SLICE as i64;
+            assert!(lag.abs() <= limit, "lag {lag} of weight {}", task.share.weight());
+        });
+    }
+
+    #[test]
+    fn giving_way_lets_the_others_go_first() {
+        let mut simulation = Simulation::new(Fair::default());
+        let polite = simulation.add(0, Behaviour::GivesWay { work: SLICE / 100 });
+        let busy = simulation.add(0, Behaviour::Busy);
+        simulation.run(SECOND);
+        assert!(simulation.time_of(busy) > 5 * simulation.time_of(polite));
+        assert!(simulation.time_of(polite) > 0);
+    }
+
+    #[test]
+    fn a_new_weight_counts_from_now_on() {
+        let mut simulation = Simulation::new(Fair::default());
+        let (first, second) = (simulation.add(0, Behaviour::Busy), simulation.add(0, Behaviour::Busy));
+        simulation.run(SECOND);
+        simulation.renice(second, 5);
+        let before = (simulation.time_of(first), simulation.time_of(second));
+        simulation.run(10 * SECOND);
+        let first = simulation.time_of(first) - before.0;
+        let second = simulation.time_of(second) - before.1;
+        let ratio = first as f64 / second as f64;
+        assert!((ratio - 1024.0 / 335.0).abs() < 0.1, "{ratio}");
+    }
+
+    fn weight(nice: i8) -> u32 {
+        super::super::weight_of(nice)
+    }
+}
