@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use core::ops::Range;
 
+use abi::memory::Protection;
 use bitflags::bitflags;
 use machine::memory::{Access, PAGE_SIZE};
 
@@ -36,18 +37,17 @@ bitflags! {
         const SEQUENTIAL = 1 << 10;
         /// `MADV_RANDOM`.
         const RANDOM = 1 << 11;
-        /// The first stack of the program, `[stack]`.
-        const STACK = 1 << 12;
-        /// What brk(2) grows, `[heap]`.
-        const HEAP = 1 << 13;
+        /// Counted against the commit limit: it was private and writable at some time.
+        const ACCOUNTED = 1 << 12;
     }
 }
 
 /// Where the pages of an area come from.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub enum Backing {
-    /// Zeroed pages, made when touched. A shared anonymous area is a file without a name: give it a
-    /// [`PageCache`](crate::PageCache) as [`Backing::File`]; [`AddressSpace::map`](crate::AddressSpace::map) does so itself.
+    /// Zeroed pages, made when touched. A shared anonymous area is a file without a name, `/dev/zero (deleted)`;
+    /// [`AddressSpace::map`](crate::AddressSpace::map) makes it.
+    #[default]
     Anonymous,
     /// Pages of a file, the area's first page at byte `offset` (a multiple of the page size).
     File {
@@ -56,4 +56,91 @@ pub enum Backing {
         /// Where in it the area starts.
         offset: u64,
     },
+}
+
+/// A range of pages with one set of rights and one origin.
+#[derive(Clone)]
+pub struct Area {
+    /// Addresses, page aligned, never empty.
+    pub range: Range<usize>,
+    /// What the program may do.
+    pub access: Access,
+    /// What is special.
+    pub flags: AreaFlags,
+    /// Where pages come from.
+    pub backing: Backing,
+}
+
+impl Area {
+    /// Length in pages.
+    #[inline]
+    pub fn pages(&self) -> usize {
+        (self.range.end - self.range.start) / PAGE_SIZE
+    }
+
+    /// Whether writes are seen by others.
+    #[inline]
+    pub fn is_shared(&self) -> bool {
+        self.flags.contains(AreaFlags::SHARED)
+    }
+
+    /// The lowest address that must stay free for this area to grow into, guard gap included (`vm_start_gap`).
+    #[inline]
+    pub fn start_with_gap(&self) -> usize {
+        if self.flags.contains(AreaFlags::GROWS_DOWN) {
+            self.range.start.saturating_sub(STACK_GUARD_GAP)
+        } else {
+            self.range.start
+        }
+    }
+
+    /// The mapped file and the page of it that `address`, inside the area, shows.
+    #[inline]
+    pub fn file_page(&self, address: usize) -> Option<(&Arc<MappedFile>, u64)> {
+        match &self.backing {
+            Backing::File { file, offset } => {
+                Some((file, (offset + (address - self.range.start) as u64) / PAGE_SIZE as u64))
+            }
+            Backing::Anonymous => None,
+        }
+    }
+
+    /// The origin of the part that starts at `address`.
+    pub(crate) fn backing_from(&self, address: usize) -> Backing {
+        match &self.backing {
+            Backing::Anonymous => Backing::Anonymous,
+            Backing::File { file, offset } => {
+                let distance = address.wrapping_sub(self.range.start) as u64;
+                Backing::File { file: file.clone(), offset: offset.wrapping_add(distance) }
+            }
+        }
+    }
+
+    /// Whether `next`, which starts where this ends, continues it in every respect and so is the same area.
+    pub(crate) fn continues_in(&self, next: &Area) -> bool {
+        self.range.end == next.range.start
+            && self.access == next.access
+            && self.flags == next.flags
+            && match (&self.backing, &next.backing) {
+                (Backing::Anonymous, Backing::Anonymous) => true,
+                (Backing::File { file, offset }, Backing::File { file: its_file, offset: its_offset }) => {
+                    file.same_as(its_file) && offset + (self.range.end - self.range.start) as u64 == *its_offset
+                }
+                _ => false,
+            }
+    }
+}
+
+/// Addresses below a growing area that nothing else may take (`stack_guard_gap`, 256 pages).
+pub const STACK_GUARD_GAP: usize = 256 * PAGE_SIZE;
+
+/// What page tables are asked for: on x86 a page that may be written or executed may be read.
+#[inline]
+pub(crate) fn effective(access: Access) -> Access {
+    if access.is_empty() { access } else { access | Access::READ }
+}
+
+/// The rights in a `prot` argument.
+pub(crate) fn access_of(protection: Protection) -> Access {
+    Access::from_bits_truncate(protection.bits() as u8)
 }

@@ -55,9 +55,10 @@ pub use cursor::{Destination, Source, UserSlice};
 pub use fault::{MemoryFault, PageWait, Resolution};
 pub use frames::FrameAllocator;
 pub use kernel_memory::Memory;
-pub use map::MapRequest;
+pub use map::{MAXIMUM_AREAS, MINIMUM_ADDRESS, MapRequest};
 pub use page_cache::{CacheError, PageBudget, PageCache};
 pub use pager::{FileIdentity, MappedFile, Mappings, Pager, PagerError};
-pub use views::{AreaView, Usage};
+pub use user_access::check_range;
+pub use views::{AreaView, ProgramLayout, Usage};
 
 pub use machine::memory::{Access, Frame, PAGE_SIZE, Space, USER_TOP, UserFault};

@@ -74,7 +74,9 @@ pub struct MappedFile {
     pub pager: Arc<dyn Pager>,
     /// Keeps the file open for as long as it is mapped, and names it.
     pub identity: Arc<dyn FileIdentity>,
-    /// Opened for writing: a shared mapping may become writable.
+    /// Opened for reading: required of every mapping.
+    pub readable: bool,
+    /// Opened for writing: a shared mapping may be writable.
     pub writable: bool,
     /// Not on a `noexec` mount: a mapping may become executable.
     pub executable: bool,
@@ -91,4 +93,44 @@ impl MappedFile {
 #[derive(Default)]
 pub struct Mappings {
     spaces: SpinLock<BTreeMap<u64, (Weak<AddressSpace>, usize)>>,
+}
+
+impl Mappings {
+    /// Nobody maps yet.
+    pub const fn new() -> Mappings {
+        Mappings { spaces: SpinLock::new(BTreeMap::new()) }
+    }
+
+    /// Whether some address space maps the file.
+    pub fn is_empty(&self) -> bool {
+        self.spaces.lock().is_empty()
+    }
+
+    /// One more area of `space` maps the file.
+    pub(crate) fn add(&self, id: u64, space: &Weak<AddressSpace>) {
+        self.spaces.lock().entry(id).or_insert_with(|| (space.clone(), 0)).1 += 1;
+    }
+
+    /// One area less.
+    pub(crate) fn remove(&self, id: u64) {
+        let mut spaces = self.spaces.lock();
+        if let Some((_, areas)) = spaces.get_mut(&id) {
+            *areas -= 1;
+            if *areas == 0 {
+                spaces.remove(&id);
+            }
+        }
+    }
+
+    /// Takes pages `range` of `file` out of every address space that maps them, private copies included, as truncation
+    /// does (`unmap_mapping_range`). The pager must have stopped to hand them out before. Call it without locks.
+    pub fn unmap(&self, file: &dyn Pager, range: Range<u64>) {
+        let spaces: Vec<Arc<AddressSpace>> = match self.spaces.lock() {
+            spaces if spaces.is_empty() => return,
+            spaces => spaces.values().filter_map(|(space, _)| space.upgrade()).collect(),
+        };
+        for space in spaces {
+            space.unmap_file(file, &range);
+        }
+    }
 }

@@ -1,0 +1,301 @@
+//! madvise(2), msync(2), mincore(2) and mlock(2): what programs say and ask about their pages.
+
+use core::ops::Range;
+
+use abi::Errno;
+use abi::memory::{LockAllFlags, SyncFlags};
+use abi::raw::general as raw;
+use machine::memory::{Access, PAGE_SIZE, USER_TOP};
+
+use crate::address_space::{AddressSpace, Layout};
+use crate::area::{Area, AreaFlags, Backing};
+use crate::fault::MemoryFault;
+use crate::map::{MAXIMUM_AREAS, is_aligned, page_align};
+
+impl AddressSpace {
+    /// madvise(2). Advice about pages that aren't mapped is `ENOMEM`, after it was followed for the others. `EINVAL` for
+    /// advice Linux doesn't know, or only when built with huge pages or page merging.
+    pub async fn advise(&self, address: usize, length: usize, advice: u32) -> Result<(), Errno> {
+        let advice = Advice::try_from(advice)?;
+        let aligned = page_align(length);
+        if !is_aligned(address) || (length != 0 && aligned == 0) {
+            return Err(Errno::EINVAL);
+        }
+        let end = address.checked_add(aligned).ok_or(Errno::EINVAL)?;
+        if end == address {
+            return Ok(());
+        }
+        let range = address..end.min(USER_TOP).max(address);
+        match advice {
+            Advice::Populate(access) => self.populate_strictly(range, access).await,
+            _ => self.change(|layout| self.advise_areas(layout, range.start..end, advice)),
+        }
+    }
+
+    fn advise_areas(&self, layout: &mut Layout, range: Range<usize>, advice: Advice) -> Result<(), Errno> {
+        let mut hole = false;
+        let mut at = range.start;
+        let mut result = Ok(());
+        while at < range.end && result.is_ok() {
+            let Some(area) = layout.areas.first_ending_above(at).filter(|area| area.range.start < range.end) else {
+                hole = true;
+                break;
+            };
+            hole |= area.range.start > at;
+            let part = area.range.start.max(at)..area.range.end.min(range.end);
+            at = part.end;
+            result = self.advise_part(layout, part, advice);
+        }
+        layout.merge(range.start..at);
+        if hole { result.and(Err(Errno::ENOMEM)) } else { result }
+    }
+
+    fn advise_part(&self, layout: &mut Layout, part: Range<usize>, advice: Advice) -> Result<(), Errno> {
+        let area = layout.areas.containing(part.start).ok_or(Errno::ENOMEM)?;
+        let locked = area.flags.contains(AreaFlags::LOCKED);
+        let private_anonymous = matches!(area.backing, Backing::Anonymous);
+        match advice {
+            Advice::Flags { set, clear } => {
+                if set == AreaFlags::WIPE_ON_FORK && !private_anonymous {
+                    return Err(Errno::EINVAL);
+                }
+                let flags = (area.flags - clear) | set;
+                layout.set_flags(part, flags)?;
+            }
+            Advice::Hint => {}
+            Advice::Reclaim if locked => return Err(Errno::EINVAL),
+            Advice::Reclaim => {}
+            Advice::Drop { anonymous_only } => {
+                if locked || (anonymous_only && !private_anonymous) {
+                    return Err(Errno::EINVAL);
+                }
+                layout.note_resident(self.space().resident());
+                self.space().unmap(part);
+            }
+            // Handled by the caller.
+            Advice::Populate(_) => {}
+        }
+        Ok(())
+    }
+
+    /// `MADV_POPULATE_READ` and `_WRITE`: unlike `MAP_POPULATE`, failure is told.
+    async fn populate_strictly(&self, range: Range<usize>, access: Access) -> Result<(), Errno> {
+        for page in range.step_by(PAGE_SIZE) {
+            match self.fault(page, access).await {
+                Ok(_) => {}
+                Err(MemoryFault::NotMapped | MemoryFault::OutOfMemory) => return Err(Errno::ENOMEM),
+                Err(MemoryFault::NotPermitted) => return Err(Errno::EINVAL),
+                Err(MemoryFault::Bus | MemoryFault::Wait(_)) => return Err(Errno::EFAULT),
+            }
+        }
+        Ok(())
+    }
+
+    /// msync(2): checks, and nothing to write: every file that can be mapped so far lives in RAM, where a shared mapping
+    /// is the file.
+    pub fn synchronize(&self, address: usize, length: usize, flags: SyncFlags) -> Result<(), Errno> {
+        let both = SyncFlags::ASYNC | SyncFlags::SYNC;
+        if !SyncFlags::all().contains(flags) || !is_aligned(address) || flags.contains(both) {
+            return Err(Errno::EINVAL);
+        }
+        let end = address.checked_add(page_align(length)).filter(|end| length == 0 || *end > address);
+        let range = address..end.ok_or(Errno::ENOMEM)?;
+        let layout = self.layout();
+        let mut areas = layout.areas.ascending(address).take_while(|area| area.range.start < range.end);
+        if flags.contains(SyncFlags::INVALIDATE) && areas.any(|area| area.flags.contains(AreaFlags::LOCKED)) {
+            return Err(Errno::EBUSY);
+        }
+        if layout.areas.covers(&range) { Ok(()) } else { Err(Errno::ENOMEM) }
+    }
+
+    /// mincore(2): sets each byte of `pages` to 1 if the page is in memory. `EINVAL`, `ENOMEM` if some page isn't mapped.
+    pub fn residency(&self, address: usize, pages: &mut [u8]) -> Result<(), Errno> {
+        if !is_aligned(address) {
+            return Err(Errno::EINVAL);
+        }
+        let length = pages.len().checked_mul(PAGE_SIZE).ok_or(Errno::ENOMEM)?;
+        let range = address..address.checked_add(length).ok_or(Errno::ENOMEM)?;
+        let layout = self.layout();
+        if !layout.areas.covers(&range) {
+            return Err(Errno::ENOMEM);
+        }
+        for (page, resident) in range.step_by(PAGE_SIZE).zip(pages) {
+            let cached = || {
+                let mut found = false;
+                let area = layout.areas.containing(page);
+                if let Some((file, index)) = area.and_then(|area| area.file_page(page)) {
+                    file.pager.cached(index..index + 1, &mut |_, _| found = true);
+                }
+                found
+            };
+            *resident = u8::from(self.space().lookup(page).is_some() || cached());
+        }
+        Ok(())
+    }
+
+    /// mlock(2), and mlock2(2) with `on_fault`. `EPERM`, `ENOMEM` (limit, holes).
+    pub async fn lock(&self, address: usize, length: usize, on_fault: bool) -> Result<(), Errno> {
+        let range = lock_range(address, length)?;
+        self.change(|layout| {
+            if layout.limits.locked == 0 {
+                return Err(Errno::EPERM);
+            }
+            let parts = layout.areas.ascending(range.start).take_while(|area| area.range.start < range.end);
+            let already: usize = parts
+                .filter(|area| area.flags.contains(AreaFlags::LOCKED))
+                .map(|area| area.range.end.min(range.end) - area.range.start.max(range.start))
+                .sum();
+            let more = range.len().saturating_sub(already) / PAGE_SIZE;
+            if (layout.areas.totals().locked + more) as u64 > layout.limits.locked / PAGE_SIZE as u64 {
+                return Err(Errno::ENOMEM);
+            }
+            layout.change_lock(range.clone(), true)
+        })?;
+        if !on_fault {
+            self.populate(range).await;
+        }
+        Ok(())
+    }
+
+    /// munlock(2). `ENOMEM` for holes.
+    pub fn unlock(&self, address: usize, length: usize) -> Result<(), Errno> {
+        let range = lock_range(address, length)?;
+        self.change(|layout| layout.change_lock(range, false))
+    }
+
+    /// mlockall(2). `EINVAL`, `EPERM`, `ENOMEM`.
+    pub async fn lock_all(&self, flags: LockAllFlags) -> Result<(), Errno> {
+        if flags.is_empty() || !LockAllFlags::all().contains(flags) || flags == LockAllFlags::ON_FAULT {
+            return Err(Errno::EINVAL);
+        }
+        self.change(|layout| {
+            if layout.limits.locked == 0 {
+                return Err(Errno::EPERM);
+            }
+            let current = flags.contains(LockAllFlags::CURRENT);
+            if current && layout.areas.totals().all as u64 > layout.limits.locked / PAGE_SIZE as u64 {
+                return Err(Errno::ENOMEM);
+            }
+            layout.future_flags.set(AreaFlags::LOCKED, flags.contains(LockAllFlags::FUTURE));
+            if current { layout.change_all_locks(true) } else { Ok(()) }
+        })?;
+        if flags.contains(LockAllFlags::CURRENT) && !flags.contains(LockAllFlags::ON_FAULT) {
+            let mut at = 0;
+            while let Some(range) = self.area_range_above(at) {
+                at = range.end;
+                self.populate(range).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// munlockall(2).
+    pub fn unlock_all(&self) -> Result<(), Errno> {
+        self.change(|layout| {
+            layout.future_flags = AreaFlags::empty();
+            layout.change_all_locks(false)
+        })
+    }
+
+    fn area_range_above(&self, address: usize) -> Option<Range<usize>> {
+        self.layout().areas.first_ending_above(address).map(|area| area.range.clone())
+    }
+}
+
+/// The pages an mlock call names.
+fn lock_range(address: usize, length: usize) -> Result<Range<usize>, Errno> {
+    let start = address & !(PAGE_SIZE - 1);
+    let length = length.checked_add(address - start).ok_or(Errno::EINVAL)?;
+    let end = start.checked_add(page_align(length)).ok_or(Errno::EINVAL)?;
+    Ok(start..end)
+}
+
+impl Layout {
+    /// Gives the part of one area that `part` is other flags.
+    fn set_flags(&mut self, part: Range<usize>, flags: AreaFlags) -> Result<(), Errno> {
+        let unchanged = |area: &Area| area.flags == flags;
+        if self.areas.containing(part.start).is_some_and(unchanged) {
+            return Ok(());
+        }
+        if self.areas.len() + 2 > MAXIMUM_AREAS {
+            return Err(Errno::ENOMEM);
+        }
+        self.areas.split(part.start)?;
+        self.areas.split(part.end)?;
+        if let Some(position) = self.areas.position(part.start) {
+            self.areas.modify(position, |area| area.flags = flags);
+        }
+        Ok(())
+    }
+
+    fn change_lock(&mut self, range: Range<usize>, lock: bool) -> Result<(), Errno> {
+        let mut at = range.start;
+        let mut result = Ok(());
+        while at < range.end && result.is_ok() {
+            let Some(area) = self.areas.containing(at) else {
+                result = Err(Errno::ENOMEM);
+                break;
+            };
+            let mut flags = area.flags;
+            flags.set(AreaFlags::LOCKED, lock);
+            let part = at..area.range.end.min(range.end);
+            at = part.end;
+            result = self.set_flags(part, flags);
+        }
+        self.merge(range.start..at);
+        result
+    }
+
+    fn change_all_locks(&mut self, lock: bool) -> Result<(), Errno> {
+        let mut at = 0;
+        while let Some(range) = self.areas.first_ending_above(at).map(|area| area.range.clone()) {
+            at = range.end;
+            self.change_lock(range, lock)?;
+        }
+        Ok(())
+    }
+}
+
+/// What madvise(2) can be told.
+#[derive(Clone, Copy)]
+enum Advice {
+    /// Remembered with the area.
+    Flags { set: AreaFlags, clear: AreaFlags },
+    /// About reading ahead from disks; nothing to do for files in RAM.
+    Hint,
+    /// About swapping out; pages of a locked area refuse.
+    Reclaim,
+    /// The pages are not needed any more.
+    Drop { anonymous_only: bool },
+    /// Bring the pages in.
+    Populate(Access),
+}
+
+impl TryFrom<u32> for Advice {
+    type Error = Errno;
+
+    fn try_from(advice: u32) -> Result<Advice, Errno> {
+        let read_ahead = AreaFlags::SEQUENTIAL | AreaFlags::RANDOM;
+        let set = |set| Advice::Flags { set, clear: AreaFlags::empty() };
+        let clear = |clear| Advice::Flags { set: AreaFlags::empty(), clear };
+        Ok(match advice {
+            raw::MADV_NORMAL => clear(read_ahead),
+            raw::MADV_SEQUENTIAL => Advice::Flags { set: AreaFlags::SEQUENTIAL, clear: read_ahead },
+            raw::MADV_RANDOM => Advice::Flags { set: AreaFlags::RANDOM, clear: read_ahead },
+            raw::MADV_WILLNEED => Advice::Hint,
+            raw::MADV_DONTNEED | raw::MADV_DONTNEED_LOCKED => Advice::Drop { anonymous_only: false },
+            // Freeing at once is allowed: the program must expect zeros at any time.
+            raw::MADV_FREE => Advice::Drop { anonymous_only: true },
+            raw::MADV_DONTFORK => set(AreaFlags::DONT_FORK),
+            raw::MADV_DOFORK => clear(AreaFlags::DONT_FORK),
+            raw::MADV_WIPEONFORK => set(AreaFlags::WIPE_ON_FORK),
+            raw::MADV_KEEPONFORK => clear(AreaFlags::WIPE_ON_FORK),
+            raw::MADV_DONTDUMP => set(AreaFlags::DONT_DUMP),
+            raw::MADV_DODUMP => clear(AreaFlags::DONT_DUMP),
+            raw::MADV_COLD | raw::MADV_PAGEOUT => Advice::Reclaim,
+            raw::MADV_POPULATE_READ => Advice::Populate(Access::READ),
+            raw::MADV_POPULATE_WRITE => Advice::Populate(Access::WRITE),
+            _ => return Err(Errno::EINVAL),
+        })
+    }
+}

@@ -1,0 +1,284 @@
+//! Page faults: the page that is missing, or not yet writable, is supplied.
+//!
+//! [`AddressSpace::resolve`] is one try under the space's lock, so two threads that fault at the same page at once get one
+//! page: the second finds it there. What it does:
+//!
+//! | area | read | write |
+//! | --- | --- | --- |
+//! | anonymous | the page of zeros, read-only | a new page of zeros, or a copy |
+//! | private file | the file's pages around the fault, read-only | a copy of the file's page |
+//! | shared file | the file's pages around the fault, read-only | the file's page |
+//!
+//! A page is mapped writable only when it is written: which pages are private copies, and which pages of a file were
+//! changed, is known thereby. A fault just below a growing area extends it.
+
+use alloc::sync::Arc;
+use core::ops::Range;
+
+use machine::memory::{Access, Frame, Mapping, OutOfMemory, PAGE_SIZE};
+use smallvec::SmallVec;
+
+use crate::address_space::{AddressSpace, Layout};
+use crate::area::{Area, AreaFlags, Backing, STACK_GUARD_GAP, effective};
+use crate::map::{MINIMUM_ADDRESS, check_commit};
+use crate::pager::{MappedFile, PagerError};
+
+/// Pages of a file mapped around a fault at most, a power of two: 64 KiB, as on Linux.
+const AROUND: u64 = 16;
+
+/// How a fault was resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// A page was mapped, copied or made writable.
+    Mapped,
+    /// Another thread was faster, or the processor remembered less than the page tables say: try again.
+    Spurious,
+}
+
+/// Why a fault can't be resolved; what it means to the program.
+#[derive(Clone)]
+pub enum MemoryFault {
+    /// Nothing is there: `SIGSEGV` with `SEGV_MAPERR`.
+    NotMapped,
+    /// The area doesn't allow it: `SIGSEGV` with `SEGV_ACCERR`.
+    NotPermitted,
+    /// Beyond the end of the mapped file, or the file can't give the page: `SIGBUS` with `BUS_ADRERR`.
+    Bus,
+    /// No frame is left: the out-of-memory killer decides.
+    OutOfMemory,
+    /// The page is being read from a disk: wait and try again.
+    Wait(PageWait),
+}
+
+/// A page on its way.
+#[derive(Clone)]
+pub struct PageWait {
+    file: Arc<MappedFile>,
+    index: u64,
+}
+
+impl PageWait {
+    /// Resolves when it is worth trying again. Cancel-safe.
+    pub async fn ready(&self) {
+        self.file.pager.ready(self.index).await;
+    }
+}
+
+impl core::fmt::Debug for MemoryFault {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        formatter.write_str(match self {
+            MemoryFault::NotMapped => "NotMapped",
+            MemoryFault::NotPermitted => "NotPermitted",
+            MemoryFault::Bus => "Bus",
+            MemoryFault::OutOfMemory => "OutOfMemory",
+            MemoryFault::Wait(_) => "Wait",
+        })
+    }
+}
+
+impl From<OutOfMemory> for MemoryFault {
+    fn from(_: OutOfMemory) -> MemoryFault {
+        MemoryFault::OutOfMemory
+    }
+}
+
+impl AddressSpace {
+    /// Resolves a fault, waiting for pages that must be read. The error is never [`MemoryFault::Wait`].
+    pub async fn fault(&self, address: usize, access: Access) -> Result<Resolution, MemoryFault> {
+        loop {
+            match self.resolve(address, access) {
+                Err(MemoryFault::Wait(page)) => page.ready().await,
+                result => return result,
+            }
+        }
+    }
+
+    /// One try to let `access` at `address` succeed. See the module's page.
+    pub fn resolve(&self, address: usize, access: Access) -> Result<Resolution, MemoryFault> {
+        let page = address & !(PAGE_SIZE - 1);
+        let layout = self.layout();
+        match layout.areas.containing(page) {
+            Some(area) if !allows(area.access, access) => Err(MemoryFault::NotPermitted),
+            Some(area) => match &area.backing {
+                Backing::Anonymous => self.anonymous_page(page, area, access),
+                Backing::File { .. } => self.file_page(page, area, access),
+            },
+            None => {
+                drop(layout);
+                self.grow_stack(page, access)
+            }
+        }
+    }
+
+    /// Demand-zero.
+    #[inline]
+    fn anonymous_page(&self, page: usize, area: &Area, access: Access) -> Result<Resolution, MemoryFault> {
+        if let Some(mapping) = self.space().lookup(page) {
+            return self.present_page(page, area, access, mapping);
+        }
+        let rights = effective(area.access);
+        if access.contains(Access::WRITE) {
+            let frame = Frame::zeroed().ok_or(MemoryFault::OutOfMemory)?;
+            self.space().map(page, frame, rights)?;
+        } else {
+            self.space().map(page, self.memory().zero().clone(), rights - Access::WRITE)?;
+        }
+        Ok(Resolution::Mapped)
+    }
+
+    /// A page is there, but perhaps doesn't allow what the area does.
+    fn present_page(
+        &self,
+        page: usize,
+        area: &Area,
+        access: Access,
+        mapping: Mapping,
+    ) -> Result<Resolution, MemoryFault> {
+        if mapping.access.contains(access) {
+            return Ok(Resolution::Spurious);
+        }
+        let rights = effective(area.access);
+        if !access.contains(Access::WRITE) {
+            self.space().protect(page..page + PAGE_SIZE, rights - Access::WRITE);
+            return Ok(Resolution::Mapped);
+        }
+        let zero = self.memory().zero();
+        if mapping.frame_number == zero.number() {
+            let frame = Frame::zeroed().ok_or(MemoryFault::OutOfMemory)?;
+            self.space().map(page, frame, rights)?;
+        } else if mapping.copy_on_write || mapping.references == 1 {
+            // Ours alone, or the machine knows to copy it.
+            self.space().break_copy_on_write(page, rights)?;
+        } else if let Some(shared) = self.space().frame_at(page) {
+            // The file's page, mapped for reading.
+            let copy = Frame::copy_of(&shared).ok_or(MemoryFault::OutOfMemory)?;
+            self.space().map(page, copy, rights)?;
+        }
+        Ok(Resolution::Mapped)
+    }
+
+    fn file_page(&self, page: usize, area: &Area, access: Access) -> Result<Resolution, MemoryFault> {
+        let Some((file, index)) = area.file_page(page) else { return Err(MemoryFault::NotMapped) };
+        let write = access.contains(Access::WRITE);
+        let mapped = self.space().lookup(page);
+        let give = |write| {
+            file.pager.page(index, write).map_err(|error| match error {
+                PagerError::OutOfMemory => MemoryFault::OutOfMemory,
+                PagerError::Wait => MemoryFault::Wait(PageWait { file: file.clone(), index }),
+                PagerError::BeyondEnd | PagerError::NoSpace | PagerError::Io => MemoryFault::Bus,
+            })
+        };
+        let rights = effective(area.access);
+        match mapped {
+            Some(mapping) if mapping.access.contains(access) => return Ok(Resolution::Spurious),
+            Some(mapping) if !write || !area.is_shared() => return self.present_page(page, area, access, mapping),
+            _ if !write => {
+                let frame = give(false)?;
+                self.map_around(page, frame, area, file, index)?;
+            }
+            _ if area.is_shared() => self.space().map(page, give(true)?, rights)?,
+            _ => {
+                let copy = Frame::copy_of(&give(false)?).ok_or(MemoryFault::OutOfMemory)?;
+                self.space().map(page, copy, rights)?;
+            }
+        }
+        Ok(Resolution::Mapped)
+    }
+
+    /// Maps page `index` of the file at `page`, and those of its neighbours that the file has in memory and the space hasn't
+    /// mapped: a program that runs through a file faults once in 16 pages.
+    fn map_around(
+        &self,
+        page: usize,
+        frame: Frame,
+        area: &Area,
+        file: &MappedFile,
+        index: u64,
+    ) -> Result<(), MemoryFault> {
+        let rights = effective(area.access) - Access::WRITE;
+        let window = around(page, area, index);
+        let address =
+            |neighbour: u64| page.wrapping_add((neighbour.wrapping_sub(index) as usize).wrapping_mul(PAGE_SIZE));
+        let mut run: SmallVec<[Frame; AROUND as usize]> = SmallVec::new();
+        let mut start = window.start;
+        let mut result = Ok(());
+        let mut add = |neighbour: u64, frame: Frame| {
+            if start + run.len() as u64 != neighbour {
+                result = result.and(self.space().map_batch(address(start), run.drain(..), rights));
+                start = neighbour;
+            }
+            run.push(frame);
+        };
+        let absent = |neighbour: u64| self.space().lookup(address(neighbour)).is_none();
+        let mut own = Some(frame);
+        file.pager.cached(window, &mut |neighbour, cached| {
+            if neighbour >= index
+                && let Some(frame) = own.take()
+            {
+                add(index, frame);
+            }
+            if neighbour != index && absent(neighbour) {
+                add(neighbour, cached);
+            }
+        });
+        if let Some(frame) = own {
+            add(index, frame);
+        }
+        Ok(result.and(self.space().map_batch(address(start), run.drain(..), rights))?)
+    }
+
+    /// A touch below a growing area extends it to there, if the limits and the guard gap allow.
+    #[cold]
+    fn grow_stack(&self, page: usize, access: Access) -> Result<Resolution, MemoryFault> {
+        self.change(|layout| {
+            let area = layout.stack_above(page).ok_or(MemoryFault::NotMapped)?;
+            let pages = (area.range.start - page) / PAGE_SIZE;
+            layout.check_growth(&area, pages).map_err(|_| MemoryFault::NotMapped)?;
+            check_commit(self.memory(), &area, pages).map_err(|_| MemoryFault::NotMapped)?;
+            if !allows(area.access, access) {
+                return Err(MemoryFault::NotPermitted);
+            }
+            if let Some(position) = layout.areas.position(area.range.start) {
+                layout.areas.modify(position, |area| area.range.start = page);
+            }
+            Ok(())
+        })?;
+        self.resolve(page, access)
+    }
+}
+
+impl Layout {
+    /// The growing area that a touch at `page` extends.
+    fn stack_above(&self, page: usize) -> Option<Area> {
+        let area = self.areas.first_ending_above(page)?;
+        let grows = area.flags.contains(AreaFlags::GROWS_DOWN) && matches!(area.backing, Backing::Anonymous);
+        let size = (area.range.end - page) as u64;
+        if !grows || page < MINIMUM_ADDRESS || size > self.limits.stack {
+            return None;
+        }
+        let locked = (self.areas.totals().locked + (area.range.start - page) / PAGE_SIZE) as u64;
+        if area.flags.contains(AreaFlags::LOCKED) && locked > self.limits.locked / PAGE_SIZE as u64 {
+            return None;
+        }
+        let too_near = |below: &Area| {
+            !below.flags.contains(AreaFlags::GROWS_DOWN)
+                && !below.access.is_empty()
+                && page - below.range.end < STACK_GUARD_GAP
+        };
+        if self.areas.last_starting_below(page).is_some_and(too_near) { None } else { Some(area.clone()) }
+    }
+}
+
+/// Whether an area with `rights` allows `access`. On x86 any right includes reading.
+#[inline]
+fn allows(rights: Access, access: Access) -> bool {
+    effective(rights).contains(access)
+}
+
+/// The pages of the file to map around a fault: an aligned window, within the area.
+fn around(page: usize, area: &Area, index: u64) -> Range<u64> {
+    let before = ((page - area.range.start) / PAGE_SIZE) as u64;
+    let after = ((area.range.end - page) / PAGE_SIZE) as u64;
+    let first = index & !(AROUND - 1);
+    first.max(index - before)..(first + AROUND).min(index + after)
+}

@@ -1,0 +1,331 @@
+//! The buddy system: which frame of RAM is free.
+//!
+//! Free memory is kept in blocks of 2^order frames, aligned to their size, on one list per order. Taking splits the
+//! smallest block that is large enough; giving back merges a block with its *buddy* (the block that differs from it in
+//! the one address bit) for as long as the buddy is free and whole. The lists run through the frames' own records
+//! ([`machine::memory::FrameRecord::links`]), so the allocator needs no memory to manage memory.
+//!
+//! One spin lock guards the blocks. Single frames, which are nearly all there is, come and go through a stock on each CPU
+//! ([`crate::per_cpu_cache`]), refilled and drained in batches: the usual call takes no lock.
+//!
+//! Every frame's record says whether the frame is free, so giving back what is free already is noticed, reported and
+//! refused. The machine calls this as its [`FrameSource`]; nothing here allocates from the heap.
+
+use alloc::sync::Arc;
+use core::ops::Range;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use machine::memory::{FrameRecord, FrameSource, MAX_ORDER};
+use sync::SpinLock;
+
+use crate::per_cpu_cache::{Batch, PerCpuCache};
+
+/// Number of block sizes: 1 to 1024 frames.
+pub const ORDERS: usize = MAX_ORDER as usize + 1;
+
+/// "No frame" in a link. Frame numbers never get there: they are limited to 32 bits, and this one is not RAM.
+const NONE: u32 = u32::MAX;
+
+/// Bits of a frame's third link word.
+mod state {
+    /// The allocator has seen the frame and counts it.
+    pub const KNOWN: u32 = 1 << 8;
+    /// The frame is free: in a block or in a CPU's stock.
+    pub const FREE: u32 = 1 << 9;
+    /// The frame is the first of a free block; the low bits are the block's order.
+    pub const HEAD: u32 = 1 << 10;
+}
+
+/// The frames of the machine, free and taken.
+pub struct FrameAllocator {
+    records: &'static [FrameRecord],
+    blocks: SpinLock<Blocks>,
+    cache: PerCpuCache,
+    /// Copies of `Blocks::free` and the number of known frames, to be read without the lock.
+    free_in_blocks: AtomicUsize,
+    total: AtomicUsize,
+    refused: AtomicUsize,
+}
+
+/// The free lists.
+struct Blocks {
+    first: [u32; ORDERS],
+    count: [usize; ORDERS],
+    /// Bit `order` is set while that list isn't empty.
+    nonempty: u32,
+    free: usize,
+}
+
+impl FrameAllocator {
+    /// An allocator over all frames that are free at boot. Install it with [`machine::memory::install`] before anything
+    /// else takes frames.
+    pub fn new() -> Arc<FrameAllocator> {
+        let allocator = Arc::new(FrameAllocator::empty());
+        for range in machine::memory::usable() {
+            allocator.add_range(range);
+        }
+        allocator
+    }
+
+    fn empty() -> FrameAllocator {
+        let blocks = Blocks { first: [NONE; ORDERS], count: [0; ORDERS], nonempty: 0, free: 0 };
+        FrameAllocator {
+            records: machine::memory::records(),
+            blocks: SpinLock::new(blocks),
+            cache: PerCpuCache::new(),
+            free_in_blocks: AtomicUsize::new(0),
+            total: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
+        }
+    }
+
+    /// Adds frames that were never handed out before, as one piece of free memory.
+    pub fn add_range(&self, range: Range<usize>) {
+        // Frame 0 has no `Frame`: its number is the niche that makes `Option<Frame>` one word.
+        let (mut at, end) = (range.start.max(1), range.end.min(self.records.len()));
+        while at < end {
+            let order = (at.trailing_zeros() as usize).min((end - at).ilog2() as usize).min(ORDERS - 1);
+            self.give_block(at, order as u8);
+            at += 1 << order;
+        }
+    }
+
+    /// Free blocks of each order, as /proc/buddyinfo shows them. Frames in the CPUs' stocks are counted as order 0.
+    pub fn free_by_order(&self) -> [usize; ORDERS] {
+        let mut counts = self.blocks.lock().count;
+        if let Some(single) = counts.first_mut() {
+            *single += self.cache.count();
+        }
+        counts
+    }
+
+    /// How many times something was given back that was free already or isn't memory. 0, or the kernel has a bug.
+    pub fn refused(&self) -> usize {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    fn state(&self, frame: usize) -> u32 {
+        self.records.get(frame).map_or(0, |record| record.links[2].load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    fn set_state(&self, frame: usize, state: u32) {
+        if let Some(record) = self.records.get(frame) {
+            record.links[2].store(state, Ordering::Relaxed);
+        }
+    }
+
+    /// Marks one frame free; false if it is so already or isn't memory.
+    #[inline]
+    fn mark_free(&self, frame: usize) -> bool {
+        let Some(record) = self.records.get(frame) else { return self.refuse(frame) };
+        let state = record.links[2].load(Ordering::Relaxed);
+        if state & state::FREE != 0 {
+            return self.refuse(frame);
+        }
+        if state & state::KNOWN == 0 {
+            self.total.fetch_add(1, Ordering::Relaxed);
+        }
+        record.links[2].store(state::KNOWN | state::FREE, Ordering::Relaxed);
+        true
+    }
+
+    #[cold]
+    fn refuse(&self, frame: usize) -> bool {
+        if self.refused.fetch_add(1, Ordering::Relaxed) == 0 {
+            machine::debug::emergency_print(format_args!("frame {frame:#x} was given back but isn't taken\n"));
+        }
+        false
+    }
+
+    /// The usual way to one frame: out of this CPU's stock.
+    #[inline]
+    fn allocate_single(&self) -> Option<usize> {
+        let frame = match self.cache.pop() {
+            Some(frame) => frame as usize,
+            None => self.refill()?,
+        };
+        self.set_state(frame, state::KNOWN);
+        Some(frame)
+    }
+
+    /// Fills this CPU's empty stock from the blocks and returns one frame more.
+    #[cold]
+    fn refill(&self) -> Option<usize> {
+        let mut batch = Batch::new();
+        let mut blocks = self.blocks.lock();
+        // Small blocks first: a batch of leftovers spares a large block.
+        while batch.room() > 0 {
+            let Some(smallest) = blocks.smallest(0) else { break };
+            let order = smallest.min(batch.room().ilog2() as u8);
+            let Some(first) = self.take_locked(&mut blocks, order) else { break };
+            batch.extend(first as u32..(first + (1 << order)) as u32);
+        }
+        self.publish(&blocks);
+        drop(blocks);
+        let frame = batch.pop()?;
+        self.cache.push_all(&batch);
+        Some(frame as usize)
+    }
+
+    /// The usual way back: into this CPU's stock.
+    #[inline]
+    fn free_single(&self, frame: usize) {
+        if self.mark_free(frame)
+            && let Some(surplus) = self.cache.push(frame as u32)
+        {
+            self.drain(&surplus);
+        }
+    }
+
+    #[cold]
+    fn drain(&self, batch: &Batch) {
+        let mut blocks = self.blocks.lock();
+        for frame in batch.iter() {
+            self.give_locked(&mut blocks, frame as usize, 0);
+        }
+        self.publish(&blocks);
+    }
+
+    fn allocate_block(&self, order: u8) -> Option<usize> {
+        let first = self.take_block(order).or_else(|| {
+            // Frames in our stock may be what keeps a block from being whole.
+            while let Some(batch) = self.cache.take_some() {
+                self.drain(&batch);
+            }
+            self.take_block(order)
+        })?;
+        for frame in first..first + (1 << order) {
+            self.set_state(frame, state::KNOWN);
+        }
+        Some(first)
+    }
+
+    fn take_block(&self, order: u8) -> Option<usize> {
+        let mut blocks = self.blocks.lock();
+        let first = self.take_locked(&mut blocks, order);
+        self.publish(&blocks);
+        first
+    }
+
+    fn give_block(&self, first: usize, order: u8) {
+        let frames = first..first + (1 << order);
+        let marked = frames.clone().filter(|frame| self.mark_free(*frame)).count();
+        if marked == frames.len() {
+            let mut blocks = self.blocks.lock();
+            self.give_locked(&mut blocks, first, order);
+            self.publish(&blocks);
+        }
+        // Otherwise a part was free already: the rest stays marked and is lost, which is safe, and was reported.
+    }
+
+    #[inline]
+    fn publish(&self, blocks: &Blocks) {
+        self.free_in_blocks.store(blocks.free, Ordering::Relaxed);
+    }
+
+    /// Splits the smallest sufficient block. Its frames stay marked free.
+    fn take_locked(&self, blocks: &mut Blocks, order: u8) -> Option<usize> {
+        let found = blocks.smallest(order)?;
+        let first = *blocks.first.get(found as usize)? as usize;
+        self.unlink(blocks, first, found);
+        for half in (order..found).rev() {
+            self.link(blocks, first + (1 << half), half);
+        }
+        blocks.free -= 1 << order;
+        Some(first)
+    }
+
+    /// Gives back a block whose frames are marked free, merging it with its buddies.
+    fn give_locked(&self, blocks: &mut Blocks, mut first: usize, mut order: u8) {
+        blocks.free += 1 << order;
+        while (order as usize) < ORDERS - 1 {
+            let buddy = first ^ (1 << order);
+            if self.state(buddy) != state::KNOWN | state::FREE | state::HEAD | u32::from(order) {
+                break;
+            }
+            self.unlink(blocks, buddy, order);
+            first &= buddy;
+            order += 1;
+        }
+        self.link(blocks, first, order);
+    }
+
+    fn link(&self, blocks: &mut Blocks, first: usize, order: u8) {
+        let (Some(head), Some(count), Some(record)) =
+            (blocks.first.get_mut(order as usize), blocks.count.get_mut(order as usize), self.records.get(first))
+        else {
+            return;
+        };
+        record.links[0].store(*head, Ordering::Relaxed);
+        record.links[1].store(NONE, Ordering::Relaxed);
+        record.links[2].store(state::KNOWN | state::FREE | state::HEAD | u32::from(order), Ordering::Relaxed);
+        if let Some(next) = self.records.get(*head as usize) {
+            next.links[1].store(first as u32, Ordering::Relaxed);
+        }
+        *head = first as u32;
+        *count += 1;
+        blocks.nonempty |= 1 << order;
+    }
+
+    fn unlink(&self, blocks: &mut Blocks, first: usize, order: u8) {
+        let (Some(head), Some(count), Some(record)) =
+            (blocks.first.get_mut(order as usize), blocks.count.get_mut(order as usize), self.records.get(first))
+        else {
+            return;
+        };
+        let next = record.links[0].load(Ordering::Relaxed);
+        let previous = record.links[1].load(Ordering::Relaxed);
+        record.links[2].store(state::KNOWN | state::FREE, Ordering::Relaxed);
+        if let Some(next) = self.records.get(next as usize) {
+            next.links[1].store(previous, Ordering::Relaxed);
+        }
+        match self.records.get(previous as usize) {
+            Some(previous) => previous.links[0].store(next, Ordering::Relaxed),
+            None => *head = next,
+        }
+        *count -= 1;
+        if *head == NONE {
+            blocks.nonempty &= !(1 << order);
+        }
+    }
+}
+
+impl Blocks {
+    /// The smallest order, `order` or larger, that has a block.
+    #[inline]
+    fn smallest(&self, order: u8) -> Option<u8> {
+        let enough = self.nonempty >> order << order;
+        (enough != 0).then(|| enough.trailing_zeros() as u8)
+    }
+}
+
+impl FrameSource for FrameAllocator {
+    #[inline]
+    fn allocate(&self, order: u8) -> Option<usize> {
+        match order {
+            0 => self.allocate_single(),
+            1..=MAX_ORDER => self.allocate_block(order),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn free(&self, first: usize, order: u8) {
+        match order {
+            0 => self.free_single(first),
+            1..=MAX_ORDER if first.is_multiple_of(1 << order) => self.give_block(first, order),
+            _ => {
+                self.refuse(first);
+            }
+        }
+    }
+
+    fn free_frames(&self) -> usize {
+        self.free_in_blocks.load(Ordering::Relaxed) + self.cache.count()
+    }
+
+    fn total_frames(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,78 @@
+//! What all address spaces of one kernel share.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use abi::Errno;
+use machine::memory::{Frame, FrameSource};
+
+use crate::frames::FrameAllocator;
+
+/// The memory of a kernel: its frames, the page of zeros everybody reads, and how much has been promised.
+pub struct Memory {
+    frames: Arc<FrameAllocator>,
+    zero: Frame,
+    randomise: AtomicBool,
+    committed: AtomicUsize,
+    next_space: AtomicU64,
+}
+
+impl Memory {
+    /// Takes charge of the machine's frames. Once, at boot. `ENOMEM` if there is not a single one.
+    pub fn new() -> Result<Arc<Memory>, Errno> {
+        let frames = FrameAllocator::new();
+        machine::memory::install(frames.clone());
+        Ok(Arc::new(Memory {
+            frames,
+            zero: Frame::zeroed().ok_or(Errno::ENOMEM)?,
+            randomise: AtomicBool::new(true),
+            committed: AtomicUsize::new(0),
+            next_space: AtomicU64::new(1),
+        }))
+    }
+
+    /// The allocator, for its statistics.
+    pub fn frames(&self) -> &Arc<FrameAllocator> {
+        &self.frames
+    }
+
+    /// Whether new programs get their stack, mappings and heap at random places (boot option `norandmaps`,
+    /// /proc/sys/kernel/randomize_va_space).
+    pub fn set_randomise(&self, on: bool) {
+        self.randomise.store(on, Ordering::Relaxed);
+    }
+
+    /// As set by [`Memory::set_randomise`]; on at boot.
+    pub fn randomise(&self) -> bool {
+        self.randomise.load(Ordering::Relaxed)
+    }
+
+    /// Pages that programs were promised: Committed_AS in /proc/meminfo.
+    pub fn committed(&self) -> usize {
+        self.committed.load(Ordering::Relaxed)
+    }
+
+    /// Linux's heuristic overcommit (mode 0): only what could never be backed is refused.
+    pub(crate) fn may_commit(&self, pages: usize) -> Result<(), Errno> {
+        if pages > self.frames.total_frames() { Err(Errno::ENOMEM) } else { Ok(()) }
+    }
+
+    /// Replaces a promise of `before` pages by one of `after`.
+    #[inline]
+    pub(crate) fn recommit(&self, before: usize, after: usize) {
+        if before != after {
+            self.committed.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+        }
+    }
+
+    /// The page of zeros.
+    #[inline]
+    pub(crate) fn zero(&self) -> &Frame {
+        &self.zero
+    }
+
+    /// A number no other address space has.
+    pub(crate) fn next_space(&self) -> u64 {
+        self.next_space.fetch_add(1, Ordering::Relaxed)
+    }
+}
