@@ -1,2 +1,21 @@
+//! Device drivers: from registers to what a room above can use.
+//!
+//! | file | what it drives |
+//! | --- | --- |
+//! | `serial` | what a serial line is to its user: [`SerialUser`], [`Received`], [`LineSettings`] |
+//! | `uart_16550` | [`Uart`]: the 16550 and its kin, COM1 of every PC |
+//!
+//! A driver is handed its device's registers and interrupt line by the kernel's wiring, from `machine::device`, and owns
+//! them from then on. It knows nothing of who uses it: it states a trait, and the room above (tty) implements it.
+//! Drivers never sleep, and their interrupt handlers allocate nothing.
+
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod serial;
+mod uart_16550;
+
+pub use serial::{LineSettings, Parity, Received, SerialCounters, SerialUser};
+pub use uart_16550::{Register, Registers, Uart};

@@ -133,12 +133,12 @@ fn compare(termios: Termios, output: &[u8], keys: &[u8], wanted: usize) -> bool 
 
 /// Keys that mean something, and some that don't.
 const KEYS: &[u8] = b"abc  _9\t\t\n\n\r\x7f\x7f\x7f\x15\x17\x17\x04\x16\x12\x01\x1b\xc3\xa9\xe2\x82\xac\xff\x08\0A\xd7\xde\xdf\xf7";
-const OUTPUT: &[u8] = b"ab \t\n\r\x08\xc3\xa9\x07X\xdf\xf7\xfe";
+const OUTPUT: &[u8] = b"ab \t\n\r\x08\xc3\xa9\x07X\xdf\xf7\xff";
 
 #[test]
 fn random_keys_do_what_they_do_on_linux() {
     let mut dice = Dice(20_260_101);
-    for round in 0..3000 {
+    for round in 0..800 {
         let mut termios = Termios::default();
         for flag in [
             InputFlags::ICRNL,
@@ -174,6 +174,10 @@ fn random_keys_do_what_they_do_on_linux() {
             LocalFlags::IEXTEN,
         ] {
             termios.c_lflag ^= if dice.roll(6) == 0 { flag.bits() } else { 0 };
+        }
+        // Linux loses count of columns here: it steps back for bytes of a character that took no column.
+        if termios.input().contains(InputFlags::IUTF8) {
+            termios.c_lflag &= !LocalFlags::ECHOPRT.bits();
         }
         if dice.roll(3) == 0 {
             termios.set_character(ControlCharacter::Eol, b'c');

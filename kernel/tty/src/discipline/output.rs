@@ -106,6 +106,12 @@ impl Output {
 
     /// Echoes one byte as if a program had written it. Without room it is lost, as a key pressed at a dead screen.
     pub fn echo(&mut self, byte: u8, termios: &Termios) {
+        // Linux's queue of echoes uses 0xff as an escape, so this byte passes unprocessed; it shows in columns.
+        if byte == 0xff {
+            self.push(byte);
+            self.column += 1;
+            return;
+        }
         self.put(byte, termios, OUTPUT_SIZE - self.length);
     }
 
@@ -219,7 +225,7 @@ pub(super) const fn to_lower(byte: u8) -> u8 {
 /// The capital, in Latin-1 as Linux does it.
 const fn to_upper(byte: u8) -> u8 {
     match byte {
-        b'a'..=b'z' | 0xdf..=0xf6 | 0xf8..=0xfe => byte - 0x20,
+        b'a'..=b'z' | 0xdf..=0xf6 | 0xf8..=0xff => byte - 0x20,
         _ => byte,
     }
 }

@@ -1,0 +1,304 @@
+//! The 16550 UART: COM1 of q35 and microvm, and of most real PCs. See the PC16550D data sheet.
+//!
+//! **Receiving.** The chip interrupts at the first byte; the handler empties its FIFO into the user in batches. When the user has
+//! no room the receive interrupt is switched off and the bytes stay in the chip, which holds the sender back (QEMU stops
+//! reading its input; a real line loses bytes and counts an overrun) until [`Uart::resume`].
+//!
+//! **Sending.** [`Uart::start`] puts bytes into the FIFO for as long as the chip says it is empty: 16 at a time on silicon; on
+//! QEMU, which sends at once, everything. Only if the chip is still busy is its interrupt asked for. So there is no
+//! state "sending" that could be lost: whoever adds output calls `start`, and so does the interrupt.
+//!
+//! **Who synchronises.** One spin lock covers the registers of the sending side and the interrupt enable register. The receiving side
+//! belongs to one CPU at a time; another one that comes meanwhile leaves a note to look once more.
+
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use machine::device::PortWindow;
+use sync::SpinLock;
+
+use crate::serial::{LineSettings, Parity, Received, SerialCounters, SerialUser};
+
+/// A register, by its offset. Some offsets are different registers for reading, for writing, and under `DLAB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Register {
+    /// Receive buffer, transmit holding; divisor low under `DLAB`.
+    Data = 0,
+    /// Interrupt enable; divisor high under `DLAB`.
+    InterruptEnable = 1,
+    /// Interrupt identification when read, FIFO control when written.
+    InterruptIdentification = 2,
+    /// Line control.
+    LineControl = 3,
+    /// Modem control.
+    ModemControl = 4,
+    /// Line status.
+    LineStatus = 5,
+    /// Modem status.
+    ModemStatus = 6,
+    /// Keeps a byte and does nothing.
+    Scratch = 7,
+}
+
+/// Access to the eight registers: ports, or a test's imitation.
+pub trait Registers: Send + Sync {
+    /// Reads a register; reading may have effects.
+    fn read(&self, register: Register) -> u8;
+    /// Writes a register.
+    fn write(&self, register: Register, value: u8);
+}
+
+impl Registers for PortWindow {
+    fn read(&self, register: Register) -> u8 {
+        self.read_u8(register as u16)
+    }
+
+    fn write(&self, register: Register, value: u8) {
+        self.write_u8(register as u16, value);
+    }
+}
+
+/// Bits of the registers.
+mod bits {
+    pub const ENABLE_RECEIVED: u8 = 0x01;
+    pub const ENABLE_SENT: u8 = 0x02;
+    pub const ENABLE_LINE_STATUS: u8 = 0x04;
+    pub const NO_INTERRUPT: u8 = 0x01;
+    pub const FIFO_WORKS: u8 = 0xc0;
+    /// On, both emptied, interrupt at the first byte: latency matters, and the handler empties it anyway.
+    pub const FIFO_ENABLE_AND_CLEAR: u8 = 0x07;
+    pub const DIVISOR_ACCESS: u8 = 0x80;
+    pub const BREAK: u8 = 0x40;
+    /// DTR and RTS for the other side, OUT2 to let interrupts through.
+    pub const MODEM_READY: u8 = 0x0b;
+    pub const DATA_READY: u8 = 0x01;
+    pub const OVERRUN: u8 = 0x02;
+    pub const PARITY_OR_FRAMING: u8 = 0x0c;
+    pub const BREAK_RECEIVED: u8 = 0x10;
+    pub const HOLDING_EMPTY: u8 = 0x20;
+    pub const ALL_SENT: u8 = 0x40;
+}
+
+/// The chip's clock divided by 16: its highest speed.
+const HIGHEST_SPEED: u32 = 115_200;
+/// Bytes the FIFO takes.
+const FIFO_SIZE: usize = 16;
+/// Items given to the user at once.
+const BATCH: usize = 64;
+/// Rounds of one interrupt, or of one [`Uart::start`], before others get a turn: a chip gone mad holds up nobody.
+const ROUNDS: usize = 1024;
+
+/// A driver of one 16550.
+pub struct Uart<R: Registers = PortWindow> {
+    registers: R,
+    state: SpinLock<State>,
+    user: SpinLock<Option<Weak<dyn SerialUser>>>,
+    /// How many want the received bytes seen to; who raises it from 0 does it.
+    receivers: AtomicU32,
+}
+
+struct State {
+    /// What the interrupt enable register holds.
+    enabled: u8,
+    /// Bytes that may be sent at once.
+    burst: usize,
+    counters: SerialCounters,
+}
+
+impl<R: Registers> Uart<R> {
+    /// Sets the chip up, silent until [`Uart::attach`]. `None`: there is no chip behind these registers.
+    pub fn new(registers: R) -> Option<Arc<Uart<R>>> {
+        for pattern in [0x5a, 0xa5] {
+            registers.write(Register::Scratch, pattern);
+            if registers.read(Register::Scratch) != pattern {
+                return None;
+            }
+        }
+        registers.write(Register::InterruptEnable, 0);
+        registers.write(Register::InterruptIdentification, bits::FIFO_ENABLE_AND_CLEAR);
+        registers.write(Register::ModemControl, bits::MODEM_READY);
+        let has_fifo = registers.read(Register::InterruptIdentification) & bits::FIFO_WORKS == bits::FIFO_WORKS;
+        let burst = if has_fifo { FIFO_SIZE } else { 1 };
+        let state = State { enabled: 0, burst, counters: SerialCounters::default() };
+        let uart = Uart {
+            registers,
+            state: SpinLock::new(state),
+            user: SpinLock::new(None),
+            receivers: AtomicU32::new(0),
+        };
+        uart.configure(LineSettings::default());
+        Some(Arc::new(uart))
+    }
+
+    /// Gives the line to its user, and begins to receive.
+    pub fn attach(&self, user: Weak<dyn SerialUser>) {
+        *self.user.lock() = Some(user);
+        self.set_enabled(bits::ENABLE_RECEIVED | bits::ENABLE_LINE_STATUS, true);
+        self.start();
+    }
+
+    fn user(&self) -> Option<Arc<dyn SerialUser>> {
+        self.user.lock().as_ref().and_then(Weak::upgrade)
+    }
+
+    /// Changes speed and format. Bytes under way may be damaged by it.
+    pub fn configure(&self, settings: LineSettings) {
+        let format = settings.data_bits.saturating_sub(5).min(3)
+            | if settings.two_stop_bits { 0x04 } else { 0 }
+            | match settings.parity {
+                Parity::None => 0,
+                Parity::Odd => 0x08,
+                Parity::Even => 0x18,
+            };
+        let _state = self.state.lock();
+        if let Some(divisor) = HIGHEST_SPEED.checked_div(settings.speed) {
+            let [low, high, ..] = divisor.clamp(1, 0xffff).to_le_bytes();
+            self.registers.write(Register::LineControl, format | bits::DIVISOR_ACCESS);
+            self.registers.write(Register::Data, low);
+            self.registers.write(Register::InterruptEnable, high);
+        }
+        self.registers.write(Register::LineControl, format);
+    }
+
+    /// Begins or ends a break.
+    pub fn set_break(&self, on: bool) {
+        let _state = self.state.lock();
+        let control = self.registers.read(Register::LineControl) & !bits::BREAK;
+        self.registers.write(Register::LineControl, control | if on { bits::BREAK } else { 0 });
+    }
+
+    /// What went over the line so far.
+    pub fn counters(&self) -> SerialCounters {
+        self.state.lock().counters
+    }
+
+    /// Whether the last bit has left the chip.
+    pub fn all_sent(&self) -> bool {
+        self.registers.read(Register::LineStatus) & bits::ALL_SENT != 0
+    }
+
+    fn set_enabled(&self, interrupts: u8, on: bool) {
+        self.state.lock().set_enabled(&self.registers, interrupts, on);
+    }
+
+    /// The interrupt handler. Returns when the chip asks for nothing more, so that an edge-triggered line can rise again.
+    pub fn interrupt(&self) {
+        for _ in 0..ROUNDS {
+            if self.registers.read(Register::InterruptIdentification) & bits::NO_INTERRUPT != 0 {
+                return;
+            }
+            self.receive();
+            self.start();
+            self.registers.read(Register::ModemStatus);
+        }
+    }
+
+    /// The user has room again.
+    pub fn resume(&self) {
+        self.set_enabled(bits::ENABLE_RECEIVED | bits::ENABLE_LINE_STATUS, true);
+        self.receive();
+    }
+
+    /// Hands received bytes to the user until the chip has none or the user no room.
+    fn receive(&self) {
+        if self.receivers.fetch_add(1, Ordering::Acquire) > 0 {
+            return; // The one who receives now sees the note before it leaves.
+        }
+        let mut notes = 1;
+        loop {
+            if let Some(user) = self.user() {
+                self.receive_for(&*user);
+            }
+            match self.receivers.compare_exchange(notes, 0, Ordering::Release, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(more) => notes = more,
+            }
+        }
+    }
+
+    fn receive_for(&self, user: &dyn SerialUser) {
+        for _ in 0..ROUNDS {
+            let mut batch = [Received::Break; BATCH];
+            let mut count = 0;
+            let room = user.room();
+            let mut state = self.state.lock();
+            // Each round says it anew: a `resume` that came since the last one must not be forgotten.
+            state.set_enabled(&self.registers, bits::ENABLE_RECEIVED | bits::ENABLE_LINE_STATUS, room > 0);
+            if room == 0 {
+                return;
+            }
+            for place in batch.iter_mut().take(room) {
+                let status = self.registers.read(Register::LineStatus);
+                if status & bits::OVERRUN != 0 {
+                    state.counters.overruns += 1;
+                }
+                if status & bits::DATA_READY == 0 {
+                    break;
+                }
+                let byte = self.registers.read(Register::Data);
+                *place = state.counters.classify(status, byte);
+                count += 1;
+            }
+            drop(state);
+            let Some(received @ [_, ..]) = batch.get(..count) else { return };
+            user.receive(received);
+        }
+    }
+
+    /// Sends what the user has, as far as the chip takes it now; for the rest its interrupt is switched on.
+    pub fn start(&self) {
+        let Some(user) = self.user() else { return };
+        let mut sent = 0;
+        let mut state = self.state.lock();
+        let mut wants_interrupt = true;
+        for _ in 0..ROUNDS {
+            if self.registers.read(Register::LineStatus) & bits::HOLDING_EMPTY == 0 {
+                break;
+            }
+            let mut burst = [0; FIFO_SIZE];
+            let length = burst.get_mut(..state.burst).map_or(0, |burst| user.fetch(burst));
+            if length == 0 {
+                wants_interrupt = false;
+                break;
+            }
+            burst.iter().take(length).for_each(|&byte| self.registers.write(Register::Data, byte));
+            sent += length;
+        }
+        state.counters.sent += sent as u64;
+        state.set_enabled(&self.registers, bits::ENABLE_SENT, wants_interrupt);
+        drop(state);
+        if sent > 0 {
+            user.fetched();
+        }
+    }
+}
+
+impl State {
+    /// Switches interrupts on or off, touching the chip only for a change.
+    fn set_enabled<R: Registers>(&mut self, registers: &R, interrupts: u8, on: bool) {
+        let enabled = if on { self.enabled | interrupts } else { self.enabled & !interrupts };
+        if enabled != self.enabled {
+            self.enabled = enabled;
+            registers.write(Register::InterruptEnable, enabled);
+        }
+    }
+}
+
+impl SerialCounters {
+    fn classify(&mut self, status: u8, byte: u8) -> Received {
+        if status & bits::BREAK_RECEIVED != 0 {
+            self.breaks += 1;
+            return Received::Break;
+        }
+        self.received += 1;
+        if status & bits::PARITY_OR_FRAMING != 0 {
+            self.damaged += 1;
+            return Received::Damaged(byte);
+        }
+        Received::Byte(byte)
+    }
+}
+
+#[cfg(test)]
+mod tests;
