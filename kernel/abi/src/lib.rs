@@ -10,6 +10,8 @@
 pub mod errno;
 pub mod limits;
 pub mod memory;
+pub mod process;
+pub mod signal;
 pub mod status;
 pub mod system;
 pub mod terminal;
