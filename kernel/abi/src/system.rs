@@ -5,6 +5,15 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// The longest host or domain name, without its final zero.
 pub const NAME_LENGTH: usize = 64;
 
+/// `sysname` of uname(2): what programs expect.
+pub const SYSTEM: &str = "Linux";
+/// `release` of uname(2), and in /proc/version: the Linux whose behaviour this is, and who it really is.
+pub const RELEASE: &str = "6.12.0-orrery";
+/// `version` of uname(2): the build.
+pub const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC Orrery";
+/// `machine` of uname(2).
+pub const MACHINE: &str = "x86_64";
+
 /// `struct new_utsname`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -62,6 +62,8 @@ flags! {
     AccessFlags in general { AT_EACCESS AT_SYMLINK_NOFOLLOW AT_EMPTY_PATH }
     /// fchownat(2)
     ChownFlags in general { AT_SYMLINK_NOFOLLOW AT_EMPTY_PATH }
+    /// setxattr(2)
+    XattrFlags in general { XATTR_CREATE XATTR_REPLACE }
     /// unlinkat(2)
     UnlinkFlags in general { AT_REMOVEDIR }
     /// renameat2(2)

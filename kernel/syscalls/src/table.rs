@@ -116,18 +116,18 @@ macro_rules! system_calls {
                 __NR_futex: wait futex(word: Address, operation: i32, value: u32, timeout: usize, second: Address, third: u32);
             }
             memory {
-                __NR_brk: now brk(end: Address);
-                __NR_mmap: now mmap(address: Address, length: usize, protection: Flags<Protections>, flags: Flags<MapFlags>, file: Descriptor, offset: usize);
-                __NR_munmap: now munmap(address: Address, length: usize);
+                __NR_brk: wait brk(end: Address);
+                __NR_mmap: wait mmap(address: Address, length: usize, protection: Flags<Protections>, flags: Flags<MapFlags>, file: Descriptor, offset: usize);
+                __NR_munmap: wait munmap(address: Address, length: usize);
                 __NR_mprotect: now mprotect(address: Address, length: usize, protection: Flags<Protections>);
-                __NR_mremap: now mremap(address: Address, old_length: usize, new_length: usize, flags: Flags<RemapFlags>, new_address: Address);
-                __NR_madvise: now madvise(address: Address, length: usize, advice: i32);
-                __NR_msync: now msync(address: Address, length: usize, flags: Flags<SyncFlags>);
-                __NR_mincore: now mincore(address: Address, length: usize, vector: Address);
-                __NR_mlock: now mlock(address: Address, length: usize);
-                __NR_mlock2: now mlock2(address: Address, length: usize, flags: u32);
+                __NR_mremap: wait mremap(address: Address, old_length: usize, new_length: usize, flags: Flags<RemapFlags>, new_address: Address);
+                __NR_madvise: wait madvise(address: Address, length: usize, advice: i32);
+                __NR_msync: wait msync(address: Address, length: usize, flags: Flags<SyncFlags>);
+                __NR_mincore: wait mincore(address: Address, length: usize, vector: Address);
+                __NR_mlock: wait mlock(address: Address, length: usize);
+                __NR_mlock2: wait mlock2(address: Address, length: usize, flags: u32);
                 __NR_munlock: now munlock(address: Address, length: usize);
-                __NR_mlockall: now mlockall(flags: Flags<LockFlags>);
+                __NR_mlockall: wait mlockall(flags: Flags<LockFlags>);
                 __NR_munlockall: now munlockall();
                 __NR_membarrier: now membarrier(command: i32, flags: u32, cpu: i32);
             }
@@ -179,13 +179,13 @@ macro_rules! system_calls {
                 __NR_statx: now statx(directory: Descriptor, path: CString, flags: Flags<StatFlags>, mask: u32, status: Out<Statx>);
                 __NR_statfs: now statfs(path: CString, status: Out<StatFs>);
                 __NR_fstatfs: now fstatfs(file: Descriptor, status: Out<StatFs>);
-                __NR_ustat: now ustat(device: u32, status: Out<Ustat>);
                 __NR_access: now access(path: CString, mode: i32);
                 __NR_faccessat: now faccessat(directory: Descriptor, path: CString, mode: i32);
                 __NR_faccessat2: now faccessat2(directory: Descriptor, path: CString, mode: i32, flags: Flags<AccessFlags>);
                 __NR_chmod: now chmod(path: CString, mode: Mode);
                 __NR_fchmod: now fchmod(file: Descriptor, mode: Mode);
                 __NR_fchmodat: now fchmodat(directory: Descriptor, path: CString, mode: Mode);
+                __NR_fchmodat2: now fchmodat2(directory: Descriptor, path: CString, mode: Mode, flags: Flags<ChownFlags>);
                 __NR_chown: now chown(path: CString, user: u32, group: u32);
                 __NR_lchown: now lchown(path: CString, user: u32, group: u32);
                 __NR_fchown: now fchown(file: Descriptor, user: u32, group: u32);
@@ -194,6 +194,20 @@ macro_rules! system_calls {
                 __NR_utimes: now utimes(path: CString, times: In<[Timeval; 2]>);
                 __NR_futimesat: now futimesat(directory: Descriptor, path: CString, times: In<[Timeval; 2]>);
                 __NR_utimensat: now utimensat(directory: Descriptor, path: CString, times: In<[Timespec; 2]>, flags: Flags<StatFlags>);
+            }
+            xattr {
+                __NR_setxattr: now setxattr(path: CString, name: CString, value: InBuffer<3>, size: usize, flags: Flags<XattrFlags>);
+                __NR_lsetxattr: now lsetxattr(path: CString, name: CString, value: InBuffer<3>, size: usize, flags: Flags<XattrFlags>);
+                __NR_fsetxattr: now fsetxattr(file: Descriptor, name: CString, value: InBuffer<3>, size: usize, flags: Flags<XattrFlags>);
+                __NR_getxattr: now getxattr(path: CString, name: CString, value: OutBuffer<3>, size: usize);
+                __NR_lgetxattr: now lgetxattr(path: CString, name: CString, value: OutBuffer<3>, size: usize);
+                __NR_fgetxattr: now fgetxattr(file: Descriptor, name: CString, value: OutBuffer<3>, size: usize);
+                __NR_listxattr: now listxattr(path: CString, list: OutBuffer<2>, size: usize);
+                __NR_llistxattr: now llistxattr(path: CString, list: OutBuffer<2>, size: usize);
+                __NR_flistxattr: now flistxattr(file: Descriptor, list: OutBuffer<2>, size: usize);
+                __NR_removexattr: now removexattr(path: CString, name: CString);
+                __NR_lremovexattr: now lremovexattr(path: CString, name: CString);
+                __NR_fremovexattr: now fremovexattr(file: Descriptor, name: CString);
             }
             path {
                 __NR_mkdir: now mkdir(path: CString, mode: Mode);
@@ -289,16 +303,15 @@ absent! {
     __NR_cachestat __NR_clock_adjtime __NR_connect __NR_create_module __NR_delete_module __NR_epoll_create
     __NR_epoll_create1 __NR_epoll_ctl __NR_epoll_ctl_old __NR_epoll_pwait __NR_epoll_pwait2 __NR_epoll_wait
     __NR_epoll_wait_old __NR_eventfd __NR_eventfd2 __NR_fanotify_init __NR_fanotify_mark __NR_fchmodat2
-    __NR_fgetxattr __NR_file_getattr __NR_file_setattr __NR_finit_module __NR_flistxattr __NR_fremovexattr
-    __NR_fsconfig __NR_fsetxattr __NR_fsmount __NR_fsopen __NR_fspick __NR_futex_requeue __NR_futex_wait
+    __NR_file_getattr __NR_file_setattr __NR_finit_module     __NR_fsconfig __NR_fsmount __NR_fsopen __NR_fspick __NR_futex_requeue __NR_futex_wait
     __NR_futex_waitv __NR_futex_wake __NR_get_kernel_syms __NR_get_mempolicy __NR_get_thread_area __NR_getpeername
-    __NR_getpmsg __NR_getsockname __NR_getsockopt __NR_getxattr __NR_getxattrat __NR_init_module
+    __NR_getpmsg __NR_getsockname __NR_getsockopt __NR_getxattrat __NR_init_module
     __NR_inotify_add_watch __NR_inotify_init __NR_inotify_init1 __NR_inotify_rm_watch __NR_io_cancel
     __NR_io_destroy __NR_io_getevents __NR_io_pgetevents __NR_io_setup __NR_io_submit __NR_io_uring_enter
     __NR_io_uring_register __NR_io_uring_setup __NR_ioperm __NR_iopl __NR_ioprio_get __NR_ioprio_set __NR_kcmp
     __NR_kexec_file_load __NR_kexec_load __NR_keyctl __NR_landlock_add_rule __NR_landlock_create_ruleset
-    __NR_landlock_restrict_self __NR_lgetxattr __NR_listen __NR_listmount __NR_listxattr __NR_listxattrat
-    __NR_llistxattr __NR_lookup_dcookie __NR_lremovexattr __NR_lsetxattr __NR_lsm_get_self_attr
+    __NR_landlock_restrict_self __NR_listen __NR_listmount __NR_listxattrat
+    __NR_lookup_dcookie __NR_lsm_get_self_attr
     __NR_lsm_list_modules __NR_lsm_set_self_attr __NR_map_shadow_stack __NR_mbind __NR_memfd_create
     __NR_memfd_secret __NR_migrate_pages __NR_modify_ldt __NR_mount_setattr __NR_move_mount __NR_move_pages
     __NR_mq_getsetattr __NR_mq_notify __NR_mq_open __NR_mq_timedreceive __NR_mq_timedsend __NR_mq_unlink __NR_mseal
@@ -306,10 +319,9 @@ absent! {
     __NR_open_tree __NR_open_tree_attr __NR_perf_event_open __NR_pidfd_getfd __NR_pidfd_open __NR_pidfd_send_signal
     __NR_pivot_root __NR_pkey_alloc __NR_pkey_free __NR_pkey_mprotect __NR_process_madvise __NR_process_mrelease
     __NR_process_vm_readv __NR_process_vm_writev __NR_ptrace __NR_putpmsg __NR_query_module __NR_quotactl
-    __NR_quotactl_fd __NR_recvfrom __NR_recvmmsg __NR_recvmsg __NR_remap_file_pages __NR_removexattr
-    __NR_removexattrat __NR_request_key __NR_rseq __NR_sched_getattr __NR_sched_setattr __NR_seccomp __NR_security
+    __NR_quotactl_fd __NR_recvfrom __NR_recvmmsg __NR_recvmsg __NR_remap_file_pages     __NR_removexattrat __NR_request_key __NR_rseq __NR_sched_getattr __NR_sched_setattr __NR_seccomp __NR_security
     __NR_semctl __NR_semget __NR_semop __NR_semtimedop __NR_sendmmsg __NR_sendmsg __NR_sendto __NR_set_mempolicy
-    __NR_set_mempolicy_home_node __NR_set_thread_area __NR_setns __NR_setsockopt __NR_setxattr __NR_setxattrat
+    __NR_set_mempolicy_home_node __NR_set_thread_area __NR_setns __NR_setsockopt __NR_setxattrat
     __NR_shmat __NR_shmctl __NR_shmdt __NR_shmget __NR_shutdown __NR_signalfd __NR_signalfd4 __NR_socket
     __NR_socketpair __NR_splice __NR_statmount __NR_swapoff __NR_swapon __NR_sync_file_range __NR_sysfs __NR_tee
     __NR_timer_create __NR_timer_delete __NR_timer_getoverrun __NR_timer_gettime __NR_timer_settime

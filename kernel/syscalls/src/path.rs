@@ -1,0 +1,212 @@
+//! Names: making, removing and moving them, and the directories a process stands in.
+//!
+//! The old calls are the new ones (`...at`) from the working directory.
+
+use alloc::sync::Arc;
+
+use abi::Errno;
+use abi::raw::general as raw;
+use process::Thread;
+use process::credentials::Capability;
+use vfs::{Lookup, RenameFlags as Rename, Stop};
+
+use crate::argument::{CString, Descriptor, Flags, Mode, OutBuffer};
+use crate::flags::{LinkFlags, RenameFlags, UnlinkFlags};
+use crate::place::{HERE, Start, resolve, with_view};
+use crate::user;
+
+/// mkdir(2)
+pub(crate) fn mkdir(thread: &Arc<Thread>, path: CString, mode: Mode) -> Result<(), Stop> {
+    mkdirat(thread, HERE, path, mode)
+}
+
+/// mkdirat(2)
+pub(crate) fn mkdirat(thread: &Arc<Thread>, directory: Descriptor, path: CString, mode: Mode) -> Result<(), Stop> {
+    let path = path.path(thread)?;
+    Ok(resolve(thread, directory, &path, |context, start| context.mkdir(start, &path, mode.0))?)
+}
+
+/// mknod(2)
+pub(crate) fn mknod(thread: &Arc<Thread>, path: CString, mode: Mode, device: u32) -> Result<(), Stop> {
+    mknodat(thread, HERE, path, mode, device)
+}
+
+/// mknodat(2)
+pub(crate) fn mknodat(
+    thread: &Arc<Thread>, directory: Descriptor, path: CString, mode: Mode, device: u32,
+) -> Result<(), Stop> {
+    let path = path.path(thread)?;
+    // The mode is a `umode_t`: 16 bits.
+    let mode = mode.0 & 0xffff;
+    Ok(resolve(thread, directory, &path, |context, start| context.mknod(start, &path, mode, u64::from(device)))?)
+}
+
+/// rmdir(2)
+pub(crate) fn rmdir(thread: &Arc<Thread>, path: CString) -> Result<(), Stop> {
+    unlinkat(thread, HERE, path, Flags::from_bits(raw::AT_REMOVEDIR))
+}
+
+/// unlink(2)
+pub(crate) fn unlink(thread: &Arc<Thread>, path: CString) -> Result<(), Stop> {
+    unlinkat(thread, HERE, path, Flags::from_bits(0))
+}
+
+/// unlinkat(2)
+pub(crate) fn unlinkat(
+    thread: &Arc<Thread>, directory: Descriptor, path: CString, flags: Flags<UnlinkFlags>,
+) -> Result<(), Stop> {
+    let remove_directory = flags.known()?.has(raw::AT_REMOVEDIR);
+    let path = path.path(thread)?;
+    Ok(resolve(thread, directory, &path, |context, start| {
+        if remove_directory { context.rmdir(start, &path) } else { context.unlink(start, &path) }
+    })?)
+}
+
+/// rename(2)
+pub(crate) fn rename(thread: &Arc<Thread>, old: CString, new: CString) -> Result<(), Stop> {
+    renameat2(thread, HERE, old, HERE, new, Flags::from_bits(0))
+}
+
+/// renameat(2)
+pub(crate) fn renameat(
+    thread: &Arc<Thread>, old_directory: Descriptor, old: CString, new_directory: Descriptor, new: CString,
+) -> Result<(), Stop> {
+    renameat2(thread, old_directory, old, new_directory, new, Flags::from_bits(0))
+}
+
+/// renameat2(2)
+pub(crate) fn renameat2(
+    thread: &Arc<Thread>, old_directory: Descriptor, old: CString, new_directory: Descriptor, new: CString,
+    flags: Flags<RenameFlags>,
+) -> Result<(), Stop> {
+    let flags = Rename::from_bits(flags.known()?.0).ok_or(Errno::EINVAL)?;
+    if flags.contains(Rename::NO_REPLACE | Rename::EXCHANGE) {
+        return Err(Errno::EINVAL.into());
+    }
+    let (old, new) = (old.path(thread)?, new.path(thread)?);
+    let from = Start::new(thread, old_directory, &old)?;
+    let to = Start::new(thread, new_directory, &new)?;
+    Ok(with_view(thread, |context, working| {
+        context.rename((from.path(working), &old), (to.path(working), &new), flags)
+    })?)
+}
+
+/// link(2)
+pub(crate) fn link(thread: &Arc<Thread>, old: CString, new: CString) -> Result<(), Stop> {
+    linkat(thread, HERE, old, HERE, new, Flags::from_bits(0))
+}
+
+/// linkat(2)
+pub(crate) fn linkat(
+    thread: &Arc<Thread>, old_directory: Descriptor, old: CString, new_directory: Descriptor, new: CString,
+    flags: Flags<LinkFlags>,
+) -> Result<(), Stop> {
+    let flags = flags.known()?;
+    let mut how = Lookup::empty();
+    if flags.has(raw::AT_EMPTY_PATH) {
+        // A file without a name may be given one only by who may read any file.
+        thread.credentials().require(Capability::DacReadSearch).map_err(|_| Errno::ENOENT)?;
+        how |= Lookup::EMPTY_PATH;
+    }
+    how.set(Lookup::FOLLOW, flags.has(raw::AT_SYMLINK_FOLLOW));
+    let (old, new) = (old.path(thread)?, new.path(thread)?);
+    let from = Start::new(thread, old_directory, &old)?;
+    let to = Start::new(thread, new_directory, &new)?;
+    Ok(with_view(thread, |context, working| {
+        let old = context.lookup(from.path(working), &old, how)?;
+        context.link(&old, to.path(working), &new)
+    })?)
+}
+
+/// symlink(2)
+pub(crate) fn symlink(thread: &Arc<Thread>, target: CString, link: CString) -> Result<(), Stop> {
+    symlinkat(thread, target, HERE, link)
+}
+
+/// symlinkat(2)
+pub(crate) fn symlinkat(
+    thread: &Arc<Thread>, target: CString, directory: Descriptor, link: CString,
+) -> Result<(), Stop> {
+    let (target, link) = (target.path(thread)?, link.path(thread)?);
+    Ok(resolve(thread, directory, &link, |context, start| context.symlink(&target, start, &link))?)
+}
+
+/// readlink(2)
+pub(crate) fn readlink(thread: &Arc<Thread>, path: CString, buffer: OutBuffer<2>, size: i32) -> Result<usize, Stop> {
+    read_link(thread, HERE, path, buffer.0, size)
+}
+
+/// readlinkat(2)
+pub(crate) fn readlinkat(
+    thread: &Arc<Thread>, directory: Descriptor, path: CString, buffer: OutBuffer<3>, size: i32,
+) -> Result<usize, Stop> {
+    read_link(thread, directory, path, buffer.0, size)
+}
+
+/// The text is cut to `size`, and has no zero at its end.
+fn read_link(
+    thread: &Arc<Thread>, directory: Descriptor, path: CString, buffer: usize, size: i32,
+) -> Result<usize, Stop> {
+    let size = usize::try_from(size).ok().filter(|&size| size > 0).ok_or(Errno::EINVAL)?;
+    let path = path.path(thread)?;
+    let text = resolve(thread, directory, &path, |context, start| {
+        let found = context.lookup(start, &path, Lookup::EMPTY_PATH)?;
+        context.read_link(&found).map_err(|errno| {
+            // An empty path that leads to no link is, as everywhere, no path.
+            if path.is_empty() && errno == Errno::EINVAL { Errno::ENOENT } else { errno }
+        })
+    })?;
+    let text = text.get(..size).unwrap_or(&text);
+    user::write(thread, buffer, text)?;
+    Ok(text.len())
+}
+
+/// chdir(2)
+pub(crate) fn chdir(thread: &Arc<Thread>, path: CString) -> Result<(), Stop> {
+    let path = path.path(thread)?;
+    let found = with_view(thread, |context, working| {
+        let found = context.lookup(working, &path, Lookup::FOLLOW | Lookup::DIRECTORY)?;
+        context.check_directory(&found)?;
+        Ok(found)
+    })?;
+    thread.working_place().set_working(found);
+    Ok(())
+}
+
+/// fchdir(2)
+pub(crate) fn fchdir(thread: &Arc<Thread>, directory: Descriptor) -> Result<(), Errno> {
+    let file = thread.files().get(directory.0)?;
+    with_view(thread, |context, _| context.check_directory(file.path()))?;
+    thread.working_place().set_working(file.path().clone());
+    Ok(())
+}
+
+/// chroot(2)
+pub(crate) fn chroot(thread: &Arc<Thread>, path: CString) -> Result<(), Stop> {
+    let path = path.path(thread)?;
+    let found = with_view(thread, |context, working| {
+        let found = context.lookup(working, &path, Lookup::FOLLOW | Lookup::DIRECTORY)?;
+        context.check_directory(&found)?;
+        Ok(found)
+    })?;
+    thread.credentials().require(Capability::SysChroot)?;
+    thread.working_place().set_root(found);
+    Ok(())
+}
+
+/// getcwd(2), as the kernel has it: returns the length with the final zero.
+pub(crate) fn getcwd(thread: &Arc<Thread>, buffer: OutBuffer<1>, size: usize) -> Result<usize, Stop> {
+    let place = thread.working_place();
+    let mut text = place.working().working_directory(&place.root())?;
+    text.push(0);
+    if text.len() > size {
+        return Err(Errno::ERANGE.into());
+    }
+    user::write(thread, buffer.0, &text)?;
+    Ok(text.len())
+}
+
+/// umask(2)
+pub(crate) fn umask(thread: &Arc<Thread>, mask: Mode) -> usize {
+    thread.working_place().set_umask(mask.0) as usize
+}

@@ -1,0 +1,157 @@
+//! The machine as a whole: uname(2), sysinfo(2), syslog(2), getrandom(2), reboot(2).
+
+use alloc::sync::Arc;
+
+use abi::Errno;
+use abi::raw::general as raw;
+use abi::system::{MACHINE, NAME_LENGTH, RELEASE, SYSTEM, SystemInformation, UtsName, VERSION};
+use memory::PAGE_SIZE;
+use process::credentials::Capability;
+use process::{Failure, Shutdown, Thread};
+use vfs::Stop;
+
+use crate::argument::{Address, Flags, InBuffer, Out, OutBuffer};
+use crate::flags::RandomFlags;
+use crate::user;
+
+/// `LINUX_REBOOT_MAGIC1`: "feel dead".
+const REBOOT_MAGIC: u32 = 0xfee1_dead;
+/// `LINUX_REBOOT_MAGIC2` and its successors: birthdays of Linus Torvalds and his daughters.
+const REBOOT_MAGIC_2: [u32; 4] = [672_274_793, 85_072_278, 369_367_448, 537_993_216];
+
+/// uname(2)
+pub(crate) fn uname(thread: &Arc<Thread>, name: Out<UtsName>) -> Result<(), Stop> {
+    let kernel = thread.kernel();
+    let text = UtsName {
+        system: UtsName::field(SYSTEM.as_bytes()),
+        node: UtsName::field(&kernel.hostname()),
+        release: UtsName::field(RELEASE.as_bytes()),
+        version: UtsName::field(VERSION.as_bytes()),
+        machine: UtsName::field(MACHINE.as_bytes()),
+        domain: UtsName::field(&kernel.domain_name()),
+    };
+    name.write(thread, &text)
+}
+
+/// sethostname(2)
+pub(crate) fn sethostname(thread: &Arc<Thread>, name: InBuffer<1>, length: i32) -> Result<(), Stop> {
+    with_name(thread, name, length, |name| thread.kernel().set_hostname(name))
+}
+
+/// setdomainname(2)
+pub(crate) fn setdomainname(thread: &Arc<Thread>, name: InBuffer<1>, length: i32) -> Result<(), Stop> {
+    with_name(thread, name, length, |name| thread.kernel().set_domain_name(name))
+}
+
+fn with_name(thread: &Arc<Thread>, name: InBuffer<1>, length: i32, set: impl FnOnce(&[u8])) -> Result<(), Stop> {
+    thread.credentials().require(Capability::SysAdmin)?;
+    let mut bytes = [0; NAME_LENGTH];
+    let length = usize::try_from(length).map_err(|_| Errno::EINVAL)?;
+    let bytes = bytes.get_mut(..length).ok_or(Errno::EINVAL)?;
+    user::read_bytes(thread, name.0, bytes)?;
+    set(bytes);
+    Ok(())
+}
+
+/// sysinfo(2)
+pub(crate) fn sysinfo(thread: &Arc<Thread>, information: Out<SystemInformation>) -> Result<(), Stop> {
+    let kernel = thread.kernel();
+    let frames = kernel.memory().frames();
+    // Linux's averages have 11 bits of fraction, sysinfo(2)'s 16.
+    let loads = kernel.executor().load_averages().map(|load| load << 5);
+    let answer = SystemInformation {
+        uptime: (machine::time::now() / 1_000_000_000) as i64,
+        loads,
+        total_memory: (frames.total_frames() * PAGE_SIZE) as u64,
+        free_memory: (frames.free_frames() * PAGE_SIZE) as u64,
+        processes: u16::try_from(kernel.processes().thread_count()).unwrap_or(u16::MAX),
+        unit: 1,
+        ..SystemInformation::default()
+    };
+    information.write(thread, &answer)
+}
+
+/// getrandom(2). There is only one generator, and it is ready from boot on: the flags make no difference.
+pub(crate) async fn getrandom(
+    thread: &Arc<Thread>, buffer: Address, count: usize, flags: Flags<RandomFlags>,
+) -> Result<usize, Failure> {
+    const RANDOM_AND_INSECURE: u32 = raw::GRND_RANDOM | raw::GRND_INSECURE;
+    if flags.known()?.has(RANDOM_AND_INSECURE) {
+        return Err(Errno::EINVAL.into());
+    }
+    let count = count.min(i32::MAX as usize);
+    let mut bytes = [0; 256];
+    let mut done = 0;
+    while done < count {
+        let part = bytes.get_mut(..(count - done).min(256)).unwrap_or_default();
+        thread.kernel().random(part);
+        match thread.space().copy_out(buffer.0.wrapping_add(done), part).await {
+            Ok(()) => done += part.len(),
+            Err(_) if done > 0 => return Ok(done),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(done)
+}
+
+/// syslog(2): the kernel's log. Reading it destructively (`SYSLOG_ACTION_READ`) waits for something new.
+pub(crate) async fn syslog(
+    thread: &Arc<Thread>, action: i32, buffer: OutBuffer<2>, length: i32,
+) -> Result<usize, Failure> {
+    const OPEN: [i32; 2] = [0, 1];
+    const READ: i32 = 2;
+    const READ_ALL: i32 = 3;
+    const READ_CLEAR: i32 = 4;
+    const CLEAR: i32 = 5;
+    const CONSOLE_OFF: i32 = 6;
+    const CONSOLE_ON: i32 = 7;
+    const CONSOLE_LEVEL: i32 = 8;
+    const SIZE_UNREAD: i32 = 9;
+    const SIZE_BUFFER: i32 = 10;
+    // Reading all of it and its size are everybody's, as with dmesg_restrict = 0.
+    if !matches!(action, READ_ALL | SIZE_BUFFER) {
+        thread.credentials().require(Capability::Syslog)?;
+    }
+    let log = thread.kernel().log();
+    if OPEN.contains(&action) {
+        return Ok(0);
+    }
+    match action {
+        READ | READ_ALL | READ_CLEAR => {
+            let length = usize::try_from(length).map_err(|_| Errno::EINVAL)?;
+            if buffer.0 == 0 {
+                return Err(Errno::EINVAL.into());
+            }
+            if length == 0 {
+                return Ok(0);
+            }
+            todo!()
+        }
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
+/// reboot(2)
+pub(crate) fn reboot(
+    thread: &Arc<Thread>, magic: u32, magic2: u32, command: u32, _argument: Address,
+) -> Result<(), Errno> {
+    const RESTART: u32 = 0x0123_4567;
+    const HALT: u32 = 0xcdef_0123;
+    const CAD_ON: u32 = 0x89ab_cdef;
+    const CAD_OFF: u32 = 0;
+    const POWER_OFF: u32 = 0x4321_fedc;
+    thread.credentials().require(Capability::SysBoot)?;
+    if magic != REBOOT_MAGIC || !REBOOT_MAGIC_2.contains(&magic2) {
+        return Err(Errno::EINVAL);
+    }
+    let kernel = thread.kernel();
+    match command {
+        RESTART => kernel.shut_down(Shutdown::Restart),
+        HALT => kernel.shut_down(Shutdown::Halt),
+        POWER_OFF => kernel.shut_down(Shutdown::PowerOff),
+        // There is no Ctrl-Alt-Del on a serial line: allowing or forbidding it changes nothing.
+        CAD_ON | CAD_OFF => {}
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(())
+}
