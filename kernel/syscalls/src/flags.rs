@@ -3,9 +3,15 @@
 //! A name here is a promise: the call's function does what Linux does with that flag. Names come first that cover
 //! others' bits, so that a trace shows `O_SYNC` and not `O_DSYNC|0x100000`; a name of value 0 is shown when nothing is set.
 
-use abi::raw::{general, system};
+use abi::raw::general;
 
 use crate::argument::FlagNames;
+
+/// What `linux-raw-sys` has no module for.
+mod extended {
+    pub const XATTR_CREATE: u32 = 1;
+    pub const XATTR_REPLACE: u32 = 2;
+}
 
 macro_rules! flags {
     ($($(#[$note:meta])* $set:ident in $module:ident { $($flag:ident)* })*) => {$(
@@ -63,7 +69,7 @@ flags! {
     /// fchownat(2)
     ChownFlags in general { AT_SYMLINK_NOFOLLOW AT_EMPTY_PATH }
     /// setxattr(2)
-    XattrFlags in general { XATTR_CREATE XATTR_REPLACE }
+    XattrFlags in extended { XATTR_CREATE XATTR_REPLACE }
     /// unlinkat(2)
     UnlinkFlags in general { AT_REMOVEDIR }
     /// renameat2(2)

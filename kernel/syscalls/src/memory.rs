@@ -29,7 +29,7 @@ pub(crate) async fn mmap(
         Backing::Anonymous
     } else {
         let file = thread.files().get(file.0)?;
-        Backing::File { file: file.mapped()?, offset: offset as u64 }
+        Backing::File { file: file.mapping()?, offset: offset as u64 }
     };
     let request = MapRequest {
         address: address.0,

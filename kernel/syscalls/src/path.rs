@@ -175,9 +175,9 @@ pub(crate) fn chdir(thread: &Arc<Thread>, path: CString) -> Result<(), Stop> {
 
 /// fchdir(2)
 pub(crate) fn fchdir(thread: &Arc<Thread>, directory: Descriptor) -> Result<(), Errno> {
-    let file = thread.files().get(directory.0)?;
-    with_view(thread, |context, _| context.check_directory(file.path()))?;
-    thread.working_place().set_working(file.path().clone());
+    let path = thread.files().get(directory.0)?.path()?;
+    with_view(thread, |context, _| context.check_directory(&path))?;
+    thread.working_place().set_working(path);
     Ok(())
 }
 

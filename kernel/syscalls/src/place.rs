@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use abi::raw::general::AT_FDCWD;
 use abi::{Errno, Result};
 use process::Thread;
-use vfs::{Context, OpenFile, Path};
+use vfs::{Context, Path};
 
 use crate::argument::Descriptor;
 
@@ -17,7 +17,7 @@ pub(crate) enum Start {
     /// The path is absolute, or begins at the working directory.
     Working,
     /// It begins at an open file, which need not be a directory if the path is empty (`AT_EMPTY_PATH`).
-    File(Arc<OpenFile>),
+    File(Path),
 }
 
 impl Start {
@@ -29,14 +29,14 @@ impl Start {
         if directory == HERE || text.first() == Some(&b'/') {
             return Ok(Start::Working);
         }
-        Ok(Start::File(thread.files().get(directory.0)?))
+        Ok(Start::File(thread.files().get(directory.0)?.path()?))
     }
 
     /// The path it is, of a process whose working directory is `working`.
     pub(crate) fn path<'a>(&'a self, working: &'a Path) -> &'a Path {
         match self {
             Start::Working => working,
-            Start::File(file) => file.path(),
+            Start::File(path) => path,
         }
     }
 }
@@ -57,4 +57,14 @@ pub(crate) fn resolve<R>(
 ) -> Result<R, Errno> {
     let start = Start::new(thread, directory, text)?;
     with_view(thread, |context, working| act(context, start.path(working)))
+}
+
+/// Calls `act` with the caller's view of the tree and the path of an open file, which `O_PATH` doesn't allow.
+pub(crate) fn with_file<R>(
+    thread: &Arc<Thread>, file: Descriptor, act: impl FnOnce(&Context<'_>, &Path) -> Result<R>,
+) -> Result<R, Errno> {
+    let file = thread.files().get(file.0)?;
+    file.usable()?;
+    let path = file.path()?;
+    with_view(thread, |context, _| act(context, &path))
 }

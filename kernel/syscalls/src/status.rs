@@ -11,7 +11,7 @@ use vfs::{Access, Context, Lookup, NewTime, Path, Stop, Time};
 
 use crate::argument::{CString, Descriptor, Flags, In, Mode, Out};
 use crate::flags::{AccessFlags, ChownFlags, StatFlags};
-use crate::place::{HERE, resolve, with_view};
+use crate::place::{HERE, resolve, with_file};
 
 /// How a path with these `AT_*` flags is looked up.
 fn lookup_of(flags: u32) -> Lookup {
@@ -44,7 +44,7 @@ pub(crate) fn lstat(thread: &Arc<Thread>, path: CString, status: Out<Stat>) -> R
 
 /// fstat(2)
 pub(crate) fn fstat(thread: &Arc<Thread>, file: Descriptor, status: Out<Stat>) -> Result<(), Stop> {
-    let attributes = thread.files().get_any(file.0)?.path().attributes();
+    let attributes = thread.files().get(file.0)?.attributes();
     status.write(thread, &attributes.into())
 }
 
@@ -89,7 +89,7 @@ pub(crate) fn statfs(thread: &Arc<Thread>, path: CString, status: Out<StatFs>) -
 
 /// fstatfs(2)
 pub(crate) fn fstatfs(thread: &Arc<Thread>, file: Descriptor, status: Out<StatFs>) -> Result<(), Stop> {
-    let answer = thread.files().get_any(file.0)?.path().statistics();
+    let answer = thread.files().get(file.0)?.path()?.statistics();
     status.write(thread, &answer)
 }
 
@@ -137,8 +137,7 @@ pub(crate) fn chmod(thread: &Arc<Thread>, path: CString, mode: Mode) -> Result<(
 
 /// fchmod(2)
 pub(crate) fn fchmod(thread: &Arc<Thread>, file: Descriptor, mode: Mode) -> Result<(), Errno> {
-    let file = thread.files().get(file.0)?;
-    with_view(thread, |context, _| context.chmod(file.path(), mode.0))
+    with_file(thread, file, |context, path| context.chmod(path, mode.0))
 }
 
 /// fchmodat(2) as the kernel has it: without flags.
@@ -171,8 +170,7 @@ pub(crate) fn lchown(thread: &Arc<Thread>, path: CString, user: u32, group: u32)
 
 /// fchown(2)
 pub(crate) fn fchown(thread: &Arc<Thread>, file: Descriptor, user: u32, group: u32) -> Result<(), Errno> {
-    let file = thread.files().get(file.0)?;
-    with_view(thread, |context, _| context.chown(file.path(), owner(user), owner(group)))
+    with_file(thread, file, |context, path| context.chown(path, owner(user), owner(group)))
 }
 
 /// fchownat(2)
@@ -236,8 +234,7 @@ fn set_times(
     if how != Lookup::FOLLOW {
         return Err(Errno::EINVAL.into());
     }
-    let file = thread.files().get(directory.0)?;
-    Ok(with_view(thread, |context, _| context.set_times(file.path(), accessed, modified))?)
+    Ok(with_file(thread, directory, |context, path| context.set_times(path, accessed, modified))?)
 }
 
 fn from_timeval(time: Timeval) -> Result<NewTime, Errno> {

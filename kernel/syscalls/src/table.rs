@@ -158,7 +158,7 @@ macro_rules! system_calls {
                 __NR_pwritev: wait pwritev(file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, high: usize);
                 __NR_preadv2: wait preadv2(file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, high: usize, flags: Flags<TransferFlags>);
                 __NR_pwritev2: wait pwritev2(file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, high: usize, flags: Flags<TransferFlags>);
-                __NR_lseek: now lseek(file: Descriptor, offset: i64, whence: u32);
+                __NR_lseek: wait lseek(file: Descriptor, offset: i64, whence: u32);
                 __NR_sendfile: wait sendfile(to: Descriptor, from: Descriptor, offset: InOut<i64>, count: usize);
                 __NR_copy_file_range: wait copy_file_range(from: Descriptor, from_offset: InOut<i64>, to: Descriptor, to_offset: InOut<i64>, count: usize, flags: u32);
                 __NR_truncate: now truncate(path: CString, length: i64);
@@ -233,8 +233,8 @@ macro_rules! system_calls {
                 __NR_umask: now umask(mask: Mode);
             }
             directory {
-                __NR_getdents: now getdents(directory: Descriptor, buffer: Address, size: u32);
-                __NR_getdents64: now getdents64(directory: Descriptor, buffer: Address, size: u32);
+                __NR_getdents: wait getdents(directory: Descriptor, buffer: Address, size: u32);
+                __NR_getdents64: wait getdents64(directory: Descriptor, buffer: Address, size: u32);
             }
             poll {
                 __NR_poll: try poll then poll_waiting(files: InOut<PollDescriptor>, count: u32, timeout: i32);

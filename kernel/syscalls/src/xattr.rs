@@ -8,7 +8,7 @@ use vfs::{Context, Lookup, Path, Stop, XattrFlags as Xattr};
 
 use crate::argument::{CString, Descriptor, Flags, InBuffer, OutBuffer};
 use crate::flags::XattrFlags;
-use crate::place::{HERE, resolve, with_view};
+use crate::place::{HERE, resolve, with_file};
 use crate::user::{self, PathBuffer};
 
 /// `XATTR_NAME_MAX`
@@ -31,10 +31,7 @@ impl Subject {
         let (path, how) = match self {
             Subject::Path(path) => (path, Lookup::FOLLOW),
             Subject::Link(path) => (path, Lookup::empty()),
-            Subject::File(file) => {
-                let file = thread.files().get(file.0)?;
-                return Ok(with_view(thread, |context, _| act(context, file.path()))?);
-            }
+            Subject::File(file) => return Ok(with_file(thread, file, act)?),
         };
         let path = path.path(thread)?;
         Ok(resolve(thread, HERE, &path, |context, start| act(context, &context.lookup(start, &path, how)?))?)
