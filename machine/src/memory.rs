@@ -56,6 +56,9 @@ bitflags::bitflags! {
         const WRITE = 2;
         /// Instruction fetches.
         const EXECUTE = 4;
+        /// For [`Space::map`] and [`Space::map_batch`] only: others use the frame too (a file's cache, the frame of zeros), so
+        /// writing must wait for [`Space::break_copy_on_write`] whatever the access says.
+        const COPY_ON_WRITE = 8;
     }
 }
 
@@ -115,6 +118,13 @@ impl FrameRecord {
     #[inline]
     pub fn references(&self) -> u32 {
         self.references.load(Ordering::Relaxed)
+    }
+
+    /// The count, for the machine's own use of a frame that is a page table.
+    #[cfg(target_os = "none")]
+    #[inline]
+    pub(crate) fn table_state(&self) -> &AtomicU32 {
+        &self.references
     }
 
     /// Takes a free frame; false if it has an owner or is reserved.
@@ -308,6 +318,7 @@ impl Frame {
     }
 
     /// Gives up the reference without dropping it; `from_raw` takes it up again.
+    #[cfg(target_os = "none")]
     #[inline]
     pub(crate) fn into_raw(self) -> NonZeroU32 {
         let number = self.0;
@@ -319,9 +330,27 @@ impl Frame {
     ///
     /// # Safety
     /// `number` must stand for one reference given up by `into_raw` or counted otherwise, taken up only once.
+    #[cfg(target_os = "none")]
     #[inline]
     pub(crate) unsafe fn from_raw(number: NonZeroU32) -> Frame {
         Frame(number)
+    }
+
+    /// Counts one more reference to the frame `number`, to be taken up by `from_raw`.
+    ///
+    /// # Safety
+    /// The caller holds a reference to the frame, or keeps whoever does from giving it up; and nobody else can use that same
+    /// reference to count another one meanwhile.
+    #[cfg(target_os = "none")]
+    #[inline]
+    pub(crate) unsafe fn add_reference(number: NonZeroU32) {
+        // SAFETY: as in `record`.
+        let record = unsafe { records().get_unchecked(number.get() as usize) };
+        if record.references.load(Ordering::Relaxed) == 1 {
+            record.references.store(2, Ordering::Relaxed); // the one owner is the caller's: no locked instruction
+        } else if record.references.fetch_add(1, Ordering::Relaxed) >= SATURATED / 2 {
+            Frame::saturate(record);
+        }
     }
 
     #[cold]

@@ -15,7 +15,8 @@ struct Page {
 
 impl Page {
     fn new(frame: Frame, access: Access) -> Page {
-        Page { frame, access, copy_on_write: false, accessed: false, dirty: false }
+        let copy_on_write = access.contains(Access::COPY_ON_WRITE);
+        Page { frame, access: access - Access::COPY_ON_WRITE, copy_on_write, accessed: false, dirty: false }
     }
 
     /// What the program may do, as the hardware would see it.
@@ -70,7 +71,7 @@ impl Tables {
 
     pub fn protect(&self, range: Range<usize>, access: Access) {
         for (_, page) in self.lock().range_mut(range) {
-            page.access = access;
+            page.access = access - Access::COPY_ON_WRITE;
         }
     }
 
@@ -110,7 +111,7 @@ impl Tables {
             page.frame = Frame::copy_of(&page.frame).ok_or(OutOfMemory)?;
         }
         page.copy_on_write = false;
-        page.access = access;
+        page.access = access - Access::COPY_ON_WRITE;
         Ok(true)
     }
 

@@ -1,0 +1,487 @@
+//! Page tables of a user address space.
+//!
+//! Four levels; the upper half of the root is the kernel's and the same in all spaces ([`super::kernel_space`]). Tables
+//! exist only where something is mapped, and an empty one is freed with what it held. [`super::table`] has the entries
+//! and what is counted about them.
+//!
+//! One spin lock a space; who changes entries holds it until every CPU has forgotten what was removed
+//! ([`super::shootdown`]) and only then drops frames. [`Removed`] sees to the order. Two spaces (fork) are locked in the order
+//! of their roots. Under the lock come the frame source's own locks, nothing else.
+//!
+//! Addresses were checked by [`crate::memory::Space`]: below `USER_TOP`, whole pages.
+
+use super::copy::copy_page;
+use super::frames;
+use super::shootdown;
+use super::table::{ENTRIES, Entry, Table};
+use crate::lock::{SpinGuard, SpinLock};
+use crate::memory::{Access, Frame, Mapping, OutOfMemory, PAGE_SIZE, USER_TOP};
+use arrayvec::ArrayVec;
+use core::num::NonZeroU32;
+use core::ops::Range;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+pub use super::kernel_space::{initialise, kernel_root, map_device, map_stack};
+
+/// Frames that wait for one flush.
+const BATCH: usize = 256;
+
+/// Bits of an address below the index into a table of `level`: 0 is the leaf, 3 the root.
+#[inline]
+const fn shift(level: usize) -> usize {
+    12 + 9 * level
+}
+
+/// Makes this CPU use no user space.
+pub fn activate_kernel() {
+    shootdown::unload();
+}
+
+/// Forgets translations, as other CPUs have asked.
+#[inline]
+pub fn serve_shootdown() {
+    shootdown::serve(false);
+}
+
+/// The same on a CPU that runs no program at the moment: it lets go of the space.
+#[inline]
+pub fn serve_shootdown_idle() {
+    shootdown::serve(true);
+}
+
+/// The tables of one space.
+pub struct Tables {
+    root: Table,
+    /// Held while entries are changed or a frame is used without a reference of its own.
+    lock: SpinLock<()>,
+    /// Pages mapped. Written under the lock.
+    resident: AtomicUsize,
+}
+
+/// The index of `page` in a table of `level`.
+#[inline]
+fn index(page: usize, level: usize) -> usize {
+    page >> shift(level) & (ENTRIES - 1)
+}
+
+/// The indices of `range` in the table of `level` that begins at `base`.
+#[inline]
+fn indices(range: &Range<usize>, base: usize, level: usize) -> Range<usize> {
+    let start = range.start.saturating_sub(base) >> shift(level);
+    let end = (range.end - base).div_ceil(1 << shift(level)).min(ENTRIES);
+    start..end
+}
+
+/// What was taken out of a space: frames to be dropped, and addresses to be forgotten first. Flushes when dropped, so it
+/// must go before the lock does.
+struct Removed<'a> {
+    tables: &'a Tables,
+    frames: ArrayVec<NonZeroU32, BATCH>,
+    stale: Range<usize>,
+}
+
+impl<'a> Removed<'a> {
+    #[inline]
+    fn new(tables: &'a Tables) -> Removed<'a> {
+        Removed { tables, frames: ArrayVec::new(), stale: usize::MAX..0 }
+    }
+
+    /// A translation of `page` may be cached.
+    #[inline]
+    fn stale(&mut self, page: usize) {
+        self.stale = self.stale.start.min(page)..self.stale.end.max(page + PAGE_SIZE);
+    }
+
+    /// `frame` loses the reference of an entry.
+    #[inline]
+    fn frame(&mut self, frame: Option<NonZeroU32>) {
+        if let Some(number) = frame {
+            self.frames.push(number);
+            if self.frames.is_full() {
+                self.finish();
+            }
+        }
+    }
+
+    /// What an entry for `page` was before it was replaced by `new`.
+    #[inline]
+    fn entry(&mut self, page: usize, old: Entry, new: Entry) {
+        if old.must_flush(new) {
+            self.stale(page);
+        }
+        self.frame(old.frame());
+    }
+
+    #[inline]
+    fn finish(&mut self) {
+        shootdown::flush(self.tables.root.physical(), core::mem::replace(&mut self.stale, usize::MAX..0));
+        for number in self.frames.drain(..) {
+            // SAFETY: the number's reference was an entry's, which is gone, and no CPU has it cached.
+            drop(unsafe { Frame::from_raw(number) });
+        }
+    }
+}
+
+impl Drop for Removed<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl Tables {
+    pub fn new() -> Result<Tables, OutOfMemory> {
+        let root = Table::new().ok_or(OutOfMemory)?;
+        super::kernel_space::share_kernel_half(root);
+        Ok(Tables { root, lock: SpinLock::new(()), resident: AtomicUsize::new(0) })
+    }
+
+    /// Makes this CPU use the space.
+    #[inline]
+    pub fn activate(&self) {
+        // SAFETY: `drop` evicts the CPUs before it frees the root.
+        unsafe { shootdown::load(self.root.physical()) }
+    }
+
+    /// True if user addresses on this CPU are the space's.
+    #[inline]
+    pub fn is_loaded(&self) -> bool {
+        shootdown::is_loaded(self.root.physical())
+    }
+
+    #[inline]
+    pub(super) fn lock(&self) -> SpinGuard<'_, ()> {
+        self.lock.lock()
+    }
+
+    #[inline]
+    fn add_resident(&self, added: isize) {
+        self.resident.store(self.resident.load(Relaxed).wrapping_add_signed(added), Relaxed);
+    }
+
+    /// The leaf table for `page`, if there is one. Under the lock.
+    #[inline]
+    fn leaf(&self, page: usize) -> Option<Table> {
+        let third = Table::of(self.root.get(index(page, 3)))?;
+        let second = Table::of(third.get(index(page, 2)))?;
+        Table::of(second.get(index(page, 1)))
+    }
+
+    /// The leaf table for `page`. Under the lock. Tables made before one could not be had stay, empty, until the next unmap.
+    #[inline]
+    fn leaf_or_new(&self, page: usize) -> Result<Table, OutOfMemory> {
+        let mut table = self.root;
+        for level in [3, 2, 1] {
+            let index = index(page, level);
+            table = match Table::of(table.get(index)) {
+                Some(lower) => lower,
+                None => {
+                    let lower = Table::new().ok_or(OutOfMemory)?;
+                    table.insert(index, Entry::table(lower));
+                    lower
+                }
+            };
+        }
+        Ok(table)
+    }
+
+    /// The occupied entry for `page`. Under the lock.
+    #[inline]
+    pub(super) fn find(&self, page: usize) -> Option<(Table, usize, Entry)> {
+        let leaf = self.leaf(page)?;
+        let index = index(page, 0);
+        Some((leaf, index, leaf.get(index))).filter(|(_, _, entry)| entry.0 != 0)
+    }
+
+    #[inline]
+    fn put(&self, leaf: Table, page: usize, entry: Entry, removed: &mut Removed<'_>) {
+        let index = index(page, 0);
+        if leaf.get(index).0 == 0 {
+            leaf.insert(index, entry);
+            self.add_resident(1);
+        } else {
+            removed.entry(page, leaf.replace(index, entry), entry);
+        }
+    }
+
+    #[inline]
+    pub fn map(&self, page: usize, frame: Frame, access: Access) -> Result<(), OutOfMemory> {
+        let _lock = self.lock();
+        let leaf = self.leaf_or_new(page)?;
+        // It is mapped because it is about to be used: spare the CPU the marking.
+        let written = if access.contains(Access::WRITE) { Entry::DIRTY } else { 0 };
+        let entry = Entry(Entry::page(frame.into_raw(), access).0 | Entry::ACCESSED | written);
+        let index = index(page, 0);
+        if leaf.get(index).0 == 0 {
+            leaf.insert(index, entry);
+            self.add_resident(1);
+        } else {
+            self.put(leaf, page, entry, &mut Removed::new(self));
+        }
+        Ok(())
+    }
+
+    pub fn map_batch(
+        &self,
+        start: usize,
+        frames: impl Iterator<Item = Frame>,
+        access: Access,
+    ) -> Result<(), OutOfMemory> {
+        let _lock = self.lock();
+        let mut removed = Removed::new(self);
+        let mut leaf = None;
+        for (page, frame) in (start..USER_TOP).step_by(PAGE_SIZE).zip(frames) {
+            let table = match leaf {
+                Some(table) if index(page, 0) != 0 => table,
+                _ => self.leaf_or_new(page)?,
+            };
+            leaf = Some(table);
+            self.put(table, page, Entry::page(frame.into_raw(), access), &mut removed);
+        }
+        Ok(())
+    }
+
+    /// Empties `range`; returns where to go on when `budget` is spent.
+    pub fn unmap(&self, range: Range<usize>, budget: usize) -> Option<usize> {
+        if self.resident() == 0 {
+            return None;
+        }
+        if range == (0..USER_TOP) {
+            shootdown::evict(self.root.physical()); // tear-down: nothing will have to be flushed
+        }
+        let _lock = self.lock();
+        let mut removed = Removed::new(self);
+        self.clear(range, budget, &mut removed)
+    }
+
+    fn clear(&self, range: Range<usize>, mut budget: usize, removed: &mut Removed<'_>) -> Option<usize> {
+        for (third_index, entry) in self.root.entries(indices(&range, 0, 3)) {
+            let Some(third) = Table::of(entry) else { continue };
+            let base = third_index << shift(3);
+            for (second_index, entry) in third.entries(indices(&range, base, 2)) {
+                let Some(second) = Table::of(entry) else { continue };
+                let base = base + (second_index << shift(2));
+                for (first_index, entry) in second.entries(indices(&range, base, 1)) {
+                    let Some(leaf) = Table::of(entry) else { continue };
+                    let base = base + (first_index << shift(1));
+                    if budget == 0 {
+                        return Some(base.max(range.start));
+                    }
+                    let before = leaf.occupied();
+                    for (leaf_index, _) in leaf.entries(indices(&range, base, 0)) {
+                        removed.entry(base + (leaf_index << shift(0)), leaf.take(leaf_index), Entry(0));
+                    }
+                    let taken = before - leaf.occupied();
+                    self.add_resident(-(taken as isize));
+                    budget = budget.saturating_sub(taken + 1);
+                    remove_if_empty(second, first_index, leaf, base, removed);
+                }
+                remove_if_empty(third, second_index, second, base, removed);
+            }
+            remove_if_empty(self.root, third_index, third, base, removed);
+        }
+        None
+    }
+
+    pub fn protect(&self, range: Range<usize>, access: Access) {
+        let _lock = self.lock();
+        let mut removed = Removed::new(self);
+        self.each_leaf(range, |leaf, base, indices| {
+            for (index, _) in leaf.entries(indices) {
+                let old = leaf.update(index, |entry| entry.with_access(access));
+                if old.must_flush(old.with_access(access)) {
+                    removed.stale(base + (index << shift(0)));
+                }
+            }
+            Ok(())
+        })
+        .unwrap_or_default();
+    }
+
+    /// Calls `visit(leaf, first address of the leaf, indices)` for each leaf table in the range. Under the lock.
+    fn each_leaf(
+        &self,
+        range: Range<usize>,
+        mut visit: impl FnMut(Table, usize, Range<usize>) -> Result<(), OutOfMemory>,
+    ) -> Result<(), OutOfMemory> {
+        for (third_index, entry) in self.root.entries(indices(&range, 0, 3)) {
+            let Some(third) = Table::of(entry) else { continue };
+            let base = third_index << shift(3);
+            for (second_index, entry) in third.entries(indices(&range, base, 2)) {
+                let Some(second) = Table::of(entry) else { continue };
+                let base = base + (second_index << shift(2));
+                for (first_index, entry) in second.entries(indices(&range, base, 1)) {
+                    let Some(leaf) = Table::of(entry) else { continue };
+                    let base = base + (first_index << shift(1));
+                    visit(leaf, base, indices(&range, base, 0))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Locks both spaces, the one with the lower root first.
+    fn lock_both<'a>(&'a self, other: &'a Tables) -> (SpinGuard<'a, ()>, SpinGuard<'a, ()>) {
+        if self.root.0 < other.root.0 {
+            let first = self.lock();
+            (first, other.lock())
+        } else {
+            let first = other.lock();
+            (self.lock(), first)
+        }
+    }
+
+    pub fn share_with(&self, child: &Tables, range: Range<usize>, copy_on_write: bool) -> Result<(), OutOfMemory> {
+        let _locks = self.lock_both(child);
+        let mut removed = Removed::new(self);
+        self.each_leaf(range, |leaf, base, indices| {
+            let copies = child.leaf_or_new(base)?;
+            let mut added = 0;
+            for (index, mut entry) in leaf.entries(indices.clone()) {
+                let Some(frame) = entry.frame().filter(|_| copies.get(index).0 == 0) else { continue };
+                if copy_on_write {
+                    let shared = |entry: Entry| Entry(entry.0 & !Entry::WRITABLE | Entry::COPY_ON_WRITE);
+                    if shared(entry) != entry {
+                        let old = leaf.update(index, shared);
+                        if old.must_flush(shared(old)) {
+                            removed.stale(base + (index << shift(0)));
+                        }
+                        entry = shared(old);
+                    }
+                }
+                // SAFETY: the entry owns a reference, and cannot lose it while the space is locked.
+                unsafe { Frame::add_reference(frame) };
+                copies.set(index, entry);
+                added += 1;
+            }
+            copies.count(indices, added);
+            child.add_resident(added as isize);
+            Ok(())
+        })
+    }
+
+    #[inline]
+    pub fn lookup(&self, page: usize) -> Option<Mapping> {
+        let _lock = self.lock();
+        let (_, _, entry) = self.find(page)?;
+        let number = entry.frame()?.get() as usize;
+        Some(Mapping {
+            frame_number: number,
+            access: entry.access(),
+            copy_on_write: entry.has(Entry::COPY_ON_WRITE),
+            accessed: entry.has(Entry::ACCESSED),
+            dirty: entry.has(Entry::DIRTY),
+            references: frames::records().get(number)?.references(),
+        })
+    }
+
+    pub fn frame_at(&self, page: usize) -> Option<Frame> {
+        let _lock = self.lock();
+        let (_, _, entry) = self.find(page)?;
+        let number = entry.frame()?;
+        // SAFETY: the entry owns a reference and keeps it while the space is locked; the new one is what is returned.
+        unsafe {
+            Frame::add_reference(number);
+            Some(Frame::from_raw(number))
+        }
+    }
+
+    #[inline]
+    pub fn break_copy_on_write(&self, page: usize, access: Access) -> Result<bool, OutOfMemory> {
+        let _lock = self.lock();
+        let Some((leaf, index, entry)) = self.find(page) else { return Ok(false) };
+        let Some(number) = entry.frame() else { return Ok(false) };
+        let rights = |entry: Entry| Entry(entry.0 & !Entry::COPY_ON_WRITE).with_access(access - Access::COPY_ON_WRITE);
+        // SAFETY: the entry's own reference, not given up here.
+        let shared = core::mem::ManuallyDrop::new(unsafe { Frame::from_raw(number) });
+        if entry.has(Entry::COPY_ON_WRITE) && shared.references() != 1 {
+            let copy = Frame::allocate_dirty().ok_or(OutOfMemory)?;
+            // SAFETY: both are whole frames that stay owned; the copy was nobody's before.
+            unsafe { copy_page(copy.bytes(), shared.bytes()) };
+            let new = rights(Entry::page(copy.into_raw(), Access::empty()));
+            let new = Entry(new.0 | Entry::ACCESSED | Entry::DIRTY);
+            let mut removed = Removed::new(self);
+            removed.entry(page, leaf.replace(index, new), new);
+            return Ok(true);
+        }
+        let old = leaf.update(index, |entry| Entry(rights(entry).0 | Entry::ACCESSED | Entry::DIRTY));
+        if old.must_flush(rights(old)) {
+            shootdown::flush(self.root.physical(), page..page + PAGE_SIZE);
+        }
+        Ok(true)
+    }
+
+    pub fn move_range(&self, from: Range<usize>, to: usize) -> Result<(), OutOfMemory> {
+        let _lock = self.lock();
+        let mut removed = Removed::new(self);
+        self.clear(to..to + from.len(), usize::MAX, &mut removed);
+        let start = from.start;
+        let moved = self.each_leaf(from.clone(), |leaf, base, indices| {
+            for (index, _) in leaf.entries(indices) {
+                let page = base + (index << shift(0));
+                let target = page - start + to;
+                let table = self.leaf_or_new(target)?;
+                let entry = leaf.take(index);
+                if entry.must_flush(Entry(0)) {
+                    removed.stale(page);
+                }
+                table.insert(self::index(target, 0), entry);
+            }
+            Ok(())
+        });
+        self.clear(from, if moved.is_ok() { usize::MAX } else { 0 }, &mut removed); // the tables that are empty now
+        moved
+    }
+
+    #[inline]
+    pub fn resident(&self) -> usize {
+        self.resident.load(Relaxed)
+    }
+
+    /// Empties the tables when no CPU uses them: without locked instructions and flushes.
+    fn tear_down(&mut self) {
+        for (_, entry) in self.root.entries(0..ENTRIES / 2) {
+            let Some(third) = Table::of(entry) else { continue };
+            for (_, entry) in third.entries(0..ENTRIES) {
+                let Some(second) = Table::of(entry) else { continue };
+                for (_, entry) in second.entries(0..ENTRIES) {
+                    let Some(leaf) = Table::of(entry) else { continue };
+                    for (_, entry) in leaf.entries(0..ENTRIES) {
+                        if let Some(number) = entry.frame() {
+                            // SAFETY: the entry's reference; the entry goes with its table.
+                            drop(unsafe { Frame::from_raw(number) });
+                        }
+                    }
+                    free(leaf);
+                }
+                free(second);
+            }
+            free(third);
+        }
+        free(self.root);
+    }
+}
+
+impl Drop for Tables {
+    fn drop(&mut self) {
+        shootdown::evict(self.root.physical());
+        self.tear_down();
+    }
+}
+
+/// Frees a table no CPU uses and nothing points to.
+#[inline]
+fn free(table: Table) {
+    // SAFETY: the table's only reference was its parent's, or the space's, which is gone.
+    drop(unsafe { Frame::from_raw(table.into_frame()) });
+}
+
+/// Takes an empty table out of its parent.
+#[inline]
+fn remove_if_empty(parent: Table, index: usize, table: Table, base: usize, removed: &mut Removed<'_>) {
+    if table.occupied() == 0 {
+        parent.take(index);
+        removed.stale(base); // any address: it makes the CPU forget what it has cached of tables
+        removed.frame(Some(table.into_frame()));
+    }
+}

@@ -1,0 +1,251 @@
+//! One page table: 512 entries in a frame, and the knowledge which of them are in use.
+//!
+//! An entry that is not 0 is *occupied*: it owns a reference to a frame (of a page, or of the next table). An occupied entry
+//! without `PRESENT` is a page without access (`PROT_NONE`). What the architecture leaves to software says "copy on write".
+//!
+//! So that tear-down and fork need not look at 512 entries to find three, the record of a table's frame counts its
+//! occupied entries (plus one, since the table itself is in use) in the lower half of its reference count, and notes
+//! in the upper half which of its 16 groups of 32 entries may have any.
+//!
+//! Entries are changed only by the holder of the space's lock, but the CPU sets `ACCESSED` and `DIRTY` whenever it likes: an
+//! entry that may be in use is exchanged, never stored.
+
+use super::frames;
+use crate::memory::{Access, take_frames};
+use core::num::NonZeroU32;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// Entries in a table.
+pub const ENTRIES: usize = 512;
+const GROUP: usize = 32;
+
+/// An entry's bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry(pub u64);
+
+impl Entry {
+    pub const PRESENT: u64 = 1;
+    pub const WRITABLE: u64 = 1 << 1;
+    pub const USER: u64 = 1 << 2;
+    pub const UNCACHED: u64 = 1 << 4 | 1 << 3;
+    pub const ACCESSED: u64 = 1 << 5;
+    pub const DIRTY: u64 = 1 << 6;
+    pub const LARGE: u64 = 1 << 7;
+    pub const GLOBAL: u64 = 1 << 8;
+    pub const COPY_ON_WRITE: u64 = 1 << 9;
+    pub const NO_EXECUTE: u64 = 1 << 63;
+    const FRAME: u64 = 0x000f_ffff_ffff_f000;
+
+    /// An entry for a user page.
+    #[inline]
+    pub fn page(number: NonZeroU32, access: Access) -> Entry {
+        let copy = if access.contains(Access::COPY_ON_WRITE) { Entry::COPY_ON_WRITE } else { 0 };
+        Entry((u64::from(number.get()) << 12) | copy).with_access(access)
+    }
+
+    /// An entry for a lower table.
+    #[inline]
+    pub fn table(table: Table) -> Entry {
+        let flags = Entry::PRESENT | Entry::WRITABLE | Entry::USER | Entry::ACCESSED;
+        Entry((u64::from(table.0.get()) << 12) | flags)
+    }
+
+    /// The same page with other access; a copy-on-write page stays unwritable.
+    #[inline]
+    pub fn with_access(self, access: Access) -> Entry {
+        const RIGHTS: u64 = Entry::PRESENT | Entry::WRITABLE | Entry::USER | Entry::NO_EXECUTE;
+        let kept = self.0 & !RIGHTS;
+        let mut rights = 0;
+        if access.intersects(Access::READ | Access::WRITE | Access::EXECUTE) {
+            rights |= Entry::PRESENT | Entry::USER;
+        }
+        if access.contains(Access::WRITE) && !self.has(Entry::COPY_ON_WRITE) {
+            rights |= Entry::WRITABLE;
+        }
+        if !access.contains(Access::EXECUTE) {
+            rights |= Entry::NO_EXECUTE;
+        }
+        Entry(kept | rights)
+    }
+
+    /// What the program may do.
+    #[inline]
+    pub fn access(self) -> Access {
+        let mut access = Access::empty();
+        if self.has(Entry::PRESENT) {
+            access |= Access::READ;
+            access.set(Access::WRITE, self.has(Entry::WRITABLE));
+            access.set(Access::EXECUTE, !self.has(Entry::NO_EXECUTE));
+        }
+        access
+    }
+
+    #[inline]
+    pub fn has(self, flags: u64) -> bool {
+        self.0 & flags == flags
+    }
+
+    /// The frame it owns a reference to, if it is occupied.
+    #[inline]
+    pub fn frame(self) -> Option<NonZeroU32> {
+        NonZeroU32::new(((self.0 & Entry::FRAME) >> 12) as u32)
+    }
+
+    /// True if a CPU may have cached `self` and would be wrong with `new` in force. The CPU caches only present entries that it
+    /// has marked accessed; and one that allows too little makes it fault and look again.
+    #[inline]
+    pub fn must_flush(self, new: Entry) -> bool {
+        let grown = new.0 & !self.0 & Entry::NO_EXECUTE | self.0 & !new.0 & (Entry::WRITABLE | Entry::PRESENT);
+        self.has(Entry::PRESENT | Entry::ACCESSED) && (grown != 0 || (self.0 ^ new.0) & Entry::FRAME != 0)
+    }
+}
+
+/// A table in use. Copying the handle does not share ownership: its parent's entry, or the space, owns it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Table(pub NonZeroU32);
+
+impl Table {
+    /// A new table of zeros.
+    #[inline]
+    pub fn new() -> Option<Table> {
+        let number = take_frames(0)?;
+        // SAFETY: the frame is ours alone.
+        unsafe { super::copy::clear_page(frames::bytes(number.get())) };
+        Some(Table(number))
+    }
+
+    /// The table an entry of a higher table points to.
+    #[inline]
+    pub fn of(entry: Entry) -> Option<Table> {
+        entry.frame().filter(|_| entry.has(Entry::PRESENT)).map(Table)
+    }
+
+    /// Physical address, for CR3.
+    #[inline]
+    pub fn physical(self) -> usize {
+        (self.0.get() as usize) << 12
+    }
+
+    #[inline]
+    fn slot(self, index: usize) -> &'static AtomicU64 {
+        let entries: *mut u64 = frames::bytes(self.0.get()).cast();
+        // SAFETY: the table's frame is owned as long as the handle is used (see `Table`), and is only accessed as atomics.
+        unsafe { AtomicU64::from_ptr(entries.add(index % ENTRIES)) }
+    }
+
+    #[inline]
+    fn state(self) -> &'static AtomicU32 {
+        // SAFETY: the number came from `take_frames`, which found it in the records.
+        unsafe { crate::memory::records().get_unchecked(self.0.get() as usize) }.table_state()
+    }
+
+    #[inline]
+    pub fn get(self, index: usize) -> Entry {
+        Entry(self.slot(index).load(Relaxed))
+    }
+
+    /// Puts an entry where there was none, without counting it: kernel tables, which are never taken down, and
+    /// batches that call [`count`](Self::count) afterwards.
+    #[inline]
+    pub fn set(self, index: usize, entry: Entry) {
+        self.slot(index).store(entry.0, Relaxed);
+    }
+
+    /// Puts an entry where there was none.
+    #[inline]
+    pub fn insert(self, index: usize, entry: Entry) {
+        self.set(index, entry);
+        self.count(index..index + 1, 1);
+    }
+
+    /// Counts `added` new entries that lie within `indices`.
+    #[inline]
+    pub fn count(self, indices: Range<usize>, added: usize) {
+        let groups = (u32::MAX << (indices.start / GROUP)) & !(u32::MAX << 1 << (indices.end.saturating_sub(1) / GROUP));
+        self.state().store((self.state().load(Relaxed) | groups << 16) + added as u32, Relaxed);
+    }
+
+    /// Exchanges an occupied entry for another. A full barrier, as every locked instruction.
+    #[inline]
+    pub fn replace(self, index: usize, entry: Entry) -> Entry {
+        Entry(self.slot(index).swap(entry.0, Relaxed))
+    }
+
+    /// Changes an occupied entry, keeping what the CPU sets meanwhile. Returns what was there.
+    #[inline]
+    pub fn update(self, index: usize, change: impl Fn(Entry) -> Entry) -> Entry {
+        let slot = self.slot(index);
+        let mut old = slot.load(Relaxed);
+        while let Err(now) = slot.compare_exchange(old, change(Entry(old)).0, Relaxed, Relaxed) {
+            old = now;
+        }
+        Entry(old)
+    }
+
+    /// Takes an occupied entry out.
+    #[inline]
+    pub fn take(self, index: usize) -> Entry {
+        self.state().store(self.state().load(Relaxed) - 1, Relaxed);
+        self.replace(index, Entry(0))
+    }
+
+    /// Takes an occupied entry out of a table no CPU uses.
+    #[inline]
+    pub fn take_unused(self, index: usize) -> Entry {
+        let entry = self.get(index);
+        self.state().store(self.state().load(Relaxed) - 1, Relaxed);
+        self.set(index, Entry(0));
+        entry
+    }
+
+    /// Occupied entries.
+    #[inline]
+    pub fn occupied(self) -> usize {
+        (self.state().load(Relaxed) as usize & 0xffff) - 1
+    }
+
+    /// Makes the record of an empty table that of an ordinary frame with one owner.
+    #[inline]
+    pub fn into_frame(self) -> NonZeroU32 {
+        self.state().store(1, Relaxed);
+        self.0
+    }
+
+    /// The occupied entries in `indices`, in order. Entries that were returned may be taken out meanwhile.
+    #[inline]
+    pub fn entries(self, indices: Range<usize>) -> Entries {
+        let state = self.state().load(Relaxed);
+        Entries { table: self, groups: state >> 16, left: (state & 0xffff) - 1, indices }
+    }
+}
+
+/// See [`Table::entries`].
+pub struct Entries {
+    table: Table,
+    groups: u32,
+    left: u32,
+    indices: Range<usize>,
+}
+
+impl Iterator for Entries {
+    type Item = (usize, Entry);
+
+    #[inline]
+    fn next(&mut self) -> Option<(usize, Entry)> {
+        while self.left > 0 && self.indices.start < self.indices.end {
+            let index = self.indices.start;
+            if self.groups >> (index / GROUP) & 1 == 0 {
+                self.indices.start = (index / GROUP + 1) * GROUP;
+                continue;
+            }
+            self.indices.start = index + 1;
+            let entry = self.table.get(index);
+            if entry.0 != 0 {
+                self.left -= 1;
+                return Some((index, entry));
+            }
+        }
+        None
+    }
+}
