@@ -25,7 +25,7 @@ pub trait SerialUser: Send + Sync {
     /// Fills `buffer` with bytes to send and returns how many. The driver holds its lock: this may not call it.
     fn fetch(&self, buffer: &mut [u8]) -> usize;
 
-    /// Something was fetched and there may be room again; no lock of the driver is held.
+    /// There may be room for output again; no lock of the driver is held.
     fn fetched(&self);
 }
 

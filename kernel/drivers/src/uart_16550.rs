@@ -248,7 +248,21 @@ impl<R: Registers> Uart<R> {
 
     /// Sends what the user has, as far as the chip takes it now; for the rest its interrupt is switched on.
     pub fn start(&self) {
-        let Some(user) = self.user() else { return };
+        if let Some(user) = self.user() {
+            self.send_for(&*user, false);
+            user.fetched();
+        }
+    }
+
+    /// As [`Uart::start`], but wakes nobody, so it may be called under any lock except the user's: for the messages of
+    /// the kernel. An interrupt is asked for even when all is sent, and its handler does the waking.
+    pub fn start_quietly(&self) {
+        if let Some(user) = self.user() {
+            self.send_for(&*user, true);
+        }
+    }
+
+    fn send_for(&self, user: &dyn SerialUser, quietly: bool) {
         let mut sent = 0;
         let mut state = self.state.lock();
         let mut wants_interrupt = true;
@@ -259,7 +273,7 @@ impl<R: Registers> Uart<R> {
             let mut burst = [0; FIFO_SIZE];
             let length = burst.get_mut(..state.burst).map_or(0, |burst| user.fetch(burst));
             if length == 0 {
-                wants_interrupt = false;
+                wants_interrupt = quietly && sent > 0;
                 break;
             }
             burst.iter().take(length).for_each(|&byte| self.registers.write(Register::Data, byte));
@@ -267,10 +281,6 @@ impl<R: Registers> Uart<R> {
         }
         state.counters.sent += sent as u64;
         state.set_enabled(&self.registers, bits::ENABLE_SENT, wants_interrupt);
-        drop(state);
-        if sent > 0 {
-            user.fetched();
-        }
     }
 }
 

@@ -9,12 +9,13 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use abi::terminal::{ControlCharacter, InputFlags, LocalFlags, OutputFlags, Termios};
+use drivers::Received;
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex};
 
 use super::tests::Dice;
-use super::{Availability, Discipline, OUTPUT_SIZE, Received};
+use super::{Availability, Discipline, OUTPUT_SIZE};
 
 /// What can be seen of a terminal after some keys.
 #[derive(Debug, PartialEq, Eq)]

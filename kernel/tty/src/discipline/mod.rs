@@ -30,6 +30,7 @@ mod tests;
 
 use abi::terminal::{ControlCharacter, InputFlags, LocalFlags, Termios};
 use bitflags::bitflags;
+use drivers::Received;
 
 use edit::Erase;
 use input::{END_OF_FILE, Input};
@@ -60,17 +61,6 @@ bitflags! {
         /// Input was thrown away: the line may be given room.
         const ROOM = 1 << 6;
     }
-}
-
-/// What arrived on a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Received {
-    /// A byte in good order.
-    Byte(u8),
-    /// A byte with a parity or framing error.
-    Damaged(u8),
-    /// A break: the line was held low for longer than a byte.
-    Break,
 }
 
 /// What a reader may have at this moment.
@@ -486,6 +476,11 @@ impl Discipline {
     /// Whether poll(2) calls the terminal writable.
     pub fn is_writable(&self) -> bool {
         self.output.len() < WAKE_UP_BELOW
+    }
+
+    /// Takes a message of the kernel, past all settings; returns how many bytes there was room for.
+    pub fn print(&mut self, text: &[u8]) -> usize {
+        self.output.print(text)
     }
 
     // ---- to the line ----------------------------------------------------------------------------------------------

@@ -131,6 +131,21 @@ impl Output {
         self.push(byte);
     }
 
+    /// Puts the kernel's own text on the screen, whatever the settings; returns how many bytes there was room for.
+    pub fn print(&mut self, text: &[u8]) -> usize {
+        for (count, &byte) in text.iter().enumerate() {
+            if self.length + 2 > OUTPUT_SIZE {
+                return count;
+            }
+            if byte == b'\n' {
+                self.push(b'\r');
+                self.column = 0;
+            }
+            self.push(byte);
+        }
+        text.len()
+    }
+
     /// Moves the cursor back over a tab that followed `width` columns of text, counted from the tab before it or, if
     /// there is none, from the start of the line.
     pub fn erase_tab(&mut self, width: usize, after_tab: bool) {

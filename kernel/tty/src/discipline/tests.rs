@@ -1,4 +1,5 @@
 use super::*;
+use abi::terminal::OutputFlags as Flag;
 
 /// A discipline and what it did, driven like a person at a keyboard.
 struct Desk {
@@ -241,13 +242,11 @@ fn changing_modes_keeps_what_was_typed() {
 
 #[test]
 fn output_processing_follows_the_flags() {
-    let write = |flags: OutputFlagsOf, text: &str| {
+    let write = |flags: u32, text: &str| {
         let mut desk = Desk::new(|termios| termios.c_oflag = flags);
         assert_eq!(desk.discipline.write(text.as_bytes()), text.len());
         desk.screen()
     };
-    use abi::terminal::OutputFlags as Flag;
-    type OutputFlagsOf = u32;
     let on = |flags: Flag| (Flag::OPOST | flags).bits();
     assert_eq!(write(0, "a\nb\tc"), "a\nb\tc");
     assert_eq!(write(on(Flag::ONLCR), "a\nb"), "a\r\nb");
