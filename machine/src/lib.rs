@@ -29,6 +29,7 @@ pub mod time;
 pub mod user;
 
 mod heap;
+mod lock;
 mod per_cpu;
 
 #[cfg(target_os = "none")]

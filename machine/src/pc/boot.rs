@@ -1,29 +1,34 @@
 //! From the PVH entry to the kernel's main, on CPU 0.
 //!
-//! `boot.s` has brought the CPU to 64-bit mode and the upper half, on the boot stack, with early tables (see [`super::layout`]).
-//!
-//! Order of things (each step uses only what is above it):
-//! 1. `start_info::read`: memory map, command line, initramfs, RSDP, copied to statics of fixed size
-//! 2. `features::detect`, control registers of this CPU (NX before the real tables)
-//! 3. `acpi::read` through the early direct map: CPUs, interrupt controllers, power registers
-//! 4. `frames::initialise(memory_map(), reserved)`: the frame database and the boot arena; the heap works from here on
-//! 5. `paging::initialise()`: builds the kernel's tables from `memory_map()` and `layout::image_parts()` and loads them
-//!    (all CPUs later load `paging::kernel_root()`)
-//! 6. descriptors, local APIC, secondary CPUs, I/O APICs, clock
-//! 7. `kernel_main()` of the image
-//!
-//! What this room asks of frames/paging:
-//! - `frames::initialise(memory: &[Region], reserved: &[Range<usize>])`; `usable` regions are RAM, the others are still
-//!   mapped in the direct map when they are below the end of RAM (ACPI tables lie there)
-//! - `paging::initialise()`, `paging::kernel_root() -> usize`
-//! - `paging::map_device(physical: Range<usize>) -> Option<NonNull<u8>>`: uncached, at `layout::DEVICES`
-//! - `paging::map_stack(bytes: usize) -> Option<usize>`: the top of a new stack above an unmapped guard page
-//! - `paging::serve_shootdown()`: called by `cpu::relax` and by the shoot-down interrupt
-//! - `Space.0.activate()`: called by `enter` when another space was loaded
-//!
-//! What it gives them: `local_apic::send_shootdown(cpus: u64)` (bits are CPU numbers), `cpu::current()`, `features::get()`.
+//! `boot.s` brings the CPU to 64-bit mode and the upper half, on the boot stack, with the early tables (see
+//! [`super::layout`]), and calls [`boot_start`]. Each step uses only what the steps before it have made.
 
+use super::block::Block;
+use super::descriptors::{self, KERNEL_CODE, KERNEL_DATA};
+use super::layout::{self, IMAGE_BASE};
+use super::start_info::{self, StartInfo};
+use super::{
+    acpi, block, debug, extended, features, frames, io_apic, local_apic, paging, panic, power, secondary, time, traps,
+};
+use arrayvec::ArrayVec;
+use core::arch::{asm, global_asm};
 use core::ops::Range;
+use x86_64::instructions::hlt;
+
+/// Bytes of a CPU's stack.
+pub const STACK: usize = 64 << 10;
+/// Bytes of the stack before the boot CPU has its own.
+pub const BOOT_STACK: usize = 32 << 10;
+/// The status of a machine that could not start.
+const FAILED: u8 = 1;
+
+global_asm!(
+    include_str!("boot.s"),
+    IMAGE_BASE = const IMAGE_BASE,
+    KERNEL_CODE = const KERNEL_CODE,
+    KERNEL_DATA = const KERNEL_DATA,
+    BOOT_STACK = const BOOT_STACK,
+);
 
 /// A range of physical addresses of the memory map.
 #[derive(Debug, Clone)]
@@ -32,4 +37,114 @@ pub struct Region {
     pub range: Range<usize>,
     /// It is RAM; otherwise reserved, ACPI tables, broken.
     pub usable: bool,
+}
+
+/// The memory map.
+pub fn memory_map() -> &'static [Region] {
+    start_info::get().map_or(&[], |info| &info.regions)
+}
+
+/// The first Rust code. `start_info` is the physical address the loader gave.
+#[unsafe(no_mangle)]
+extern "C" fn boot_start(start_info: usize) -> ! {
+    let block = block::first();
+    // SAFETY: the boot CPU's block, before anything uses it; GS is free; the code segment is the kernel's.
+    unsafe {
+        block.adopt();
+        features::enable();
+        descriptors::load_interrupt_table();
+    }
+    time::start();
+    // SAFETY: the boot CPU with the early tables, and the loader's memory untouched.
+    let Some(info) = (unsafe { start_info::read(start_info) }) else { fail("not started by the PVH protocol") };
+    // SAFETY: as above.
+    unsafe { acpi::read(info) };
+    if let Err(reason) = set_up_memory(info) {
+        fail(reason);
+    }
+    let Some(stack) = paging::map_stack(STACK) else { fail("too little memory for a stack") };
+    // SAFETY: the stack is fresh; nothing on the old one is used again. A return address of 0 ends backtraces.
+    unsafe {
+        asm!("mov rsp, {}", "xor ebp, ebp", "call {}", "ud2", in(reg) stack, sym boot_on_stack, options(noreturn));
+    }
+}
+
+/// The frame database, the heap and the kernel's tables.
+fn set_up_memory(info: &StartInfo) -> Result<(), &'static str> {
+    let mut reserved = ArrayVec::<_, 2>::new();
+    reserved.push(layout::image());
+    match &info.initramfs {
+        Some(range) if info.is_ram(range) => reserved.push(range.clone()),
+        Some(range) => debug::emergency_print(format_args!("the initramfs is not in memory: {range:#x?}\n")),
+        None => {}
+    }
+    // SAFETY: once, with the early tables, before any allocation; the reserved ranges are all that is used: start info and
+    // ACPI were copied, and the boot stack is part of the image.
+    unsafe {
+        frames::initialise(&info.regions, &reserved)?;
+        paging::initialise()
+    }
+}
+
+/// The rest, on the boot CPU's own stack.
+extern "C" fn boot_on_stack() -> ! {
+    let Some(platform) = acpi::get() else { fail("no platform") };
+    let block = block::first();
+    extended::initialise();
+    traps::initialise();
+    power::initialise(platform);
+    if !local_apic::initialise() {
+        fail("too little memory for the local APIC");
+    }
+    block.apic_id.set(secondary::initial_apic_id());
+    // SAFETY: the boot CPU's block, prepared once, loaded on its CPU.
+    let prepared = unsafe { descriptors::prepare(block).map(|()| set_up_cpu(block)) };
+    if prepared.is_none() {
+        fail("too little memory for interrupt stacks");
+    }
+    panic::ready();
+    let comparison = time::begin(platform);
+    io_apic::initialise(platform);
+    secondary::start(platform, block, start_page());
+    time::finish(comparison);
+    unsafe extern "C" {
+        /// The kernel's main, in the image.
+        safe fn kernel_main() -> !;
+    }
+    kernel_main()
+}
+
+/// Prepares the CPU this runs on: features, tables, block, system calls, local APIC.
+///
+/// # Safety
+/// `block` is this CPU's and prepared; interrupts are off.
+pub unsafe fn set_up_cpu(block: &'static Block) {
+    features::enable();
+    // SAFETY: the caller's promise.
+    unsafe {
+        descriptors::load(block);
+        block.adopt();
+    }
+    traps::enable_syscall();
+    local_apic::enable();
+}
+
+/// A page of RAM below 1 MiB for the start of other CPUs, above what firmware uses and below what it keeps at the top. The frame
+/// database leaves low memory alone.
+fn start_page() -> Option<u8> {
+    let free = |page: &u8| start_info::get().is_some_and(|info| info.is_ram(&(usize::from(*page) << 12..(usize::from(*page) + 1) << 12)));
+    (0x08..0x90).find(free)
+}
+
+/// Cannot go on: says why.
+fn fail(reason: &str) -> ! {
+    debug::emergency_print(format_args!("Orrery cannot start: {reason}\n"));
+    power::off(FAILED)
+}
+
+/// Stops this CPU for good.
+pub fn halt() -> ! {
+    loop {
+        hlt();
+    }
 }

@@ -11,5 +11,34 @@
 //! | [`acpi`], [`local_apic`], [`io_apic`], [`time`], [`device`], [`power`] | the platform's devices |
 //! | [`debug`], [`serial`], [`panic`], [`symbols`] | a kernel in trouble |
 
+pub mod acpi;
+pub mod block;
 pub mod boot;
+pub mod copy;
+pub mod cpu;
+pub mod debug;
+pub mod descriptors;
+pub mod device;
+pub mod extended;
+pub mod features;
+pub mod frames;
+pub mod io_apic;
+pub mod kernel_space;
 pub mod layout;
+pub mod local_apic;
+pub mod paging;
+pub mod panic;
+pub mod port;
+pub mod power;
+pub mod reference;
+pub mod rtc;
+pub mod secondary;
+pub mod serial;
+pub mod shootdown;
+pub mod start_info;
+pub mod symbols;
+pub mod table;
+pub mod time;
+pub mod traps;
+pub mod user;
+pub mod usercopy;

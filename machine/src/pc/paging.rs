@@ -32,11 +32,6 @@ const fn shift(level: usize) -> usize {
     12 + 9 * level
 }
 
-/// Makes this CPU use no user space.
-pub fn activate_kernel() {
-    shootdown::unload();
-}
-
 /// Forgets translations, as other CPUs have asked.
 #[inline]
 pub fn serve_shootdown() {

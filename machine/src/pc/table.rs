@@ -190,15 +190,6 @@ impl Table {
         self.replace(index, Entry(0))
     }
 
-    /// Takes an occupied entry out of a table no CPU uses.
-    #[inline]
-    pub fn take_unused(self, index: usize) -> Entry {
-        let entry = self.get(index);
-        self.state().store(self.state().load(Relaxed) - 1, Relaxed);
-        self.set(index, Entry(0));
-        entry
-    }
-
     /// Occupied entries.
     #[inline]
     pub fn occupied(self) -> usize {

@@ -1,0 +1,111 @@
+//! The CPUs that run.
+
+use super::block::{self, Block};
+use super::{local_apic, paging};
+use super::traps::vector;
+use crate::cpu::Handler;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::arch::asm;
+use spin::Once;
+
+/// The most CPUs looked for.
+pub const MAX_FOUND: usize = crate::cpu::MAX_CPUS;
+
+type Main = Arc<dyn Fn(usize) + Send + Sync>;
+
+static CPUS: Once<Vec<&'static Block>> = Once::new();
+static HANDLER: Once<Arc<dyn Handler>> = Once::new();
+static MAIN: Once<Main> = Once::new();
+
+/// Fixes which CPUs there are, in the order of their numbers.
+pub fn settle(cpus: Vec<&'static Block>) {
+    CPUS.call_once(|| cpus);
+}
+
+/// How many CPUs there are.
+#[inline]
+pub fn count() -> usize {
+    CPUS.get().map_or(1, Vec::len)
+}
+
+/// Slots a [`crate::cpu::PerCpu`] needs.
+#[inline]
+pub fn slots() -> usize {
+    count()
+}
+
+/// This CPU's number.
+#[inline]
+pub fn current() -> usize {
+    block::current_cpu()
+}
+
+/// The number by which interrupt controllers know `cpu`.
+#[inline]
+pub fn apic_id(cpu: usize) -> Option<u32> {
+    CPUS.get()?.get(cpu).map(|block| block.apic_id.get())
+}
+
+/// Sets the kernel's handler.
+pub fn install(handler: Arc<dyn Handler>) {
+    HANDLER.call_once(|| handler);
+}
+
+/// The kernel's handler.
+#[inline]
+pub fn handler() -> Option<&'static dyn Handler> {
+    HANDLER.get().map(|handler| &**handler)
+}
+
+/// A kick arrived.
+pub fn kicked() {
+    if let Some(handler) = handler() {
+        handler.kicked();
+    }
+}
+
+/// Runs `main` on every CPU.
+pub fn start(main: Main) -> ! {
+    MAIN.call_once(|| main);
+    for cpu in (0..count()).filter(|cpu| *cpu != current()) {
+        kick(cpu);
+    }
+    run()
+}
+
+/// Runs the kernel's main as soon as there is one.
+pub fn run() -> ! {
+    loop {
+        if let Some(main) = MAIN.get() {
+            main(current());
+        }
+        wait_for_interrupt();
+    }
+}
+
+/// Interrupts `cpu`.
+pub fn kick(cpu: usize) {
+    local_apic::send_vector(cpu, vector::KICK);
+}
+
+/// Halts until an interrupt.
+pub fn wait_for_interrupt() {
+    // `sti` takes effect after the next instruction, so that nothing can come between the two.
+    // SAFETY: the kernel is in a state where interrupts may be taken: it called this function.
+    unsafe { asm!("sti", "hlt", "cli", options(nostack)) };
+}
+
+/// Takes pending interrupts.
+#[inline]
+pub fn take_interrupts() {
+    // SAFETY: as above.
+    unsafe { asm!("sti", "nop", "cli", options(nostack)) };
+}
+
+/// One turn of a spin loop.
+#[inline]
+pub fn relax() {
+    core::hint::spin_loop();
+    paging::serve_shootdown();
+}

@@ -1,0 +1,118 @@
+//! The end of a kernel at fault: one page that says what and where, all CPUs stopped, a failing status.
+
+use super::traps::KernelFrame;
+use super::{block, debug, local_apic, power, serial};
+use core::fmt;
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use x86_64::instructions::{hlt, interrupts};
+
+/// The status of a machine whose kernel was at fault, as a Rust program that panics.
+const STATUS: u8 = 101;
+const NOBODY: usize = usize::MAX;
+
+/// The CPU that prints.
+static PRINTING: AtomicUsize = AtomicUsize::new(NOBODY);
+/// CPUs have blocks and an APIC, so that others can be told.
+static READY: AtomicBool = AtomicBool::new(false);
+
+struct Console;
+
+impl fmt::Write for Console {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        serial::print(format_args!("{text}"));
+        Ok(())
+    }
+}
+
+/// From now on this CPU's block and APIC may be used.
+pub fn ready() {
+    READY.store(true, Ordering::Relaxed);
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    begin();
+    serial::print(format_args!("\nkernel panic on CPU {}", current()));
+    if let Some(place) = info.location() {
+        serial::print(format_args!(" at {place}"));
+    }
+    serial::print(format_args!(":\n    {}\n", info.message()));
+    describe();
+    serial::print(format_args!("called from:\n"));
+    debug::backtrace(&mut Console);
+    power::off(STATUS)
+}
+
+/// An exception of the kernel's own code.
+pub fn kernel_fault(frame: &KernelFrame, address: usize) -> ! {
+    begin();
+    let name = match frame.vector {
+        0 => "divide error",
+        6 => "invalid opcode",
+        8 => "double fault (a stack overflow?)",
+        12 => "stack fault",
+        13 => "general protection fault",
+        14 => "page fault",
+        18 => "machine check",
+        _ => "exception",
+    };
+    let (cpu, vector, error) = (current(), frame.vector, frame.error);
+    serial::print(format_args!("\nkernel fault on CPU {cpu}: {name} (vector {vector}, error {error:#x}"));
+    if frame.vector == 14 {
+        serial::print(format_args!(", address {address:#x}"));
+    }
+    serial::print(format_args!(")\n"));
+    let f = frame;
+    serial::print(format_args!(
+        "    rip {:016x} rsp {:016x} flg {:016x} cs {:04x}\n\
+         \x20   rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}\n\
+         \x20   rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}\n\
+         \x20   r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}\n\
+         \x20   r13 {:016x} r14 {:016x} r15 {:016x}\n",
+        f.rip, f.rsp, f.rflags, f.cs, f.rax, f.rbx, f.rcx, f.rdx, f.rsi, f.rdi, f.rbp, f.r8, f.r9, f.r10, f.r11, f.r12,
+        f.r13, f.r14, f.r15,
+    ));
+    describe();
+    serial::print(format_args!("at:\n"));
+    debug::write_place(&mut Console, frame.rip);
+    debug::backtrace_from(&mut Console, frame.rbp);
+    power::off(STATUS)
+}
+
+/// Stops the other CPUs. A fault while printing ends the machine at once; a second CPU at fault waits for the first's page.
+fn begin() {
+    interrupts::disable();
+    let me = current();
+    match PRINTING.compare_exchange(NOBODY, me, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) if READY.load(Ordering::Relaxed) => local_apic::send_nmi_to_others(),
+        Ok(_) => {}
+        Err(printing) if printing == me => power::off(STATUS),
+        Err(_) => stop(),
+    }
+}
+
+fn describe() {
+    if let Some(describe) = debug::description() {
+        serial::print(format_args!("thread: "));
+        describe(&mut Console);
+        serial::print(format_args!("\n"));
+    }
+}
+
+fn current() -> usize {
+    if READY.load(Ordering::Relaxed) { block::current_cpu() } else { 0 }
+}
+
+/// At an NMI: stops this CPU if another prints its last page.
+pub fn stop_if_asked() {
+    if PRINTING.load(Ordering::Relaxed) != NOBODY {
+        stop();
+    }
+}
+
+fn stop() -> ! {
+    loop {
+        hlt();
+    }
+}

@@ -1,0 +1,189 @@
+//! The clock is the TSC; the alarm is the local APIC's timer.
+//!
+//! Frequencies come from where they are known exactly (KVM's clock page, CPUID), else from a comparison with a clock whose
+//! frequency is known (HPET, ACPI timer, PIT). [`begin`] notes where the clocks stand, [`finish`] looks again a few
+//! milliseconds later; what was done in between cost nothing.
+//!
+//! `now = (TSC - TSC at boot) * multiplier / 2^32`; the other way round, deadlines become ticks.
+
+use super::reference::{Reference, Sample};
+use super::{acpi, block, cpu, features, local_apic, rtc};
+use core::arch::x86_64::{__cpuid, _mm_lfence, _rdtsc};
+use core::hint::spin_loop;
+use core::sync::atomic::{AtomicU64, Ordering};
+use x86_64::registers::model_specific::Msr;
+
+/// How long the clocks are compared at least.
+const COMPARISON: u64 = 4_000_000;
+/// `alarm` of the block when none is set.
+const NEVER: u64 = u64::MAX;
+const SECOND: u64 = 1_000_000_000;
+
+/// The TSC at boot.
+static START: AtomicU64 = AtomicU64::new(0);
+/// Nanoseconds per tick of the TSC, in 2^-32.
+static MULTIPLIER: AtomicU64 = AtomicU64::new(0);
+/// Ticks of the alarm's timer (the TSC where it compares with that) per nanosecond, in 2^-32.
+static ALARM_TICKS: AtomicU64 = AtomicU64::new(0);
+/// Nanoseconds since the epoch at boot.
+static EPOCH: AtomicU64 = AtomicU64::new(0);
+
+/// The TSC, after all that was before in the program.
+#[inline]
+pub fn ticks() -> u64 {
+    // SAFETY: every 64-bit CPU has both instructions.
+    unsafe {
+        _mm_lfence();
+        _rdtsc()
+    }
+}
+
+/// `value * factor / 2^32`.
+#[inline]
+fn scale(value: u64, factor: u64) -> u64 {
+    (u128::from(value) * u128::from(factor) >> 32) as u64
+}
+
+/// The factor for [`scale`] that turns units of which `per_second` go by in a second into nanoseconds.
+fn to_nanoseconds(per_second: u64) -> u64 {
+    ((u128::from(SECOND) << 32) / u128::from(per_second.max(1))) as u64
+}
+
+/// And the way back.
+fn from_nanoseconds(per_second: u64) -> u64 {
+    ((u128::from(per_second) << 32) / u128::from(SECOND)) as u64
+}
+
+/// Nanoseconds since boot.
+#[inline]
+pub fn now() -> u64 {
+    scale(ticks().saturating_sub(START.load(Ordering::Relaxed)), MULTIPLIER.load(Ordering::Relaxed))
+}
+
+/// Nanoseconds since the epoch.
+#[inline]
+pub fn wall_clock() -> u64 {
+    EPOCH.load(Ordering::Relaxed) + now()
+}
+
+/// Notes that the machine has started.
+pub fn start() {
+    START.store(ticks(), Ordering::Relaxed);
+}
+
+/// A comparison of clocks under way.
+pub struct Comparison {
+    reference: Reference,
+    first: Sample,
+}
+
+/// Begins to compare clocks. The local APIC of this CPU is on, and its timer unused.
+pub fn begin(platform: &acpi::Platform) -> Comparison {
+    local_apic::start_counting();
+    let mut reference = Reference::find(platform);
+    let first = reference.sample();
+    Comparison { reference, first }
+}
+
+/// Ends the comparison: from here on the clock runs and alarms can be set.
+pub fn finish(mut comparison: Comparison) {
+    let known = known_frequency();
+    let least = if known.is_some() && features::get().tsc_deadline { 0 } else { COMPARISON };
+    let (first, last) = loop {
+        let last = comparison.reference.sample();
+        match comparison.reference.nanoseconds(&comparison.first, &last) {
+            Some(passed) if passed >= least => break (&comparison.first, last),
+            Some(_) => spin_loop(),
+            // The reference clock wrapped around: an unlucky pause. Once more.
+            None => {
+                local_apic::start_counting();
+                comparison.first = comparison.reference.sample();
+            }
+        }
+    };
+    let passed = comparison.reference.nanoseconds(first, &last).unwrap_or(1).max(1);
+    let frequency = |ticks: u64| (u128::from(ticks) * u128::from(SECOND) / u128::from(passed)) as u64;
+    let tsc = known.unwrap_or_else(|| frequency(last.tsc.saturating_sub(first.tsc)));
+    let timer = frequency(last.timer.wrapping_sub(first.timer).into());
+    local_apic::stop_counting();
+    MULTIPLIER.store(to_nanoseconds(tsc), Ordering::Relaxed);
+    let alarm = if features::get().tsc_deadline { tsc } else { timer };
+    ALARM_TICKS.store(from_nanoseconds(alarm), Ordering::Relaxed);
+    EPOCH.store((rtc::seconds() * SECOND).saturating_sub(now()), Ordering::Relaxed);
+}
+
+/// The frequency of the TSC, from who knows it: KVM, or the CPU.
+fn known_frequency() -> Option<u64> {
+    const HYPERVISOR: u32 = 0x4000_0000;
+    const KVM: [u32; 3] = [0x4b4d_564b, 0x564b_4d56, 0x4d];
+    if __cpuid(1).ecx >> 31 == 1 {
+        let leaf = __cpuid(HYPERVISOR);
+        if [leaf.ebx, leaf.ecx, leaf.edx] == KVM && __cpuid(HYPERVISOR + 1).eax & 1 << 3 != 0 {
+            return kvm_frequency();
+        }
+    }
+    if __cpuid(0).eax < 0x15 {
+        return None;
+    }
+    let leaf = __cpuid(0x15);
+    let known = leaf.eax != 0 && leaf.ebx != 0 && leaf.ecx != 0;
+    known.then(|| u64::from(leaf.ecx) * u64::from(leaf.ebx) / u64::from(leaf.eax))
+}
+
+/// KVM writes into a page of ours how the TSC becomes nanoseconds (`struct pvclock_vcpu_time_info`). All virtual CPUs have
+/// the same scale, so it is read once.
+fn kvm_frequency() -> Option<u64> {
+    const SYSTEM_TIME: u32 = 0x4b56_4d01;
+    #[repr(C, align(64))]
+    struct Clock([AtomicU64; 4]);
+    static CLOCK: Clock = Clock([const { AtomicU64::new(0) }; 4]);
+    let physical = (&raw const CLOCK).addr() - super::layout::IMAGE_BASE;
+    // SAFETY: the MSR exists (checked by CPUID); KVM writes 32 bytes of a static made for this, only until it is told to stop.
+    let scale = unsafe {
+        Msr::new(SYSTEM_TIME).write(physical as u64 | 1);
+        let scale = CLOCK.0[3].load(Ordering::Acquire);
+        Msr::new(SYSTEM_TIME).write(0);
+        scale
+    };
+    let (multiplier, shift) = (scale as u32, (scale >> 32) as i8);
+    let scaled = u128::from(SECOND) << 32;
+    let frequency = scaled / u128::from(multiplier).max(1);
+    let frequency = if shift < 0 { frequency << shift.unsigned_abs().min(31) } else { frequency >> shift.min(31) };
+    u64::try_from(frequency).ok().filter(|frequency| multiplier != 0 && *frequency != 0)
+}
+
+/// Sets or clears this CPU's alarm.
+#[inline]
+pub fn set_alarm(deadline: Option<u64>) {
+    let block = block::current();
+    let deadline = deadline.unwrap_or(NEVER);
+    block.alarm.set(deadline);
+    arm(deadline);
+}
+
+/// Sets the timer for `deadline`, or as far towards it as it reaches.
+fn arm(deadline: u64) {
+    let ticks_left = || scale(deadline.saturating_sub(now()), ALARM_TICKS.load(Ordering::Relaxed)) + 1;
+    match (features::get().tsc_deadline, deadline == NEVER) {
+        (true, true) => local_apic::set_deadline(0),
+        (true, false) => local_apic::set_deadline(ticks().saturating_add(ticks_left())),
+        (false, true) => local_apic::set_count(0),
+        (false, false) => local_apic::set_count(u32::try_from(ticks_left()).unwrap_or(u32::MAX)),
+    }
+}
+
+/// The timer went off.
+pub fn alarm_interrupt() {
+    let block = block::current();
+    let deadline = block.alarm.get();
+    if deadline == NEVER {
+        return; // it was cleared too late
+    }
+    if now() < deadline {
+        return arm(deadline);
+    }
+    block.alarm.set(NEVER);
+    if let Some(handler) = cpu::handler() {
+        handler.alarm();
+    }
+}

@@ -1,0 +1,148 @@
+//! Running programs.
+
+use super::block;
+use super::extended::State;
+use super::traps::{self, Return, SYSCALL, vector};
+use super::features;
+use crate::memory::{Access, OutOfMemory, Space};
+use crate::user::{Exception, General, PageFault, Trap};
+use alloc::sync::Arc;
+use core::arch::asm;
+use x86_64::registers::control::Cr2;
+
+/// The flags a program may set: the arithmetic ones, trap, direction, nested task, resume, alignment check, identification.
+const USER_FLAGS: usize = 0x25_4dd5;
+/// Interrupts on, and the bit that is always set.
+const FIXED_FLAGS: usize = 0x202;
+/// The flags with which `sysret` may not return: it would not act on trap and resume.
+const IRET_FLAGS: usize = !(USER_FLAGS | FIXED_FLAGS) | 0x1_0100;
+/// `orig_rax` when the program is not in a system call.
+const NO_CALL: usize = usize::MAX;
+
+/// The whole state of a program on the CPU.
+pub struct Registers {
+    /// The general registers.
+    pub general: General,
+    state: State,
+}
+
+/// The components the extended state of programs has, as in XCR0.
+pub fn extended_features() -> u64 {
+    super::extended::components()
+}
+
+fn initial(entry: usize, stack: usize) -> General {
+    General { rip: entry, rsp: stack, rflags: FIXED_FLAGS, orig_rax: NO_CALL, ..General::default() }
+}
+
+impl Registers {
+    /// A program about to start at `entry`. Fails if memory is out.
+    pub fn new(entry: usize, stack: usize) -> Result<Registers, OutOfMemory> {
+        Ok(Registers { general: initial(entry, stack), state: State::new()? })
+    }
+
+    /// As `new`, in place: the program is replaced by another (execve).
+    pub fn reset(&mut self, entry: usize, stack: usize) {
+        self.general = initial(entry, stack);
+        self.state.reset();
+    }
+
+    /// A copy for a fork. Fails if memory is out.
+    pub fn duplicate(&mut self) -> Result<Registers, OutOfMemory> {
+        Ok(Registers { general: self.general, state: self.state.duplicate()? })
+    }
+
+    /// Saves what is in this CPU only: to be called when the thread is suspended.
+    #[inline]
+    pub fn park(&mut self) {
+        self.state.park();
+    }
+
+    /// The base of FS.
+    pub fn fs_base(&mut self) -> usize {
+        self.state.fs_base()
+    }
+
+    /// Sets the base of FS. An address outside the lower half is taken as 0.
+    pub fn set_fs_base(&mut self, base: usize) {
+        self.state.set_fs_base(base);
+    }
+
+    /// The base of GS.
+    pub fn gs_base(&mut self) -> usize {
+        self.state.gs_base()
+    }
+
+    /// Sets the base of GS. An address outside the lower half is taken as 0.
+    pub fn set_gs_base(&mut self, base: usize) {
+        self.state.set_gs_base(base);
+    }
+
+    /// The extended state (x87, SSE, AVX...) in XSAVE's standard format, for a signal frame.
+    pub fn extended_state(&mut self) -> &[u8] {
+        self.state.image()
+    }
+
+    /// Replaces the extended state by an image a program made up: of the size [`extended_state`](Self::extended_state) has, or just the
+    /// 512 bytes of `fxsave`. False, and nothing changes, if no CPU could have made it.
+    pub fn set_extended_state(&mut self, image: &[u8]) -> bool {
+        self.state.replace(image)
+    }
+}
+
+/// Runs the program until it traps.
+#[inline]
+pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
+    let block = block::current();
+    space.0.activate();
+    registers.state.bring(block);
+    let general = &mut registers.general;
+    let after_call = general.rcx == general.rip && general.r11 == general.rflags;
+    let returned = if after_call && general.rip >> 47 == 0 && general.rflags & IRET_FLAGS == 0 {
+        // SAFETY: rip is in the lower half and the flags are a program's.
+        unsafe { traps::run_by_sysret(general) }
+    } else {
+        match run_slowly(general) {
+            Ok(returned) => returned,
+            Err(trap) => return trap,
+        }
+    };
+    if returned.vector == SYSCALL { Trap::Syscall } else { trapped(general, &returned) }
+}
+
+/// For all but a return from a system call: first start, return from a page fault or an interrupt, signal frames.
+fn run_slowly(general: &mut General) -> Result<Return, Trap> {
+    if (general.rip << 16) as isize >> 16 != general.rip as isize {
+        // The CPU would find out in the kernel. Linux's programs get a general protection fault, too.
+        return Err(Trap::Exception(Exception { vector: 13, error: 0, address: general.rip }));
+    }
+    general.rflags = general.rflags & USER_FLAGS | FIXED_FLAGS;
+    // SAFETY: rip is canonical, and the flags are a program's.
+    Ok(unsafe { traps::run_by_iret(general) })
+}
+
+/// What the trap was. Interrupts are served.
+fn trapped(general: &mut General, returned: &Return) -> Trap {
+    if features::get().smap {
+        // A program may set AC, which would lift SMAP; only the system call clears it by itself.
+        // SAFETY: user memory is not accessible by default.
+        unsafe { asm!("clac", options(nomem, nostack)) };
+    }
+    general.orig_rax = NO_CALL;
+    match returned.vector as u8 {
+        vector::PAGE_FAULT => {
+            let access = match returned.error {
+                error if error & 0x10 != 0 => Access::EXECUTE,
+                error if error & 2 != 0 => Access::WRITE,
+                _ => Access::READ,
+            };
+            let address = Cr2::read_raw() as usize;
+            Trap::PageFault(PageFault { address, access, present: returned.error & 1 != 0 })
+        }
+        vector @ 32.. => {
+            traps::interrupt(vector);
+            Trap::Interrupted
+        }
+        vector => Trap::Exception(Exception { vector, error: returned.error, address: general.rip }),
+    }
+}
