@@ -47,7 +47,6 @@ pub struct AddressSpace {
     space: Arc<Space>,
     memory: Arc<Memory>,
     myself: Weak<AddressSpace>,
-    id: u64,
     pub(crate) placement: Placement,
     layout: SpinLock<Layout>,
 }
@@ -102,7 +101,6 @@ impl AddressSpace {
             space,
             memory: memory.clone(),
             myself: myself.clone(),
-            id,
             placement,
             layout: SpinLock::new(Layout::new(AreaSet::new(myself.clone(), id), limits)),
         }))
@@ -117,7 +115,6 @@ impl AddressSpace {
             space,
             memory: self.memory.clone(),
             myself: myself.clone(),
-            id,
             placement: self.placement,
             layout: SpinLock::new(Layout::new(AreaSet::new(myself.clone(), id), Limits::default())),
         });
@@ -165,6 +162,15 @@ impl AddressSpace {
     /// The kernel's memory this is a part of.
     pub fn memory(&self) -> &Arc<Memory> {
         &self.memory
+    }
+
+    /// What a word at `address` is to everybody who can see it, if its area is shared: the mapped object and the byte in it.
+    /// The key of a futex that isn't private, futex(2).
+    pub fn shared_identity(&self, address: usize) -> Option<(usize, u64)> {
+        let layout = self.layout.lock();
+        let area = layout.areas.containing(address).filter(|area| area.is_shared())?;
+        let (file, page) = area.file_page(address & !(PAGE_SIZE - 1))?;
+        Some((Arc::as_ptr(&file.pager).addr(), page * PAGE_SIZE as u64 + (address % PAGE_SIZE) as u64))
     }
 
     /// Takes over changed resource limits.

@@ -67,7 +67,7 @@ impl FrameAllocator {
         allocator
     }
 
-    fn empty() -> FrameAllocator {
+    pub(crate) fn empty() -> FrameAllocator {
         let blocks = Blocks { first: [NONE; ORDERS], count: [0; ORDERS], nonempty: 0, free: 0 };
         FrameAllocator {
             records: machine::memory::records(),
@@ -109,7 +109,7 @@ impl FrameAllocator {
     }
 
     #[inline]
-    fn set_state(&self, frame: usize, state: u32) {
+    pub(crate) fn set_state(&self, frame: usize, state: u32) {
         if let Some(record) = self.records.get(frame) {
             record.links[2].store(state, Ordering::Relaxed);
         }
@@ -190,15 +190,20 @@ impl FrameAllocator {
     fn allocate_block(&self, order: u8) -> Option<usize> {
         let first = self.take_block(order).or_else(|| {
             // Frames in our stock may be what keeps a block from being whole.
-            while let Some(batch) = self.cache.take_some() {
-                self.drain(&batch);
-            }
+            self.drain_stock();
             self.take_block(order)
         })?;
         for frame in first..first + (1 << order) {
             self.set_state(frame, state::KNOWN);
         }
         Some(first)
+    }
+
+    /// Puts this CPU's stock back into the blocks.
+    pub(crate) fn drain_stock(&self) {
+        while let Some(batch) = self.cache.take_some() {
+            self.drain(&batch);
+        }
     }
 
     fn take_block(&self, order: u8) -> Option<usize> {

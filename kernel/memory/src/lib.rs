@@ -59,6 +59,9 @@ pub use map::{MAXIMUM_AREAS, MINIMUM_ADDRESS, MapRequest};
 pub use page_cache::{CacheError, PageBudget, PageCache};
 pub use pager::{FileIdentity, MappedFile, Mappings, Pager, PagerError};
 pub use user_access::check_range;
-pub use views::{AreaView, ProgramLayout, Usage};
+pub use views::{AreaView, ProgramLayout, Resident, Usage};
 
 pub use machine::memory::{Access, Frame, PAGE_SIZE, Space, USER_TOP, UserFault};
+
+#[cfg(test)]
+mod tests;

@@ -263,7 +263,7 @@ impl PageCache {
             let shrinks = size < pages.size;
             pages.size = size;
             if shrinks
-                && size % PAGE != 0
+                && !size.is_multiple_of(PAGE)
                 && let Some(last) = pages.get(size / PAGE)
             {
                 last.zero((size % PAGE) as usize..PAGE_SIZE);
@@ -290,10 +290,11 @@ impl PageCache {
                 }
             };
             let (first, last) = (range.start / PAGE, range.end / PAGE);
-            if range.start % PAGE != 0 {
+            let (starts_within, ends_within) = (!range.start.is_multiple_of(PAGE), !range.end.is_multiple_of(PAGE));
+            if starts_within {
                 zero(first, range.start, range.end.min((first + 1) * PAGE));
             }
-            if range.end % PAGE != 0 && (last != first || range.start % PAGE == 0) {
+            if ends_within && (last != first || !starts_within) {
                 zero(last, range.start.max(last * PAGE), range.end);
             }
             if whole.start < whole.end { pages.remove(whole.clone()) } else { 0 }

@@ -69,6 +69,17 @@ pub struct Usage {
     pub areas: usize,
 }
 
+/// Mapped pages by kind: RssAnon, RssFile and RssShmem of /proc/PID/status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resident {
+    /// The program's own: anonymous, or its copies of a file's pages.
+    pub anonymous: usize,
+    /// Pages of files.
+    pub file: usize,
+    /// Pages of shared mappings.
+    pub shared: usize,
+}
+
 impl AddressSpace {
     /// Tells where exec has put the parts of the program.
     pub fn set_program(&self, program: ProgramLayout) {
@@ -127,5 +138,24 @@ impl AddressSpace {
             locked: totals.locked,
             areas: layout.areas.len(),
         }
+    }
+
+    /// Counts the mapped pages by kind, looking at every page of a mapped file: for /proc, not for hot paths.
+    pub fn resident_by_kind(&self) -> Resident {
+        let layout = self.layout();
+        let mut resident = Resident::default();
+        for area in layout.areas.ascending(0) {
+            let Some((file, first)) = area.file_page(area.range.start) else { continue };
+            let pages = first..first + area.pages() as u64;
+            file.pager.cached(pages, &mut |index, frame| {
+                let address = area.range.start + (index - first) as usize * crate::PAGE_SIZE;
+                let mapping = self.space().lookup(address);
+                if mapping.is_some_and(|mapping| mapping.frame_number == frame.number()) {
+                    *if area.is_shared() { &mut resident.shared } else { &mut resident.file } += 1;
+                }
+            });
+        }
+        resident.anonymous = self.space().resident().saturating_sub(resident.file + resident.shared);
+        resident
     }
 }

@@ -1,0 +1,269 @@
+//! Page faults.
+
+use super::*;
+use crate::{MemoryFault, Pager, PagerError, Resolution};
+use machine::memory::Frame;
+
+fn mapped(result: Result<Resolution, MemoryFault>) -> bool {
+    matches!(result, Ok(Resolution::Mapped))
+}
+
+#[test]
+fn a_page_is_zero_until_written() {
+    let kernel = kernel();
+    let space = kernel.space();
+    let free = kernel.free();
+    let area = space.anonymous(0, 3, READ_WRITE, PRIVATE).unwrap();
+    assert!(mapped(space.resolve(area + 5, Access::READ)));
+    assert!(matches!(space.resolve(area + 5, Access::READ), Ok(Resolution::Spurious)));
+    assert_eq!(kernel.free(), free, "reading takes no frame");
+    assert!(mapped(space.resolve(area + 5, Access::WRITE)));
+    assert_eq!(kernel.free(), free - 1);
+    assert!(matches!(space.resolve(area + 5, Access::WRITE), Ok(Resolution::Spurious)));
+    assert!(mapped(space.resolve(area + PAGE, Access::WRITE)));
+    space.set_byte(area + 9, 1).unwrap();
+    assert_eq!((space.byte(area + 9), space.byte(area + 10)), (Ok(1), Ok(0)));
+    assert_eq!(space.usage().resident, 2);
+    drop(space);
+    assert_eq!(kernel.free(), free);
+}
+
+#[test]
+fn what_is_not_allowed_is_told_apart() {
+    let kernel = kernel();
+    let space = kernel.space();
+    let area = space.anonymous(0, 1, READ, PRIVATE).unwrap();
+    assert!(matches!(space.resolve(area, Access::WRITE), Err(MemoryFault::NotPermitted)));
+    assert!(matches!(space.resolve(area, Access::EXECUTE), Err(MemoryFault::NotPermitted)));
+    assert!(matches!(space.resolve(area - 1, Access::READ), Err(MemoryFault::NotMapped)));
+    assert!(matches!(space.resolve(usize::MAX, Access::READ), Err(MemoryFault::NotMapped)));
+    space.protect(area, PAGE, Protection::empty()).unwrap();
+    assert!(matches!(space.resolve(area, Access::READ), Err(MemoryFault::NotPermitted)));
+    space.protect(area, PAGE, Protection::WRITE).unwrap();
+    assert!(mapped(space.resolve(area, Access::READ)), "writable is readable on x86");
+}
+
+#[test]
+fn rights_that_come_back_find_the_page() {
+    let kernel = kernel();
+    let space = kernel.space();
+    let area = space.anonymous(0, 2, READ_WRITE, PRIVATE).unwrap();
+    space.set_byte(area, 5).unwrap();
+    assert_eq!(space.byte(area + PAGE), Ok(0));
+    space.protect(area, 2 * PAGE, Protection::empty()).unwrap();
+    assert_eq!(space.byte(area), Err(Errno::EFAULT));
+    space.protect(area, 2 * PAGE, READ_WRITE).unwrap();
+    assert_eq!(space.byte(area), Ok(5));
+    space.set_byte(area, 6).unwrap();
+    space.set_byte(area + PAGE, 7).unwrap();
+    assert_eq!((space.byte(area), space.byte(area + PAGE)), (Ok(6), Ok(7)));
+    let other = kernel.space().anonymous(0, 1, READ, PRIVATE);
+    assert!(other.is_ok());
+    assert_eq!(space.areas().len(), 1);
+}
+
+#[test]
+fn private_pages_of_a_file_are_copied_when_written() {
+    let kernel = kernel();
+    let (cache, mapped_file) = file(40);
+    let space = kernel.space();
+    let area = space.map_file(0, 40, READ_WRITE, PRIVATE, &mapped_file, 0).unwrap();
+    assert!(mapped(space.resolve(area + 20 * PAGE, Access::READ)));
+    assert_eq!(space.usage().resident, 16, "its neighbours came along");
+    space.set_byte(area + 21 * PAGE, 99).unwrap();
+    space.set_byte(area + 39 * PAGE, 98).unwrap();
+    assert_eq!((space.byte(area + 21 * PAGE), space.byte(area + 21 * PAGE + 1)), (Ok(99), Ok(22)));
+    assert_eq!((space.byte(area + 39 * PAGE), space.byte(area + 39 * PAGE + 1)), (Ok(98), Ok(40)));
+    for page in 0..40 {
+        let mut byte = [0];
+        cache.read_at((page * PAGE) as u64, &mut crate::Destination::kernel(&mut byte)).unwrap();
+        assert_eq!(byte[0] as usize, page + 1, "the file keeps its own");
+        let expected = match page {
+            21 => 99,
+            39 => 98,
+            _ => page as u8 + 1,
+        };
+        assert_eq!(space.byte(area + page * PAGE), Ok(expected));
+    }
+    let kinds = space.resident_by_kind();
+    assert_eq!((kinds.anonymous, kinds.file, kinds.shared), (2, 38, 0));
+}
+
+#[test]
+fn making_a_file_page_writable_never_writes_the_file() {
+    let kernel = kernel();
+    let (_, mapped_file) = file(2);
+    let space = kernel.space();
+    let area = space.map_file(0, 2, READ, PRIVATE, &mapped_file, 0).unwrap();
+    assert_eq!(space.byte(area), Ok(1));
+    space.protect(area, 2 * PAGE, READ_WRITE).unwrap();
+    space.set_byte(area, 77).unwrap();
+    let other = kernel.space();
+    let again = other.map_file(0, 2, READ, PRIVATE, &mapped_file, 0).unwrap();
+    assert_eq!(other.byte(again), Ok(1));
+}
+
+#[test]
+fn a_shared_mapping_is_the_file() {
+    let kernel = kernel();
+    let (cache, mapped_file) = file(3);
+    let (one, two) = (kernel.space(), kernel.space());
+    let here = one.map_file(0, 3, READ_WRITE, MapFlags::SHARED, &mapped_file, 0).unwrap();
+    let there = two.map_file(0, 2, READ, MapFlags::SHARED, &mapped_file, 1).unwrap();
+    assert_eq!((one.byte(here + PAGE), two.byte(there)), (Ok(2), Ok(2)));
+    one.set_byte(here + PAGE, 50).unwrap();
+    assert_eq!(two.byte(there), Ok(50));
+    cache.write_at(PAGE as u64, &mut Source::kernel(&[51])).unwrap();
+    assert_eq!((one.byte(here + PAGE), two.byte(there)), (Ok(51), Ok(51)));
+    assert_eq!(two.set_byte(there, 1), Err(Errno::EFAULT));
+    assert_eq!(one.resident_by_kind().shared, 3);
+}
+
+#[test]
+fn truncation_takes_mapped_pages_away() {
+    let kernel = kernel();
+    let (cache, mapped_file) = file(4);
+    let space = kernel.space();
+    let shared = space.map_file(0, 4, READ_WRITE, MapFlags::SHARED, &mapped_file, 0).unwrap();
+    let private = space.map_file(0, 4, READ_WRITE, PRIVATE, &mapped_file, 0).unwrap();
+    for page in 0..4 {
+        space.set_byte(shared + page * PAGE, 10).unwrap();
+        space.set_byte(private + page * PAGE, 20).unwrap();
+    }
+    cache.set_size(PAGE as u64 + 10);
+    assert_eq!(space.usage().resident, 4);
+    assert_eq!(space.byte(shared + PAGE), Ok(10));
+    assert_eq!(space.byte(shared + PAGE + 10), Ok(0), "the tail of the last page reads as zeros");
+    assert!(matches!(space.resolve(shared + 2 * PAGE, Access::READ), Err(MemoryFault::Bus)));
+    assert!(matches!(space.resolve(private + 2 * PAGE, Access::WRITE), Err(MemoryFault::Bus)));
+    assert_eq!(space.byte(private), Ok(20));
+    assert_eq!(cache.resident(), 2);
+    cache.set_size(4 * PAGE as u64);
+    assert_eq!(space.byte(shared + 3 * PAGE), Ok(0));
+    assert_eq!(space.byte(private + 3 * PAGE), Ok(0));
+}
+
+#[test]
+fn shared_anonymous_memory_is_shared_with_children() {
+    let kernel = kernel();
+    let free = kernel.free();
+    let space = kernel.space();
+    let area = space.anonymous(0, 2, READ_WRITE, MapFlags::SHARED).unwrap();
+    let child = space.fork().unwrap();
+    child.set_byte(area, 3).unwrap();
+    assert_eq!(space.byte(area), Ok(3));
+    assert_eq!(space.lines(area), ["0-2 rw-s @0"]);
+    assert_eq!(space.shared_identity(area + 8), child.shared_identity(area + 8));
+    assert!(space.shared_identity(area).is_some());
+    drop((space, child));
+    assert_eq!(kernel.free(), free);
+}
+
+#[test]
+fn a_stack_grows_to_its_limit_and_no_further() {
+    let kernel = kernel();
+    let space = kernel.space_with(Limits { stack: 1 << 20, ..Limits::default() });
+    let top = space.map_stack().unwrap();
+    assert_eq!(top, crate::USER_TOP);
+    space.set_byte(top - 1, 1).unwrap();
+    space.set_byte(top - 500_000, 2).unwrap();
+    assert_eq!(space.usage().stack, 500_000 / PAGE + 1);
+    assert!(mapped(space.resolve(top - (1 << 20), Access::WRITE)));
+    assert!(matches!(space.resolve(top - (1 << 20) - 1, Access::WRITE), Err(MemoryFault::NotMapped)));
+    assert_eq!(space.areas().len(), 1);
+}
+
+#[test]
+fn a_stack_keeps_its_distance() {
+    let kernel = kernel();
+    let space = kernel.space();
+    let stack = 0x5000_0000;
+    space.anonymous(stack, 1, READ_WRITE, FIXED | MapFlags::GROWS_DOWN).unwrap();
+    let below = stack - 300 * PAGE;
+    space.anonymous(below - PAGE, 1, READ_WRITE, FIXED).unwrap();
+    assert!(matches!(space.resolve(below + 255 * PAGE, Access::WRITE), Err(MemoryFault::NotMapped)));
+    assert!(mapped(space.resolve(below + 256 * PAGE, Access::WRITE)));
+    space.protect(below - PAGE, PAGE, Protection::empty()).unwrap();
+    assert!(mapped(space.resolve(below, Access::WRITE)), "a guard page of the program's own may be near");
+}
+
+#[test]
+fn when_frames_are_gone_the_fault_says_so() {
+    let kernel = kernel();
+    let free = kernel.free();
+    let space = kernel.space();
+    let area = space.anonymous(0, free + 10, READ_WRITE, PRIVATE | MapFlags::NO_RESERVE).unwrap();
+    let mut touched = 0;
+    let failed = loop {
+        match space.resolve(area + touched * PAGE, Access::WRITE) {
+            Ok(_) => touched += 1,
+            Err(fault) => break fault,
+        }
+    };
+    assert!(matches!(failed, MemoryFault::OutOfMemory));
+    assert!(touched >= free - 2048, "stocks of other CPUs may hold a few");
+    assert_eq!(space.set_byte(area + touched * PAGE, 1), Err(Errno::EFAULT));
+    assert_eq!(wait(space.advise(area, free * PAGE, 4)), Ok(()));
+    assert_eq!(kernel.free(), free);
+}
+
+/// A file whose pages arrive when they have been waited for.
+struct Slow {
+    arrived: Mutex<bool>,
+    mappings: crate::Mappings,
+}
+
+impl Pager for Slow {
+    fn page(&self, _index: u64, _write: bool) -> Result<Frame, PagerError> {
+        if *self.arrived.lock().unwrap() {
+            Frame::zeroed().ok_or(PagerError::OutOfMemory)
+        } else {
+            Err(PagerError::Wait)
+        }
+    }
+    fn size(&self) -> u64 {
+        PAGE as u64
+    }
+    fn mappings(&self) -> &crate::Mappings {
+        &self.mappings
+    }
+    fn ready(&self, _index: u64) -> core::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async { *self.arrived.lock().unwrap() = true })
+    }
+}
+
+#[test]
+fn a_fault_waits_for_a_page_that_must_be_read() {
+    let kernel = kernel();
+    let pager = Arc::new(Slow { arrived: Mutex::new(false), mappings: crate::Mappings::new() });
+    let identity = Arc::new(Named);
+    let mapped_file = Arc::new(MappedFile { pager, identity, readable: true, writable: true, executable: true });
+    let space = kernel.space();
+    let area = space.map_file(0, 1, READ, PRIVATE, &mapped_file, 0).unwrap();
+    assert!(matches!(space.resolve(area, Access::READ), Err(MemoryFault::Wait(_))));
+    assert_eq!(space.byte(area), Ok(0));
+}
+
+#[test]
+fn threads_that_fault_together_get_one_page() {
+    let kernel = kernel();
+    let space = kernel.space();
+    const PAGES: usize = 200;
+    let area = space.anonymous(0, PAGES, READ_WRITE, PRIVATE).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4_usize {
+            let space = &space;
+            scope.spawn(move || {
+                for page in 0..PAGES {
+                    wait(space.write_value(area + page * PAGE + thread * 8, &(page * 4 + thread))).unwrap();
+                }
+            });
+        }
+    });
+    for page in 0..PAGES {
+        for thread in 0..4 {
+            assert_eq!(wait(space.read_value::<usize>(area + page * PAGE + thread * 8)), Ok(page * 4 + thread));
+        }
+    }
+    assert_eq!(space.usage().resident, PAGES);
+}
