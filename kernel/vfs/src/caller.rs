@@ -17,6 +17,9 @@ pub trait Caller: Send + Sync {
         self.process()
     }
 
+    /// It wrote to a pipe or socket nobody reads any more: `SIGPIPE` for the thread.
+    fn broken_pipe(&self);
+
     /// The program's memory, for arguments that point into it. `None` for the kernel: ioctls then get `EFAULT`.
     fn memory(&self) -> Option<&AddressSpace>;
 
@@ -61,6 +64,8 @@ impl Caller for KernelCaller<'_> {
     fn process(&self) -> u32 {
         0
     }
+
+    fn broken_pipe(&self) {}
 
     fn memory(&self) -> Option<&AddressSpace> {
         None

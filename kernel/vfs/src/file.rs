@@ -17,6 +17,7 @@ use sync::WaitQueue;
 
 use crate::caller::Caller;
 use crate::directory::DirectorySink;
+use crate::pipe::Pipe;
 
 /// Why an operation did not complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,6 +226,11 @@ pub trait File: Send + Sync {
 
     /// Where the pages come from when it is mapped: `None` gives `ENODEV`.
     fn pager(&self) -> Option<Arc<dyn Pager>> {
+        None
+    }
+
+    /// The pipe behind it, if it is one: for `F_SETPIPE_SZ` and splice(2).
+    fn pipe(&self) -> Option<&Arc<Pipe>> {
         None
     }
 

@@ -377,7 +377,7 @@ pub trait Inode: Any + Send + Sync {
     ///
     /// # Errors
     /// `ENXIO` when it is no FIFO, `ENOMEM`.
-    fn fifo(&self) -> Result<Arc<Pipe>> {
+    fn fifo(self: Arc<Self>) -> Result<Arc<Pipe>> {
         Err(Errno::ENXIO)
     }
 

@@ -10,6 +10,7 @@ use sync::{ReadGuard, RwSpinLock, SpinLock};
 use crate::device::DeviceRegistry;
 use crate::filesystem::{FileSystem, FileSystemTypes, SuperBlock};
 use crate::inode::DeviceNumber;
+use crate::locks::LockWaits;
 use crate::mount::Path;
 use crate::name;
 
@@ -22,6 +23,9 @@ pub struct Vfs {
     super_blocks: SpinLock<Vec<Weak<SuperBlock>>>,
     last_mount_id: AtomicU64,
     last_device: AtomicU32,
+    last_anonymous: AtomicU64,
+    /// Who waits for whose record locks.
+    pub lock_waits: LockWaits,
     seed: u64,
 }
 
@@ -34,6 +38,8 @@ impl Vfs {
             super_blocks: SpinLock::default(),
             last_mount_id: AtomicU64::new(0),
             last_device: AtomicU32::new(0),
+            last_anonymous: AtomicU64::new(0),
+            lock_waits: LockWaits::default(),
             seed: random,
         })
     }
@@ -56,6 +62,11 @@ impl Vfs {
     /// Every file system that is mounted anywhere: sync(2).
     pub fn super_blocks(&self) -> Vec<Arc<SuperBlock>> {
         self.super_blocks.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// An inode number for a file without a name.
+    pub(crate) fn new_anonymous_number(&self) -> u64 {
+        self.last_anonymous.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(crate) fn new_mount_id(&self) -> u64 {

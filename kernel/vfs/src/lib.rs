@@ -58,16 +58,17 @@ pub use dentry::Dentry;
 pub use device::{Device, DeviceClass, DeviceRegistry};
 pub use directory::{DirectoryEntry, DirectorySink, Dirent64Writer};
 pub use event::{EventFlags, event};
-pub use fifo::FifoOpening;
+pub use fifo::{FifoOpening, PipeEnd};
 pub use file::{AllocateMode, File, FileTraits, Operation, PollEvents, Stop, Whence};
 pub use file_table::{Descriptor, FileTable};
 pub use filesystem::{FileSystem, FileSystemType, FileSystemTypes, Statistics, SuperBlock};
+pub use attributes::NewTime;
 pub use inode::{
     Attributes, DeviceNumber, FileKind, Inode, Link, NewContents, NewInode, OpenRequest, Permissions, RenameFlags,
     SetAttributes, Time, XattrFlags,
 };
-pub use kernel_files::{Vfs, WorkingPlace};
-pub use locks::{FileLocks, FlockKind, RecordLock, RecordLockKind};
+pub use kernel_files::{Places, Vfs, WorkingPlace};
+pub use locks::{FileLocks, FlockKind, LockOwner, LockWaits, RecordLock, RecordLockKind};
 pub use mount::{Mount, MountFlags, Path};
 pub use name::{NAME_MAX, Name, hash as hash_name};
 pub use namespace::MountNamespace;

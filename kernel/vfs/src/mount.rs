@@ -223,6 +223,16 @@ impl Path {
         text
     }
 
+    /// The absolute path from the top of the namespace, whoever looks: /proc/PID/maps.
+    pub fn full_text(&self) -> Vec<u8> {
+        let mut top = self.clone();
+        while let Some(outer) = top.mount.mount_point() {
+            top = outer;
+        }
+        top.dentry = top.mount.root().clone();
+        self.text(&top)
+    }
+
     /// The working directory as getcwd(2) tells it: `(unreachable)` is put in front when it lies outside `root`.
     ///
     /// # Errors

@@ -216,7 +216,7 @@ impl<'a, 'c> Walk<'a, 'c> {
                 let found = self.dentry.lookup(self.name(&name))?;
                 if found.kind() == FileKind::Symlink {
                     // What the link's text leads to is walked before the rest of this text.
-                    return self.follow_on_the_way(&found);
+                    return self.follow(&found).map(|_| ());
                 }
                 self.enter(found);
             }
@@ -224,5 +224,98 @@ impl<'a, 'c> Walk<'a, 'c> {
             Last::Dot | Last::Root => {}
         }
         Ok(())
+    }
+}
+
+/// Where following a link led.
+enum Followed {
+    /// To a file: the walk stands there.
+    Arrived,
+    /// To a text, which is now walked.
+    Text,
+}
+
+impl Walk<'_, '_> {
+    /// Permission to look something up in the directory the walk stands in.
+    #[inline]
+    fn may_search(&self) -> Result<()> {
+        self.context.credentials.check(self.dentry.inode().permissions(), Access::EXECUTE)
+    }
+
+    /// Stands on what was found, or on what is mounted there.
+    #[inline]
+    pub(crate) fn enter(&mut self, found: Arc<Dentry>) {
+        self.dentry = found;
+        if self.dentry.is_mount_point() {
+            self.cross_mounts();
+        }
+    }
+
+    #[cold]
+    fn cross_mounts(&mut self) {
+        let here = Path { mount: self.mount.clone(), dentry: self.dentry.clone() };
+        self.stand(here.topmost());
+    }
+
+    fn stand(&mut self, path: Path) {
+        self.mount = path.mount;
+        self.dentry = path.dentry;
+    }
+
+    /// `..`: never above the root, and out of the mount whose root this is.
+    pub(crate) fn up(&mut self) {
+        loop {
+            let root = self.context.root;
+            if Arc::ptr_eq(&self.dentry, &root.dentry) && Arc::ptr_eq(&self.mount, &root.mount) {
+                break;
+            }
+            if Arc::ptr_eq(&self.dentry, self.mount.root()) {
+                let Some(outer) = self.mount.mount_point() else { break };
+                self.stand(outer);
+                continue;
+            }
+            if let Some(parent) = self.dentry.parent() {
+                self.dentry = parent;
+            }
+            break;
+        }
+        if self.dentry.is_mount_point() {
+            self.cross_mounts();
+        }
+    }
+
+    /// Follows a link found in the directory the walk stands in.
+    #[cold]
+    fn follow(&mut self, link: &Arc<Dentry>) -> Result<Followed> {
+        self.links += 1;
+        if self.links > MAX_LINKS {
+            return Err(Errno::ELOOP);
+        }
+        let text = match link.inode().read_link(self.context.caller)? {
+            Link::Path(path) => {
+                self.stand(path);
+                return Ok(Followed::Arrived);
+            }
+            Link::Text(text) => text,
+        };
+        match text.first() {
+            None => return Err(Errno::ENOENT),
+            Some(b'/') => self.stand(self.context.root.clone()),
+            Some(_) => {}
+        }
+        let interrupted = core::mem::replace(&mut self.current, Progress { text: Text::Link(text), at: 0 });
+        if interrupted.at < interrupted.text.bytes().len() {
+            self.outer.push(interrupted);
+        }
+        Ok(Followed::Text)
+    }
+
+    /// For open(2), whose last component may come into being: follows `link`, and says what the last component is then.
+    /// `None`: the link led straight to a file, where the walk now stands.
+    pub(crate) fn follow_last(&mut self, link: &Arc<Dentry>) -> Result<Option<Last>> {
+        match self.follow(link)? {
+            Followed::Arrived => Ok(None),
+            Followed::Text => self.to_last().map(Some),
+        }
     }
 }

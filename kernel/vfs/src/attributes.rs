@@ -1,0 +1,363 @@
+//! What system calls do to a file itself: stat(2), access(2), chmod(2), chown(2), utimensat(2), truncate(2), xattr(7).
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use abi::raw::general as raw;
+use abi::status::{Stat, StatFs, Statx, StatxTime};
+use abi::time::Timespec;
+use abi::{Errno, Result};
+
+use crate::credentials::{Access, Capabilities};
+use crate::filesystem::Statistics;
+use crate::inode::{Attributes, DeviceNumber, FileKind, Link, SetAttributes, Time, XattrFlags};
+use crate::mount::{MountFlags, Path};
+use crate::walk::Context;
+
+/// The longest value of an extended attribute: `XATTR_SIZE_MAX`.
+const XATTR_SIZE_MAX: usize = 65_536;
+
+/// A time utimensat(2) is to set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewTime {
+    /// `UTIME_OMIT`: leave it.
+    Keep,
+    /// `UTIME_NOW`.
+    Now,
+    /// This one.
+    At(Time),
+}
+
+impl Path {
+    /// Everything about the file here: stat(2).
+    pub fn attributes(&self) -> Attributes {
+        let mut attributes = self.inode().attributes();
+        if attributes.device == 0 {
+            attributes.device = self.mount.super_block().device();
+        }
+        attributes
+    }
+
+    /// How full the file system is: statfs(2).
+    pub fn statistics(&self) -> StatFs {
+        let super_block = self.mount.super_block();
+        let Statistics { magic, block_size, blocks, free_blocks, available_blocks, inodes, free_inodes, name_length } =
+            super_block.filesystem().statistics();
+        let mut flags = self.mount.flags();
+        flags.set(MountFlags::READ_ONLY, self.mount.check_writable().is_err());
+        let device = super_block.device();
+        StatFs {
+            kind: magic as i64,
+            block_size: block_size as i64,
+            blocks,
+            free: free_blocks,
+            available: available_blocks,
+            files: inodes,
+            free_files: free_inodes,
+            identity: [device as i32, (device >> 32) as i32],
+            name_length: name_length as i64,
+            fragment_size: block_size as i64,
+            flags: statfs_flags(flags),
+            ..StatFs::default()
+        }
+    }
+}
+
+/// `ST_VALID`, and the mount's flags in statfs(2)'s values.
+fn statfs_flags(flags: MountFlags) -> i64 {
+    let table = [
+        (MountFlags::READ_ONLY, 1),
+        (MountFlags::NO_SET_USER_ID, 2),
+        (MountFlags::NO_DEVICES, 4),
+        (MountFlags::NO_EXECUTE, 8),
+        (MountFlags::NO_ACCESS_TIMES, 1024),
+        (MountFlags::NO_DIRECTORY_ACCESS_TIMES, 2048),
+        (MountFlags::RELATIVE_ACCESS_TIMES, 4096),
+    ];
+    table.iter().filter(|(flag, _)| flags.contains(*flag)).fold(0x20, |bits, (_, bit)| bits | bit)
+}
+
+impl From<Time> for Timespec {
+    fn from(time: Time) -> Timespec {
+        Timespec { seconds: time.seconds(), nanoseconds: i64::from(time.nanoseconds()) }
+    }
+}
+
+impl From<Time> for StatxTime {
+    fn from(time: Time) -> StatxTime {
+        StatxTime { seconds: time.seconds(), nanoseconds: time.nanoseconds(), padding: 0 }
+    }
+}
+
+impl From<Attributes> for Stat {
+    fn from(from: Attributes) -> Stat {
+        Stat {
+            device: from.device,
+            inode: from.number,
+            links: u64::from(from.links),
+            mode: from.mode,
+            user: from.user,
+            group: from.group,
+            padding: 0,
+            represented: from.represented.encode(),
+            size: from.size as i64,
+            block_size: i64::from(from.block_size),
+            blocks: from.blocks as i64,
+            accessed: from.accessed.into(),
+            modified: from.modified.into(),
+            changed: from.changed.into(),
+            unused: [0; 3],
+        }
+    }
+}
+
+impl From<Attributes> for Statx {
+    fn from(from: Attributes) -> Statx {
+        let device = DeviceNumber::decode(from.device);
+        let created = if from.created.is_some() { raw::STATX_BTIME } else { 0 };
+        Statx {
+            mask: raw::STATX_BASIC_STATS | created,
+            block_size: from.block_size,
+            links: from.links,
+            user: from.user,
+            group: from.group,
+            mode: from.mode as u16,
+            inode: from.number,
+            size: from.size,
+            blocks: from.blocks,
+            accessed: from.accessed.into(),
+            created: from.created.unwrap_or_default().into(),
+            changed: from.changed.into(),
+            modified: from.modified.into(),
+            represented_major: from.represented.major,
+            represented_minor: from.represented.minor,
+            device_major: device.major,
+            device_minor: device.minor,
+            ..Statx::default()
+        }
+    }
+}
+
+impl Context<'_> {
+    /// Whether the file may be used so; for access(2) the credentials are those of the real user.
+    ///
+    /// # Errors
+    /// `EACCES`, `EROFS`.
+    pub fn check_access(&self, path: &Path, wanted: Access) -> Result<()> {
+        let kind = path.dentry.kind();
+        if wanted.contains(Access::EXECUTE)
+            && kind == FileKind::Regular
+            && path.mount.flags().contains(MountFlags::NO_EXECUTE)
+        {
+            return Err(Errno::EACCES);
+        }
+        let stored = matches!(kind, FileKind::Regular | FileKind::Directory | FileKind::Symlink);
+        if wanted.contains(Access::WRITE) && stored && path.mount.super_block().is_read_only() {
+            return Err(Errno::EROFS);
+        }
+        self.credentials.check(path.inode().permissions(), wanted)?;
+        if wanted.contains(Access::WRITE) && stored { path.mount.check_writable() } else { Ok(()) }
+    }
+
+    /// Whether a process may make this its working directory: chdir(2).
+    ///
+    /// # Errors
+    /// `ENOTDIR`, `EACCES`.
+    pub fn check_directory(&self, path: &Path) -> Result<()> {
+        if !path.dentry.is_directory() {
+            return Err(Errno::ENOTDIR);
+        }
+        self.check_access(path, Access::EXECUTE)
+    }
+
+    /// The text of a symbolic link: readlink(2).
+    ///
+    /// # Errors
+    /// `EINVAL` when it is none, and the link's own.
+    pub fn read_link(&self, path: &Path) -> Result<Vec<u8>> {
+        if path.dentry.kind() != FileKind::Symlink {
+            return Err(Errno::EINVAL);
+        }
+        Ok(match path.inode().read_link(self.caller)? {
+            Link::Text(text) => text.to_vec(),
+            Link::Path(target) => target.text(self.root),
+        })
+    }
+
+    /// Changes the permission bits.
+    ///
+    /// # Errors
+    /// chmod(2).
+    pub fn chmod(&self, path: &Path, mode: u32) -> Result<()> {
+        path.mount.check_writable()?;
+        let permissions = path.inode().permissions();
+        if path.dentry.kind() == FileKind::Symlink {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if !self.credentials.owns(permissions) {
+            return Err(Errno::EPERM);
+        }
+        let mut mode = mode & 0o7777;
+        if !self.credentials.in_group(permissions.group) && !self.credentials.has(Capabilities::FSETID) {
+            mode &= !raw::S_ISGID;
+        }
+        path.inode().set_attributes(&SetAttributes { permissions: Some(mode), ..Default::default() })
+    }
+
+    /// Changes the owner and the group; `None` leaves them. Set-ID bits are cleared, as a program must not change hands armed.
+    ///
+    /// # Errors
+    /// chown(2).
+    pub fn chown(&self, path: &Path, user: Option<u32>, group: Option<u32>) -> Result<()> {
+        path.mount.check_writable()?;
+        let old = path.inode().permissions();
+        let privileged = self.credentials.has(Capabilities::CHOWN);
+        let is_owner = self.credentials.user == old.user;
+        let user_allowed = user.is_none_or(|user| privileged || (is_owner && user == old.user));
+        let group_allowed = group.is_none_or(|group| {
+            privileged || (is_owner && (group == old.group || self.credentials.in_group(group)))
+        });
+        if !user_allowed || !group_allowed {
+            return Err(Errno::EPERM);
+        }
+        let mut changes = SetAttributes { user, group, ..Default::default() };
+        if !path.dentry.is_directory() {
+            changes.permissions = Some(without_set_id(old.mode)).filter(|&mode| mode != old.mode & 0o7777);
+        }
+        path.inode().set_attributes(&changes)
+    }
+
+    /// Changes access and modification time.
+    ///
+    /// # Errors
+    /// utimensat(2).
+    pub fn set_times(&self, path: &Path, accessed: NewTime, modified: NewTime) -> Result<()> {
+        if (accessed, modified) == (NewTime::Keep, NewTime::Keep) {
+            return Ok(());
+        }
+        path.mount.check_writable()?;
+        let permissions = path.inode().permissions();
+        if !self.credentials.owns(permissions) {
+            // Who may write may touch, but not invent times.
+            if (accessed, modified) != (NewTime::Now, NewTime::Now) {
+                return Err(Errno::EPERM);
+            }
+            self.credentials.check(permissions, Access::WRITE)?;
+        }
+        let now = Time::now();
+        let time = |new| match new {
+            NewTime::Keep => None,
+            NewTime::Now => Some(now),
+            NewTime::At(time) => Some(time),
+        };
+        let (accessed, modified) = (time(accessed), time(modified));
+        path.inode().set_attributes(&SetAttributes { accessed, modified, ..Default::default() })
+    }
+
+    /// Changes the length of a file by name.
+    ///
+    /// # Errors
+    /// truncate(2).
+    pub fn truncate(&self, path: &Path, size: u64) -> Result<()> {
+        match path.dentry.kind() {
+            FileKind::Regular => {}
+            FileKind::Directory => return Err(Errno::EISDIR),
+            _ => return Err(Errno::EINVAL),
+        }
+        path.mount.check_writable()?;
+        self.credentials.check(path.inode().permissions(), Access::WRITE)?;
+        set_size(path, size)
+    }
+
+    /// An extended attribute's value.
+    ///
+    /// # Errors
+    /// getxattr(2).
+    pub fn xattr(&self, path: &Path, name: &[u8]) -> Result<Box<[u8]>> {
+        self.check_xattr(path, name, Access::READ)?;
+        path.inode().xattr(name)
+    }
+
+    /// Sets an extended attribute.
+    ///
+    /// # Errors
+    /// setxattr(2).
+    pub fn set_xattr(&self, path: &Path, name: &[u8], value: &[u8], flags: XattrFlags) -> Result<()> {
+        if value.len() > XATTR_SIZE_MAX {
+            return Err(Errno::E2BIG);
+        }
+        path.mount.check_writable()?;
+        self.check_xattr(path, name, Access::WRITE)?;
+        path.inode().set_xattr(name, value, flags)
+    }
+
+    /// Removes an extended attribute.
+    ///
+    /// # Errors
+    /// removexattr(2).
+    pub fn remove_xattr(&self, path: &Path, name: &[u8]) -> Result<()> {
+        path.mount.check_writable()?;
+        self.check_xattr(path, name, Access::WRITE)?;
+        path.inode().remove_xattr(name)
+    }
+
+    /// The names of all extended attributes the caller may know of, each followed by a zero byte.
+    ///
+    /// # Errors
+    /// listxattr(2).
+    pub fn list_xattrs(&self, path: &Path) -> Result<Vec<u8>> {
+        let all = path.inode().list_xattrs()?;
+        if self.credentials.has(Capabilities::SYS_ADMIN) {
+            return Ok(all);
+        }
+        let names = all.split_inclusive(|&byte| byte == 0).filter(|name| !name.starts_with(b"trusted."));
+        Ok(names.flatten().copied().collect())
+    }
+
+    /// The rules of xattr(7) for the three name spaces there are.
+    fn check_xattr(&self, path: &Path, name: &[u8], wanted: Access) -> Result<()> {
+        if name.is_empty() || name.len() > 255 {
+            return Err(Errno::ERANGE);
+        }
+        if name.starts_with(b"trusted.") {
+            let refusal = if wanted == Access::WRITE { Errno::EPERM } else { Errno::ENODATA };
+            return if self.credentials.has(Capabilities::SYS_ADMIN) { Ok(()) } else { Err(refusal) };
+        }
+        if name.starts_with(b"security.") {
+            let allowed = wanted == Access::READ || self.credentials.has(Capabilities::SYS_ADMIN);
+            return if allowed { Ok(()) } else { Err(Errno::EPERM) };
+        }
+        if !name.starts_with(b"user.") {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if !matches!(path.dentry.kind(), FileKind::Regular | FileKind::Directory) {
+            return Err(if wanted == Access::WRITE { Errno::EPERM } else { Errno::ENODATA });
+        }
+        let permissions = path.inode().permissions();
+        if wanted == Access::WRITE
+            && path.dentry.is_directory()
+            && permissions.mode & raw::S_ISVTX != 0
+            && !self.credentials.owns(permissions)
+        {
+            return Err(Errno::EPERM);
+        }
+        self.credentials.check(permissions, wanted)
+    }
+}
+
+/// Changes the length of a file that may be written, and clears set-ID bits.
+pub(crate) fn set_size(path: &Path, size: u64) -> Result<()> {
+    if size > i64::MAX as u64 {
+        return Err(Errno::EINVAL);
+    }
+    let mode = path.inode().permissions().mode;
+    let permissions = Some(without_set_id(mode)).filter(|&new| new != mode & 0o7777);
+    path.inode().set_attributes(&SetAttributes { size: Some(size), permissions, ..Default::default() })
+}
+
+/// The permission bits of a program that must not keep its powers: without set-user-ID, and without set-group-ID where that
+/// does not mean mandatory locking.
+pub(crate) fn without_set_id(mode: u32) -> u32 {
+    let mode = mode & 0o7777 & !raw::S_ISUID;
+    if mode & 0o010 != 0 { mode & !raw::S_ISGID } else { mode }
+}

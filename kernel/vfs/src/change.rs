@@ -1,0 +1,411 @@
+//! Changing directories by name: mkdir(2), mknod(2), symlink(2), link(2), unlink(2), rmdir(2), rename(2).
+//!
+//! Each function checks in Linux's order (programs see it in the errno), then holds the directories' locks over the file
+//! system's change and the cache's. What a change lets go of is dropped after the locks.
+
+use alloc::sync::Arc;
+
+use abi::raw::general as raw;
+use abi::{Errno, Result};
+use sync::WriteGuard;
+
+use crate::credentials::{Access, Capabilities, Credentials};
+use crate::dentry::{Children, Dentry};
+use crate::inode::{FileKind, Inode, NewContents, NewInode, Permissions, RenameFlags};
+use crate::mount::Path;
+use crate::walk::{Context, Last, Walk};
+
+impl Context<'_> {
+    /// Makes a directory.
+    ///
+    /// # Errors
+    /// mkdir(2).
+    pub fn mkdir(&self, start: &Path, name: &[u8], mode: u32) -> Result<()> {
+        self.make(start, name, mode & 0o1777, NewContents::Directory).map(|_| ())
+    }
+
+    /// Makes a file of the kind `mode` says; of none, a regular one.
+    ///
+    /// # Errors
+    /// mknod(2).
+    pub fn mknod(&self, start: &Path, name: &[u8], mode: u32, device: u64) -> Result<()> {
+        let device = crate::DeviceNumber::decode(device);
+        let contents = match FileKind::of_mode(mode) {
+            None if mode & raw::S_IFMT == 0 => NewContents::Regular,
+            Some(FileKind::Regular) => NewContents::Regular,
+            Some(FileKind::Fifo) => NewContents::Fifo,
+            Some(FileKind::Socket) => NewContents::Socket,
+            Some(FileKind::CharacterDevice) => NewContents::CharacterDevice(device),
+            Some(FileKind::BlockDevice) => NewContents::BlockDevice(device),
+            Some(FileKind::Directory) => return Err(Errno::EPERM),
+            Some(FileKind::Symlink) | None => return Err(Errno::EINVAL),
+        };
+        self.make(start, name, mode & 0o7777, contents).map(|_| ())
+    }
+
+    /// Makes a symbolic link with the text `target`.
+    ///
+    /// # Errors
+    /// symlink(2).
+    pub fn symlink(&self, target: &[u8], start: &Path, name: &[u8]) -> Result<()> {
+        if target.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        let new = Context { umask: 0, ..*self };
+        new.make(start, name, 0o777, NewContents::Symlink(target)).map(|_| ())
+    }
+
+    /// Makes a file under a name that must not exist, and returns where it is; `permissions` are cut by the umask.
+    ///
+    /// # Errors
+    /// `EEXIST`, `EROFS`, `EACCES`, `EPERM`, `ENOSPC` and those of path resolution.
+    pub fn make(&self, start: &Path, name: &[u8], permissions: u32, contents: NewContents<'_>) -> Result<Path> {
+        let (walk, last) = self.parent(start, name)?;
+        let Last::Name(range) = last else { return Err(Errno::EEXIST) };
+        let name = walk.name(&range);
+        let directory = &walk.dentry;
+        let hash = directory.hash(name);
+        let mut children = directory.lock();
+        match directory.lookup_locked(&mut children, hash, name) {
+            Ok(_) => return Err(Errno::EEXIST),
+            Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+        // "new/" may only become a directory.
+        if walk.trailing_slash && contents.kind() != FileKind::Directory {
+            return Err(Errno::ENOENT);
+        }
+        walk.mount.check_writable()?;
+        may_add(directory, &children, self.credentials)?;
+        let device = matches!(contents, NewContents::CharacterDevice(_) | NewContents::BlockDevice(_));
+        if device && !self.credentials.has(Capabilities::MKNOD) {
+            return Err(Errno::EPERM);
+        }
+        let new = self.new_inode(directory.inode().permissions(), permissions, contents);
+        let dentry = self.make_locked(directory, &mut children, hash, name, &new)?;
+        drop(children);
+        Ok(Path { mount: walk.mount.clone(), dentry })
+    }
+
+    pub(crate) fn make_locked(
+        &self,
+        directory: &Arc<Dentry>,
+        children: &mut Children,
+        hash: u64,
+        name: &[u8],
+        new: &NewInode<'_>,
+    ) -> Result<Arc<Dentry>> {
+        let inode = directory.inode().create(name, new)?;
+        directory.adopt(children, hash, name, inode)
+    }
+
+    /// Owner, group and mode of a file made in a directory with these permissions.
+    pub(crate) fn new_inode<'n>(
+        &self,
+        directory: Permissions,
+        permissions: u32,
+        contents: NewContents<'n>,
+    ) -> NewInode<'n> {
+        let mut permissions = permissions & !self.umask;
+        let mut group = self.credentials.group;
+        if directory.mode & raw::S_ISGID != 0 {
+            group = directory.group;
+            if contents.kind() == FileKind::Directory {
+                permissions |= raw::S_ISGID;
+            } else if permissions & (raw::S_ISGID | 0o010) == raw::S_ISGID | 0o010
+                && !self.credentials.in_group(group)
+                && !self.credentials.has(Capabilities::FSETID)
+            {
+                permissions &= !raw::S_ISGID;
+            }
+        }
+        NewInode { permissions, user: self.credentials.user, group, contents }
+    }
+
+    /// Gives the file at `old` one more name.
+    ///
+    /// # Errors
+    /// link(2).
+    pub fn link(&self, old: &Path, start: &Path, name: &[u8]) -> Result<()> {
+        let (walk, last) = self.parent(start, name)?;
+        let Last::Name(range) = last else { return Err(Errno::EEXIST) };
+        let name = walk.name(&range);
+        let directory = &walk.dentry;
+        let hash = directory.hash(name);
+        let mut children = directory.lock();
+        match directory.lookup_locked(&mut children, hash, name) {
+            Ok(_) => return Err(Errno::EEXIST),
+            Err(Errno::ENOENT) if walk.trailing_slash => return Err(Errno::ENOENT),
+            Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+        walk.mount.check_writable()?;
+        if !Arc::ptr_eq(&old.mount, &walk.mount) {
+            return Err(Errno::EXDEV);
+        }
+        may_add(directory, &children, self.credentials)?;
+        if old.dentry.is_directory() {
+            return Err(Errno::EPERM);
+        }
+        directory.inode().link(name, old.inode())?;
+        directory.adopt(&mut children, hash, name, old.inode().clone())?;
+        Ok(())
+    }
+
+    /// Removes a name that is no directory.
+    ///
+    /// # Errors
+    /// unlink(2).
+    pub fn unlink(&self, start: &Path, name: &[u8]) -> Result<()> {
+        let (walk, last) = self.parent(start, name)?;
+        let Last::Name(range) = last else { return Err(Errno::EISDIR) };
+        walk.mount.check_writable()?;
+        let name = walk.name(&range);
+        let directory = &walk.dentry;
+        let hash = directory.hash(name);
+        let mut children = directory.lock();
+        let victim = directory.lookup_locked(&mut children, hash, name)?;
+        if walk.trailing_slash {
+            return Err(if victim.is_directory() { Errno::EISDIR } else { Errno::ENOTDIR });
+        }
+        may_remove(directory, &children, &victim, Some(false), self.credentials)?;
+        if victim.is_mount_point() {
+            return Err(Errno::EBUSY);
+        }
+        directory.inode().unlink(name)?;
+        let removed = children.remove(hash, name);
+        victim.mark_removed();
+        drop(children);
+        drop((victim, removed));
+        Ok(())
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// rmdir(2).
+    pub fn rmdir(&self, start: &Path, name: &[u8]) -> Result<()> {
+        let (walk, last) = self.parent(start, name)?;
+        let range = match last {
+            Last::Name(range) => range,
+            Last::Dot => return Err(Errno::EINVAL),
+            Last::DotDot => return Err(Errno::ENOTEMPTY),
+            Last::Root => return Err(Errno::EBUSY),
+        };
+        walk.mount.check_writable()?;
+        let name = walk.name(&range);
+        let directory = &walk.dentry;
+        let hash = directory.hash(name);
+        let mut children = directory.lock();
+        let victim = directory.lookup_locked(&mut children, hash, name)?;
+        may_remove(directory, &children, &victim, Some(true), self.credentials)?;
+        if victim.is_mount_point() {
+            return Err(Errno::EBUSY);
+        }
+        // Held over the removal, so that nobody makes something in a directory that is going.
+        let mut inside = victim.lock();
+        directory.inode().rmdir(name)?;
+        inside.set_removed();
+        drop(inside);
+        let removed = children.remove(hash, name);
+        victim.mark_removed();
+        drop(children);
+        drop((victim, removed));
+        Ok(())
+    }
+
+    /// Moves a name.
+    ///
+    /// # Errors
+    /// renameat2(2).
+    pub fn rename(
+        &self,
+        (old_start, old_name): (&Path, &[u8]),
+        (new_start, new_name): (&Path, &[u8]),
+        flags: RenameFlags,
+    ) -> Result<()> {
+        if flags.contains(RenameFlags::NO_REPLACE | RenameFlags::EXCHANGE) {
+            return Err(Errno::EINVAL);
+        }
+        let (from, old_last) = self.parent(old_start, old_name)?;
+        let (to, new_last) = self.parent(new_start, new_name)?;
+        if !Arc::ptr_eq(&from.mount, &to.mount) {
+            return Err(Errno::EXDEV);
+        }
+        let Last::Name(old_range) = old_last else { return Err(Errno::EBUSY) };
+        let Last::Name(new_range) = new_last else {
+            return Err(if flags.contains(RenameFlags::NO_REPLACE) { Errno::EEXIST } else { Errno::EBUSY });
+        };
+        from.mount.check_writable()?;
+        let super_block = from.mount.super_block().clone();
+        let shape = super_block.rename.write();
+        let old = Name { text: from.name(&old_range), slash: from.trailing_slash };
+        let new = Name { text: to.name(&new_range), slash: to.trailing_slash };
+        let gone = self.rename_locked(&from.dentry, old, &to.dentry, new, flags);
+        // The replaced file may be large: it goes outside the lock.
+        drop(shape);
+        gone.map(|_| ())
+    }
+
+    /// The renaming itself, under the rename lock. Returns what was replaced.
+    fn rename_locked(
+        &self,
+        from: &Arc<Dentry>,
+        old: Name<'_>,
+        to: &Arc<Dentry>,
+        new: Name<'_>,
+        flags: RenameFlags,
+    ) -> Result<Option<Arc<Dentry>>> {
+        let exchange = flags.contains(RenameFlags::EXCHANGE);
+        let (old_hash, new_hash) = (from.hash(old.text), to.hash(new.text));
+        let mut locked = BothLocked::lock(from, to);
+        let moved = from.lookup_locked(locked.from(), old_hash, old.text)?;
+        let target = match to.lookup_locked(locked.to(), new_hash, new.text) {
+            Ok(_) if flags.contains(RenameFlags::NO_REPLACE) => return Err(Errno::EEXIST),
+            Ok(target) => Some(target),
+            Err(Errno::ENOENT) if exchange => return Err(Errno::ENOENT),
+            Err(Errno::ENOENT) => None,
+            Err(errno) => return Err(errno),
+        };
+        if exchange && new.slash && target.as_ref().is_some_and(|target| !target.is_directory()) {
+            return Err(Errno::ENOTDIR);
+        }
+        if !moved.is_directory() && (old.slash || (!exchange && new.slash)) {
+            return Err(Errno::ENOTDIR);
+        }
+        if to.is_within(&moved) {
+            return Err(Errno::EINVAL);
+        }
+        if target.as_ref().is_some_and(|target| from.is_within(target)) {
+            return Err(if exchange { Errno::EINVAL } else { Errno::ENOTEMPTY });
+        }
+        if target.as_ref().is_some_and(|target| Arc::ptr_eq(target.inode(), moved.inode())) {
+            return Ok(None);
+        }
+        may_remove(from, locked.from(), &moved, None, self.credentials)?;
+        match &target {
+            Some(target) => {
+                let wanted = if exchange { None } else { Some(moved.is_directory()) };
+                may_remove(to, locked.to(), target, wanted, self.credentials)?;
+            }
+            None => may_add(to, locked.to(), self.credentials)?,
+        }
+        // A directory that changes parents has its ".." changed.
+        if !Arc::ptr_eq(from, to) {
+            let changed = [Some(&moved), target.as_ref().filter(|_| exchange)];
+            for directory in changed.into_iter().flatten().filter(|dentry| dentry.is_directory()) {
+                self.credentials.check(directory.inode().permissions(), Access::WRITE)?;
+            }
+        }
+        if moved.is_mount_point() || target.as_ref().is_some_and(|target| target.is_mount_point()) {
+            return Err(Errno::EBUSY);
+        }
+        let mut inside = target.as_ref().filter(|target| target.is_directory() && !exchange).map(|target| target.lock());
+        from.inode().rename(old.text, to.inode(), new.text, flags)?;
+        if let Some(inside) = &mut inside {
+            inside.set_removed();
+        }
+        drop(inside);
+        let left = locked.from().remove(old_hash, old.text);
+        let replaced = locked.to().remove(new_hash, new.text);
+        moved.move_to(to, locked.to(), new_hash, new.text);
+        match &target {
+            Some(target) if exchange => target.move_to(from, locked.from(), old_hash, old.text),
+            Some(target) => target.mark_removed(),
+            None => {}
+        }
+        drop(locked);
+        drop(left);
+        Ok(replaced.or(target))
+    }
+
+    /// Resolves all but the last component of `name`.
+    pub(crate) fn parent<'n>(&'n self, start: &Path, name: &'n [u8]) -> Result<(Walk<'n, 'n>, Last)> {
+        if name.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        let mut walk = Walk::new(self, start, name)?;
+        let last = walk.to_last()?;
+        Ok((walk, last))
+    }
+}
+
+/// A last component, and whether a slash followed.
+#[derive(Clone, Copy)]
+struct Name<'a> {
+    text: &'a [u8],
+    slash: bool,
+}
+
+/// The locks of the one or two directories a rename changes: an ancestor before its descendant, and otherwise by address,
+/// which nobody else does with two at a time (see the page of `dentry`).
+enum BothLocked<'a> {
+    Same(WriteGuard<'a, Children>),
+    Apart { from: WriteGuard<'a, Children>, to: WriteGuard<'a, Children> },
+}
+
+impl<'a> BothLocked<'a> {
+    fn lock(from: &'a Arc<Dentry>, to: &'a Arc<Dentry>) -> BothLocked<'a> {
+        if Arc::ptr_eq(from, to) {
+            return BothLocked::Same(from.lock());
+        }
+        let by_address = Arc::as_ptr(from) < Arc::as_ptr(to);
+        if to.is_within(from) || (by_address && !from.is_within(to)) {
+            let from = from.lock();
+            BothLocked::Apart { from, to: to.lock() }
+        } else {
+            let to = to.lock();
+            BothLocked::Apart { from: from.lock(), to }
+        }
+    }
+
+    fn from(&mut self) -> &mut Children {
+        match self {
+            BothLocked::Same(both) => both,
+            BothLocked::Apart { from, .. } => from,
+        }
+    }
+
+    fn to(&mut self) -> &mut Children {
+        match self {
+            BothLocked::Same(both) => both,
+            BothLocked::Apart { to, .. } => to,
+        }
+    }
+}
+
+/// Whether a name may be added to a directory.
+pub(crate) fn may_add(directory: &Dentry, children: &Children, credentials: &Credentials) -> Result<()> {
+    if children.is_removed() {
+        return Err(Errno::ENOENT);
+    }
+    credentials.check(directory.inode().permissions(), Access::WRITE | Access::EXECUTE)
+}
+
+/// Whether a name may be taken out of a directory, and is a directory itself if `wanted` says so, or is none.
+fn may_remove(
+    directory: &Dentry,
+    children: &Children,
+    victim: &Dentry,
+    wanted: Option<bool>,
+    credentials: &Credentials,
+) -> Result<()> {
+    let permissions = directory.inode().permissions();
+    credentials.check(permissions, Access::WRITE | Access::EXECUTE)?;
+    if permissions.mode & raw::S_ISVTX != 0 && is_protected(victim.inode(), permissions, credentials) {
+        return Err(Errno::EPERM);
+    }
+    match wanted {
+        Some(true) if !victim.is_directory() => return Err(Errno::ENOTDIR),
+        Some(false) if victim.is_directory() => return Err(Errno::EISDIR),
+        _ => {}
+    }
+    if children.is_removed() { Err(Errno::ENOENT) } else { Ok(()) }
+}
+
+/// In a sticky directory, only the owner of the file, the owner of the directory, and who may act as them remove names.
+fn is_protected(victim: &Arc<dyn Inode>, directory: Permissions, credentials: &Credentials) -> bool {
+    credentials.user != victim.permissions().user
+        && credentials.user != directory.user
+        && !credentials.has(Capabilities::FOWNER)
+}

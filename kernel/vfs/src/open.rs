@@ -1,0 +1,309 @@
+//! Opening files: open(2), and opening programs for execve(2).
+
+use alloc::sync::Arc;
+
+use abi::raw::general as raw;
+use abi::{Errno, Result};
+use bitflags::bitflags;
+
+use crate::attributes::set_size;
+use crate::change::may_add;
+use crate::credentials::Access;
+use crate::device::DeviceClass;
+use crate::fifo::FifoOpening;
+use crate::file::File;
+use crate::inode::{FileKind, NewContents, OpenRequest};
+use crate::mount::{MountFlags, Path};
+use crate::open_file::{OpenFile, Origin};
+use crate::walk::{Context, Last, Lookup, Walk};
+
+bitflags! {
+    /// The flags of open(2). What Linux ignores is dropped by [`OpenFlags::from_bits_truncate`].
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct OpenFlags: u32 {
+        /// `O_WRONLY`
+        const WRITE_ONLY = raw::O_WRONLY;
+        /// `O_RDWR`
+        const READ_WRITE = raw::O_RDWR;
+        /// `O_CREAT`
+        const CREATE = raw::O_CREAT;
+        /// `O_EXCL`
+        const EXCLUSIVE = raw::O_EXCL;
+        /// `O_NOCTTY`
+        const NO_CONTROLLING_TERMINAL = raw::O_NOCTTY;
+        /// `O_TRUNC`
+        const TRUNCATE = raw::O_TRUNC;
+        /// `O_APPEND`
+        const APPEND = raw::O_APPEND;
+        /// `O_NONBLOCK`
+        const NON_BLOCK = raw::O_NONBLOCK;
+        /// `O_DSYNC`
+        const DATA_SYNC = raw::O_DSYNC;
+        /// `O_ASYNC`
+        const ASYNC = raw::FASYNC;
+        /// `O_DIRECT`
+        const DIRECT = raw::O_DIRECT;
+        /// `O_LARGEFILE`: set for every file of a 64-bit program
+        const LARGE_FILE = raw::O_LARGEFILE;
+        /// `O_DIRECTORY`
+        const DIRECTORY = raw::O_DIRECTORY;
+        /// `O_NOFOLLOW`
+        const NO_FOLLOW = raw::O_NOFOLLOW;
+        /// `O_NOATIME`
+        const NO_ACCESS_TIME = raw::O_NOATIME;
+        /// `O_CLOEXEC`
+        const CLOSE_ON_EXEC = raw::O_CLOEXEC;
+        /// `__O_SYNC`, the half of `O_SYNC` that is not `O_DSYNC`
+        const SYNC = 0o4_000_000;
+        /// `O_PATH`
+        const PATH = raw::O_PATH;
+        /// `__O_TMPFILE`, the half of `O_TMPFILE` that is not `O_DIRECTORY`
+        const UNNAMED = 0o20_000_000;
+    }
+}
+
+impl OpenFlags {
+    /// The two bits of the access mode.
+    const ACCESS_MODE: OpenFlags = OpenFlags::WRITE_ONLY.union(OpenFlags::READ_WRITE);
+    /// What fcntl(F_SETFL) can change.
+    pub const CHANGEABLE: OpenFlags =
+        OpenFlags::APPEND.union(OpenFlags::NON_BLOCK).union(OpenFlags::ASYNC).union(OpenFlags::DIRECT).union(OpenFlags::NO_ACCESS_TIME);
+    /// What has no meaning once a file is open, and is forgotten.
+    const FORGOTTEN: OpenFlags = OpenFlags::CREATE
+        .union(OpenFlags::EXCLUSIVE)
+        .union(OpenFlags::NO_CONTROLLING_TERMINAL)
+        .union(OpenFlags::TRUNCATE);
+    /// What `O_PATH` leaves of the others.
+    const WITH_PATH: OpenFlags = OpenFlags::PATH
+        .union(OpenFlags::DIRECTORY)
+        .union(OpenFlags::NO_FOLLOW)
+        .union(OpenFlags::CLOSE_ON_EXEC);
+
+    /// Whether the file can be read.
+    #[inline]
+    pub fn readable(self) -> bool {
+        matches!(self & Self::ACCESS_MODE, mode if mode.is_empty() || mode == Self::READ_WRITE) && !self.contains(Self::PATH)
+    }
+
+    /// Whether the file can be written.
+    #[inline]
+    pub fn writable(self) -> bool {
+        matches!(self & Self::ACCESS_MODE, mode if mode == Self::WRITE_ONLY || mode == Self::READ_WRITE)
+    }
+
+    /// What permission opening needs. The access mode 3, for ioctls only, needs both and gives neither.
+    fn wanted(self) -> Access {
+        let access = match self & Self::ACCESS_MODE {
+            mode if mode.is_empty() => Access::READ,
+            mode if mode == Self::WRITE_ONLY => Access::WRITE,
+            _ => Access::READ | Access::WRITE,
+        };
+        if self.contains(Self::TRUNCATE) { access | Access::WRITE } else { access }
+    }
+
+    /// Applies the rules that concern flags alone.
+    fn normalise(self) -> Result<OpenFlags> {
+        if self.contains(OpenFlags::PATH) {
+            return Ok(self & Self::WITH_PATH);
+        }
+        if self.contains(OpenFlags::UNNAMED) {
+            if !self.contains(OpenFlags::DIRECTORY) || self.contains(OpenFlags::CREATE) || !self.writable() {
+                return Err(Errno::EINVAL);
+            }
+        } else if self.contains(OpenFlags::CREATE | OpenFlags::DIRECTORY) {
+            return Err(Errno::EINVAL);
+        }
+        Ok(self | OpenFlags::LARGE_FILE)
+    }
+
+    /// What an open file keeps.
+    fn kept(self) -> OpenFlags {
+        self - Self::FORGOTTEN
+    }
+}
+
+/// What opening came to.
+pub enum Opening {
+    /// It is open.
+    Done(Arc<OpenFile>),
+    /// A FIFO, whose other side may have to be waited for.
+    Fifo(FifoOpening),
+}
+
+impl Opening {
+    /// Waits for the other side of a FIFO if need be. Cancel-safe: dropping it leaves the FIFO as it was.
+    ///
+    /// # Errors
+    /// `ENXIO` for a FIFO nobody reads, opened for writing with `O_NONBLOCK`.
+    pub async fn complete(self) -> Result<Arc<OpenFile>> {
+        match self {
+            Opening::Done(file) => Ok(file),
+            Opening::Fifo(fifo) => fifo.complete().await,
+        }
+    }
+}
+
+impl Context<'_> {
+    /// Opens `name`, making it with permissions `mode` where `O_CREAT` says so.
+    ///
+    /// # Errors
+    /// open(2).
+    pub fn open(&self, start: &Path, name: &[u8], flags: OpenFlags, mode: u32) -> Result<Opening> {
+        let flags = flags.normalise()?;
+        if name.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        if flags.contains(OpenFlags::UNNAMED) {
+            return self.open_unnamed(start, name, flags, mode);
+        }
+        let mut walk = Walk::new(self, start, name)?;
+        let mut last = walk.to_last()?;
+        loop {
+            let range = match last {
+                Last::Name(range) if !walk.trailing_slash || !flags.contains(OpenFlags::CREATE) => range,
+                _ if flags.contains(OpenFlags::CREATE) => return Err(Errno::EISDIR),
+                Last::DotDot => {
+                    walk.up();
+                    break;
+                }
+                _ => break,
+            };
+            let found = match walk.dentry.lookup(walk.name(&range)) {
+                Ok(found) => found,
+                Err(Errno::ENOENT) if flags.contains(OpenFlags::CREATE) => match self.create_at(&walk, &range, mode)? {
+                    (path, true) => return self.open_created(path, flags),
+                    (path, false) => path.dentry,
+                },
+                Err(errno) => return Err(errno),
+            };
+            if flags.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE) {
+                return Err(Errno::EEXIST);
+            }
+            let follow = !flags.contains(OpenFlags::NO_FOLLOW) || walk.trailing_slash;
+            if found.kind() != FileKind::Symlink || !follow {
+                walk.enter(found);
+                break;
+            }
+            match walk.follow_last(&found)? {
+                Some(next) => last = next,
+                None => break,
+            }
+        }
+        if walk.trailing_slash && !walk.dentry.is_directory() {
+            return Err(Errno::ENOTDIR);
+        }
+        self.open_path(walk.into_path(), flags)
+    }
+
+    /// Makes a regular file where the walk stands. `false`: somebody else was faster.
+    fn create_at(&self, walk: &Walk<'_, '_>, range: &core::ops::Range<usize>, mode: u32) -> Result<(Path, bool)> {
+        let (directory, name) = (&walk.dentry, walk.name(range));
+        let hash = directory.hash(name);
+        let mut children = directory.lock();
+        let (dentry, created) = match directory.lookup_locked(&mut children, hash, name) {
+            Ok(dentry) => (dentry, false),
+            Err(Errno::ENOENT) => {
+                walk.mount.check_writable()?;
+                may_add(directory, &children, self.credentials)?;
+                let new = self.new_inode(directory.inode().permissions(), mode & 0o7777, NewContents::Regular);
+                (self.make_locked(directory, &mut children, hash, name, &new)?, true)
+            }
+            Err(errno) => return Err(errno),
+        };
+        drop(children);
+        Ok((Path { mount: walk.mount.clone(), dentry }, created))
+    }
+
+    /// `O_TMPFILE`: a file without a name in the directory `name`.
+    fn open_unnamed(&self, start: &Path, name: &[u8], flags: OpenFlags, mode: u32) -> Result<Opening> {
+        let directory = self.lookup(start, name, Lookup::FOLLOW | Lookup::DIRECTORY)?;
+        directory.mount.check_writable()?;
+        self.credentials.check(directory.inode().permissions(), Access::WRITE | Access::EXECUTE)?;
+        let new = self.new_inode(directory.inode().permissions(), mode & 0o7777, NewContents::Regular);
+        let inode = directory.inode().create_unnamed(&new)?;
+        let name = alloc::format!("#{}", inode.number());
+        let dentry = directory.dentry.unnamed(inode, name.as_bytes())?;
+        self.open_created(Path { mount: directory.mount, dentry }, flags)
+    }
+
+    /// Opens a file that was just made: its mode says what others may do, not its maker.
+    fn open_created(&self, path: Path, flags: OpenFlags) -> Result<Opening> {
+        self.open_checked(path, flags - OpenFlags::TRUNCATE)
+    }
+
+    /// Opens a file that was found.
+    ///
+    /// # Errors
+    /// open(2).
+    pub fn open_path(&self, path: Path, flags: OpenFlags) -> Result<Opening> {
+        let kind = path.dentry.kind();
+        if kind == FileKind::Directory && flags.contains(OpenFlags::CREATE) {
+            return Err(Errno::EISDIR);
+        }
+        if flags.contains(OpenFlags::DIRECTORY) && kind != FileKind::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        if flags.contains(OpenFlags::PATH) {
+            return Ok(Opening::Done(OpenFile::of_path(path, flags)));
+        }
+        let mut flags = flags;
+        match kind {
+            FileKind::Symlink => return Err(Errno::ELOOP),
+            FileKind::Directory if flags.wanted().contains(Access::WRITE) => return Err(Errno::EISDIR),
+            FileKind::CharacterDevice | FileKind::BlockDevice
+                if path.mount.flags().contains(MountFlags::NO_DEVICES) =>
+            {
+                return Err(Errno::EACCES);
+            }
+            FileKind::Regular | FileKind::Directory => {}
+            // Only regular files have a length to cut.
+            _ => flags -= OpenFlags::TRUNCATE,
+        }
+        self.check_access(&path, flags.wanted())?;
+        if flags.contains(OpenFlags::NO_ACCESS_TIME) && !self.credentials.owns(path.inode().permissions()) {
+            return Err(Errno::EPERM);
+        }
+        self.open_checked(path, flags)
+    }
+
+    /// Opens a file whose permissions need no further look.
+    fn open_checked(&self, path: Path, flags: OpenFlags) -> Result<Opening> {
+        let request = OpenRequest { flags, caller: self.caller };
+        let file: Arc<dyn File> = match path.dentry.kind() {
+            FileKind::Fifo => {
+                let pipe = path.inode().clone().fifo()?;
+                return Ok(Opening::Fifo(FifoOpening::new(pipe, Origin::Path(path), flags.kept())));
+            }
+            FileKind::CharacterDevice => self.open_device(DeviceClass::Character, &path, &request)?,
+            FileKind::BlockDevice => self.open_device(DeviceClass::Block, &path, &request)?,
+            FileKind::Socket => return Err(Errno::ENXIO),
+            _ => path.inode().clone().open(&request)?,
+        };
+        if flags.contains(OpenFlags::TRUNCATE) {
+            set_size(&path, 0)?;
+        }
+        Ok(Opening::Done(OpenFile::new(file, Origin::Path(path), flags.kept())))
+    }
+
+    fn open_device(&self, class: DeviceClass, path: &Path, request: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
+        self.caller.vfs().devices.open(class, path.inode().device(), request)
+    }
+
+    /// Opens a program for execve(2).
+    ///
+    /// # Errors
+    /// `EACCES` when it is no regular file, may not be executed, or lies on a `noexec` mount; those of path resolution.
+    pub fn open_program(&self, start: &Path, name: &[u8], how: Lookup) -> Result<Arc<OpenFile>> {
+        let path = self.lookup(start, name, how)?;
+        if path.dentry.kind() == FileKind::Symlink {
+            return Err(Errno::ELOOP);
+        }
+        if path.dentry.kind() != FileKind::Regular {
+            return Err(Errno::EACCES);
+        }
+        self.check_access(&path, Access::EXECUTE)?;
+        let flags = OpenFlags::LARGE_FILE;
+        let file = path.inode().clone().open(&OpenRequest { flags, caller: self.caller })?;
+        Ok(OpenFile::new(file, Origin::Path(path), flags))
+    }
+}

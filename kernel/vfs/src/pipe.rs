@@ -1,0 +1,410 @@
+//! Pipes: pipe(7), and what is behind a FIFO.
+//!
+//! A ring of segments, each a part of a frame: bytes go from the writer's memory into a frame and from there into the
+//! reader's. A small write is added to the last frame if it fits whole; the frame that was read empty last is kept for the next
+//! write, so a steady exchange allocates nothing.
+//!
+//! **Atomic writes.** A write of up to `PIPE_BUF` bytes always lies within one frame, and is published only when all of it could
+//! be copied. **Who waits.** Readers and writers each have a queue. A wake-up is given to one; whoever was woken and leaves
+//! something over wakes the next. A FIFO opened for both listens to the readers' queue, which is then woken by both sides.
+//!
+//! **Locks.** One spin lock for the ring and the counts. User memory is copied under it, which is safe since a copy never waits:
+//! it stops at a missing page.
+
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use abi::raw::{general as raw, ioctl};
+use abi::{Errno, Result};
+use memory::{Destination, Frame, PAGE_SIZE, Source};
+use sync::{SpinLock, WaitQueue};
+
+use crate::caller::Caller;
+use crate::credentials::{Capabilities, Credentials};
+use crate::fifo::PipeEnd;
+use crate::file::{File, PollEvents, Stop};
+use crate::inode::{Attributes, FileKind, Inode, OpenRequest, Permissions, SetAttributes, Time};
+use crate::open::OpenFlags;
+use crate::open_file::{OpenFile, Origin};
+
+/// How many pages a pipe holds unless told otherwise.
+const DEFAULT_PAGES: usize = 16;
+/// The most a pipe may hold without privilege: /proc/sys/fs/pipe-max-size.
+const MAX_SIZE: usize = 1 << 20;
+/// The most a pipe may hold at all.
+const HARD_LIMIT: usize = 1 << 30;
+
+/// A pipe, whoever holds its ends.
+pub struct Pipe {
+    ring: SpinLock<Ring>,
+    readers: WaitQueue,
+    writers: WaitQueue,
+    /// Those who wait in open(2) for the other side of a FIFO.
+    pub(crate) openers: WaitQueue,
+    number: u64,
+    status: SpinLock<Status>,
+}
+
+struct Ring {
+    segments: VecDeque<Segment>,
+    /// The last frame that was read empty.
+    spare: Option<Frame>,
+    /// How many segments there may be.
+    capacity: usize,
+    ends: Ends,
+}
+
+/// Who has the pipe open.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Ends {
+    pub readers: usize,
+    pub writers: usize,
+    /// How many of those are both.
+    pub both: usize,
+    /// How often it was opened for reading, ever.
+    pub reader_opens: u64,
+    /// How often it was opened for writing, ever.
+    pub writer_opens: u64,
+}
+
+struct Segment {
+    frame: Frame,
+    start: usize,
+    length: usize,
+}
+
+impl Segment {
+    fn end(&self) -> usize {
+        self.start + self.length
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Status {
+    permissions: Permissions,
+    created: Time,
+}
+
+/// Makes a pipe and opens both its ends: pipe2(2). `flags` may hold `O_NONBLOCK`, `O_CLOEXEC`; `O_DIRECT` packets are not done.
+///
+/// # Errors
+/// `EINVAL` for other flags, `ENOMEM`.
+pub fn pipe(flags: OpenFlags, credentials: &Credentials, caller: &dyn Caller) -> Result<(Arc<OpenFile>, Arc<OpenFile>)> {
+    if !(OpenFlags::NON_BLOCK | OpenFlags::CLOSE_ON_EXEC).contains(flags) {
+        return Err(Errno::EINVAL);
+    }
+    let permissions = Permissions { mode: FileKind::Fifo.mode() | 0o600, user: credentials.user, group: credentials.group };
+    let pipe = Pipe::new(caller.vfs().new_anonymous_number(), permissions);
+    let flags = flags - OpenFlags::CLOSE_ON_EXEC;
+    let end = |flags: OpenFlags| {
+        let file = PipeEnd::new(&pipe, flags, false);
+        OpenFile::new(Arc::new(file), Origin::Anonymous(pipe.clone()), flags)
+    };
+    Ok((end(flags), end(flags | OpenFlags::WRITE_ONLY)))
+}
+
+impl Pipe {
+    /// An empty pipe nobody has open. A FIFO makes one when it is first opened; `number` and `permissions` are for those without
+    /// a name.
+    pub fn new(number: u64, permissions: Permissions) -> Arc<Pipe> {
+        let ring = Ring { segments: VecDeque::new(), spare: None, capacity: DEFAULT_PAGES, ends: Ends::default() };
+        Arc::new(Pipe {
+            ring: SpinLock::new(ring),
+            readers: WaitQueue::new(),
+            writers: WaitQueue::new(),
+            openers: WaitQueue::new(),
+            number,
+            status: SpinLock::new(Status { permissions, created: Time::now() }),
+        })
+    }
+
+    /// How many bytes lie in it: ioctl(FIONREAD).
+    pub fn length(&self) -> usize {
+        self.ring.lock().segments.iter().map(|segment| segment.length).sum()
+    }
+
+    /// How many bytes it can hold: fcntl(F_GETPIPE_SZ).
+    pub fn capacity(&self) -> usize {
+        self.ring.lock().capacity * PAGE_SIZE
+    }
+
+    /// Changes how many bytes it can hold and returns what became of it: fcntl(F_SETPIPE_SZ).
+    ///
+    /// # Errors
+    /// `EBUSY` when more is in it, `EPERM` beyond /proc/sys/fs/pipe-max-size, `EINVAL`.
+    pub fn set_capacity(&self, size: usize, credentials: &Credentials) -> Result<usize> {
+        if size > HARD_LIMIT {
+            return Err(Errno::EINVAL);
+        }
+        let size = size.max(PAGE_SIZE).next_power_of_two();
+        let mut ring = self.ring.lock();
+        let grows = size / PAGE_SIZE > ring.capacity;
+        if grows && size > MAX_SIZE && !credentials.has(Capabilities::SYS_RESOURCE) {
+            return Err(Errno::EPERM);
+        }
+        if ring.segments.len() > size / PAGE_SIZE {
+            return Err(Errno::EBUSY);
+        }
+        ring.capacity = size / PAGE_SIZE;
+        drop(ring);
+        if grows {
+            self.writers.wake_all();
+        }
+        Ok(size)
+    }
+
+    /// Moves bytes out. 0 when it is empty and nobody writes.
+    pub(crate) fn read(&self, destination: &mut Destination<'_>) -> Result<usize, Stop> {
+        let before = destination.progress();
+        if destination.remaining() == 0 {
+            return Ok(0);
+        }
+        let mut ring = self.ring.lock();
+        let was_full = ring.is_full();
+        let result = ring.take(destination);
+        let moved = destination.progress() - before;
+        let (left, both) = (!ring.segments.is_empty(), ring.ends.both > 0);
+        let writers = ring.ends.writers;
+        let freed = was_full && !ring.is_full();
+        drop(ring);
+        if freed {
+            self.writers.wake_one();
+        }
+        if left && moved > 0 {
+            self.readers.wake_one();
+        }
+        if freed && both {
+            self.readers.wake_all();
+        }
+        match result {
+            Err(fault) => Err(fault.into()),
+            Ok(()) if moved > 0 || writers == 0 => Ok(moved),
+            Ok(()) => Err(Stop::WouldBlock),
+        }
+    }
+
+    /// Moves bytes in. [`Stop::WouldBlock`] when they don't all fit, after moving those that do.
+    pub(crate) fn write(&self, source: &mut Source<'_>) -> Result<usize, Stop> {
+        let before = source.progress();
+        if source.remaining() == 0 {
+            return Ok(0);
+        }
+        let mut ring = self.ring.lock();
+        if ring.ends.readers == 0 {
+            return Err(Errno::EPIPE.into());
+        }
+        let was_empty = ring.segments.is_empty();
+        let result = ring.put(source);
+        let moved = source.progress() - before;
+        let room = !ring.is_full();
+        drop(ring);
+        if was_empty && moved > 0 {
+            self.readers.wake_one();
+        }
+        if room && moved > 0 {
+            self.writers.wake_one();
+        }
+        result.map(|()| moved)
+    }
+
+    /// What is ready for an end with these abilities. A reader that came before any writer is not told that they hung up.
+    pub(crate) fn poll(&self, reads: bool, writes: bool, writers_seen: u64) -> PollEvents {
+        let ring = self.ring.lock();
+        let mut events = PollEvents::empty();
+        if reads {
+            events.set(PollEvents::READABLE, !ring.segments.is_empty());
+            events.set(PollEvents::HANG_UP, ring.ends.writers == 0 && ring.ends.writer_opens != writers_seen);
+        }
+        if writes {
+            events.set(PollEvents::WRITABLE, !ring.is_full());
+            events.set(PollEvents::ERROR, ring.ends.readers == 0);
+        }
+        events
+    }
+
+    /// The queue where changes for such an end are told.
+    pub(crate) fn queue(&self, reads: bool) -> &WaitQueue {
+        if reads { &self.readers } else { &self.writers }
+    }
+
+    /// Who has it open.
+    pub(crate) fn ends(&self) -> Ends {
+        self.ring.lock().ends
+    }
+
+    /// Counts one more end, and returns the counts with it.
+    pub(crate) fn add_end(&self, reads: bool, writes: bool) -> Ends {
+        let mut ring = self.ring.lock();
+        let ends = &mut ring.ends;
+        ends.readers += usize::from(reads);
+        ends.writers += usize::from(writes);
+        ends.both += usize::from(reads && writes);
+        ends.reader_opens += u64::from(reads);
+        ends.writer_opens += u64::from(writes);
+        let ends = *ends;
+        drop(ring);
+        self.openers.wake_all();
+        // Writers that found no reader, and pollers, see a changed pipe.
+        self.readers.wake_all();
+        self.writers.wake_all();
+        ends
+    }
+
+    /// Counts one end less. When the last goes, so does what is in the pipe.
+    pub(crate) fn remove_end(&self, reads: bool, writes: bool) {
+        let mut ring = self.ring.lock();
+        let ends = &mut ring.ends;
+        ends.readers = ends.readers.saturating_sub(usize::from(reads));
+        ends.writers = ends.writers.saturating_sub(usize::from(writes));
+        ends.both = ends.both.saturating_sub(usize::from(reads && writes));
+        let (no_readers, no_writers) = (ends.readers == 0, ends.writers == 0);
+        let gone = (no_readers && no_writers).then(|| (core::mem::take(&mut ring.segments), ring.spare.take()));
+        drop(ring);
+        drop(gone);
+        if no_writers {
+            self.readers.wake_all();
+        }
+        if no_readers {
+            self.writers.wake_all();
+        }
+    }
+
+    /// The ioctls of a pipe.
+    pub(crate) fn ioctl(&self, request: u32, argument: usize, caller: &dyn Caller) -> Result<usize, Stop> {
+        match request {
+            ioctl::FIONREAD => {
+                let length = i32::try_from(self.length()).unwrap_or(i32::MAX);
+                caller.write_value(argument, &length).map(|()| 0)
+            }
+            _ => Err(Errno::ENOTTY.into()),
+        }
+    }
+}
+
+impl Ring {
+    fn is_full(&self) -> bool {
+        self.segments.len() >= self.capacity
+    }
+
+    /// Copies out of the first segments, giving up those that are empty.
+    fn take(&mut self, destination: &mut Destination<'_>) -> Result<(), memory::UserFault> {
+        while let Some(segment) = self.segments.front_mut() {
+            let wanted = segment.length.min(destination.remaining());
+            if wanted == 0 {
+                break;
+            }
+            let result = destination.write_frame(&segment.frame, segment.start, wanted);
+            let moved = match &result {
+                Ok(moved) => *moved,
+                Err(fault) => fault.copied,
+            };
+            segment.start += moved;
+            segment.length -= moved.min(segment.length);
+            if segment.length == 0 {
+                self.spare = self.segments.pop_front().map(|segment| segment.frame);
+            }
+            result?;
+        }
+        Ok(())
+    }
+
+    /// Copies into the last segment and new ones.
+    fn put(&mut self, source: &mut Source<'_>) -> Result<(), Stop> {
+        let total = source.remaining();
+        // What does not fill a page joins the last one, if it fits whole.
+        let odd = total % PAGE_SIZE;
+        if odd > 0
+            && let Some(last) = self.segments.back_mut()
+            && last.end() + odd <= PAGE_SIZE
+        {
+            let moved = source.peek_to_frame(&last.frame, last.end(), odd)?;
+            last.length += moved;
+            source.advance(moved);
+        }
+        while source.remaining() > 0 {
+            if self.is_full() {
+                return Err(Stop::WouldBlock);
+            }
+            let frame = self.spare.take().or_else(Frame::allocate_dirty).ok_or(Errno::ENOMEM)?;
+            let length = source.remaining().min(PAGE_SIZE);
+            let (moved, fault) = match source.peek_to_frame(&frame, 0, length) {
+                Ok(moved) => (moved, None),
+                // Small writes are all or nothing.
+                Err(fault) if total <= raw::PIPE_BUF as usize => (0, Some(fault)),
+                Err(fault) => (fault.copied, Some(fault)),
+            };
+            if moved > 0 {
+                self.segments.push_back(Segment { frame, start: 0, length: moved });
+                source.advance(moved);
+            } else {
+                self.spare = Some(frame);
+            }
+            if let Some(fault) = fault {
+                return Err(fault.into());
+            }
+            if moved == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// fstat(2) and `/proc/PID/fd` see a pipe without a name as an inode.
+impl Inode for Pipe {
+    fn attributes(&self) -> Attributes {
+        let Status { permissions: Permissions { mode, user, group }, created } = *self.status.lock();
+        Attributes {
+            device: PIPE_DEVICE,
+            number: self.number,
+            mode,
+            links: 1,
+            user,
+            group,
+            block_size: PAGE_SIZE as u32,
+            accessed: created,
+            modified: created,
+            changed: created,
+            ..Attributes::default()
+        }
+    }
+
+    fn permissions(&self) -> Permissions {
+        self.status.lock().permissions
+    }
+
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn set_attributes(&self, changes: &SetAttributes) -> Result<()> {
+        if changes.size.is_some() {
+            return Err(Errno::EINVAL);
+        }
+        let mut status = self.status.lock();
+        let permissions = &mut status.permissions;
+        if let Some(bits) = changes.permissions {
+            permissions.mode = FileKind::Fifo.mode() | bits & 0o7777;
+        }
+        permissions.user = changes.user.unwrap_or(permissions.user);
+        permissions.group = changes.group.unwrap_or(permissions.group);
+        Ok(())
+    }
+
+    fn open(self: Arc<Self>, request: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
+        Ok(Arc::new(PipeEnd::new(&self, request.flags, false)))
+    }
+
+    fn fifo(self: Arc<Self>) -> Result<Arc<Pipe>> {
+        Ok(self)
+    }
+
+    fn anonymous_name(&self) -> String {
+        format!("pipe:[{}]", self.number)
+    }
+}
+
+/// The device number Linux's pipefs usually has: nothing else has it here.
+const PIPE_DEVICE: u64 = 0xf_ff0c;
