@@ -180,15 +180,11 @@ impl File for TerminalFile {
 
     fn write(&self, _position: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
         let mut written = 0;
-        let mut stop = None;
         while source.remaining() > 0 {
             let mut chunk = [0; CHUNK];
             let length = match source.peek(&mut chunk) {
                 Ok(length) => length,
-                Err(fault) if fault.copied == 0 => {
-                    stop = Some(fault.into());
-                    break;
-                }
+                Err(fault) if fault.copied == 0 => return Err(fault.into()),
                 Err(fault) => fault.copied,
             };
             let bytes = chunk.get(..length).unwrap_or_default();
@@ -196,27 +192,16 @@ impl File for TerminalFile {
                 let alive = state.generation == self.generation;
                 alive.then(|| state.discipline.write(bytes))
             });
-            let Some(taken) = taken else {
-                stop = Some(Errno::EIO.into());
-                break;
-            };
+            let taken = taken.ok_or(Errno::EIO)?;
             source.advance(taken);
             written += taken;
-            // The line may take everything at once; then there is room again.
+            // The line may take everything at once, and then there is room again.
             self.terminal.start_output();
-            if taken == 0 {
-                let retry = self.terminal.with_state(|state| state.discipline.write_room() >= CHUNK);
-                if !retry {
-                    stop = Some(Stop::WouldBlock);
-                    break;
-                }
+            if taken == 0 && self.terminal.with_state(|state| state.discipline.write_room()) < CHUNK {
+                return Err(Stop::WouldBlock);
             }
         }
-        match stop {
-            Some(stop) if written == 0 => Err(stop),
-            Some(fault @ Stop::Fault(_)) => Err(fault),
-            _ => Ok(written),
-        }
+        Ok(written)
     }
 
     fn poll(&self) -> PollEvents {
@@ -236,7 +221,7 @@ impl File for TerminalFile {
     }
 
     fn wait_queue(&self, interest: PollEvents) -> Option<&WaitQueue> {
-        Some(if interest.intersects(PollEvents::READABLE) { &self.terminal.readers } else { &self.terminal.writers })
+        Some(self.terminal.wait_queue(interest))
     }
 
     fn ioctl(&self, request: u32, argument: usize, caller: &dyn Caller) -> Result<usize, Stop> {

@@ -10,7 +10,7 @@ use alloc::sync::{Arc, Weak};
 use abi::terminal::{Termios, WindowSize};
 use drivers::Received;
 use sync::{SpinLock, WaitQueue};
-use vfs::DeviceNumber;
+use vfs::{DeviceNumber, PollEvents};
 
 use crate::discipline::{Availability, Discipline, Effects};
 use crate::{JobControl, ProcessId, TerminalSignal};
@@ -59,10 +59,12 @@ pub struct Terminal {
     pub(crate) job_control: Arc<dyn JobControl>,
     alarms: Arc<dyn Alarms>,
     state: SpinLock<State>,
-    /// Readers, and poll for input.
-    pub(crate) readers: WaitQueue,
-    /// Writers, poll for output, and who waits until all is sent.
-    pub(crate) writers: WaitQueue,
+    /// Who waits for input alone.
+    readers: WaitQueue,
+    /// Who waits for room in the output alone.
+    writers: WaitQueue,
+    /// Who waits for either, or until all is sent.
+    watchers: WaitQueue,
 }
 
 /// What the terminal's lock covers.
@@ -117,6 +119,7 @@ impl Terminal {
             state: SpinLock::new(state),
             readers: WaitQueue::new(),
             writers: WaitQueue::new(),
+            watchers: WaitQueue::new(),
         })
     }
 
@@ -193,13 +196,13 @@ impl Terminal {
             }
         }
         if effects.contains(Effects::READABLE) {
-            self.readers.wake_all();
+            self.wake_readers();
         }
         if effects.contains(Effects::OUTPUT) {
             self.line.output_ready();
         }
         if effects.contains(Effects::WRITABLE) {
-            self.writers.wake_all();
+            self.wake_writers();
         }
         if effects.contains(Effects::ROOM) && core::mem::take(&mut self.state.lock().line_waits) {
             self.line.input_room();
@@ -243,8 +246,28 @@ impl Terminal {
 
     /// The line has fetched: wakes writers if there is room enough.
     pub fn output_fetched(&self) {
-        if !self.writers.nobody_waits() && self.state.lock().discipline.is_writable() {
-            self.writers.wake_all();
+        let nobody_waits = self.writers.nobody_waits() && self.watchers.nobody_waits();
+        if !nobody_waits && self.state.lock().discipline.is_writable() {
+            self.wake_writers();
+        }
+    }
+
+    fn wake_readers(&self) {
+        self.readers.wake_all();
+        self.watchers.wake_all();
+    }
+
+    fn wake_writers(&self) {
+        self.writers.wake_all();
+        self.watchers.wake_all();
+    }
+
+    /// The queue that is woken when one of `interest` may have come about.
+    pub(crate) fn wait_queue(&self, interest: PollEvents) -> &WaitQueue {
+        match (interest.intersects(PollEvents::READABLE), interest.intersects(PollEvents::WRITABLE)) {
+            (true, false) => &self.readers,
+            (false, true) => &self.writers,
+            _ => &self.watchers,
         }
     }
 
@@ -268,7 +291,7 @@ impl Terminal {
         if over {
             self.line.set_break(false);
         }
-        self.readers.wake_all();
+        self.wake_readers();
     }
 
     /// Sends a break; the alarm ends it.
@@ -325,8 +348,8 @@ impl Terminal {
         self.signal(foreground, TerminalSignal::Hangup);
         self.signal(foreground, TerminalSignal::Continue);
         self.act(effects);
-        self.readers.wake_all();
-        self.writers.wake_all();
+        self.wake_readers();
+        self.wake_writers();
     }
 
     /// The session ends its use of the terminal: its leader exits, or gives it up by `TIOCNOTTY`. The foreground

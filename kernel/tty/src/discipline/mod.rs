@@ -37,7 +37,8 @@ use input::{END_OF_FILE, Input};
 use output::Output;
 
 pub use input::INPUT_SIZE;
-pub use output::{OUTPUT_SIZE, WAKE_UP_BELOW};
+#[cfg(test)]
+pub use output::OUTPUT_SIZE;
 
 /// Room below which `IXOFF` asks the other side to be quiet, and waiting bytes below which it may go on.
 const THROTTLE: usize = 128;
@@ -475,7 +476,7 @@ impl Discipline {
 
     /// Whether poll(2) calls the terminal writable.
     pub fn is_writable(&self) -> bool {
-        self.output.len() < WAKE_UP_BELOW
+        self.output.len() < output::WAKE_UP_BELOW
     }
 
     /// Takes a message of the kernel, past all settings; returns how many bytes there was room for.
