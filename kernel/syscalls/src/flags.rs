@@ -61,7 +61,7 @@ flags! {
     /// pipe2(2)
     PipeFlags in general { O_CLOEXEC O_NONBLOCK }
     /// preadv2(2), pwritev2(2)
-    TransferFlags in general { RWF_HIPRI RWF_DSYNC RWF_SYNC RWF_NOWAIT RWF_APPEND }
+    TransferFlags in general { RWF_HIPRI RWF_DSYNC RWF_SYNC }
     /// newfstatat(2), statx(2), utimensat(2)
     StatFlags in general { AT_SYMLINK_NOFOLLOW AT_NO_AUTOMOUNT AT_EMPTY_PATH AT_STATX_FORCE_SYNC AT_STATX_DONT_SYNC }
     /// faccessat2(2)

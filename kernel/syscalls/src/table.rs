@@ -33,7 +33,7 @@ macro_rules! system_calls {
                 __NR_exit: now exit(status: i32);
                 __NR_exit_group: now exit_group(status: i32);
                 __NR_wait4: wait wait4(pid: i32, status: Out<i32>, options: Flags<WaitOptions>, usage: Out<ResourceUsage>);
-                __NR_waitid: wait waitid(kind: i32, id: i32, information: Out<SignalInformation>, options: Flags<WaitIdOptions>, usage: Out<ResourceUsage>);
+                __NR_waitid: wait waitid(kind: i32, id: i32, information: Out<SignalInfo>, options: Flags<WaitIdOptions>, usage: Out<ResourceUsage>);
                 __NR_getpid: now getpid();
                 __NR_getppid: now getppid();
                 __NR_gettid: now gettid();
@@ -98,9 +98,9 @@ macro_rules! system_calls {
                 __NR_rt_sigprocmask: now rt_sigprocmask(how: i32, new: In<u64>, old: Out<u64>, size: usize);
                 __NR_rt_sigreturn: now rt_sigreturn();
                 __NR_rt_sigpending: now rt_sigpending(set: Out<u64>, size: usize);
-                __NR_rt_sigtimedwait: wait rt_sigtimedwait(set: In<u64>, information: Out<SignalInformation>, timeout: In<Timespec>, size: usize);
-                __NR_rt_sigqueueinfo: now rt_sigqueueinfo(pid: i32, signal: SignalNumber, information: In<SignalInformation>);
-                __NR_rt_tgsigqueueinfo: now rt_tgsigqueueinfo(tgid: i32, tid: i32, signal: SignalNumber, information: In<SignalInformation>);
+                __NR_rt_sigtimedwait: wait rt_sigtimedwait(set: In<u64>, information: Out<SignalInfo>, timeout: In<Timespec>, size: usize);
+                __NR_rt_sigqueueinfo: now rt_sigqueueinfo(pid: i32, signal: SignalNumber, information: In<SignalInfo>);
+                __NR_rt_tgsigqueueinfo: now rt_tgsigqueueinfo(tgid: i32, tid: i32, signal: SignalNumber, information: In<SignalInfo>);
                 __NR_rt_sigsuspend: wait rt_sigsuspend(mask: In<u64>, size: usize);
                 __NR_sigaltstack: now sigaltstack(new: In<SignalStack>, old: Out<SignalStack>);
                 __NR_kill: now kill(pid: i32, signal: SignalNumber);
@@ -148,10 +148,10 @@ macro_rules! system_calls {
                 __NR_pipe2: now pipe2(ends: Out<[i32; 2]>, flags: Flags<PipeFlags>);
             }
             transfer {
-                __NR_read: try read then read_waiting(file: Descriptor, buffer: OutBuffer<2>, count: usize);
-                __NR_write: try write then write_waiting(file: Descriptor, buffer: InBuffer<2>, count: usize);
-                __NR_pread64: try pread64 then pread64_waiting(file: Descriptor, buffer: OutBuffer<2>, count: usize, offset: i64);
-                __NR_pwrite64: try pwrite64 then pwrite64_waiting(file: Descriptor, buffer: InBuffer<2>, count: usize, offset: i64);
+                __NR_read: wait read(file: Descriptor, buffer: OutBuffer<2>, count: usize);
+                __NR_write: wait write(file: Descriptor, buffer: InBuffer<2>, count: usize);
+                __NR_pread64: wait pread64(file: Descriptor, buffer: OutBuffer<2>, count: usize, offset: i64);
+                __NR_pwrite64: wait pwrite64(file: Descriptor, buffer: InBuffer<2>, count: usize, offset: i64);
                 __NR_readv: wait readv(file: Descriptor, vectors: In<IoVector>, count: usize);
                 __NR_writev: wait writev(file: Descriptor, vectors: In<IoVector>, count: usize);
                 __NR_preadv: wait preadv(file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, high: usize);
@@ -163,13 +163,13 @@ macro_rules! system_calls {
                 __NR_copy_file_range: wait copy_file_range(from: Descriptor, from_offset: InOut<i64>, to: Descriptor, to_offset: InOut<i64>, count: usize, flags: u32);
                 __NR_truncate: now truncate(path: CString, length: i64);
                 __NR_ftruncate: now ftruncate(file: Descriptor, length: i64);
-                __NR_fallocate: now fallocate(file: Descriptor, mode: i32, offset: i64, length: i64);
+                __NR_fallocate: now fallocate(file: Descriptor, mode: u32, offset: i64, length: i64);
                 __NR_fadvise64: now fadvise64(file: Descriptor, offset: i64, length: i64, advice: i32);
                 __NR_readahead: now readahead(file: Descriptor, offset: i64, count: usize);
                 __NR_fsync: wait fsync(file: Descriptor);
                 __NR_fdatasync: wait fdatasync(file: Descriptor);
-                __NR_sync: wait sync();
-                __NR_syncfs: wait syncfs(file: Descriptor);
+                __NR_sync: now sync();
+                __NR_syncfs: now syncfs(file: Descriptor);
             }
             status {
                 __NR_stat: now stat(path: CString, status: Out<Stat>);
@@ -275,6 +275,7 @@ pub(crate) mod types {
         Address, CString, CStrings, Descriptor, Flags, In, InBuffer, InOut, Mode, Out, OutBuffer, SignalNumber,
     };
     pub(crate) use crate::flags::*;
+    pub(crate) use crate::transfer::IoVector;
 }
 
 /// A number's constant without its prefix: the call's name.
