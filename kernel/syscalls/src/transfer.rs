@@ -1,0 +1,369 @@
+//! Bytes to and from files: read(2), write(2) and their kin, sendfile(2), lseek(2), truncate(2), fsync(2).
+
+use alloc::sync::Arc;
+
+use abi::Errno;
+use abi::raw::general as raw;
+use memory::{AddressSpace, Destination, Source, UserSlice, check_range};
+use process::{Failure, Interrupted, Thread};
+use smallvec::SmallVec;
+use vfs::{FileKind, FileTraits, Lookup, OpenFile, Stop, Whence, transfer, wait};
+
+use crate::argument::{CString, Descriptor, Flags, In, InBuffer, InOut, OutBuffer};
+use crate::flags::TransferFlags;
+use crate::place::{HERE, resolve};
+
+/// `MAX_RW_COUNT`: the most bytes one call moves.
+const MOST: usize = 0x7fff_f000;
+
+/// `struct iovec`: address and length.
+pub(crate) type IoVector = [usize; 2];
+
+/// Where a call reads or writes.
+#[derive(Clone, Copy)]
+enum At {
+    /// At the file's position, which moves.
+    Position,
+    /// There; the position stays.
+    Offset(i64),
+}
+
+/// Turns the end of a wait into what the call returns: what was moved before an interruption is delivered.
+fn moved(result: Result<Result<usize, Errno>, Interrupted>, progress: usize) -> Result<usize, Failure> {
+    match result {
+        Ok(result) => Ok(result?),
+        Err(_) if progress > 0 => Ok(progress),
+        Err(interrupted) => Err(interrupted.into()),
+    }
+}
+
+async fn read_into(
+    thread: &Arc<Thread>, file: &OpenFile, mut destination: Destination<'_>, at: At,
+) -> Result<usize, Failure> {
+    let caller = &**thread;
+    let result = match at {
+        At::Position => thread.interruptible(wait::read(file, &mut destination, caller)).await,
+        At::Offset(offset) => thread.interruptible(wait::read_at(file, offset, &mut destination, caller)).await,
+    };
+    moved(result, destination.progress())
+}
+
+async fn write_from(
+    thread: &Arc<Thread>, file: &OpenFile, mut source: Source<'_>, at: At,
+) -> Result<usize, Failure> {
+    let caller = &**thread;
+    let result = match at {
+        At::Position => thread.interruptible(wait::write(file, &mut source, caller)).await,
+        At::Offset(offset) => thread.interruptible(wait::write_at(file, offset, &mut source, caller)).await,
+    };
+    moved(result, source.progress())
+}
+
+/// The file of a descriptor that is to be read or written, and the address range checked as Linux does: after the mode.
+fn check_buffer(file: &OpenFile, writes: bool, address: usize, count: usize) -> Result<(), Errno> {
+    let flags = file.flags();
+    if check_range(address, count).is_ok() {
+        return Ok(());
+    }
+    let allowed = if writes { flags.writable() } else { flags.readable() };
+    Err(if allowed { Errno::EFAULT } else { Errno::EBADF })
+}
+
+/// read(2)
+pub(crate) async fn read(
+    thread: &Arc<Thread>, file: Descriptor, buffer: OutBuffer<2>, count: usize,
+) -> Result<usize, Failure> {
+    let file = thread.files().get(file.0)?;
+    check_buffer(&file, false, buffer.0, count)?;
+    let space = thread.space();
+    read_into(thread, &file, Destination::user(&space, buffer.0, count.min(MOST)), At::Position).await
+}
+
+/// write(2)
+pub(crate) async fn write(
+    thread: &Arc<Thread>, file: Descriptor, buffer: InBuffer<2>, count: usize,
+) -> Result<usize, Failure> {
+    let file = thread.files().get(file.0)?;
+    check_buffer(&file, true, buffer.0, count)?;
+    let space = thread.space();
+    write_from(thread, &file, Source::user(&space, buffer.0, count.min(MOST)), At::Position).await
+}
+
+/// pread(2)
+pub(crate) async fn pread64(
+    thread: &Arc<Thread>, file: Descriptor, buffer: OutBuffer<2>, count: usize, offset: i64,
+) -> Result<usize, Failure> {
+    check_offset(offset)?;
+    let file = thread.files().get(file.0)?;
+    check_seekable(&file)?;
+    check_buffer(&file, false, buffer.0, count)?;
+    let space = thread.space();
+    read_into(thread, &file, Destination::user(&space, buffer.0, count.min(MOST)), At::Offset(offset)).await
+}
+
+/// pwrite(2)
+pub(crate) async fn pwrite64(
+    thread: &Arc<Thread>, file: Descriptor, buffer: InBuffer<2>, count: usize, offset: i64,
+) -> Result<usize, Failure> {
+    check_offset(offset)?;
+    let file = thread.files().get(file.0)?;
+    check_seekable(&file)?;
+    check_buffer(&file, true, buffer.0, count)?;
+    let space = thread.space();
+    write_from(thread, &file, Source::user(&space, buffer.0, count.min(MOST)), At::Offset(offset)).await
+}
+
+fn check_offset(offset: i64) -> Result<(), Errno> {
+    if offset < 0 { Err(Errno::EINVAL) } else { Ok(()) }
+}
+
+fn check_seekable(file: &OpenFile) -> Result<(), Errno> {
+    file.usable()?;
+    if file.traits().contains(FileTraits::SEEKABLE) { Ok(()) } else { Err(Errno::ESPIPE) }
+}
+
+/// The pieces of memory an array of vectors names; few fit without the heap.
+type Slices = SmallVec<[UserSlice; 8]>;
+
+/// Reads and checks an array of vectors; the total is cut to what one call may move.
+async fn gather(space: &AddressSpace, vectors: In<IoVector>, count: usize) -> Result<Slices, Errno> {
+    if count > raw::UIO_MAXIOV as usize {
+        return Err(Errno::EINVAL);
+    }
+    let mut slices = Slices::new();
+    slices.try_reserve(count).map_err(|_| Errno::ENOMEM)?;
+    let mut room = MOST;
+    for index in 0..count {
+        let [address, length] = space.read_value::<IoVector>(vectors.element(index).0).await?;
+        if length > isize::MAX as usize {
+            return Err(Errno::EINVAL);
+        }
+        check_range(address, length)?;
+        let length = length.min(room);
+        room -= length;
+        slices.push(UserSlice { address, length });
+    }
+    Ok(slices)
+}
+
+async fn read_vectors(
+    thread: &Arc<Thread>, file: &OpenFile, vectors: In<IoVector>, count: usize, at: At,
+) -> Result<usize, Failure> {
+    if !file.flags().readable() {
+        return Err(Errno::EBADF.into());
+    }
+    let space = thread.space();
+    let slices = gather(&space, vectors, count).await?;
+    read_into(thread, file, Destination::vector(&space, &slices), at).await
+}
+
+async fn write_vectors(
+    thread: &Arc<Thread>, file: &OpenFile, vectors: In<IoVector>, count: usize, at: At,
+) -> Result<usize, Failure> {
+    if !file.flags().writable() {
+        return Err(Errno::EBADF.into());
+    }
+    let space = thread.space();
+    let slices = gather(&space, vectors, count).await?;
+    write_from(thread, file, Source::vector(&space, &slices), at).await
+}
+
+/// readv(2)
+pub(crate) async fn readv(
+    thread: &Arc<Thread>, file: Descriptor, vectors: In<IoVector>, count: usize,
+) -> Result<usize, Failure> {
+    let file = thread.files().get(file.0)?;
+    read_vectors(thread, &file, vectors, count, At::Position).await
+}
+
+/// writev(2)
+pub(crate) async fn writev(
+    thread: &Arc<Thread>, file: Descriptor, vectors: In<IoVector>, count: usize,
+) -> Result<usize, Failure> {
+    let file = thread.files().get(file.0)?;
+    write_vectors(thread, &file, vectors, count, At::Position).await
+}
+
+/// preadv(2). The offset comes in two registers for the sake of 32-bit machines; here the first holds it all.
+pub(crate) async fn preadv(
+    thread: &Arc<Thread>, file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, _high: usize,
+) -> Result<usize, Failure> {
+    check_offset(low)?;
+    let file = thread.files().get(file.0)?;
+    check_seekable(&file)?;
+    read_vectors(thread, &file, vectors, count, At::Offset(low)).await
+}
+
+/// pwritev(2)
+pub(crate) async fn pwritev(
+    thread: &Arc<Thread>, file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, _high: usize,
+) -> Result<usize, Failure> {
+    check_offset(low)?;
+    let file = thread.files().get(file.0)?;
+    check_seekable(&file)?;
+    write_vectors(thread, &file, vectors, count, At::Offset(low)).await
+}
+
+/// preadv2(2)
+pub(crate) async fn preadv2(
+    thread: &Arc<Thread>, file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, high: usize,
+    flags: Flags<TransferFlags>,
+) -> Result<usize, Failure> {
+    flags.known().map_err(|_| Errno::EOPNOTSUPP)?;
+    if low == -1 { readv(thread, file, vectors, count).await } else { preadv(thread, file, vectors, count, low, high).await }
+}
+
+/// pwritev2(2)
+pub(crate) async fn pwritev2(
+    thread: &Arc<Thread>, file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, high: usize,
+    flags: Flags<TransferFlags>,
+) -> Result<usize, Failure> {
+    let flags = flags.known().map_err(|_| Errno::EOPNOTSUPP)?;
+    let written = if low == -1 {
+        writev(thread, file, vectors, count).await?
+    } else {
+        pwritev(thread, file, vectors, count, low, high).await?
+    };
+    if flags.has(raw::RWF_SYNC) {
+        fsync(thread, file).await?;
+    } else if flags.has(raw::RWF_DSYNC) {
+        fdatasync(thread, file).await?;
+    }
+    Ok(written)
+}
+
+/// lseek(2)
+pub(crate) async fn lseek(
+    thread: &Arc<Thread>, file: Descriptor, offset: i64, whence: u32,
+) -> Result<usize, Failure> {
+    let file = thread.files().get(file.0)?;
+    let whence = Whence::new(whence)?;
+    Ok(file.seek(offset, whence).await? as usize)
+}
+
+/// sendfile(2)
+pub(crate) async fn sendfile(
+    thread: &Arc<Thread>, to: Descriptor, from: Descriptor, offset: InOut<i64>, count: usize,
+) -> Result<usize, Failure> {
+    let mut at = offset.input().fetch_optional(thread).await?;
+    let input = thread.files().get(from.0)?;
+    let output = thread.files().get(to.0)?;
+    if at.is_some_and(|at| at < 0) {
+        return Err(Errno::EINVAL.into());
+    }
+    let mut sent = 0;
+    let sending = transfer::sendfile(&output, &input, at.as_mut(), count.min(MOST), &mut sent, &**thread);
+    let result = thread.interruptible(sending).await;
+    if let Some(at) = at {
+        offset.output().store(thread, &at).await?;
+    }
+    moved(result.map(|result| result.map(|()| sent)), sent)
+}
+
+/// copy_file_range(2)
+pub(crate) async fn copy_file_range(
+    thread: &Arc<Thread>, from: Descriptor, from_offset: InOut<i64>, to: Descriptor, to_offset: InOut<i64>,
+    count: usize, flags: u32,
+) -> Result<usize, Failure> {
+    let input = thread.files().get(from.0)?;
+    let output = thread.files().get(to.0)?;
+    let mut from_at = from_offset.input().fetch_optional(thread).await?;
+    let mut to_at = to_offset.input().fetch_optional(thread).await?;
+    if flags != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let mut copied = 0;
+    let copying = transfer::copy_file_range(
+        (&input, from_at.as_mut()),
+        (&output, to_at.as_mut()),
+        count.min(MOST),
+        &mut copied,
+        &**thread,
+    );
+    let result = thread.interruptible(copying).await;
+    if let Some(at) = from_at {
+        from_offset.output().store(thread, &at).await?;
+    }
+    if let Some(at) = to_at {
+        to_offset.output().store(thread, &at).await?;
+    }
+    moved(result.map(|result| result.map(|()| copied)), copied)
+}
+
+/// truncate(2)
+pub(crate) fn truncate(thread: &Arc<Thread>, path: CString, length: i64) -> Result<(), Stop> {
+    let length = u64::try_from(length).map_err(|_| Errno::EINVAL)?;
+    let path = path.path(thread)?;
+    Ok(resolve(thread, HERE, &path, |context, start| {
+        context.truncate(&context.lookup(start, &path, Lookup::FOLLOW)?, length)
+    })?)
+}
+
+/// ftruncate(2)
+pub(crate) fn ftruncate(thread: &Arc<Thread>, file: Descriptor, length: i64) -> Result<(), Errno> {
+    let length = u64::try_from(length).map_err(|_| Errno::EINVAL)?;
+    thread.files().get(file.0)?.truncate(length)
+}
+
+/// fallocate(2)
+pub(crate) fn fallocate(
+    thread: &Arc<Thread>, file: Descriptor, mode: u32, offset: i64, length: i64,
+) -> Result<(), Errno> {
+    thread.files().get(file.0)?.allocate(mode, offset, length)
+}
+
+/// posix_fadvise(2). Advice is checked and otherwise free to be ignored.
+pub(crate) fn fadvise64(
+    thread: &Arc<Thread>, file: Descriptor, _offset: i64, length: i64, advice: i32,
+) -> Result<(), Errno> {
+    let file = thread.files().get(file.0)?;
+    file.usable()?;
+    if file.kind() == Some(FileKind::Fifo) {
+        return Err(Errno::ESPIPE);
+    }
+    let known = u32::try_from(advice).is_ok_and(|advice| advice <= raw::POSIX_FADV_NOREUSE);
+    if length < 0 || !known { Err(Errno::EINVAL) } else { Ok(()) }
+}
+
+/// readahead(2): everything is in memory already.
+pub(crate) fn readahead(thread: &Arc<Thread>, file: Descriptor, _offset: i64, _count: usize) -> Result<(), Errno> {
+    let file = thread.files().get(file.0)?;
+    if !file.flags().readable() {
+        return Err(Errno::EBADF);
+    }
+    match file.kind() {
+        Some(FileKind::Regular | FileKind::BlockDevice) => Ok(()),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// fsync(2)
+pub(crate) async fn fsync(thread: &Arc<Thread>, file: Descriptor) -> Result<(), Failure> {
+    let file = thread.files().get(file.0)?;
+    Ok(wait::synchronise(&file, false).await?)
+}
+
+/// fdatasync(2)
+pub(crate) async fn fdatasync(thread: &Arc<Thread>, file: Descriptor) -> Result<(), Failure> {
+    let file = thread.files().get(file.0)?;
+    Ok(wait::synchronise(&file, true).await?)
+}
+
+/// sync(2)
+pub(crate) fn sync(thread: &Arc<Thread>) -> usize {
+    for super_block in thread.kernel().vfs().super_blocks() {
+        // sync(2) can't fail; who wants to know calls fsync(2).
+        let _ = super_block.filesystem().synchronise();
+    }
+    0
+}
+
+/// syncfs(2)
+pub(crate) fn syncfs(thread: &Arc<Thread>, file: Descriptor) -> Result<(), Errno> {
+    let file = thread.files().get(file.0)?;
+    file.usable()?;
+    match file.named_path() {
+        Some(path) => path.mount.super_block().filesystem().synchronise(),
+        None => Ok(()),
+    }
+}
