@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod errno;
+pub mod files;
 pub mod limits;
 pub mod memory;
 pub mod process;

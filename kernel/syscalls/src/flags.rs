@@ -60,6 +60,8 @@ flags! {
     CloseOnExec in general { O_CLOEXEC }
     /// pipe2(2)
     PipeFlags in general { O_CLOEXEC O_NONBLOCK }
+    /// eventfd2(2)
+    EventFlags in general { EFD_SEMAPHORE EFD_CLOEXEC EFD_NONBLOCK }
     /// preadv2(2), pwritev2(2)
     TransferFlags in general { RWF_HIPRI RWF_DSYNC RWF_SYNC }
     /// newfstatat(2), statx(2), utimensat(2)

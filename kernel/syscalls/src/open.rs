@@ -1,28 +1,46 @@
-//! Descriptors: opening, duplicating and closing them, and what fcntl(2) and ioctl(2) do to them.
+//! Descriptors: opening, duplicating and closing them, pipes, eventfd(2), ioctl(2).
 
 use alloc::sync::Arc;
 
 use abi::Errno;
-use abi::raw::{general as raw, ioctl as requests};
-use process::{Failure, Thread};
-use vfs::{Opening, OpenFlags as Open, Stop};
+use abi::files::OpenHow;
+use abi::raw::general as raw;
+use abi::raw::ioctl as request;
+use process::{Failure, Resource, Thread};
+use vfs::{FileKind, OpenFile, OpenFlags as Open, Opening, Stop, wait};
 
 use crate::argument::{CString, Descriptor, Flags, In, Mode, Out};
-use crate::flags::{CloseOnExec, CloseRangeFlags, OpenFlags, PipeFlags};
+use crate::flags::{CloseOnExec, CloseRangeFlags, EventFlags, OpenFlags, PipeFlags};
 use crate::place::{HERE, resolve};
 use crate::user;
+
+/// `RLIMIT_NOFILE`: descriptors are below it.
+pub(crate) fn descriptor_limit(thread: &Thread) -> u64 {
+    thread.process().limits().soft(Resource::OpenFiles)
+}
+
+/// Gives an open file the lowest free descriptor.
+///
+/// # Errors
+/// `EMFILE`.
+pub(crate) fn install(thread: &Arc<Thread>, file: Arc<OpenFile>, close_on_exec: bool) -> Result<usize, Errno> {
+    Ok(thread.files().insert(file, close_on_exec, descriptor_limit(thread))? as usize)
+}
 
 /// open(2)
 pub(crate) fn open(thread: &Arc<Thread>, path: CString, flags: Flags<OpenFlags>, mode: Mode) -> Result<usize, Stop> {
     openat(thread, HERE, path, flags, mode)
 }
 
-/// open(2) of a FIFO nobody has open at its other end.
+/// open(2) of a FIFO whose other end nobody has open.
 pub(crate) async fn open_waiting(
     thread: &Arc<Thread>, path: CString, flags: Flags<OpenFlags>, mode: Mode,
 ) -> Result<usize, Failure> {
     openat_waiting(thread, HERE, path, flags, mode).await
 }
+
+/// What creat(2) means.
+const CREAT: u32 = raw::O_CREAT | raw::O_WRONLY | raw::O_TRUNC;
 
 /// creat(2)
 pub(crate) fn creat(thread: &Arc<Thread>, path: CString, mode: Mode) -> Result<usize, Stop> {
@@ -34,23 +52,26 @@ pub(crate) async fn creat_waiting(thread: &Arc<Thread>, path: CString, mode: Mod
     openat_waiting(thread, HERE, path, Flags::from_bits(CREAT), mode).await
 }
 
-/// What creat(2) means.
-const CREAT: u32 = raw::O_CREAT | raw::O_WRONLY | raw::O_TRUNC;
-
 /// openat(2)
 pub(crate) fn openat(
     thread: &Arc<Thread>, directory: Descriptor, path: CString, flags: Flags<OpenFlags>, mode: Mode,
 ) -> Result<usize, Stop> {
-    match begin_open(thread, directory, path, flags, mode)? {
-        Opening::Done(file) => Ok(thread.files().insert(file, flags.has(raw::O_CLOEXEC))?),
-        // Dropped, the FIFO is as it was: the waiting half begins again.
+    match begin_open(thread, directory, path, flags.0, mode.0)? {
+        Opening::Done(file) => Ok(install(thread, file, flags.has(raw::O_CLOEXEC))?),
+        // Dropped, the FIFO is as it was, and the waiting half begins again.
         Opening::Fifo(_) => Err(Stop::WouldBlock),
     }
 }
 
-/// openat(2) of a FIFO nobody has open at its other end.
+/// openat(2) of a FIFO whose other end nobody has open.
 pub(crate) async fn openat_waiting(
     thread: &Arc<Thread>, directory: Descriptor, path: CString, flags: Flags<OpenFlags>, mode: Mode,
+) -> Result<usize, Failure> {
+    open_slowly(thread, directory, path, flags.0, mode.0).await
+}
+
+async fn open_slowly(
+    thread: &Arc<Thread>, directory: Descriptor, path: CString, flags: u32, mode: u32,
 ) -> Result<usize, Failure> {
     let opening = loop {
         match begin_open(thread, directory, path, flags, mode) {
@@ -61,13 +82,150 @@ pub(crate) async fn openat_waiting(
         }
     };
     let file = thread.interruptible(opening.complete()).await??;
-    Ok(thread.files().insert(file, flags.has(raw::O_CLOEXEC))?)
+    Ok(install(thread, file, flags & raw::O_CLOEXEC != 0)?)
 }
 
 fn begin_open(
-    thread: &Arc<Thread>, directory: Descriptor, path: CString, flags: Flags<OpenFlags>, mode: Mode,
+    thread: &Arc<Thread>, directory: Descriptor, path: CString, flags: u32, mode: u32,
 ) -> Result<Opening, Stop> {
     let path = path.path(thread)?;
-    let flags = Open::from_bits_truncate(flags.0);
-    Ok(resolve(thread, directory, &path, |context, start| context.open(start, &path, flags, mode.0))?)
+    let flags = Open::from_bits_truncate(flags);
+    Ok(resolve(thread, directory, &path, |context, start| context.open(start, &path, flags, mode))?)
+}
+
+/// openat2(2). Unlike open(2) it refuses what it doesn't know; limits on resolution are not done.
+pub(crate) async fn openat2(
+    thread: &Arc<Thread>, directory: Descriptor, path: CString, how: In<OpenHow>, size: usize,
+) -> Result<usize, Failure> {
+    const SIZE: usize = size_of::<OpenHow>();
+    if size < SIZE {
+        return Err(Errno::EINVAL.into());
+    }
+    if size > memory::PAGE_SIZE {
+        return Err(Errno::E2BIG.into());
+    }
+    let arguments = how.fetch(thread).await?;
+    // A newer program may know more fields than we: as long as they are 0 it doesn't use them.
+    let rest = thread.space().read_array::<u8>(how.0 + SIZE, size - SIZE).await?;
+    if rest.iter().any(|&byte| byte != 0) {
+        return Err(Errno::E2BIG.into());
+    }
+    let flags = u32::try_from(arguments.flags).map_err(|_| Errno::EINVAL)?;
+    let known = Open::from_bits(flags).ok_or(Errno::EINVAL)?;
+    let creates = known.intersects(Open::CREATE | Open::UNNAMED);
+    let mode_fits = if creates { arguments.mode & !0o7777 == 0 } else { arguments.mode == 0 };
+    let with_path = Open::PATH | Open::DIRECTORY | Open::NO_FOLLOW | Open::CLOSE_ON_EXEC;
+    let path_fits = !known.contains(Open::PATH) || with_path.contains(known);
+    if arguments.resolve != 0 || !mode_fits || !path_fits {
+        return Err(Errno::EINVAL.into());
+    }
+    open_slowly(thread, directory, path, flags, arguments.mode as u32).await
+}
+
+/// close(2)
+pub(crate) fn close(thread: &Arc<Thread>, file: Descriptor) -> Result<(), Errno> {
+    thread.files().close(file.0, thread.process().pid())
+}
+
+/// close_range(2)
+pub(crate) fn close_range(
+    thread: &Arc<Thread>, first: u32, last: u32, flags: Flags<CloseRangeFlags>,
+) -> Result<(), Errno> {
+    let flags = flags.known()?;
+    if first > last {
+        return Err(Errno::EINVAL);
+    }
+    if flags.has(raw::CLOSE_RANGE_UNSHARE) {
+        thread.unshare_files();
+    }
+    let files = thread.files();
+    if flags.has(raw::CLOSE_RANGE_CLOEXEC) {
+        files.mark_range(first, last);
+    } else {
+        files.close_range(first, last, thread.process().pid());
+    }
+    Ok(())
+}
+
+/// dup(2)
+pub(crate) fn dup(thread: &Arc<Thread>, file: Descriptor) -> Result<usize, Errno> {
+    let file = thread.files().get(file.0)?;
+    install(thread, file, false)
+}
+
+/// dup2(2)
+pub(crate) fn dup2(thread: &Arc<Thread>, file: Descriptor, new: Descriptor) -> Result<usize, Errno> {
+    let open = thread.files().get(file.0)?;
+    if file == new {
+        return Ok(new.0 as usize);
+    }
+    thread.files().replace(new.0, open, false, descriptor_limit(thread))?;
+    Ok(new.0 as usize)
+}
+
+/// dup3(2)
+pub(crate) fn dup3(
+    thread: &Arc<Thread>, file: Descriptor, new: Descriptor, flags: Flags<CloseOnExec>,
+) -> Result<usize, Errno> {
+    let close_on_exec = flags.known()?.has(raw::O_CLOEXEC);
+    if file == new {
+        return Err(Errno::EINVAL);
+    }
+    let limit = descriptor_limit(thread);
+    if u64::try_from(new.0).is_ok_and(|number| number >= limit) || new.0 < 0 {
+        return Err(Errno::EBADF);
+    }
+    let open = thread.files().get(file.0)?;
+    thread.files().replace(new.0, open, close_on_exec, limit)?;
+    Ok(new.0 as usize)
+}
+
+/// pipe(2)
+pub(crate) fn pipe(thread: &Arc<Thread>, ends: Out<[i32; 2]>) -> Result<(), Stop> {
+    pipe2(thread, ends, Flags::from_bits(0))
+}
+
+/// pipe2(2)
+pub(crate) fn pipe2(thread: &Arc<Thread>, ends: Out<[i32; 2]>, flags: Flags<PipeFlags>) -> Result<(), Stop> {
+    let flags = Open::from_bits(flags.known()?.0).ok_or(Errno::EINVAL)?;
+    let files = thread.files();
+    let pair = vfs::pipe(flags, thread.credentials().for_files(), &**thread)?;
+    let (read, write) = files.insert_two(pair, flags.contains(Open::CLOSE_ON_EXEC), descriptor_limit(thread))?;
+    ends.write(thread, &[read, write]).inspect_err(|_| {
+        // Nobody was told of them: as if they had never been.
+        for end in [read, write] {
+            let _ = files.close(end, thread.process().pid());
+        }
+    })
+}
+
+/// eventfd(2)
+pub(crate) fn eventfd(thread: &Arc<Thread>, initial: u32) -> Result<usize, Errno> {
+    eventfd2(thread, initial, Flags::from_bits(0))
+}
+
+/// eventfd2(2)
+pub(crate) fn eventfd2(thread: &Arc<Thread>, initial: u32, flags: Flags<EventFlags>) -> Result<usize, Errno> {
+    let flags = flags.known()?;
+    install(thread, vfs::event(initial, flags.0, &**thread)?, flags.has(raw::EFD_CLOEXEC))
+}
+
+/// ioctl(2): what is the same for all files is done here, the rest is the file's.
+pub(crate) async fn ioctl(
+    thread: &Arc<Thread>, file: Descriptor, number: u32, argument: usize,
+) -> Result<usize, Failure> {
+    let open = thread.files().get(file.0)?;
+    open.usable()?;
+    match number {
+        request::FIOCLEX => thread.files().set_close_on_exec(file.0, true)?,
+        request::FIONCLEX => thread.files().set_close_on_exec(file.0, false)?,
+        request::FIONBIO => open.set_non_blocking(In::<i32>::at(argument).fetch(thread).await? != 0),
+        request::FIONREAD if open.kind() == Some(FileKind::Regular) => {
+            let position = open.position_now().unwrap_or(0);
+            let left = open.attributes().size.saturating_sub(position) as i32;
+            Out::at(argument).store(thread, &left).await?;
+        }
+        _ => return Ok(thread.interruptible(wait::ioctl(&open, number, argument, &**thread)).await??),
+    }
+    Ok(0)
 }

@@ -1,23 +1,40 @@
-//! Signals: the rt_sig family, kill(2) and its kin, alarm(2) and setitimer(2).
+//! Signals: the rt_sig family, kill(2) and its kin, sigaltstack(2).
 
 use alloc::sync::Arc;
 
 use abi::Errno;
-use abi::raw::general as raw;
 use abi::signal::{Signal, SignalAction, SignalInfo, SignalSet, SignalStack};
-use abi::time::{IntervalTimer, Timespec};
-use process::signal::{MaskChange, Target};
-use process::{Failure, Interrupted, Outcome, Thread, signal, timers};
+use abi::time::Timespec;
+use process::signal::{action, frame, mask, send};
+use process::{Failure, Outcome, Thread};
 use vfs::Stop;
 
 use crate::argument::{In, Out, SignalNumber};
+use crate::user;
 
 /// The size of `sigset_t` as the kernel has it, which every call states.
 const SET_SIZE: usize = size_of::<SignalSet>();
 
-/// Checks the size a call states.
-fn check_size(size: usize) -> Result<(), Errno> {
+/// Checks the size of a set that a call states.
+pub(crate) fn check_size(size: usize) -> Result<(), Errno> {
     if size == SET_SIZE { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
+/// Sends a signal with `send`. Linux looks for the target before it looks at the number: so for 0 and for numbers no signal
+/// has, `send` is only asked whether there is one.
+fn send_number(
+    number: SignalNumber, send: impl FnOnce(Option<Signal>) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    if number.0 == 0 {
+        return send(None);
+    }
+    match Signal::new(number.0) {
+        Ok(signal) => send(Some(signal)),
+        Err(invalid) => match send(None) {
+            Err(Errno::ESRCH) => Err(Errno::ESRCH),
+            _ => Err(invalid),
+        },
+    }
 }
 
 /// rt_sigaction(2)
@@ -26,16 +43,9 @@ pub(crate) fn rt_sigaction(
 ) -> Result<(), Stop> {
     check_size(size)?;
     let new = new.read_optional(thread)?;
-    let number = Signal::new(number.0)?;
-    if new.is_some() && SignalSet::UNBLOCKABLE.contains(number) {
-        return Err(Errno::EINVAL.into());
-    }
-    let process = thread.process();
-    old.write_optional(thread, &process.signal_action(number))?;
-    if let Some(new) = new {
-        process.set_signal_action(number, new);
-    }
-    Ok(())
+    let before = action::set(thread, Signal::new(number.0)?, new)?;
+    // As on Linux a bad address for the old action is found when the new one holds already.
+    old.write_optional(thread, &before)
 }
 
 /// rt_sigprocmask(2)
@@ -43,26 +53,14 @@ pub(crate) fn rt_sigprocmask(
     thread: &Arc<Thread>, how: i32, new: In<SignalSet>, old: Out<SignalSet>, size: usize,
 ) -> Result<(), Stop> {
     check_size(size)?;
-    let new = new.read_optional(thread)?;
-    let before = thread.signal_mask();
-    let after = match (new, how as u32) {
-        (None, _) => before,
-        (Some(set), raw::SIG_BLOCK) => before.union(set),
-        (Some(set), raw::SIG_UNBLOCK) => before.without(set),
-        (Some(set), raw::SIG_SETMASK) => set,
-        _ => return Err(Errno::EINVAL.into()),
-    };
-    old.write_optional(thread, &before)?;
-    if after != before {
-        thread.set_signal_mask(after);
-    }
-    Ok(())
+    let change = new.read_optional(thread)?.map(|set| (how as u32, set));
+    let before = mask::change(thread, change)?;
+    old.write_optional(thread, &before)
 }
 
 /// rt_sigreturn(2): the frame on the stack says what the registers were.
 pub(crate) async fn rt_sigreturn(thread: &Arc<Thread>) -> Outcome {
-    signal::return_from_handler(thread).await;
-    Outcome::Registers
+    frame::return_from_handler(thread).await
 }
 
 /// rt_sigpending(2). A size below that of a set gets as many bytes.
@@ -70,7 +68,79 @@ pub(crate) fn rt_sigpending(thread: &Arc<Thread>, set: Out<SignalSet>, size: usi
     if size > SET_SIZE {
         return Err(Errno::EINVAL.into());
     }
-    let pending = thread.pending_signals().intersection(thread.signal_mask());
-    let bytes = pending.0.to_le_bytes();
-    crate::user::write(thread, set.0, bytes.get(..size).unwrap_or_default())
+    let bytes = mask::pending(thread).0.to_le_bytes();
+    user::write(thread, set.0, bytes.get(..size).unwrap_or_default())
+}
+
+/// rt_sigtimedwait(2)
+pub(crate) async fn rt_sigtimedwait(
+    thread: &Arc<Thread>, set: In<SignalSet>, information: Out<SignalInfo>, timeout: In<Timespec>, size: usize,
+) -> Result<usize, Failure> {
+    check_size(size)?;
+    let set = set.fetch(thread).await?;
+    let timeout = timeout.fetch_optional(thread).await?.map(Timespec::to_nanoseconds).transpose()?;
+    let deadline = timeout.map(|timeout| machine::time::now().saturating_add(timeout));
+    let taken = mask::timed_wait(thread, set, deadline).await?;
+    information.store_optional(thread, &taken.to_program()).await?;
+    Ok(usize::from(taken.signal.number()))
+}
+
+/// rt_sigqueueinfo(2)
+pub(crate) fn rt_sigqueueinfo(
+    thread: &Arc<Thread>, pid: i32, signal: SignalNumber, information: In<SignalInfo>,
+) -> Result<(), Stop> {
+    let given = information.read(thread)?;
+    Ok(send_number(signal, |signal| send::queue_information(thread, pid, None, signal, &given))?)
+}
+
+/// rt_tgsigqueueinfo(2)
+pub(crate) fn rt_tgsigqueueinfo(
+    thread: &Arc<Thread>, tgid: i32, tid: i32, signal: SignalNumber, information: In<SignalInfo>,
+) -> Result<(), Stop> {
+    let given = information.read(thread)?;
+    Ok(send_number(signal, |signal| send::queue_information(thread, tgid, Some(tid), signal, &given))?)
+}
+
+/// rt_sigsuspend(2)
+pub(crate) async fn rt_sigsuspend(
+    thread: &Arc<Thread>, mask: In<SignalSet>, size: usize,
+) -> Result<usize, Failure> {
+    check_size(size)?;
+    let set = mask.fetch(thread).await?;
+    Err(mask::suspend(thread, set).await)
+}
+
+/// pause(2)
+pub(crate) async fn pause(thread: &Arc<Thread>) -> Result<usize, Failure> {
+    Err(mask::pause(thread).await)
+}
+
+/// sigaltstack(2)
+pub(crate) fn sigaltstack(
+    thread: &Arc<Thread>, new: In<SignalStack>, old: Out<SignalStack>,
+) -> Result<(), Stop> {
+    let new = new.read_optional(thread)?;
+    let before = mask::alternate_stack(thread, new)?;
+    old.write_optional(thread, &before)
+}
+
+/// kill(2)
+pub(crate) fn kill(thread: &Arc<Thread>, pid: i32, signal: SignalNumber) -> Result<(), Errno> {
+    send_number(signal, |signal| send::kill(thread, pid, signal))
+}
+
+/// tkill(2)
+pub(crate) fn tkill(thread: &Arc<Thread>, tid: i32, signal: SignalNumber) -> Result<(), Errno> {
+    if tid <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    send_number(signal, |signal| send::tgkill(thread, None, tid, signal))
+}
+
+/// tgkill(2)
+pub(crate) fn tgkill(thread: &Arc<Thread>, tgid: i32, tid: i32, signal: SignalNumber) -> Result<(), Errno> {
+    if tgid <= 0 || tid <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    send_number(signal, |signal| send::tgkill(thread, Some(tgid), tid, signal))
 }

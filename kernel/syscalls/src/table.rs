@@ -141,11 +141,15 @@ macro_rules! system_calls {
                 __NR_dup: now dup(file: Descriptor);
                 __NR_dup2: now dup2(file: Descriptor, new: Descriptor);
                 __NR_dup3: now dup3(file: Descriptor, new: Descriptor, flags: Flags<CloseOnExec>);
-                __NR_fcntl: wait fcntl(file: Descriptor, command: u32, argument: usize);
-                __NR_flock: wait flock(file: Descriptor, operation: i32);
                 __NR_ioctl: wait ioctl(file: Descriptor, request: u32, argument: usize);
+                __NR_eventfd: now eventfd(initial: u32);
+                __NR_eventfd2: now eventfd2(initial: u32, flags: Flags<EventFlags>);
                 __NR_pipe: now pipe(ends: Out<[i32; 2]>);
                 __NR_pipe2: now pipe2(ends: Out<[i32; 2]>, flags: Flags<PipeFlags>);
+            }
+            control {
+                __NR_fcntl: wait fcntl(file: Descriptor, command: u32, argument: usize);
+                __NR_flock: wait flock(file: Descriptor, operation: u32);
             }
             transfer {
                 __NR_read: wait read(file: Descriptor, buffer: OutBuffer<2>, count: usize);
@@ -303,7 +307,7 @@ absent! {
     __NR__sysctl __NR_accept __NR_accept4 __NR_acct __NR_add_key __NR_adjtimex __NR_afs_syscall __NR_bind __NR_bpf
     __NR_cachestat __NR_clock_adjtime __NR_connect __NR_create_module __NR_delete_module __NR_epoll_create
     __NR_epoll_create1 __NR_epoll_ctl __NR_epoll_ctl_old __NR_epoll_pwait __NR_epoll_pwait2 __NR_epoll_wait
-    __NR_epoll_wait_old __NR_eventfd __NR_eventfd2 __NR_fanotify_init __NR_fanotify_mark __NR_fchmodat2
+    __NR_epoll_wait_old __NR_fanotify_init __NR_fanotify_mark __NR_fchmodat2
     __NR_file_getattr __NR_file_setattr __NR_finit_module     __NR_fsconfig __NR_fsmount __NR_fsopen __NR_fspick __NR_futex_requeue __NR_futex_wait
     __NR_futex_waitv __NR_futex_wake __NR_get_kernel_syms __NR_get_mempolicy __NR_get_thread_area __NR_getpeername
     __NR_getpmsg __NR_getsockname __NR_getsockopt __NR_getxattrat __NR_init_module
