@@ -109,6 +109,9 @@ impl AddressSpace {
     /// A copy for a child process: private pages become copy-on-write on both sides, shared ones are shared. See fork(2),
     /// and madvise(2) for areas a child doesn't get. `ENOMEM`; then the parent is as it was.
     pub fn fork(&self) -> Result<Arc<AddressSpace>, Errno> {
+        if self.memory.frames().is_scarce() {
+            return Err(Errno::ENOMEM);
+        }
         let space = Space::new().map_err(|_| Errno::ENOMEM)?;
         let id = self.memory.next_space();
         let child = Arc::new_cyclic(|myself| AddressSpace {

@@ -142,5 +142,6 @@ pub(crate) fn effective(access: Access) -> Access {
 
 /// The rights in a `prot` argument.
 pub(crate) fn access_of(protection: Protection) -> Access {
-    Access::from_bits_truncate(protection.bits() as u8)
+    let rights = Protection::READ | Protection::WRITE | Protection::EXECUTE;
+    Access::from_bits_truncate((protection & rights).bits() as u8)
 }

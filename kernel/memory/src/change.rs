@@ -8,7 +8,6 @@ use machine::memory::{Access, USER_TOP};
 
 use crate::address_space::{AddressSpace, Layout};
 use crate::area::{Area, AreaFlags, access_of, effective};
-use crate::area_set::Position;
 use crate::map::{MAXIMUM_AREAS, is_aligned, page_align};
 
 impl AddressSpace {
@@ -79,6 +78,7 @@ impl AddressSpace {
         }
         let charge = access.contains(Access::WRITE)
             && !area.flags.intersects(AreaFlags::ACCOUNTED | AreaFlags::SHARED | AreaFlags::NO_RESERVE);
+        let shared = area.is_shared();
         let pages = part.len() / crate::PAGE_SIZE;
         if access.contains(Access::WRITE) && !area.access.contains(Access::WRITE) {
             // No page is added to the space, only to its data.
@@ -94,13 +94,14 @@ impl AddressSpace {
         }
         layout.areas.split(part.start)?;
         layout.areas.split(part.end)?;
-        let position: Position = layout.areas.position(part.start).ok_or(Errno::ENOMEM)?;
+        let position = layout.areas.position(part.start).ok_or(Errno::ENOMEM)?;
         layout.areas.modify(position, |area| {
             area.access = access;
             area.flags.set(AreaFlags::ACCOUNTED, charge || area.flags.contains(AreaFlags::ACCOUNTED));
         });
-        // A page that becomes writable may still be the file's, or the page of zeros: writing it waits for a fault.
-        self.space().protect(part, effective(access) - Access::WRITE);
+        let rights = effective(access);
+        // What isn't the program's own stays read-only by being copy-on-write; a file is told when a shared page is written.
+        self.space().protect(part, if shared { rights - Access::WRITE } else { rights });
         Ok(())
     }
 }

@@ -5,12 +5,13 @@
 //!
 //! | area | read | write |
 //! | --- | --- | --- |
-//! | anonymous | the page of zeros, read-only | a new page of zeros, or a copy |
-//! | private file | the file's pages around the fault, read-only | a copy of the file's page |
+//! | anonymous | the page of zeros, copy-on-write | a new page of zeros, or a copy |
+//! | private file | the file's pages around the fault, copy-on-write | a copy of the file's page |
 //! | shared file | the file's pages around the fault, read-only | the file's page |
 //!
-//! A page is mapped writable only when it is written: which pages are private copies, and which pages of a file were
-//! changed, is known thereby. A fault just below a growing area extends it.
+//! What is not the program's own, the page of zeros and the pages of a private file, is mapped copy-on-write, so that no
+//! change of rights can make it writable. A shared page becomes writable when it is written, after the file was told. A
+//! fault just below a growing area extends it.
 
 use alloc::sync::Arc;
 use core::ops::Range;
@@ -118,10 +119,10 @@ impl AddressSpace {
         }
         let rights = effective(area.access);
         if access.contains(Access::WRITE) {
-            let frame = Frame::zeroed().ok_or(MemoryFault::OutOfMemory)?;
+            let frame = self.memory().zeroed().ok_or(MemoryFault::OutOfMemory)?;
             self.space().map(page, frame, rights)?;
         } else {
-            self.space().map(page, self.memory().zero().clone(), rights - Access::WRITE)?;
+            self.space().map(page, self.memory().zero().clone(), rights | Access::COPY_ON_WRITE)?;
         }
         Ok(Resolution::Mapped)
     }
@@ -138,21 +139,16 @@ impl AddressSpace {
             return Ok(Resolution::Spurious);
         }
         let rights = effective(area.access);
-        if !access.contains(Access::WRITE) {
-            self.space().protect(page..page + PAGE_SIZE, rights - Access::WRITE);
-            return Ok(Resolution::Mapped);
-        }
-        let zero = self.memory().zero();
-        if mapping.frame_number == zero.number() {
-            let frame = Frame::zeroed().ok_or(MemoryFault::OutOfMemory)?;
+        if access.contains(Access::WRITE) && mapping.frame_number == self.memory().zero().number() {
+            let frame = self.memory().zeroed().ok_or(MemoryFault::OutOfMemory)?;
             self.space().map(page, frame, rights)?;
-        } else if mapping.copy_on_write || mapping.references == 1 {
-            // Ours alone, or the machine knows to copy it.
+        } else if access.contains(Access::WRITE) {
+            if mapping.references > 1 && self.memory().frames().is_scarce() {
+                return Err(MemoryFault::OutOfMemory);
+            }
             self.space().break_copy_on_write(page, rights)?;
-        } else if let Some(shared) = self.space().frame_at(page) {
-            // The file's page, mapped for reading.
-            let copy = Frame::copy_of(&shared).ok_or(MemoryFault::OutOfMemory)?;
-            self.space().map(page, copy, rights)?;
+        } else {
+            self.space().protect(page..page + PAGE_SIZE, rights - Access::WRITE);
         }
         Ok(Resolution::Mapped)
     }
@@ -178,7 +174,7 @@ impl AddressSpace {
             }
             _ if area.is_shared() => self.space().map(page, give(true)?, rights)?,
             _ => {
-                let copy = Frame::copy_of(&give(false)?).ok_or(MemoryFault::OutOfMemory)?;
+                let copy = self.memory().copy_of(&give(false)?).ok_or(MemoryFault::OutOfMemory)?;
                 self.space().map(page, copy, rights)?;
             }
         }
@@ -195,7 +191,8 @@ impl AddressSpace {
         file: &MappedFile,
         index: u64,
     ) -> Result<(), MemoryFault> {
-        let rights = effective(area.access) - Access::WRITE;
+        let rights = effective(area.access);
+        let rights = if area.is_shared() { rights - Access::WRITE } else { rights | Access::COPY_ON_WRITE };
         let window = around(page, area, index);
         let address =
             |neighbour: u64| page.wrapping_add((neighbour.wrapping_sub(index) as usize).wrapping_mul(PAGE_SIZE));

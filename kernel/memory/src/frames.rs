@@ -44,6 +44,8 @@ pub struct FrameAllocator {
     /// Copies of `Blocks::free` and the number of known frames, to be read without the lock.
     free_in_blocks: AtomicUsize,
     total: AtomicUsize,
+    /// Frames in blocks that programs can't have.
+    reserve: AtomicUsize,
     refused: AtomicUsize,
 }
 
@@ -75,6 +77,7 @@ impl FrameAllocator {
             cache: PerCpuCache::new(),
             free_in_blocks: AtomicUsize::new(0),
             total: AtomicUsize::new(0),
+            reserve: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
         }
     }
@@ -88,6 +91,15 @@ impl FrameAllocator {
             self.give_block(at, order as u8);
             at += 1 << order;
         }
+        // Linux's min_free_kbytes is about as much on a machine of this size.
+        self.reserve.store((self.total_frames() / 64).min(1024), Ordering::Relaxed);
+    }
+
+    /// Whether only the reserve is left, which is the kernel's: its heap and page tables must go on while a program is
+    /// told that memory is out. Asked before each frame a program causes to be taken.
+    #[inline]
+    pub fn is_scarce(&self) -> bool {
+        self.free_in_blocks.load(Ordering::Relaxed) < self.reserve.load(Ordering::Relaxed)
     }
 
     /// Free blocks of each order, as /proc/buddyinfo shows them. Frames in the CPUs' stocks are counted as order 0.

@@ -14,6 +14,7 @@ pub struct Memory {
     zero: Frame,
     randomise: AtomicBool,
     committed: AtomicUsize,
+    file_pages: AtomicU64,
     next_space: AtomicU64,
 }
 
@@ -27,6 +28,7 @@ impl Memory {
             zero: Frame::zeroed().ok_or(Errno::ENOMEM)?,
             randomise: AtomicBool::new(true),
             committed: AtomicUsize::new(0),
+            file_pages: AtomicU64::new(0),
             next_space: AtomicU64::new(1),
         }))
     }
@@ -63,6 +65,31 @@ impl Memory {
         if before != after {
             self.committed.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
         }
+    }
+
+    /// Pages of files in RAM, shared memory included: Cached in /proc/meminfo.
+    pub fn file_pages(&self) -> u64 {
+        self.file_pages.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_file_page(&self) {
+        self.file_pages.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn remove_file_pages(&self, pages: u64) {
+        self.file_pages.fetch_sub(pages, Ordering::Relaxed);
+    }
+
+    /// A page of zeros for a program; none if only the kernel's reserve is left.
+    #[inline]
+    pub(crate) fn zeroed(&self) -> Option<Frame> {
+        if self.frames.is_scarce() { None } else { Frame::zeroed() }
+    }
+
+    /// A copy of a page for a program, as [`Memory::zeroed`].
+    #[inline]
+    pub(crate) fn copy_of(&self, frame: &Frame) -> Option<Frame> {
+        if self.frames.is_scarce() { None } else { Frame::copy_of(frame) }
     }
 
     /// The page of zeros.

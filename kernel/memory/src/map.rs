@@ -92,8 +92,7 @@ pub(crate) fn is_aligned(address: usize) -> bool {
 impl AddressSpace {
     /// mmap(2) entire: maps, and brings the pages in if `MAP_POPULATE` or `MAP_LOCKED` ask for it.
     pub async fn mmap(&self, request: MapRequest) -> Result<usize, Errno> {
-        let address = self.map(&request)?;
-        let locked = self.layout().areas.containing(address).is_some_and(|area| area.flags.contains(AreaFlags::LOCKED));
+        let (address, locked) = self.map_area(&request)?;
         if locked || (request.flags.contains(MapFlags::POPULATE) && !request.flags.contains(MapFlags::NON_BLOCK)) {
             self.populate(address..address + page_align(request.length)).await;
         }
@@ -102,6 +101,11 @@ impl AddressSpace {
 
     /// Creates a mapping, and returns where. Errors as mmap(2).
     pub fn map(&self, request: &MapRequest) -> Result<usize, Errno> {
+        self.map_area(request).map(|(address, _)| address)
+    }
+
+    /// The address, and whether the area is locked in memory.
+    fn map_area(&self, request: &MapRequest) -> Result<(usize, bool), Errno> {
         if request.length == 0 {
             return Err(Errno::EINVAL);
         }
@@ -131,8 +135,9 @@ impl AddressSpace {
                 return Err(Errno::EEXIST);
             }
             let area = self.area_for(request, range, layout.future_flags)?;
+            let locked = area.flags.contains(AreaFlags::LOCKED);
             self.place(layout, area)?;
-            Ok(address)
+            Ok((address, locked))
         })
     }
 
@@ -178,7 +183,7 @@ impl AddressSpace {
                     return Err(Errno::EINVAL);
                 }
                 self.memory().may_commit(range.len() / PAGE_SIZE)?;
-                backing = nameless_file(range.len());
+                backing = nameless_file(self.memory(), range.len());
             }
             Backing::Anonymous if kind == MapFlags::PRIVATE.bits() => {}
             Backing::Anonymous => return Err(Errno::EINVAL),
@@ -293,7 +298,7 @@ impl AddressSpace {
 }
 
 /// A shared anonymous area is a file in RAM that has no name and is seen by those who inherit the area.
-fn nameless_file(length: usize) -> Backing {
+fn nameless_file(memory: &Arc<Memory>, length: usize) -> Backing {
     struct Nameless;
     impl FileIdentity for Nameless {
         fn path(&self) -> Vec<u8> {
@@ -306,7 +311,7 @@ fn nameless_file(length: usize) -> Backing {
             1
         }
     }
-    let pages = PageCache::new(PageBudget::unlimited());
+    let pages = PageCache::new(PageBudget::new(memory, u64::MAX));
     pages.set_size(length as u64);
     let file = MappedFile {
         pager: Arc::new(pages),
@@ -444,7 +449,9 @@ impl Layout {
         self.note_resident(space.resident());
         let next = space.unmap_some(range.clone(), budget);
         let done = range.start..next.unwrap_or(range.end);
-        self.areas.split(done.end)?;
+        if next.is_some() {
+            self.areas.split(done.end)?;
+        }
         let released = &mut self.released;
         self.areas.remove_within(done, |area| Layout::release(released, area));
         Ok(next)

@@ -18,6 +18,7 @@ use machine::memory::{Frame, PAGE_SIZE, UserFault};
 use sync::SpinLock;
 
 use crate::cursor::{Destination, Source};
+use crate::kernel_memory::Memory;
 use crate::pager::{Mappings, Pager, PagerError};
 
 /// Pages in a leaf, a power of two.
@@ -25,21 +26,16 @@ const LEAF: u64 = 32;
 const PAGE: u64 = PAGE_SIZE as u64;
 
 /// How many pages a file system may use, and uses.
-#[derive(Debug)]
 pub struct PageBudget {
+    memory: Arc<Memory>,
     limit: AtomicU64,
     used: AtomicU64,
 }
 
 impl PageBudget {
-    /// A budget of `limit` pages.
-    pub fn new(limit: u64) -> Arc<PageBudget> {
-        Arc::new(PageBudget { limit: AtomicU64::new(limit), used: AtomicU64::new(0) })
-    }
-
-    /// A budget only the machine's memory bounds.
-    pub fn unlimited() -> Arc<PageBudget> {
-        PageBudget::new(u64::MAX)
+    /// A budget of `limit` pages; `u64::MAX` if only the machine's memory is to bound it.
+    pub fn new(memory: &Arc<Memory>, limit: u64) -> Arc<PageBudget> {
+        Arc::new(PageBudget { memory: memory.clone(), limit: AtomicU64::new(limit), used: AtomicU64::new(0) })
     }
 
     /// Pages in use.
@@ -58,15 +54,22 @@ impl PageBudget {
     }
 
     fn take(&self) -> Result<(), PagerError> {
-        if self.used.fetch_add(1, Ordering::Relaxed) < self.limit() {
-            return Ok(());
+        if self.memory.frames().is_scarce() {
+            return Err(PagerError::OutOfMemory);
         }
-        self.give(1);
-        Err(PagerError::NoSpace)
+        if self.used.fetch_add(1, Ordering::Relaxed) >= self.limit() {
+            self.used.fetch_sub(1, Ordering::Relaxed);
+            return Err(PagerError::NoSpace);
+        }
+        self.memory.add_file_page();
+        Ok(())
     }
 
     fn give(&self, pages: u64) {
-        self.used.fetch_sub(pages, Ordering::Relaxed);
+        if pages > 0 {
+            self.used.fetch_sub(pages, Ordering::Relaxed);
+            self.memory.remove_file_pages(pages);
+        }
     }
 }
 
@@ -168,7 +171,7 @@ impl PageCache {
     /// was read before.
     pub fn read_at(&self, offset: u64, to: &mut Destination<'_>) -> Result<usize, UserFault> {
         let mut at = offset;
-        loop {
+        while to.remaining() > 0 {
             let (frame, size) = {
                 let pages = self.pages.lock();
                 (pages.get(at / PAGE).cloned(), pages.size)
@@ -177,13 +180,14 @@ impl PageCache {
             let rest = usize::try_from(size.saturating_sub(at)).unwrap_or(usize::MAX);
             let length = rest.min(PAGE_SIZE - within).min(to.remaining());
             if length == 0 {
-                return Ok((at - offset) as usize);
+                break;
             }
             at += match frame {
                 Some(frame) => to.write_frame(&frame, within, length)?,
                 None => to.zero(length)?,
             } as u64;
         }
+        Ok((at - offset) as usize)
     }
 
     /// Writes all of `from` at `offset`, growing the file if need be, and returns how many bytes. On an error `from` tells

@@ -17,8 +17,8 @@ fn write(cache: &PageCache, offset: u64, bytes: &[u8]) -> Result<usize, CacheErr
 
 #[test]
 fn a_budget_is_kept() {
-    let _kernel = kernel();
-    let budget = PageBudget::new(3);
+    let kernel = kernel();
+    let budget = PageBudget::new(kernel.memory, 3);
     let cache = PageCache::new(budget.clone());
     assert_eq!(write(&cache, 0, &[1; 2 * PAGE]), Ok(2 * PAGE));
     let bytes = [2; 2 * PAGE];
@@ -35,8 +35,8 @@ fn a_budget_is_kept() {
 
 #[test]
 fn holes_and_data_are_found() {
-    let _kernel = kernel();
-    let cache = PageCache::new(PageBudget::unlimited());
+    let kernel = kernel();
+    let cache = PageCache::new(kernel.budget());
     let page = |index: u64| index * PAGE as u64;
     write(&cache, page(40), b"x").unwrap();
     write(&cache, page(41), b"x").unwrap();
@@ -58,7 +58,7 @@ fn a_fault_in_the_middle_of_a_write_keeps_what_came() {
     let area = space.anonymous(0, 3, READ_WRITE, PRIVATE).unwrap();
     wait(space.copy_out(area, &[7; PAGE + 100])).unwrap();
     wait(space.unmap(area + 2 * PAGE, PAGE)).unwrap();
-    let cache = PageCache::new(PageBudget::unlimited());
+    let cache = PageCache::new(kernel.budget());
     let mut source = Source::user(&space, area + 50, 3 * PAGE);
     let Err(CacheError::Fault(fault)) = cache.write_at(0, &mut source) else { panic!("the end isn't mapped") };
     assert_eq!(fault.address, area + 2 * PAGE);
@@ -74,8 +74,9 @@ fn a_fault_in_the_middle_of_a_write_keeps_what_came() {
 fn nothing_leaks() {
     let kernel = kernel();
     let free = kernel.free();
-    let (cache, mapped) = file(100);
+    let (cache, mapped) = file(&kernel, 100);
     assert_eq!(kernel.free(), free - 100);
+    assert_eq!(kernel.memory.file_pages(), 100);
     drop((cache, mapped));
     assert_eq!(kernel.free(), free);
 }
@@ -86,7 +87,7 @@ proptest! {
     fn a_cache_is_an_array_of_bytes(steps in prop::collection::vec((0..4, 0_usize..20_000, 0_usize..9_000, any::<u8>()), 1..30)) {
         let kernel = kernel();
         let free = kernel.free();
-        let cache = PageCache::new(PageBudget::unlimited());
+        let cache = PageCache::new(kernel.budget());
         let mut model: Vec<u8> = Vec::new();
         for (step, offset, length, value) in steps {
             match step {

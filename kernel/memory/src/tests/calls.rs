@@ -31,12 +31,22 @@ fn protect_refuses_as_linux_does() {
     assert_eq!(space.protect(BASE, 4 * PAGE, READ_WRITE), Err(Errno::ENOMEM));
     assert_eq!(space.lines(BASE), ["0-2 rw-p", "3-4 r--p"], "up to the hole it is done");
     assert_eq!(space.protect(BASE, PAGE, READ | Protection::GROWS_DOWN), Err(Errno::EINVAL));
-    let (cache, _) = file(1);
+    let (cache, _) = file(&kernel, 1);
     let identity: Arc<dyn FileIdentity> = Arc::new(Named);
     let mapped = Arc::new(MappedFile { pager: cache, identity, readable: true, writable: false, executable: false });
     let shared = space.map_file(0, 1, READ, MapFlags::SHARED, &mapped, 0).unwrap();
     assert_eq!(space.protect(shared, PAGE, READ_WRITE), Err(Errno::EACCES));
     assert_eq!(space.protect(shared, PAGE, READ | Protection::EXECUTE), Err(Errno::EACCES));
+}
+
+#[test]
+fn prot_sem_means_nothing() {
+    let kernel = kernel();
+    let space = kernel.space();
+    space.anonymous(BASE, 1, READ_WRITE | Protection::SEMAPHORE, FIXED).unwrap();
+    assert_eq!(space.protect(BASE, PAGE, READ_WRITE | Protection::SEMAPHORE), Ok(()));
+    space.set_byte(BASE, 1).unwrap();
+    assert_eq!(space.areas()[0].access, Access::READ | Access::WRITE);
 }
 
 #[test]
@@ -136,7 +146,7 @@ fn advice_drops_pages() {
     assert_eq!(wait(space.advise(0, 0, 4)), Ok(()));
     wait(space.lock(BASE, PAGE, true)).unwrap();
     assert_eq!(wait(space.advise(BASE, PAGE, 4)), Err(Errno::EINVAL));
-    let (_, mapped) = file(1);
+    let (_, mapped) = file(&kernel, 1);
     let area = space.map_file(0, 1, READ, PRIVATE, &mapped, 0).unwrap();
     assert_eq!(wait(space.advise(area, PAGE, 8)), Err(Errno::EINVAL));
     assert_eq!(wait(space.advise(area, PAGE, 23)), Err(Errno::EINVAL), "populating for writing what is read-only");
@@ -199,7 +209,7 @@ fn populating_brings_pages_in() {
 #[test]
 fn a_program_is_loaded() {
     let kernel = kernel();
-    let (cache, mapped) = file(4);
+    let (cache, mapped) = file(&kernel, 4);
     let space = kernel.space();
     let text = READ | Protection::EXECUTE;
     wait(space.map_segment(BASE, PAGE + 10, &mapped, 0, PAGE + 10, text)).unwrap();

@@ -65,7 +65,7 @@ fn rights_that_come_back_find_the_page() {
 #[test]
 fn private_pages_of_a_file_are_copied_when_written() {
     let kernel = kernel();
-    let (cache, mapped_file) = file(40);
+    let (cache, mapped_file) = file(&kernel, 40);
     let space = kernel.space();
     let area = space.map_file(0, 40, READ_WRITE, PRIVATE, &mapped_file, 0).unwrap();
     assert!(mapped(space.resolve(area + 20 * PAGE, Access::READ)));
@@ -92,7 +92,7 @@ fn private_pages_of_a_file_are_copied_when_written() {
 #[test]
 fn making_a_file_page_writable_never_writes_the_file() {
     let kernel = kernel();
-    let (_, mapped_file) = file(2);
+    let (_, mapped_file) = file(&kernel, 2);
     let space = kernel.space();
     let area = space.map_file(0, 2, READ, PRIVATE, &mapped_file, 0).unwrap();
     assert_eq!(space.byte(area), Ok(1));
@@ -106,7 +106,7 @@ fn making_a_file_page_writable_never_writes_the_file() {
 #[test]
 fn a_shared_mapping_is_the_file() {
     let kernel = kernel();
-    let (cache, mapped_file) = file(3);
+    let (cache, mapped_file) = file(&kernel, 3);
     let (one, two) = (kernel.space(), kernel.space());
     let here = one.map_file(0, 3, READ_WRITE, MapFlags::SHARED, &mapped_file, 0).unwrap();
     let there = two.map_file(0, 2, READ, MapFlags::SHARED, &mapped_file, 1).unwrap();
@@ -122,7 +122,7 @@ fn a_shared_mapping_is_the_file() {
 #[test]
 fn truncation_takes_mapped_pages_away() {
     let kernel = kernel();
-    let (cache, mapped_file) = file(4);
+    let (cache, mapped_file) = file(&kernel, 4);
     let space = kernel.space();
     let shared = space.map_file(0, 4, READ_WRITE, MapFlags::SHARED, &mapped_file, 0).unwrap();
     let private = space.map_file(0, 4, READ_WRITE, PRIVATE, &mapped_file, 0).unwrap();

@@ -97,7 +97,7 @@ fn tear_down_yields() {
 fn forking_without_memory_leaves_the_parent_whole() {
     let kernel = kernel();
     let parent = kernel.space();
-    let (cache, mapped_file) = file(1);
+    let (cache, mapped_file) = file(&kernel, 1);
     parent.map_file(0, 1, READ, PRIVATE, &mapped_file, 0).unwrap();
     let total = { machine::memory::FrameSource::total_frames(&**kernel.memory.frames()) };
     let area = parent.anonymous(0, total, READ_WRITE, PRIVATE).unwrap();

@@ -62,7 +62,7 @@ fn errors_are_linux_s() {
     let validate = MapFlags::from_bits_retain(MapFlags::SHARED_VALIDATE);
     assert_eq!(map(0, PAGE, MapFlags::ANONYMOUS | validate), Err(Errno::EINVAL));
 
-    let (cache, _) = file(1);
+    let (cache, _) = file(&kernel, 1);
     let only = |readable, writable, executable| {
         let identity: Arc<dyn FileIdentity> = Arc::new(Named);
         Arc::new(MappedFile { pager: cache.clone(), identity, readable, writable, executable })
@@ -170,7 +170,7 @@ fn tens_of_thousands_of_areas() {
 #[test]
 fn files_know_who_maps_them() {
     let kernel = kernel();
-    let (cache, mapped) = file(4);
+    let (cache, mapped) = file(&kernel, 4);
     let space = kernel.space();
     let area = space.map_file(0, 4, READ, PRIVATE, &mapped, 0).unwrap();
     space.protect(area + PAGE, PAGE, READ_WRITE).unwrap();
@@ -187,7 +187,7 @@ fn files_know_who_maps_them() {
 #[test]
 fn neighbouring_pages_of_a_file_merge() {
     let kernel = kernel();
-    let (_, mapped) = file(8);
+    let (_, mapped) = file(&kernel, 8);
     let space = kernel.space();
     let base = 0x2000_0000;
     space.map_file(base, 2, READ, FIXED, &mapped, 0).unwrap();

@@ -54,6 +54,10 @@ impl Kernel {
         AddressSpace::new(self.memory, limits, 7).unwrap()
     }
 
+    pub fn budget(&self) -> Arc<PageBudget> {
+        PageBudget::new(self.memory, u64::MAX)
+    }
+
     pub fn free(&self) -> usize {
         use machine::memory::FrameSource;
         self.memory.frames().free_frames()
@@ -87,8 +91,8 @@ impl FileIdentity for Named {
 }
 
 /// A file of `pages` pages; page i is filled with the byte i + 1.
-pub fn file(pages: usize) -> (Arc<PageCache>, Arc<MappedFile>) {
-    let cache = Arc::new(PageCache::new(PageBudget::unlimited()));
+pub fn file(kernel: &Kernel, pages: usize) -> (Arc<PageCache>, Arc<MappedFile>) {
+    let cache = Arc::new(PageCache::new(kernel.budget()));
     let bytes: Vec<u8> = (0..pages * PAGE).map(|at| (at / PAGE + 1) as u8).collect();
     cache.write_at(0, &mut Source::kernel(&bytes)).unwrap();
     let file = MappedFile {
