@@ -31,7 +31,8 @@ pub fn add_symbols(elf: &[u8]) -> Result<Vec<u8>> {
     let mut found = false;
     for (index, header) in headers.iter().enumerate() {
         let is_symbols = header.p_type(endian) == elf::PT_LOAD && header.p_vaddr(endian) == start;
-        let data = if is_symbols { &table } else { header.data(endian, elf).ok().context("segment beyond the file")? };
+        let data =
+            if is_symbols { &table } else { header.data(endian, elf).ok().context("segment beyond the file")? };
         found |= is_symbols;
         let alignment = if header.p_type(endian) == elf::PT_LOAD { PAGE } else { 8 };
         image.resize(image.len().next_multiple_of(alignment), 0);

@@ -14,6 +14,8 @@ use spin::Once;
 
 /// What the early tables map.
 const EARLY_END: usize = 4 << 30;
+/// Where the I/O APIC is on every PC, if the tables do not say.
+const USUAL_IO_APIC: usize = 0xfec0_0000;
 /// A table longer than this is damaged.
 const LONGEST: usize = 1 << 20;
 
@@ -89,6 +91,9 @@ pub unsafe fn read(info: &StartInfo) -> &'static Platform {
         if let Some(root) = root.and_then(|root| unsafe { memory(root, 36).or_else(|| memory(root, 20)) }) {
             // SAFETY: as above.
             unsafe { read_tables(root, &mut platform) };
+        }
+        if platform.io_apics.is_empty() {
+            platform.io_apics.push(IoApic { address: USUAL_IO_APIC, base: 0 });
         }
         platform
     })
@@ -180,7 +185,9 @@ unsafe fn read_tables(root: &[u8], platform: &mut Platform) {
 /// The table of CPUs and interrupt controllers (MADT).
 fn read_interrupts(bytes: &[u8], platform: &mut Platform) {
     let mut rest = bytes.get(44..).unwrap_or_default();
-    while let Some((entry, more)) = u8_at(rest, 1).filter(|length| *length >= 2).and_then(|length| rest.split_at_checked(length.into())) {
+    while let Some((entry, more)) =
+        u8_at(rest, 1).filter(|length| *length >= 2).and_then(|length| rest.split_at_checked(length.into()))
+    {
         rest = more;
         let _ = read_interrupt_entry(entry, platform);
     }

@@ -28,6 +28,8 @@ global_asm!(
     KERNEL_CODE = const KERNEL_CODE,
     KERNEL_DATA = const KERNEL_DATA,
     BOOT_STACK = const BOOT_STACK,
+    FAILED = const FAILED,
+    DEBUG_EXIT = const power::DEBUG_EXIT,
 );
 
 /// A range of physical addresses of the memory map.
@@ -132,7 +134,9 @@ pub unsafe fn set_up_cpu(block: &'static Block) {
 /// A page of RAM below 1 MiB for the start of other CPUs, above what firmware uses and below what it keeps at the top. The frame
 /// database leaves low memory alone.
 fn start_page() -> Option<u8> {
-    let free = |page: &u8| start_info::get().is_some_and(|info| info.is_ram(&(usize::from(*page) << 12..(usize::from(*page) + 1) << 12)));
+    let free = |page: &u8| {
+        start_info::get().is_some_and(|info| info.is_ram(&(usize::from(*page) << 12..(usize::from(*page) + 1) << 12)))
+    };
     (0x08..0x90).find(free)
 }
 

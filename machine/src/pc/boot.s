@@ -43,13 +43,15 @@ pvh_entry:
     push eax
     retf
 
-2:  // Not a 64-bit CPU: say so on COM1 and stop.
+2:  // Not a 64-bit CPU: say so on COM1, and stop with status 1 where there is a way.
     mov esi, offset no_long_mode - {IMAGE_BASE}
     mov edx, 0x3f8
 3:  lodsb
     out dx, al
     test al, al
     jnz 3b
+    mov al, {FAILED}
+    out {DEBUG_EXIT}, al
 4:  hlt
     jmp 4b
 

@@ -1,8 +1,8 @@
 //! The CPUs that run.
 
 use super::block::{self, Block};
-use super::{local_apic, paging};
 use super::traps::vector;
+use super::{local_apic, paging};
 use crate::cpu::Handler;
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -65,7 +65,8 @@ pub fn serial_ports() -> Vec<SerialPort> {
     if GIVEN.swap(true, Ordering::Relaxed) {
         return Vec::new();
     }
-    let window = |(base, interrupt)| SerialPort { ports: PortWindow { base, count: 8 }, line: InterruptLine { interrupt } };
+    let window =
+        |(base, interrupt)| SerialPort { ports: PortWindow { base, count: 8 }, line: InterruptLine { interrupt } };
     let answers = |serial: &SerialPort| {
         const SCRATCH: u16 = 7;
         [0x55, 0xaa].iter().all(|pattern| {

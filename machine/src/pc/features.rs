@@ -87,8 +87,18 @@ pub fn enable() {
     // SAFETY: all bits are supported by the check. Write protection and caches on; the FPU present and native; SMEP and SMAP
     // are right, since the kernel executes no user page and touches user memory only between stac and clac.
     unsafe {
-        Cr0::write(Cr0Flags::PROTECTED_MODE_ENABLE | Cr0Flags::MONITOR_COPROCESSOR | Cr0Flags::EXTENSION_TYPE | Cr0Flags::NUMERIC_ERROR | Cr0Flags::WRITE_PROTECT | Cr0Flags::PAGING);
-        let mut flags = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION | Cr4Flags::MACHINE_CHECK_EXCEPTION | Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE;
+        Cr0::write(
+            Cr0Flags::PROTECTED_MODE_ENABLE
+                | Cr0Flags::MONITOR_COPROCESSOR
+                | Cr0Flags::EXTENSION_TYPE
+                | Cr0Flags::NUMERIC_ERROR
+                | Cr0Flags::WRITE_PROTECT
+                | Cr0Flags::PAGING,
+        );
+        let mut flags = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION
+            | Cr4Flags::MACHINE_CHECK_EXCEPTION
+            | Cr4Flags::OSFXSR
+            | Cr4Flags::OSXMMEXCPT_ENABLE;
         flags.set(Cr4Flags::PAGE_GLOBAL, features.global_pages);
         flags.set(Cr4Flags::FSGSBASE, features.fsgsbase);
         flags.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, features.smep);

@@ -62,7 +62,11 @@ pub fn initialise(platform: &acpi::Platform) {
         // SAFETY: within the page just mapped, as the registers are aligned.
         let registers = unsafe { registers.byte_add(found.address & 0xff0) }.cast();
         let mut controller = Controller { registers, base: found.base, inputs: 0 };
-        controller.inputs = (controller.read(VERSION) >> 16 & 0xff) + 1;
+        let version = controller.read(VERSION);
+        if version == u32::MAX {
+            continue; // there is nothing
+        }
+        controller.inputs = (version >> 16 & 0xff) + 1;
         for input in 0..controller.inputs {
             controller.write(REDIRECTIONS + 2 * input, MASKED);
         }
@@ -103,7 +107,8 @@ pub fn connect(interrupt: u8, handler: InterruptHandler) -> bool {
     let exception = overrides.iter().find(|exception| exception.source == interrupt);
     let (input, low, level) = exception.map_or((interrupt.into(), false, false), |o| (o.input, o.low, o.level));
     let index = controllers.used_vectors;
-    let responsible = |controller: &&mut Controller| (controller.base..controller.base + controller.inputs).contains(&input);
+    let responsible =
+        |controller: &&mut Controller| (controller.base..controller.base + controller.inputs).contains(&input);
     let Some(controller) = controllers.controllers.iter_mut().find(responsible) else { return false };
     let Some(slot) = HANDLERS.get(index) else { return false };
     slot.call_once(|| handler);

@@ -3,10 +3,10 @@
 //! Manual: Intel SDM volume 3, chapter 11.
 
 use super::traps::vector;
-use super::{block, cpu, features, paging};
+use super::{cpu, features, paging};
+use core::hint::spin_loop;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering};
-use core::arch::x86_64::_mm_pause;
 use x86_64::registers::model_specific::Msr;
 
 const APIC_BASE: u32 = 0x1b;
@@ -17,7 +17,6 @@ const TSC_DEADLINE: u32 = 0x6e0;
 
 /// Registers, as offsets in memory; in x2APIC mode the MSR is `offset / 16` on.
 mod register {
-    pub const ID: u32 = 0x20;
     pub const TASK_PRIORITY: u32 = 0x80;
     pub const END_OF_INTERRUPT: u32 = 0xb0;
     pub const SPURIOUS: u32 = 0xf0;
@@ -105,12 +104,6 @@ fn write(register: u32, value: u32) {
     }
 }
 
-/// This CPU's APIC number.
-pub fn id() -> u32 {
-    let id = read(register::ID);
-    if features::get().x2apic { id } else { id >> 24 }
-}
-
 /// Lets the next interrupt through.
 #[inline]
 pub fn end_of_interrupt() {
@@ -126,7 +119,7 @@ fn send(apic_id: u32, command: u32) {
         unsafe { Msr::new(X2APIC_MSRS + register::COMMAND / 16).write(u64::from(apic_id) << 32 | u64::from(command)) };
     } else {
         while read(register::COMMAND) & PENDING != 0 {
-            _mm_pause();
+            spin_loop();
         }
         write(register::COMMAND_HIGH, apic_id << 24);
         write(register::COMMAND, command);
@@ -193,9 +186,4 @@ pub fn counted() -> u32 {
 pub fn stop_counting() {
     set_count(0);
     set_timer_mode();
-}
-
-/// Interrupts this CPU with a kick as well: used where it must not be missed.
-pub fn kick_self() {
-    send_vector(block::current_cpu(), vector::KICK);
 }

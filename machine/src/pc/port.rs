@@ -36,18 +36,6 @@ pub unsafe fn write_u8(port: u16, value: u8) {
     unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack, preserves_flags)) };
 }
 
-/// Reads 16 bits.
-///
-/// # Safety
-/// As `read_u8`.
-#[inline]
-pub unsafe fn read_u16(port: u16) -> u16 {
-    let value;
-    // SAFETY: as above.
-    unsafe { asm!("in ax, dx", in("dx") port, out("ax") value, options(nomem, nostack, preserves_flags)) };
-    value
-}
-
 /// Writes 16 bits.
 ///
 /// # Safety

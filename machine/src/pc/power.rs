@@ -4,15 +4,15 @@ use super::acpi::{Platform, Register};
 use super::{paging, port};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, Ordering};
+use x86_64::VirtAddr;
 use x86_64::instructions::tables::lidt;
 use x86_64::instructions::{hlt, interrupts};
-use x86_64::VirtAddr;
 use x86_64::structures::DescriptorTablePointer;
 
 /// QEMU's `debugcon`: reads back its own number.
 const DEBUG_CONSOLE: u16 = 0xe9;
 /// QEMU's `isa-debug-exit`: ends QEMU with status (value << 1) | 1.
-const DEBUG_EXIT: u16 = 0xf4;
+pub const DEBUG_EXIT: u16 = 0xf4;
 
 /// The registers that lie in memory, mapped at boot: to switch off, to reset.
 static OFF: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());

@@ -52,7 +52,8 @@ fn decode(raw: [u8; 6], status: u8) -> Option<u64> {
     let hour = number(if status & HOURS_24 == 0 { hour & !AFTERNOON } else { hour });
     let hour = if status & HOURS_24 == 0 { hour % 12 + if afternoon { 12 } else { 0 } } else { hour };
     let [second, minute, day, month, year] = [second, minute, day, month, year].map(number).map(u64::from);
-    let valid = second < 60 && minute < 60 && hour < 24 && (1..=31).contains(&day) && (1..=12).contains(&month) && year < 100;
+    let valid =
+        second < 60 && minute < 60 && hour < 24 && (1..=31).contains(&day) && (1..=12).contains(&month) && year < 100;
     valid.then(|| days(2000 + year, month, day) * 86_400 + u64::from(hour) * 3600 + minute * 60 + second)
 }
 

@@ -8,7 +8,8 @@
 
 use super::reference::{Reference, Sample};
 use super::{acpi, block, cpu, features, local_apic, rtc};
-use core::arch::x86_64::{__cpuid, _mm_lfence, _rdtsc};
+use core::arch::asm;
+use core::arch::x86_64::__cpuid;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering};
 use x86_64::registers::model_specific::Msr;
@@ -31,11 +32,10 @@ static EPOCH: AtomicU64 = AtomicU64::new(0);
 /// The TSC, after all that was before in the program.
 #[inline]
 pub fn ticks() -> u64 {
+    let (low, high): (u32, u32);
     // SAFETY: every 64-bit CPU has both instructions.
-    unsafe {
-        _mm_lfence();
-        _rdtsc()
-    }
+    unsafe { asm!("lfence", "rdtsc", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags)) };
+    u64::from(high) << 32 | u64::from(low)
 }
 
 /// `value * factor / 2^32`.

@@ -1,7 +1,7 @@
 //! Exceptions and interrupts: the stubs of `traps.s`, and what arrives while the kernel itself runs.
 
 use super::block::{KERNEL_STACK, REGISTERS, SCRATCH};
-use super::descriptors::{USER_BASE, USER_CODE, USER_DATA, KERNEL_CODE};
+use super::descriptors::{KERNEL_CODE, USER_BASE, USER_CODE, USER_DATA};
 use super::{cpu, io_apic, local_apic, paging, panic, time};
 use crate::user::General;
 use alloc::vec::Vec;
@@ -93,8 +93,7 @@ unsafe extern "C" {
 
 /// The address of the stub of `vector`.
 pub fn stub(vector: u8) -> usize {
-    // SAFETY: only the address is taken.
-    unsafe { (&raw const trap_stubs).addr() + usize::from(vector) * 16 }
+    (&raw const trap_stubs).addr() + usize::from(vector) * 16
 }
 
 /// Switches `syscall` on, on this CPU.

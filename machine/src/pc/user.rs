@@ -2,8 +2,8 @@
 
 use super::block;
 use super::extended::State;
-use super::traps::{self, Return, SYSCALL, vector};
 use super::features;
+use super::traps::{self, Return, SYSCALL, vector};
 use crate::memory::{Access, OutOfMemory, Space};
 use crate::user::{Exception, General, PageFault, Trap};
 use alloc::sync::Arc;
@@ -14,8 +14,10 @@ use x86_64::registers::control::Cr2;
 const USER_FLAGS: usize = 0x25_4dd5;
 /// Interrupts on, and the bit that is always set.
 const FIXED_FLAGS: usize = 0x202;
-/// The flags with which `sysret` may not return: it would not act on trap and resume.
-const IRET_FLAGS: usize = !(USER_FLAGS | FIXED_FLAGS) | 0x1_0100;
+const INTERRUPT_FLAG: usize = 0x200;
+/// Of these flags `sysret` may return with only [`INTERRUPT_FLAG`]: it would not act on trap and resume, and the others are not
+/// a program's.
+const IRET_FLAGS: usize = !(USER_FLAGS | FIXED_FLAGS) | INTERRUPT_FLAG | 0x1_0100;
 /// `orig_rax` when the program is not in a system call.
 const NO_CALL: usize = usize::MAX;
 
@@ -98,7 +100,7 @@ pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
     registers.state.bring(block);
     let general = &mut registers.general;
     let after_call = general.rcx == general.rip && general.r11 == general.rflags;
-    let returned = if after_call && general.rip >> 47 == 0 && general.rflags & IRET_FLAGS == 0 {
+    let returned = if after_call && general.rip >> 47 == 0 && general.rflags & IRET_FLAGS == INTERRUPT_FLAG {
         // SAFETY: rip is in the lower half and the flags are a program's.
         unsafe { traps::run_by_sysret(general) }
     } else {
