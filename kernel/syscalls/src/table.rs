@@ -95,13 +95,13 @@ macro_rules! system_calls {
             }
             signal {
                 __NR_rt_sigaction: now rt_sigaction(signal: SignalNumber, new: In<SignalAction>, old: Out<SignalAction>, size: usize);
-                __NR_rt_sigprocmask: now rt_sigprocmask(how: i32, new: In<u64>, old: Out<u64>, size: usize);
-                __NR_rt_sigreturn: now rt_sigreturn();
-                __NR_rt_sigpending: now rt_sigpending(set: Out<u64>, size: usize);
-                __NR_rt_sigtimedwait: wait rt_sigtimedwait(set: In<u64>, information: Out<SignalInfo>, timeout: In<Timespec>, size: usize);
+                __NR_rt_sigprocmask: now rt_sigprocmask(how: i32, new: In<SignalSet>, old: Out<SignalSet>, size: usize);
+                __NR_rt_sigreturn: wait rt_sigreturn();
+                __NR_rt_sigpending: now rt_sigpending(set: Out<SignalSet>, size: usize);
+                __NR_rt_sigtimedwait: wait rt_sigtimedwait(set: In<SignalSet>, information: Out<SignalInfo>, timeout: In<Timespec>, size: usize);
                 __NR_rt_sigqueueinfo: now rt_sigqueueinfo(pid: i32, signal: SignalNumber, information: In<SignalInfo>);
                 __NR_rt_tgsigqueueinfo: now rt_tgsigqueueinfo(tgid: i32, tid: i32, signal: SignalNumber, information: In<SignalInfo>);
-                __NR_rt_sigsuspend: wait rt_sigsuspend(mask: In<u64>, size: usize);
+                __NR_rt_sigsuspend: wait rt_sigsuspend(mask: In<SignalSet>, size: usize);
                 __NR_sigaltstack: now sigaltstack(new: In<SignalStack>, old: Out<SignalStack>);
                 __NR_kill: now kill(pid: i32, signal: SignalNumber);
                 __NR_tkill: now tkill(tid: i32, signal: SignalNumber);
@@ -242,7 +242,7 @@ macro_rules! system_calls {
             }
             poll {
                 __NR_poll: try poll then poll_waiting(files: InOut<PollDescriptor>, count: u32, timeout: i32);
-                __NR_ppoll: wait ppoll(files: InOut<PollDescriptor>, count: u32, timeout: InOut<Timespec>, mask: In<u64>, size: usize);
+                __NR_ppoll: wait ppoll(files: InOut<PollDescriptor>, count: u32, timeout: InOut<Timespec>, mask: In<SignalSet>, size: usize);
                 __NR_select: try select then select_waiting(count: i32, read: Address, write: Address, except: Address, timeout: InOut<Timeval>);
                 __NR_pselect6: wait pselect6(count: i32, read: Address, write: Address, except: Address, timeout: InOut<Timespec>, mask: In<[usize; 2]>);
             }
@@ -279,6 +279,13 @@ pub(crate) mod types {
         Address, CString, CStrings, Descriptor, Flags, In, InBuffer, InOut, Mode, Out, OutBuffer, SignalNumber,
     };
     pub(crate) use crate::flags::*;
+    pub(crate) use abi::files::{OpenHow, PollDescriptor};
+    pub(crate) use abi::limits::{ResourceLimit, ResourceUsage};
+    pub(crate) use abi::process::{CapabilityData, CapabilityHeader, CloneArguments};
+    pub(crate) use abi::signal::{SignalAction, SignalInfo, SignalSet, SignalStack};
+    pub(crate) use abi::status::{Stat, StatFs, Statx};
+    pub(crate) use abi::system::{SystemInformation, UtsName};
+    pub(crate) use abi::time::{IntervalTimer, ProcessTimes, TimeZone, Timespec, Timeval};
     pub(crate) use crate::transfer::IoVector;
 }
 
