@@ -104,7 +104,6 @@ extern "C" fn boot_on_stack() -> ! {
     if prepared.is_none() {
         fail("too little memory for interrupt stacks");
     }
-    panic::ready();
     let comparison = time::begin(platform);
     io_apic::initialise(platform);
     secondary::start(platform, block, start_page());
@@ -129,6 +128,7 @@ pub unsafe fn set_up_cpu(block: &'static Block) {
     }
     traps::enable_syscall();
     local_apic::enable();
+    panic::ready();
 }
 
 /// A page of RAM below 1 MiB for the start of other CPUs, above what firmware uses and below what it keeps at the top. The frame

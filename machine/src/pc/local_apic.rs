@@ -37,7 +37,6 @@ const DELIVER_INIT: u32 = 5 << 8;
 const DELIVER_STARTUP: u32 = 6 << 8;
 const ASSERT: u32 = 1 << 14;
 const PENDING: u32 = 1 << 12;
-const ALL_OTHERS: u32 = 3 << 18;
 const BY_DEADLINE: u32 = 2 << 17;
 const DIVIDE_BY_1: u32 = 0xb;
 const SOFTWARE_ENABLE: u32 = 1 << 8;
@@ -135,16 +134,22 @@ pub fn send_vector(cpu: usize, vector: u8) {
 
 /// Asks the CPUs in the bit set to forget translations.
 pub fn send_shootdown(cpus: u64) {
-    let mut rest = cpus;
-    while rest != 0 {
-        send_vector(rest.trailing_zeros() as usize, vector::SHOOTDOWN);
-        rest &= rest - 1;
-    }
+    each(cpus, ASSERT | u32::from(vector::SHOOTDOWN));
 }
 
-/// Sends all other CPUs an NMI.
-pub fn send_nmi_to_others() {
-    send(0, ALL_OTHERS | ASSERT | DELIVER_NMI);
+/// Sends the CPUs in the bit set an NMI.
+pub fn send_nmi(cpus: u64) {
+    each(cpus, ASSERT | DELIVER_NMI);
+}
+
+fn each(cpus: u64, command: u32) {
+    let mut rest = cpus;
+    while rest != 0 {
+        if let Some(apic_id) = cpu::apic_id(rest.trailing_zeros() as usize) {
+            send(apic_id, command);
+        }
+        rest &= rest - 1;
+    }
 }
 
 /// The first step of starting a CPU.

@@ -4,7 +4,7 @@ use super::traps::KernelFrame;
 use super::{block, debug, local_apic, power, serial};
 use core::fmt;
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use x86_64::instructions::{hlt, interrupts};
 
 /// The status of a machine whose kernel was at fault, as a Rust program that panics.
@@ -13,8 +13,8 @@ const NOBODY: usize = usize::MAX;
 
 /// The CPU that prints.
 static PRINTING: AtomicUsize = AtomicUsize::new(NOBODY);
-/// CPUs have blocks and an APIC, so that others can be told.
-static READY: AtomicBool = AtomicBool::new(false);
+/// The CPUs, as bits, that can take an NMI.
+static READY: AtomicU64 = AtomicU64::new(0);
 
 struct Console;
 
@@ -25,15 +25,16 @@ impl fmt::Write for Console {
     }
 }
 
-/// From now on this CPU's block and APIC may be used.
+/// From now on this CPU can take an NMI. Stops it if another has come to its last page meanwhile.
 pub fn ready() {
-    READY.store(true, Ordering::Relaxed);
+    READY.fetch_or(1 << block::current_cpu(), Ordering::SeqCst);
+    stop_if_asked();
 }
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     begin();
-    serial::print(format_args!("\nkernel panic on CPU {}", current()));
+    serial::print(format_args!("\nkernel panic on CPU {}", block::current_cpu()));
     if let Some(place) = info.location() {
         serial::print(format_args!(" at {place}"));
     }
@@ -57,7 +58,7 @@ pub fn kernel_fault(frame: &KernelFrame, address: usize) -> ! {
         18 => "machine check",
         _ => "exception",
     };
-    let (cpu, vector, error) = (current(), frame.vector, frame.error);
+    let (cpu, vector, error) = (block::current_cpu(), frame.vector, frame.error);
     serial::print(format_args!("\nkernel fault on CPU {cpu}: {name} (vector {vector}, error {error:#x}"));
     if frame.vector == 14 {
         serial::print(format_args!(", address {address:#x}"));
@@ -100,10 +101,9 @@ pub fn kernel_fault(frame: &KernelFrame, address: usize) -> ! {
 /// Stops the other CPUs. A fault while printing ends the machine at once; a second CPU at fault waits for the first's page.
 fn begin() {
     interrupts::disable();
-    let me = current();
-    match PRINTING.compare_exchange(NOBODY, me, Ordering::Relaxed, Ordering::Relaxed) {
-        Ok(_) if READY.load(Ordering::Relaxed) => local_apic::send_nmi_to_others(),
-        Ok(_) => {}
+    let me = block::current_cpu();
+    match PRINTING.compare_exchange(NOBODY, me, Ordering::SeqCst, Ordering::SeqCst) {
+        Ok(_) => local_apic::send_nmi(READY.load(Ordering::SeqCst) & !(1 << me)),
         Err(printing) if printing == me => power::off(STATUS),
         Err(_) => stop(),
     }
@@ -117,13 +117,9 @@ fn describe() {
     }
 }
 
-fn current() -> usize {
-    if READY.load(Ordering::Relaxed) { block::current_cpu() } else { 0 }
-}
-
 /// At an NMI: stops this CPU if another prints its last page.
 pub fn stop_if_asked() {
-    if PRINTING.load(Ordering::Relaxed) != NOBODY {
+    if PRINTING.load(Ordering::SeqCst) != NOBODY {
         stop();
     }
 }
