@@ -1,2 +1,25 @@
+//! File systems that live in memory.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`tmpfs`] | [`Tmpfs`](tmpfs::Tmpfs): files on the page cache, with size limits; the root file system |
+//! | [`initramfs`] | unpacks the archive the machine was started with into the root |
+//! | [`devfs`] | `/dev`: null, zero, full, random and what drivers add |
+//! | [`random`] | the generator behind `/dev/random` and getrandom(2) |
+//! | [`kernel_log`] | what the kernel has to say: `/dev/kmsg` and syslog(2) |
+//! | [`procfs`] | `/proc` |
+//!
+//! **Who calls.** orrery makes them and mounts them; programs reach them through vfs, whose traits they implement. **Who
+//! synchronises.** vfs holds a directory's lock over each change of it; inside, each inode guards itself with a spin lock that is never held
+//! over another inode's.
+
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod devfs;
+pub mod initramfs;
+pub mod kernel_log;
+pub mod random;
+pub mod tmpfs;

@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::Result;
-use vfs::{MountNamespace, OpenFile, Path};
+use vfs::{Caller, MountNamespace, OpenFile, Path};
 
 /// A process or thread number.
 pub type ProcessId = u32;
@@ -216,12 +216,29 @@ pub struct Area {
     pub inode: u64,
     /// A path, `[heap]`, `[stack]`, `[vdso]`, or nothing.
     pub name: Vec<u8>,
-    /// Resident bytes.
-    pub resident: u64,
-    /// Resident bytes that are anonymous.
-    pub anonymous: u64,
-    /// Resident bytes mapped by this process alone and written to.
+    /// What of it is in memory; zeros unless asked for.
+    pub residence: Residence,
+}
+
+/// What of an area is in memory, in bytes. A page is shared when more than one address space maps it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Residence {
+    /// Shared, unchanged.
+    pub shared_clean: u64,
+    /// Shared, changed.
+    pub shared_dirty: u64,
+    /// Private, unchanged.
+    pub private_clean: u64,
+    /// Private, changed.
     pub private_dirty: u64,
+    /// Used since somebody last looked.
+    pub referenced: u64,
+    /// Not of a file.
+    pub anonymous: u64,
+    /// Each page divided by the number of those who map it.
+    pub proportional: u64,
+    /// Locked.
+    pub locked: u64,
 }
 
 /// Counters of proc_pid_io(5).
@@ -252,15 +269,12 @@ pub trait ProcessSource: Send + Sync {
     fn next_thread(&self, after: ProcessId) -> Option<ProcessId>;
     /// Who owns its files here, (user, group): cheap, because every lookup asks. Effective ids, or root if not dumpable.
     fn owner(&self) -> (u32, u32);
-    /// Whether the caller may look into it as `PTRACE_MODE_READ` asks; guards `exe`, `cwd`, `fd`, `maps`, `environ`.
-    fn caller_may_inspect(&self) -> bool;
-    /// Sets `comm` of a thread. Cut to 15 bytes by the implementation. Only for threads of the caller's process.
-    ///
-    /// # Errors
-    /// `EINVAL` for a thread of another process, `ESRCH`.
+    /// Whether `caller` may look into it as `PTRACE_MODE_READ` asks; guards `exe`, `cwd`, `fd`, `maps`, `environ`.
+    fn may_be_inspected_by(&self, caller: &dyn Caller) -> bool;
+    /// Sets `comm` of a thread: at most 15 bytes. That the writer is of the same process has been checked.
     fn set_name(&self, thread: ProcessId, name: &[u8]) -> Result<()>;
-    /// Sets the out-of-memory adjustment. `EACCES` if the caller may not lower it.
-    fn set_out_of_memory_adjustment(&self, value: i32) -> Result<()>;
+    /// Sets the out-of-memory adjustment, -1000 to 1000, for `writer`. `EACCES` if that process may not lower it.
+    fn set_out_of_memory_adjustment(&self, value: i32, writer: ProcessId) -> Result<()>;
     /// How likely the OOM killer takes it, 0 to 2000.
     fn out_of_memory_score(&self) -> u32;
     /// The argument strings as they stand in its memory now, each ended by a zero. Empty for a zombie.
@@ -425,8 +439,6 @@ pub struct SystemName {
 
 /// The system as a whole.
 pub trait SystemSource: Send + Sync {
-    /// The calling thread's process and thread number, for `self` and `thread-self`.
-    fn caller(&self) -> Option<(ProcessId, ProcessId)>;
     /// A process by its number, or by the number of one of its threads.
     fn process(&self, id: ProcessId) -> Option<Arc<dyn ProcessSource>>;
     /// The smallest process number above `after`: the directory is listed step by step, in logarithmic time each.
@@ -445,14 +457,14 @@ pub trait SystemSource: Send + Sync {
     fn interrupts(&self) -> Vec<InterruptCounts>;
     /// uname(2).
     fn name(&self) -> SystemName;
-    /// sethostname(2). `EPERM` unless the caller may.
+    /// sethostname(2), by somebody who may. `EINVAL` for a name that is too long.
     fn set_host_name(&self, name: &[u8]) -> Result<()>;
-    /// setdomainname(2). `EPERM` unless the caller may.
+    /// setdomainname(2), likewise.
     fn set_domain_name(&self, name: &[u8]) -> Result<()>;
     /// The boot command line, without newline.
     fn command_line(&self) -> Vec<u8>;
-    /// Types of file systems: name and whether it needs a block device.
-    fn file_systems(&self) -> Vec<(&'static str, bool)>;
+    /// The text of /proc/filesystems: `vfs::FileSystemTypes::list`.
+    fn file_systems(&self) -> String;
     /// Character devices: major number and name, ascending.
     fn character_devices(&self) -> Vec<(u32, &'static str)>;
     /// Block devices likewise.
@@ -461,6 +473,10 @@ pub trait SystemSource: Send + Sync {
     fn consoles(&self) -> Vec<(String, (u32, u32))>;
     /// Fills `bytes` with random ones.
     fn random(&self, bytes: &mut [u8]);
+    /// 16 random bytes drawn once, at boot.
+    fn boot_id(&self) -> [u8; 16];
+    /// Whether programs are loaded at random addresses.
+    fn randomises_addresses(&self) -> bool;
     /// Largest process number plus one.
     fn process_number_limit(&self) -> u32;
     /// How many threads there may be.

@@ -1,0 +1,233 @@
+//! /proc: the system and its processes as texts, in Linux's formats. See proc(5).
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `source` | what is shown, as plain data: [`SystemSource`], [`ProcessSource`] |
+//! | `node` | the kinds of inode: texts, directories, links |
+//! | `process` | /proc/PID and below: which files there are, who may read them, `fd`, `task` |
+//! | `status`, `maps` | the texts about a process |
+//! | `system` | the texts about the system |
+//! | `sysctl` | /proc/sys |
+//! | `text` | building texts |
+//!
+//! **Who calls.** vfs, for programs. The sources are implemented where the kernel is wired together, since the rooms that know
+//! (process, memory, sched) don't know each other, nor this one.
+//!
+//! **Who synchronises.** Nothing here has state but the text an open file was last read from. A source takes its own
+//! locks for the moment of a snapshot; texts are made without any.
+//!
+//! Directories of processes, threads and descriptors are listed by asking for the next number, so a listing costs a step
+//! in a tree an entry, however many there are, and goes on where it stopped even if that process has gone.
+
+mod maps;
+mod node;
+mod process;
+mod source;
+mod status;
+mod sysctl;
+mod system;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use alloc::format;
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::{Errno, Result};
+use vfs::{
+    Caller, DirectoryEntry, DirectorySink, FileKind, FileSystem, FileSystemType, Inode, Link, Statistics,
+};
+
+use node::{Contents, Directory, DirectoryInode, Head, LINK_PERMISSIONS, LinkInode, Target, TextInode, to_text};
+use process::Subject;
+use system::SystemText;
+
+pub use source::{
+    Area, Faults, InputOutput, InterruptCounts, MemoryStatus, MemoryTotals, ProcessId, ProcessSource, ProcessStatus,
+    Processor, ProcessorTimes, Residence, State, SystemCounters, SystemName, SystemSource, ThreadStatus,
+};
+
+/// `PROC_SUPER_MAGIC`.
+const MAGIC: u64 = 0x9fa0;
+/// The inode number of the top directory, and where those of its fixed entries begin.
+const ROOT_NUMBER: u64 = 1;
+const FIRST_NUMBER: u64 = 0xf000_0000;
+/// Cookies of processes are their numbers plus this.
+const FIRST_PROCESS_COOKIE: u64 = 256;
+
+/// The file system, one for all its mounts.
+pub struct ProcFs {
+    root: Arc<dyn Inode>,
+}
+
+impl ProcFs {
+    /// /proc of this system.
+    pub fn new(system: Arc<dyn SystemSource>) -> Arc<ProcFs> {
+        let head = Head { number: ROOT_NUMBER, permissions: 0o555, owner: (0, 0) };
+        Arc::new(ProcFs { root: DirectoryInode::new(head, Root(system)) })
+    }
+}
+
+impl FileSystem for ProcFs {
+    fn name(&self) -> &'static str {
+        "proc"
+    }
+
+    fn root(&self) -> Arc<dyn Inode> {
+        self.root.clone()
+    }
+
+    fn statistics(&self) -> Statistics {
+        Statistics { magic: MAGIC, block_size: 4096, name_length: 255, ..Statistics::default() }
+    }
+}
+
+/// `mount -t proc`.
+pub struct ProcFsType(pub Arc<ProcFs>);
+
+impl FileSystemType for ProcFsType {
+    fn name(&self) -> &'static str {
+        "proc"
+    }
+
+    fn mount(&self, _source: &[u8], options: &str, _caller: &dyn Caller) -> Result<Arc<dyn FileSystem>> {
+        if options.is_empty() { Ok(self.0.clone()) } else { Err(Errno::EINVAL) }
+    }
+}
+
+struct Root(Arc<dyn SystemSource>);
+
+/// The fixed entries at the top that are not texts.
+#[derive(Clone, Copy)]
+enum Special {
+    Own,
+    OwnThread,
+    Mounts,
+    Net,
+    Sys,
+}
+
+const SPECIALS: [(&str, FileKind, Special); 5] = [
+    ("mounts", FileKind::Symlink, Special::Mounts),
+    ("net", FileKind::Directory, Special::Net),
+    ("self", FileKind::Symlink, Special::Own),
+    ("sys", FileKind::Directory, Special::Sys),
+    ("thread-self", FileKind::Symlink, Special::OwnThread),
+];
+
+impl Root {
+    /// Names and kinds of the fixed entries; the index gives cookie and inode number.
+    fn fixed() -> impl Iterator<Item = (u64, &'static str, FileKind)> {
+        let files = system::FILES.iter().map(|(name, ..)| (*name, FileKind::Regular));
+        let specials = SPECIALS.iter().map(|(name, kind, _)| (*name, *kind));
+        (0..).zip(files.chain(specials)).map(|(index, (name, kind))| (index, name, kind))
+    }
+
+    fn special(&self, index: u64, special: Special) -> Arc<dyn Inode> {
+        let number = FIRST_NUMBER + index;
+        let head = |permissions| Head { number, permissions, owner: (0, 0) };
+        match special {
+            Special::Own | Special::OwnThread | Special::Mounts => {
+                LinkInode::new(head(LINK_PERMISSIONS), Pointer(special), 0)
+            }
+            Special::Net => DirectoryInode::new(head(0o555), Empty),
+            Special::Sys => sysctl::directory(&self.0, number),
+        }
+    }
+}
+
+impl Directory for Root {
+    fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
+        if let Some(id) = process::number(name) {
+            let process = self.0.process(id).ok_or(Errno::ENOENT)?;
+            // A thread's number finds its process, without being listed.
+            let id = process.status().map_or(id, |status| status.id);
+            return Ok(process::directory(Subject { process, id, thread: None }));
+        }
+        let (index, ..) = Root::fixed().find(|(_, known, _)| known.as_bytes() == name).ok_or(Errno::ENOENT)?;
+        let special = |index: usize| SPECIALS.get(index.checked_sub(system::FILES.len())?);
+        match (system::FILES.get(index as usize), special(index as usize)) {
+            (Some((_, permissions, show)), _) => {
+                let head = Head { number: FIRST_NUMBER + index, permissions: *permissions, owner: (0, 0) };
+                Ok(TextInode::new(head, SystemFile { system: self.0.clone(), show: *show }))
+            }
+            (None, Some((_, _, special))) => Ok(self.special(index, *special)),
+            (None, None) => Err(Errno::ENOENT),
+        }
+    }
+
+    fn list(&self, position: &mut u64, sink: &mut dyn DirectorySink) -> Result<()> {
+        if *position < FIRST_PROCESS_COOKIE {
+            for (index, name, kind) in Root::fixed() {
+                let cookie = index + 2;
+                if cookie < *position {
+                    continue;
+                }
+                let number = FIRST_NUMBER + index;
+                if !sink.entry(DirectoryEntry { name: name.as_bytes(), number, kind, next: cookie + 1 }) {
+                    return Ok(());
+                }
+                *position = cookie + 1;
+            }
+            *position = FIRST_PROCESS_COOKIE;
+        }
+        // The cookie behind process N is N plus the first: what follows it is greater than N.
+        while let Ok(after) = ProcessId::try_from(*position - FIRST_PROCESS_COOKIE)
+            && let Some(id) = self.0.next_process(after)
+        {
+            let next = FIRST_PROCESS_COOKIE + u64::from(id);
+            let name = id.to_string();
+            let number = (u64::from(id) << 32) | (1 << 24);
+            if !sink.entry(DirectoryEntry { name: name.as_bytes(), number, kind: FileKind::Directory, next }) {
+                break;
+            }
+            *position = next;
+        }
+        Ok(())
+    }
+}
+
+struct SystemFile {
+    system: Arc<dyn SystemSource>,
+    show: SystemText,
+}
+
+impl Contents for SystemFile {
+    fn text(&self) -> Result<Vec<u8>> {
+        (self.show)(&*self.system)
+    }
+}
+
+/// `self`, `thread-self` and `mounts`.
+struct Pointer(Special);
+
+impl Target for Pointer {
+    fn target(&self, caller: &dyn Caller) -> Result<Link> {
+        let (process, thread) = (caller.process(), caller.thread());
+        match self.0 {
+            Special::Mounts => Ok(to_text("self/mounts")),
+            _ if process == 0 => Err(Errno::ENOENT),
+            Special::OwnThread => Ok(to_text(format!("{process}/task/{thread}"))),
+            _ => Ok(to_text(process.to_string())),
+        }
+    }
+}
+
+/// A directory with nothing in it.
+struct Empty;
+
+impl Directory for Empty {
+    fn is_fixed(&self) -> bool {
+        true
+    }
+
+    fn lookup(&self, _name: &[u8]) -> Result<Arc<dyn Inode>> {
+        Err(Errno::ENOENT)
+    }
+
+    fn list(&self, _position: &mut u64, _sink: &mut dyn DirectorySink) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,274 @@
+//! The few kinds of inode everything in /proc is made of: texts, directories, links.
+//!
+//! A text is generated when it is read at position 0, and later reads continue in that same text: so a reader with a
+//! small buffer sees one moment, and `lseek` to the start (or `pread` at 0, as top(1) does) gets a fresh one.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::{Errno, Result};
+use memory::{Destination, Source};
+use sync::SpinLock;
+use vfs::{
+    Attributes, Caller, DirectorySink, File, FileKind, FileTraits, Inode, Link, OpenRequest, Path, Permissions,
+    SetAttributes, Stop, Time,
+};
+
+/// The most a program may write into a file here at once: Linux's page.
+const WRITE_LIMIT: usize = 4096;
+
+/// What every inode here has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    /// `st_ino`.
+    pub number: u64,
+    /// Permission bits.
+    pub permissions: u32,
+    /// User and group.
+    pub owner: (u32, u32),
+}
+
+impl Head {
+    fn permissions(&self, kind: FileKind) -> Permissions {
+        Permissions { mode: kind.mode() | self.permissions, user: self.owner.0, group: self.owner.1 }
+    }
+
+    fn attributes(&self, kind: FileKind, links: u32, size: u64) -> Attributes {
+        let now = Time::now();
+        Attributes {
+            number: self.number,
+            mode: kind.mode() | self.permissions,
+            links,
+            user: self.owner.0,
+            group: self.owner.1,
+            size,
+            block_size: 1024,
+            accessed: now,
+            modified: now,
+            changed: now,
+            ..Attributes::default()
+        }
+    }
+}
+
+/// Where the text of a file comes from.
+pub(super) trait Contents: Send + Sync + 'static {
+    /// Whether `caller` may open it, beyond the permission bits.
+    fn admit(&self, caller: &dyn Caller) -> Result<()> {
+        let _ = caller;
+        Ok(())
+    }
+
+    /// The text at this moment.
+    fn text(&self) -> Result<Vec<u8>>;
+
+    /// A program wrote this. `process` opened the file.
+    fn store(&self, bytes: &[u8], process: u32) -> Result<()> {
+        let _ = (bytes, process);
+        Err(Errno::EIO)
+    }
+}
+
+/// A regular file that is a generated text.
+pub(super) struct TextInode<C>(pub Head, pub Arc<C>);
+
+impl<C: Contents> TextInode<C> {
+    pub fn new(head: Head, contents: C) -> Arc<dyn Inode> {
+        Arc::new(TextInode(head, Arc::new(contents)))
+    }
+}
+
+impl<C: Contents> Inode for TextInode<C> {
+    fn attributes(&self) -> Attributes {
+        self.0.attributes(FileKind::Regular, 1, 0)
+    }
+
+    fn permissions(&self) -> Permissions {
+        self.0.permissions(FileKind::Regular)
+    }
+
+    fn number(&self) -> u64 {
+        self.0.number
+    }
+
+    fn open(self: Arc<Self>, request: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
+        self.1.admit(request.caller)?;
+        let process = request.caller.process();
+        Ok(Arc::new(TextFile { contents: self.1.clone(), process, text: SpinLock::new(None) }))
+    }
+
+    fn set_attributes(&self, changes: &SetAttributes) -> Result<()> {
+        ignore_truncation(changes)
+    }
+}
+
+/// Truncating a file here does nothing, so that `echo x > file` works; other changes are refused.
+fn ignore_truncation(changes: &SetAttributes) -> Result<()> {
+    let asks_more = changes.permissions.is_some() || changes.user.is_some() || changes.group.is_some();
+    if asks_more { Err(Errno::EPERM) } else { Ok(()) }
+}
+
+struct TextFile<C> {
+    contents: Arc<C>,
+    process: u32,
+    text: SpinLock<Option<Arc<Vec<u8>>>>,
+}
+
+impl<C: Contents> File for TextFile<C> {
+    fn traits(&self) -> FileTraits {
+        FileTraits::SEEKABLE
+    }
+
+    fn read(&self, position: u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
+        let kept = if position == 0 { None } else { self.text.lock().clone() };
+        let text = match kept {
+            Some(text) => text,
+            None => {
+                let text = Arc::new(self.contents.text()?);
+                *self.text.lock() = Some(text.clone());
+                text
+            }
+        };
+        let rest = usize::try_from(position).ok().and_then(|position| text.get(position..)).unwrap_or_default();
+        Ok(destination.write(rest)?)
+    }
+
+    fn write(&self, position: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
+        // Values are short; only a write at the start says something.
+        let length = source.remaining();
+        let mut bytes = [0; WRITE_LIMIT];
+        let bytes = bytes.get_mut(..length).ok_or(Errno::EINVAL)?;
+        source.peek(bytes)?;
+        if position == 0 {
+            self.contents.store(bytes, self.process)?;
+        }
+        source.advance(length);
+        Ok(length)
+    }
+}
+
+/// What a directory shows.
+pub(super) trait Directory: Send + Sync + 'static {
+    /// How many links it claims: 2 and one for each directory in it that is always there.
+    fn links(&self) -> u32 {
+        2
+    }
+
+    /// `st_size`.
+    fn size(&self) -> u64 {
+        0
+    }
+
+    /// Whether what it shows is always the same.
+    fn is_fixed(&self) -> bool {
+        false
+    }
+
+    /// The entry `name`, or `ENOENT`.
+    fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>>;
+
+    /// Lists entries from the cookie `position` on; the first one is 2.
+    fn list(&self, position: &mut u64, sink: &mut dyn DirectorySink) -> Result<()>;
+}
+
+/// A directory.
+pub(super) struct DirectoryInode<D>(pub Head, pub Arc<D>);
+
+impl<D: Directory> DirectoryInode<D> {
+    pub fn new(head: Head, directory: D) -> Arc<dyn Inode> {
+        Arc::new(DirectoryInode(head, Arc::new(directory)))
+    }
+}
+
+impl<D: Directory> Inode for DirectoryInode<D> {
+    fn attributes(&self) -> Attributes {
+        self.0.attributes(FileKind::Directory, self.1.links(), self.1.size())
+    }
+
+    fn permissions(&self) -> Permissions {
+        self.0.permissions(FileKind::Directory)
+    }
+
+    fn number(&self) -> u64 {
+        self.0.number
+    }
+
+    fn open(self: Arc<Self>, _request: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
+        Ok(Arc::new(DirectoryFile(self.1.clone())))
+    }
+
+    fn keeps_entries(&self) -> bool {
+        self.1.is_fixed()
+    }
+
+    fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
+        self.1.lookup(name)
+    }
+}
+
+struct DirectoryFile<D>(Arc<D>);
+
+impl<D: Directory> File for DirectoryFile<D> {
+    fn traits(&self) -> FileTraits {
+        FileTraits::SEEKABLE
+    }
+
+    fn read(&self, _position: u64, _destination: &mut Destination<'_>) -> Result<usize, Stop> {
+        Err(Errno::EISDIR.into())
+    }
+
+    fn read_directory(&self, position: &mut u64, sink: &mut dyn DirectorySink) -> Result<()> {
+        self.0.list(position, sink)
+    }
+}
+
+/// Where a link leads, found out at each look.
+pub(super) trait Target: Send + Sync + 'static {
+    /// The target for this caller.
+    fn target(&self, caller: &dyn Caller) -> Result<Link>;
+}
+
+/// A symbolic link.
+pub(super) struct LinkInode<T>(pub Head, pub T, pub u64);
+
+impl<T: Target> LinkInode<T> {
+    /// A link that claims to be `size` long.
+    pub fn new(head: Head, target: T, size: u64) -> Arc<dyn Inode> {
+        Arc::new(LinkInode(head, target, size))
+    }
+}
+
+impl<T: Target> Inode for LinkInode<T> {
+    fn attributes(&self) -> Attributes {
+        self.0.attributes(FileKind::Symlink, 1, self.2)
+    }
+
+    fn permissions(&self) -> Permissions {
+        self.0.permissions(FileKind::Symlink)
+    }
+
+    fn number(&self) -> u64 {
+        self.0.number
+    }
+
+    fn open(self: Arc<Self>, _request: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
+        Err(Errno::ELOOP)
+    }
+
+    fn read_link(&self, caller: &dyn Caller) -> Result<Link> {
+        self.1.target(caller)
+    }
+}
+
+/// A link straight to a place.
+pub(super) fn to_path(path: Path) -> Link {
+    Link::Path(path)
+}
+
+/// A link to a name.
+pub(super) fn to_text(text: impl AsRef<[u8]>) -> Link {
+    Link::Text(Arc::from(text.as_ref()))
+}
+
+/// `0777`: what links show.
+pub(super) const LINK_PERMISSIONS: u32 = 0o777;
