@@ -1,0 +1,137 @@
+//! Regular files and directories of tmpfs, open.
+
+use alloc::sync::Arc;
+
+use abi::{Errno, Result};
+use memory::{CacheError, Destination, Pager, Source};
+use vfs::{AllocateMode, DirectoryEntry, DirectorySink, File, FileTraits, Inode, Stop, Whence};
+
+use super::inode::{Contents, Regular, TmpfsInode};
+
+/// No file is larger: positions are signed.
+const MAX_SIZE: u64 = i64::MAX as u64;
+
+/// How many entries are handed over before the directory is let go of for a moment.
+const BATCH: usize = 256;
+
+impl TmpfsInode {
+    /// Writes at `position`; the caller holds the file's write lock.
+    fn write_locked(&self, regular: &Regular, position: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
+        if position.checked_add(source.remaining() as u64).is_none_or(|end| end > MAX_SIZE) {
+            return Err(Errno::EFBIG.into());
+        }
+        let before = source.progress();
+        let result = regular.cache.write_at(position, source);
+        if source.progress() > before {
+            self.touch();
+        }
+        result.map_err(stop)
+    }
+}
+
+fn stop(error: CacheError) -> Stop {
+    match error {
+        CacheError::Fault(fault) => fault.into(),
+        CacheError::NoSpace => Errno::ENOSPC.into(),
+        CacheError::OutOfMemory => Errno::ENOMEM.into(),
+    }
+}
+
+impl File for TmpfsInode {
+    fn traits(&self) -> FileTraits {
+        FileTraits::SEEKABLE
+    }
+
+    fn read(&self, position: u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
+        let regular = match &self.contents {
+            Contents::Regular(regular) => regular,
+            Contents::Directory(_) => return Err(Errno::EISDIR.into()),
+            _ => return Err(Errno::EINVAL.into()),
+        };
+        let moved = regular.cache.read_at(position, destination)?;
+        self.touch_accessed();
+        Ok(moved)
+    }
+
+    fn write(&self, position: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
+        let regular = self.regular()?;
+        let _writing = regular.writing.lock();
+        self.write_locked(regular, position, source)
+    }
+
+    fn append(&self, source: &mut Source<'_>) -> Result<(usize, u64), Stop> {
+        let regular = self.regular()?;
+        let _writing = regular.writing.lock();
+        let end = regular.cache.size();
+        let moved = self.write_locked(regular, end, source)?;
+        Ok((moved, end + moved as u64))
+    }
+
+    fn read_directory(&self, position: &mut u64, sink: &mut dyn DirectorySink) -> Result<()> {
+        let directory = self.directory()?;
+        loop {
+            let entries = directory.lock();
+            let mut handed = 0;
+            for (cookie, entry) in entries.from(*position).take(BATCH) {
+                let (number, kind) = (entry.inode.number(), entry.inode.kind());
+                if !sink.entry(DirectoryEntry { name: &entry.name, number, kind, next: cookie + 1 }) {
+                    return Ok(());
+                }
+                *position = cookie + 1;
+                handed += 1;
+            }
+            drop(entries);
+            if handed < BATCH {
+                self.touch_accessed();
+                return Ok(());
+            }
+        }
+    }
+
+    fn pager(&self) -> Option<Arc<dyn Pager>> {
+        Some(self.regular().ok()?.cache.clone())
+    }
+
+    fn size(&self) -> u64 {
+        self.regular().map_or(0, |regular| regular.cache.size())
+    }
+
+    fn seek_hole_or_data(&self, position: u64, whence: Whence) -> Result<u64> {
+        let cache = &self.regular()?.cache;
+        match whence {
+            Whence::Hole => Ok(cache.next_hole(position)),
+            _ => cache.next_data(position).ok_or(Errno::ENXIO),
+        }
+    }
+
+    fn allocate(&self, mode: AllocateMode, offset: u64, length: u64) -> Result<()> {
+        if mode.contains(AllocateMode::ZERO_RANGE) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let regular = self.regular()?;
+        let range = offset..offset.saturating_add(length);
+        let _writing = regular.writing.lock();
+        if mode.contains(AllocateMode::PUNCH_HOLE) {
+            // Beyond the end there is nothing to punch, and asking for it must not take for ever.
+            regular.cache.punch(range.start..range.end.min(regular.cache.size().next_multiple_of(4096)).max(range.start));
+        } else {
+            // More than there may ever be is refused before the first page.
+            if length.div_ceil(memory::PAGE_SIZE as u64) > self.shared.pages.limit() {
+                return Err(Errno::ENOSPC);
+            }
+            regular.cache.allocate(range.clone()).map_err(|error| match error {
+                CacheError::NoSpace => Errno::ENOSPC,
+                _ => Errno::ENOMEM,
+            })?;
+            if !mode.contains(AllocateMode::KEEP_SIZE) {
+                regular.cache.extend(range.end);
+            }
+        }
+        self.touch();
+        Ok(())
+    }
+
+    fn synchronise(&self, _: bool) -> Result<(), Stop> {
+        Ok(())
+    }
+}
