@@ -6,7 +6,8 @@ use abi::Errno;
 use abi::files::OpenHow;
 use abi::raw::general as raw;
 use abi::raw::ioctl as request;
-use process::{Failure, Resource, Thread};
+use process::limits::Resource;
+use process::{Failure, Thread};
 use vfs::{FileKind, OpenFile, OpenFlags as Open, Opening, Stop, wait};
 
 use crate::argument::{CString, Descriptor, Flags, In, Mode, Out};
@@ -16,7 +17,7 @@ use crate::user;
 
 /// `RLIMIT_NOFILE`: descriptors are below it.
 pub(crate) fn descriptor_limit(thread: &Thread) -> u64 {
-    thread.process().limits().soft(Resource::OpenFiles)
+    thread.process().limits().soft(Resource::Files)
 }
 
 /// Gives an open file the lowest free descriptor.

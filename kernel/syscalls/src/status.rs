@@ -122,7 +122,7 @@ fn on_path_as<R>(
     if effective {
         return on_path(thread, directory, path, how, act);
     }
-    let real = thread.credentials().of_real_user();
+    let real = thread.credentials().for_access();
     let path = path.path(thread)?;
     Ok(resolve(thread, directory, &path, |context, start| {
         let context = Context { credentials: &real, ..*context };

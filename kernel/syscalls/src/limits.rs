@@ -1,0 +1,74 @@
+//! What processes may use and have used: getrlimit(2), prlimit(2), getrusage(2), times(2).
+
+use alloc::sync::Arc;
+
+use abi::Errno;
+use abi::limits::{ResourceLimit, ResourceUsage};
+use abi::raw::general as raw;
+use abi::time::ProcessTimes;
+use process::limits::{self, Resource};
+use process::{Process, Thread, usage};
+use vfs::Stop;
+
+use crate::argument::{In, Out};
+
+/// The process a call names: 0 is the caller's, and the number of any thread stands for its process.
+///
+/// # Errors
+/// `ESRCH`.
+pub(crate) fn process_of(thread: &Thread, pid: i32) -> Result<Arc<Process>, Errno> {
+    if pid == 0 {
+        return Ok(thread.process().clone());
+    }
+    let pid = u32::try_from(pid).map_err(|_| Errno::ESRCH)?;
+    let processes = thread.kernel().processes();
+    let of_thread = || processes.thread(pid).map(|thread| thread.process().clone());
+    processes.process(pid).or_else(of_thread).ok_or(Errno::ESRCH)
+}
+
+/// getrlimit(2)
+pub(crate) fn getrlimit(thread: &Arc<Thread>, resource: u32, limit: Out<ResourceLimit>) -> Result<(), Stop> {
+    let now = thread.process().limits().get(Resource::new(resource)?);
+    limit.write(thread, &now)
+}
+
+/// setrlimit(2)
+pub(crate) fn setrlimit(thread: &Arc<Thread>, resource: u32, limit: In<ResourceLimit>) -> Result<(), Stop> {
+    let new = limit.read(thread)?;
+    limits::change(thread, thread.process(), Resource::new(resource)?, Some(new))?;
+    Ok(())
+}
+
+/// prlimit(2)
+pub(crate) fn prlimit64(
+    thread: &Arc<Thread>, pid: i32, resource: u32, new: In<ResourceLimit>, old: Out<ResourceLimit>,
+) -> Result<(), Stop> {
+    let new = new.read_optional(thread)?;
+    let process = process_of(thread, pid)?;
+    let before = limits::change(thread, &process, Resource::new(resource)?, new)?;
+    old.write_optional(thread, &before)
+}
+
+/// getrusage(2)
+pub(crate) fn getrusage(thread: &Arc<Thread>, who: i32, usage: Out<ResourceUsage>) -> Result<(), Stop> {
+    let used = match who {
+        raw::RUSAGE_CHILDREN => thread.process().children_usage(),
+        SELF => thread.process().usage(),
+        THREAD => thread.usage(),
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    usage.write(thread, &used.to_program())
+}
+
+/// `RUSAGE_SELF`
+const SELF: i32 = raw::RUSAGE_SELF as i32;
+/// `RUSAGE_THREAD`
+const THREAD: i32 = raw::RUSAGE_THREAD as i32;
+
+/// times(2). Returns the ticks since boot.
+pub(crate) fn times(thread: &Arc<Thread>, times: Out<ProcessTimes>) -> Result<usize, Stop> {
+    if !times.is_null() {
+        times.write(thread, &usage::times(thread.process()))?;
+    }
+    Ok((machine::time::now() / usage::TICK) as usize)
+}
