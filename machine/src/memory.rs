@@ -314,7 +314,7 @@ impl Frame {
     #[inline]
     fn record(&self) -> &'static FrameRecord {
         // SAFETY: a Frame is made only from a number that was found in the records.
-        unsafe { records().get_unchecked(self.number()) }
+        unsafe { platform::frames::record(self.0.get()) }
     }
 
     /// Gives up the reference without dropping it; `from_raw` takes it up again.
@@ -345,7 +345,7 @@ impl Frame {
     #[inline]
     pub(crate) unsafe fn add_reference(number: NonZeroU32) {
         // SAFETY: as in `record`.
-        let record = unsafe { records().get_unchecked(number.get() as usize) };
+        let record = unsafe { platform::frames::record(number.get()) };
         if record.references.load(Ordering::Relaxed) == 1 {
             record.references.store(2, Ordering::Relaxed); // the one owner is the caller's: no locked instruction
         } else if record.references.fetch_add(1, Ordering::Relaxed) >= SATURATED / 2 {

@@ -42,6 +42,15 @@ pub fn records() -> &'static [FrameRecord] {
     &REGION.records
 }
 
+/// The record of a frame.
+///
+/// # Safety
+/// `number` was found in [`records`].
+pub unsafe fn record(number: u32) -> &'static FrameRecord {
+    // SAFETY: by contract of the caller.
+    unsafe { REGION.records.get_unchecked(number as usize) }
+}
+
 /// The alias of a frame found in [`records`].
 pub fn bytes(number: u32) -> *mut u8 {
     std::ptr::with_exposed_provenance_mut(REGION.start + number as usize * PAGE_SIZE)

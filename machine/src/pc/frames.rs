@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use core::num::NonZeroU32;
 use core::ops::Range;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use spin::Mutex;
 
@@ -27,7 +28,7 @@ const RANGES: usize = 64;
 
 type Ranges = ArrayVec<Range<usize>, RANGES>;
 
-static RECORDS: AtomicPtr<FrameRecord> = AtomicPtr::new(core::ptr::null_mut());
+static RECORDS: AtomicPtr<FrameRecord> = AtomicPtr::new(NonNull::dangling().as_ptr());
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 struct Boot {
@@ -43,13 +44,19 @@ static BOOT: Mutex<Boot> =
 /// The records of all frames.
 #[inline]
 pub fn records() -> &'static [FrameRecord] {
-    let first = RECORDS.load(Ordering::Relaxed);
-    if first.is_null() {
-        return &[];
-    }
-    // SAFETY: `initialise` has written COUNT records there before it set RECORDS, on this CPU or before this CPU was
-    // started; nobody else uses that memory.
-    unsafe { core::slice::from_raw_parts(first, COUNT.load(Ordering::Relaxed)) }
+    // SAFETY: `initialise` has written COUNT records there, on this CPU or before this CPU was started; nobody else uses
+    // that memory. Before that COUNT is 0.
+    unsafe { core::slice::from_raw_parts(RECORDS.load(Ordering::Relaxed), COUNT.load(Ordering::Relaxed)) }
+}
+
+/// The record of a frame.
+///
+/// # Safety
+/// `number` was found in [`records`].
+#[inline]
+pub unsafe fn record(number: u32) -> &'static FrameRecord {
+    // SAFETY: as in `records`, and by contract of the caller.
+    unsafe { &*RECORDS.load(Ordering::Relaxed).add(number as usize) }
 }
 
 /// The alias of a frame found in [`records`].
@@ -118,8 +125,8 @@ pub unsafe fn initialise(memory: &[Region], reserved: &[Range<usize>]) -> Result
         // SAFETY: `records` is free RAM, large enough for `count` records and mapped by the early tables.
         unsafe { array.add(number).write(FrameRecord::reserved()) };
     }
+    RECORDS.store(array, Ordering::Relaxed);
     COUNT.store(count, Ordering::Relaxed);
-    RECORDS.store(array, Ordering::Release);
     make_usable(&free);
     *BOOT.lock() = Boot { arena, usable: free, returned: ArrayVec::new() };
     Ok(())
@@ -142,6 +149,13 @@ pub fn usable() -> Vec<Range<usize>> {
     }
     ranges.extend(boot.usable.iter().cloned());
     ranges.sort_unstable_by_key(|range| range.start);
+    ranges.dedup_by(|next, range| {
+        let adjacent = next.start == range.end;
+        if adjacent {
+            range.end = next.end;
+        }
+        adjacent
+    });
     ranges
 }
 

@@ -13,7 +13,7 @@
 use super::copy::copy_page;
 use super::frames;
 use super::shootdown;
-use super::table::{ENTRIES, Entry, Table};
+use super::table::{ENTRIES, Entry, Table, group_of};
 use crate::lock::{SpinGuard, SpinLock};
 use crate::memory::{Access, Frame, Mapping, OutOfMemory, PAGE_SIZE, USER_TOP};
 use arrayvec::ArrayVec;
@@ -51,6 +51,15 @@ pub struct Tables {
     lock: SpinLock<()>,
     /// Pages mapped. Written under the lock.
     resident: AtomicUsize,
+}
+
+/// Bytes a leaf table maps.
+const LEAF: usize = 1 << shift(1);
+
+/// True if one leaf table has the whole range: most have, and need no search.
+#[inline]
+fn in_one_leaf(range: &Range<usize>) -> bool {
+    !range.is_empty() && (range.start ^ (range.end - 1)) < LEAF
 }
 
 /// The index of `page` in a table of `level`.
@@ -109,6 +118,12 @@ impl<'a> Removed<'a> {
 
     #[inline]
     fn finish(&mut self) {
+        if !self.stale.is_empty() || !self.frames.is_empty() {
+            self.flush_and_drop();
+        }
+    }
+
+    fn flush_and_drop(&mut self) {
         shootdown::flush(self.tables.root.physical(), core::mem::replace(&mut self.stale, usize::MAX..0));
         for number in self.frames.drain(..) {
             // SAFETY: the number's reference was an entry's, which is gone, and no CPU has it cached.
@@ -250,6 +265,14 @@ impl Tables {
     }
 
     fn clear(&self, range: Range<usize>, mut budget: usize, removed: &mut Removed<'_>) -> Option<usize> {
+        if in_one_leaf(&range) {
+            let base = range.start & !(LEAF - 1);
+            let leaf = self.leaf(base)?;
+            self.clear_leaf(leaf, base, &range, removed);
+            if leaf.occupied() > 0 {
+                return None;
+            } // else below, where empty tables go
+        }
         for (third_index, entry) in self.root.entries(indices(&range, 0, 3)) {
             let Some(third) = Table::of(entry) else { continue };
             let base = third_index << shift(3);
@@ -262,13 +285,7 @@ impl Tables {
                     if budget == 0 {
                         return Some(base.max(range.start));
                     }
-                    let before = leaf.occupied();
-                    for (leaf_index, _) in leaf.entries(indices(&range, base, 0)) {
-                        removed.entry(base + (leaf_index << shift(0)), leaf.take(leaf_index), Entry(0));
-                    }
-                    let taken = before - leaf.occupied();
-                    self.add_resident(-(taken as isize));
-                    budget = budget.saturating_sub(taken + 1);
+                    budget = budget.saturating_sub(self.clear_leaf(leaf, base, &range, removed) + 1);
                     remove_if_empty(second, first_index, leaf, base, removed);
                 }
                 remove_if_empty(third, second_index, second, base, removed);
@@ -276,6 +293,17 @@ impl Tables {
             remove_if_empty(self.root, third_index, third, base, removed);
         }
         None
+    }
+
+    /// Empties the part of a leaf that lies in the range; returns how many pages that were.
+    fn clear_leaf(&self, leaf: Table, base: usize, range: &Range<usize>, removed: &mut Removed<'_>) -> usize {
+        let before = leaf.occupied();
+        for (index, _) in leaf.entries(indices(range, base, 0)) {
+            removed.entry(base + (index << shift(0)), leaf.take(index), Entry(0));
+        }
+        let taken = before - leaf.occupied();
+        self.add_resident(-(taken as isize));
+        taken
     }
 
     pub fn protect(&self, range: Range<usize>, access: Access) {
@@ -299,6 +327,10 @@ impl Tables {
         range: Range<usize>,
         mut visit: impl FnMut(Table, usize, Range<usize>) -> Result<(), OutOfMemory>,
     ) -> Result<(), OutOfMemory> {
+        if in_one_leaf(&range) {
+            let base = range.start & !(LEAF - 1);
+            return self.leaf(base).map_or(Ok(()), |leaf| visit(leaf, base, indices(&range, base, 0)));
+        }
         for (third_index, entry) in self.root.entries(indices(&range, 0, 3)) {
             let Some(third) = Table::of(entry) else { continue };
             let base = third_index << shift(3);
@@ -331,8 +363,8 @@ impl Tables {
         let mut removed = Removed::new(self);
         self.each_leaf(range, |leaf, base, indices| {
             let copies = child.leaf_or_new(base)?;
-            let mut added = 0;
-            for (index, mut entry) in leaf.entries(indices.clone()) {
+            let (mut groups, mut added) = (0, 0);
+            for (index, mut entry) in leaf.entries(indices) {
                 let Some(frame) = entry.frame().filter(|_| copies.get(index).0 == 0) else { continue };
                 if copy_on_write {
                     let shared = |entry: Entry| Entry(entry.0 & !Entry::WRITABLE | Entry::COPY_ON_WRITE);
@@ -347,9 +379,10 @@ impl Tables {
                 // SAFETY: the entry owns a reference, and cannot lose it while the space is locked.
                 unsafe { Frame::add_reference(frame) };
                 copies.set(index, entry);
+                groups |= group_of(index);
                 added += 1;
             }
-            copies.count(indices, added);
+            copies.count(groups, added);
             child.add_resident(added as isize);
             Ok(())
         })
@@ -359,14 +392,15 @@ impl Tables {
     pub fn lookup(&self, page: usize) -> Option<Mapping> {
         let _lock = self.lock();
         let (_, _, entry) = self.find(page)?;
-        let number = entry.frame()?.get() as usize;
+        let number = entry.frame()?.get();
         Some(Mapping {
-            frame_number: number,
+            frame_number: number as usize,
             access: entry.access(),
             copy_on_write: entry.has(Entry::COPY_ON_WRITE),
             accessed: entry.has(Entry::ACCESSED),
             dirty: entry.has(Entry::DIRTY),
-            references: frames::records().get(number)?.references(),
+            // SAFETY: the entry's frame is one.
+            references: unsafe { frames::record(number) }.references(),
         })
     }
 

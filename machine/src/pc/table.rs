@@ -115,10 +115,11 @@ impl Table {
         Some(Table(number))
     }
 
-    /// The table an entry of a higher table points to.
+    /// The table an entry of a higher table of a space points to: there an entry that is not 0 does.
     #[inline]
     pub fn of(entry: Entry) -> Option<Table> {
-        entry.frame().filter(|_| entry.has(Entry::PRESENT)).map(Table)
+        // SAFETY: `table` made the entry from a table's number, which is not 0.
+        (entry.0 != 0).then(|| Table(unsafe { NonZeroU32::new_unchecked((entry.0 >> 12) as u32) }))
     }
 
     /// Physical address, for CR3.
@@ -137,7 +138,7 @@ impl Table {
     #[inline]
     fn state(self) -> &'static AtomicU32 {
         // SAFETY: the number came from `take_frames`, which found it in the records.
-        unsafe { crate::memory::records().get_unchecked(self.0.get() as usize) }.table_state()
+        unsafe { frames::record(self.0.get()) }.table_state()
     }
 
     #[inline]
@@ -156,14 +157,13 @@ impl Table {
     #[inline]
     pub fn insert(self, index: usize, entry: Entry) {
         self.set(index, entry);
-        self.count(index..index + 1, 1);
+        self.count(group_of(index), 1);
     }
 
-    /// Counts `added` new entries that lie within `indices`.
+    /// Counts `added` new entries that lie in `groups`.
     #[inline]
-    pub fn count(self, indices: Range<usize>, added: usize) {
-        let groups = (u32::MAX << (indices.start / GROUP)) & !(u32::MAX << 1 << (indices.end.saturating_sub(1) / GROUP));
-        self.state().store((self.state().load(Relaxed) | groups << 16) + added as u32, Relaxed);
+    pub fn count(self, groups: u32, added: u32) {
+        self.state().store((self.state().load(Relaxed) | groups << 16) + added, Relaxed);
     }
 
     /// Exchanges an occupied entry for another. A full barrier, as every locked instruction.
@@ -207,15 +207,29 @@ impl Table {
     #[inline]
     pub fn entries(self, indices: Range<usize>) -> Entries {
         let state = self.state().load(Relaxed);
-        Entries { table: self, groups: state >> 16, left: (state & 0xffff) - 1, indices }
+        // The groups the range touches: from its first one to the one of its last index.
+        let before = group_of(indices.start).wrapping_sub(1);
+        let touched = group_of(indices.end.saturating_sub(1)) << 1;
+        let groups = (state >> 16) & touched.wrapping_sub(1) & !before;
+        Entries { table: self, left: (state & 0xffff) - 1, groups, next: 0, end: 0, indices }
     }
+}
+
+/// The bit of the group of `index`.
+#[inline]
+pub fn group_of(index: usize) -> u32 {
+    1 << (index / GROUP)
 }
 
 /// See [`Table::entries`].
 pub struct Entries {
     table: Table,
-    groups: u32,
+    /// Occupied entries of the table that were not seen yet, at most.
     left: u32,
+    /// The groups that are still to be looked at, but for the current one: `next..end`.
+    groups: u32,
+    next: usize,
+    end: usize,
     indices: Range<usize>,
 }
 
@@ -224,19 +238,26 @@ impl Iterator for Entries {
 
     #[inline]
     fn next(&mut self) -> Option<(usize, Entry)> {
-        while self.left > 0 && self.indices.start < self.indices.end {
-            let index = self.indices.start;
-            if self.groups >> (index / GROUP) & 1 == 0 {
-                self.indices.start = (index / GROUP + 1) * GROUP;
-                continue;
-            }
-            self.indices.start = index + 1;
-            let entry = self.table.get(index);
-            if entry.0 != 0 {
-                self.left -= 1;
-                return Some((index, entry));
-            }
+        if self.left == 0 {
+            return None;
         }
-        None
+        loop {
+            while self.next < self.end {
+                let index = self.next;
+                let entry = self.table.get(index);
+                self.next = index + 1;
+                if entry.0 != 0 {
+                    self.left -= 1;
+                    return Some((index, entry));
+                }
+            }
+            if self.groups == 0 {
+                return None;
+            }
+            let group = self.groups.trailing_zeros() as usize * GROUP;
+            self.groups &= self.groups - 1;
+            self.next = group.max(self.indices.start);
+            self.end = (group + GROUP).min(self.indices.end);
+        }
     }
 }
