@@ -4,6 +4,9 @@ use crate::platform;
 use alloc::sync::Arc;
 use core::fmt;
 
+/// Writes a line about the thread that runs on this CPU.
+pub type Describe = Arc<dyn Fn(&mut dyn fmt::Write) + Send + Sync>;
+
 /// Prints at once, waiting for the device: for a kernel in trouble, and the lines before there is a console driver.
 pub fn emergency_print(text: fmt::Arguments<'_>) {
     platform::debug::emergency_print(text);
@@ -16,6 +19,6 @@ pub fn backtrace(out: &mut dyn fmt::Write) {
 
 /// Sets what describes the current thread on the page a kernel fault prints. It must not lock or allocate. The first
 /// call counts; later ones are ignored.
-pub fn describe_context(describe: Arc<dyn Fn(&mut dyn fmt::Write) + Send + Sync>) {
+pub fn describe_context(describe: Describe) {
     platform::debug::describe_context(describe);
 }

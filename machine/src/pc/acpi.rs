@@ -6,6 +6,7 @@
 //! Specification: ACPI 6.5, chapter 5; <https://uefi.org/specs/ACPI/6.5/>.
 
 use super::cpu::MAX_FOUND;
+use super::features;
 use super::layout::direct;
 use super::start_info::StartInfo;
 use arrayvec::ArrayVec;
@@ -197,7 +198,7 @@ fn read_interrupt_entry(entry: &[u8], platform: &mut Platform) -> Option<()> {
     const ENABLED: u32 = 1;
     match u8_at(entry, 0)? {
         0 if u32_at(entry, 4)? & ENABLED != 0 => add_cpu(platform, u8_at(entry, 3)?.into()),
-        9 if u32_at(entry, 8)? & ENABLED != 0 => add_cpu(platform, u32_at(entry, 4)?),
+        9 if u32_at(entry, 8)? & ENABLED != 0 && features::get().x2apic => add_cpu(platform, u32_at(entry, 4)?),
         1 => {
             let io_apic = IoApic { address: u32_at(entry, 4)? as usize, base: u32_at(entry, 8)? };
             let _ = platform.io_apics.try_push(io_apic);

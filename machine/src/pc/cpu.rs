@@ -76,10 +76,14 @@ pub fn start(main: Main) -> ! {
 
 /// Runs the kernel's main as soon as there is one.
 pub fn run() -> ! {
-    loop {
-        if let Some(main) = MAIN.get() {
-            main(current());
+    let main = loop {
+        match MAIN.get() {
+            Some(main) => break main,
+            None => wait_for_interrupt(),
         }
+    };
+    main(current());
+    loop {
         wait_for_interrupt();
     }
 }

@@ -1,12 +1,11 @@
 //! The emergency console and backtraces.
 
 use super::{layout, serial, symbols};
-use alloc::sync::Arc;
+use crate::debug::Describe;
 use core::arch::asm;
 use core::fmt;
 use spin::Once;
 
-type Describe = Arc<dyn Fn(&mut dyn fmt::Write) + Send + Sync>;
 static DESCRIBE: Once<Describe> = Once::new();
 
 /// More calls than this are not shown.

@@ -16,7 +16,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 use spin::Once;
 use x86_64::VirtAddr;
-use x86_64::instructions::segmentation::{FS, GS, Segment, Segment64};
+use x86_64::instructions::segmentation::{DS, ES, FS, GS, Segment, Segment64};
 use x86_64::registers::model_specific::{FsBase, KernelGsBase};
 use x86_64::registers::segmentation::SegmentSelector;
 
@@ -100,7 +100,7 @@ impl Image {
         // SAFETY: the size is not 0.
         let bytes = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(OutOfMemory)?;
         let mut image = Image { bytes, size: format.size };
-        image.clear();
+        image.put_initial();
         Ok(image)
     }
 
@@ -123,10 +123,20 @@ impl Image {
     }
 
     fn clear(&mut self) {
-        let bytes = self.bytes_mut();
-        bytes.fill(0);
-        bytes[FCW..FCW + 2].copy_from_slice(&0x37f_u16.to_le_bytes());
-        bytes[MXCSR..MXCSR + 4].copy_from_slice(&0x1f80_u32.to_le_bytes());
+        self.bytes_mut().fill(0);
+        self.put_initial();
+    }
+
+    /// What is not zero in the initial state.
+    fn put_initial(&mut self) {
+        self.put(FCW, &0x37f_u16.to_le_bytes());
+        self.put(MXCSR, &0x1f80_u32.to_le_bytes());
+    }
+
+    /// Copies as much of `from` as there is room for to `offset`.
+    fn put(&mut self, offset: usize, from: &[u8]) {
+        let to = self.bytes_mut().get_mut(offset..).unwrap_or_default();
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
     }
 }
 
@@ -248,13 +258,12 @@ impl State {
             }
         }
         self.park();
-        let length = if whole { format.size } else { LEGACY };
         self.image.clear();
-        for (to, from) in self.image.bytes_mut().iter_mut().zip(image.iter().take(length)) {
-            *to = *from;
-        }
-        if !whole {
-            self.image.bytes_mut()[LEGACY] = 3; // x87 and SSE; the others start anew
+        if whole {
+            self.image.put(0, image);
+        } else {
+            self.image.put(0, legacy);
+            self.image.put(LEGACY, &[3]); // x87 and SSE; the others start anew
         }
         self.loaded_in = NOWHERE;
         true
@@ -358,20 +367,20 @@ unsafe fn restore(format: &Format, image: *const u8) -> bool {
     refused == 0
 }
 
-/// A program may load FS, GS, DS and ES with a selector; nobody needs it, and the next program shall not see it.
+/// A program may load DS, ES, FS and GS with a selector; nobody needs it, and the next program shall not see it.
 fn clear_selectors() {
+    if DS::get_reg().0 | ES::get_reg().0 | FS::get_reg().0 | GS::get_reg().0 == 0 {
+        return;
+    }
     // SAFETY: loading null selectors only changes the bases of FS (written next) and, between two swapgs, of the
     // program's GS (also written next).
     unsafe {
-        if FS::get_reg().0 != 0 {
-            FS::set_reg(SegmentSelector(0));
-        }
-        if GS::get_reg().0 != 0 {
-            GS::swap();
-            GS::set_reg(SegmentSelector(0));
-            GS::swap();
-        }
-        asm!("mov ds, {0:e}", "mov es, {0:e}", in(reg) 0, options(nostack, preserves_flags));
+        DS::set_reg(SegmentSelector(0));
+        ES::set_reg(SegmentSelector(0));
+        FS::set_reg(SegmentSelector(0));
+        GS::swap();
+        GS::set_reg(SegmentSelector(0));
+        GS::swap();
     }
 }
 
@@ -390,11 +399,21 @@ fn write_fs_base(base: usize) {
     }
 }
 
-// The program's GS base is in the MSR for `swapgs` while the kernel runs.
+// While the kernel runs the program's GS base is in the MSR, or in the register between two `swapgs`, which is quicker.
 fn read_gs_base() -> usize {
-    KernelGsBase::read().as_u64() as usize
+    if !features::get().fsgsbase {
+        return KernelGsBase::read().as_u64() as usize;
+    }
+    let base;
+    // SAFETY: the instructions exist by the check; nothing in between uses GS, and an NMI puts it back as it was.
+    unsafe { asm!("swapgs", "rdgsbase {}", "swapgs", out(reg) base, options(nomem, nostack, preserves_flags)) };
+    base
 }
 
 fn write_gs_base(base: usize) {
-    KernelGsBase::write(VirtAddr::new_truncate(base as u64));
+    if !features::get().fsgsbase {
+        return KernelGsBase::write(VirtAddr::new_truncate(base as u64));
+    }
+    // SAFETY: as above; the base is canonical: it is in the lower half or was read from the CPU.
+    unsafe { asm!("swapgs", "wrgsbase {}", "swapgs", in(reg) base, options(nomem, nostack, preserves_flags)) };
 }

@@ -115,7 +115,7 @@ pub fn connect(interrupt: u8, handler: InterruptHandler) -> bool {
     let redirection = REDIRECTIONS + 2 * (input - controller.base);
     let mode = if low { LOW } else { 0 } | if level { LEVEL } else { 0 };
     controller.write(redirection + 1, cpu::apic_id(0).unwrap_or(0) << 24);
-    controller.write(redirection, mode | u32::from(vector::DEVICES) + index as u32);
+    controller.write(redirection, mode | (u32::from(vector::DEVICES) + index as u32));
     controllers.used_vectors += 1;
     true
 }
