@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 
 use abi::Errno;
 use machine::memory::UserFault;
-use process::{Call, Failure, Outcome, SystemCalls, Thread};
+use process::{Call, Failure, Interrupted, Outcome, SystemCalls, Thread};
 use vfs::Stop;
 
 use crate::refusals::{Refusal, Refusals};
@@ -108,7 +108,17 @@ impl Answer for Result<usize, Stop> {
             Ok(value) => Step::Done(Outcome::Value(value)),
             Err(Stop::Error(errno)) => Step::Done(Outcome::Error(errno)),
             Err(Stop::WouldBlock) => Step::Wait,
+            Err(Stop::Signalled) => Step::Done(Outcome::Interrupted(Interrupted::Restart)),
             Err(Stop::Fault(fault)) => Step::Fault(fault),
+        }
+    }
+}
+
+impl Answer for Result<Outcome, Stop> {
+    fn step(self) -> Step {
+        match self {
+            Ok(outcome) => Step::Done(outcome),
+            Err(stop) => Err::<usize, Stop>(stop).step(),
         }
     }
 }

@@ -84,7 +84,7 @@ flags! {
         MS_PRIVATE MS_RELATIME MS_STRICTATIME
     }
     /// umount2(2)
-    UnmountFlags in general { MNT_FORCE MNT_DETACH MNT_EXPIRE UMOUNT_NOFOLLOW }
+    UnmountFlags in general { MNT_FORCE MNT_DETACH UMOUNT_NOFOLLOW }
     /// clock_nanosleep(2)
     ClockFlags in general { TIMER_ABSTIME }
     /// getrandom(2)

@@ -7,7 +7,7 @@ use abi::raw::general as raw;
 use abi::time::Timespec;
 use memory::{AddressSpace, UserFault};
 use process::futex::{ANY, Key};
-use process::{Failure, Interrupted, Thread};
+use process::{Call, Failure, Interrupted, Resume, Thread};
 
 use crate::argument::{Address, In};
 
@@ -58,21 +58,29 @@ enum Deadline {
 }
 
 async fn wait(thread: &Arc<Thread>, arguments: Arguments, bits: u32, meaning: Deadline) -> Result<usize, Failure> {
-    let time = In::<Timespec>::at(arguments.timeout).fetch_optional(thread).await?.map(Timespec::to_nanoseconds).transpose()?;
+    let timeout = In::<Timespec>::at(arguments.timeout).fetch_optional(thread).await?;
+    let timeout = timeout.map(Timespec::to_nanoseconds).transpose()?;
     if bits == 0 {
         return Err(Errno::EINVAL.into());
     }
     let now = machine::time::now();
-    let deadline = time.map(|time| match meaning {
+    let deadline = timeout.map(|time| match meaning {
         Deadline::Relative => now.saturating_add(time),
         Deadline::Monotonic => time,
         Deadline::RealTime => time.saturating_sub(machine::time::wall_clock()).saturating_add(now),
     });
+    wait_until(thread, arguments, bits, deadline).await
+}
+
+/// Waits while the word has its value, up to `deadline`.
+async fn wait_until(
+    thread: &Arc<Thread>, arguments: Arguments, bits: u32, deadline: Option<u64>,
+) -> Result<usize, Failure> {
     let space = thread.space();
-    let key = Key::new(&space, arguments.word, arguments.private)?;
+    let key = Key::new(space, arguments.word, arguments.private)?;
     let futexes = thread.kernel().futexes();
-    let unchanged = || Ok(space.space().load_u32(arguments.word)? == arguments.value);
     let mut waiting = loop {
+        let unchanged = || Ok(space.space().load_u32(arguments.word)? == arguments.value);
         match futexes.enter(key, bits, unchanged) {
             Ok(Some(waiting)) => break waiting,
             Ok(None) => return Err(Errno::EAGAIN.into()),
@@ -86,17 +94,30 @@ async fn wait(thread: &Arc<Thread>, arguments: Arguments, bits: u32, meaning: De
     }
     match result {
         Ok(_) => Err(Errno::ETIMEDOUT.into()),
-        // A relative time would start anew when restarted.
-        Err(_) if deadline.is_some() && meaning == Deadline::Relative => Err(Interrupted::Eintr.into()),
+        // Started again, a relative time would begin anew.
+        Err(_) if deadline.is_some() => {
+            let Arguments { word, value, private, .. } = arguments;
+            let call = [word, value as usize, usize::from(private), bits as usize, 0, 0];
+            let call = Call { number: raw::__NR_futex as usize, arguments: call };
+            Err(Interrupted::RestartBlock(Resume { call, deadline }).into())
+        }
         Err(interrupted) => Err(interrupted.into()),
     }
+}
+
+/// A wait that was interrupted goes on until the deadline it had.
+pub(crate) async fn resume_wait(thread: &Arc<Thread>, resume: Resume) -> Result<usize, Failure> {
+    let [word, value, private, bits, ..] = resume.call.arguments;
+    let arguments =
+        Arguments { word, value: value as u32, private: private != 0, timeout: 0, second: 0, third: 0 };
+    wait_until(thread, arguments, bits as u32, resume.deadline).await
 }
 
 fn wake(thread: &Arc<Thread>, arguments: Arguments, bits: u32) -> Result<usize, Failure> {
     if bits == 0 {
         return Err(Errno::EINVAL.into());
     }
-    let key = Key::new(&thread.space(), arguments.word, arguments.private)?;
+    let key = Key::new(thread.space(), arguments.word, arguments.private)?;
     // Linux counts after each one woken, so even 0 wakes one; negative numbers likewise.
     let count = (arguments.value as i32).max(1) as usize;
     Ok(thread.kernel().futexes().wake(key, count, bits))
@@ -106,8 +127,8 @@ async fn requeue(thread: &Arc<Thread>, arguments: Arguments, expected: Option<u3
     let count = |value: i32| usize::try_from(value).map_err(|_| Errno::EINVAL);
     let (wake, carry) = (count(arguments.value as i32)?, count(arguments.timeout as i32)?);
     let space = thread.space();
-    let from = Key::new(&space, arguments.word, arguments.private)?;
-    let to = Key::new(&space, arguments.second, arguments.private)?;
+    let from = Key::new(space, arguments.word, arguments.private)?;
+    let to = Key::new(space, arguments.second, arguments.private)?;
     let unchanged = || match expected {
         Some(expected) => Ok(space.space().load_u32(arguments.word)? == expected),
         None => Ok(true),
@@ -124,12 +145,12 @@ async fn requeue(thread: &Arc<Thread>, arguments: Arguments, expected: Option<u3
 async fn wake_op(thread: &Arc<Thread>, arguments: Arguments) -> Result<usize, Failure> {
     let operation = WakeOperation::new(arguments.third)?;
     let space = thread.space();
-    let one = Key::new(&space, arguments.word, arguments.private)?;
-    let other = Key::new(&space, arguments.second, arguments.private)?;
+    let one = Key::new(space, arguments.word, arguments.private)?;
+    let other = Key::new(space, arguments.second, arguments.private)?;
     let count = |value: i32| value.max(1) as usize;
     let (first, second) = (count(arguments.value as i32), count(arguments.timeout as i32));
     loop {
-        let change = || operation.apply(&space, arguments.second);
+        let change = || operation.apply(space, arguments.second);
         match thread.kernel().futexes().wake_after(one, first, other, second, change) {
             Ok(woken) => return Ok(woken),
             Err(fault) => space.settle(fault).await?,

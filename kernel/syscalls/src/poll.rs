@@ -11,10 +11,11 @@ use core::task::Poll;
 
 use abi::Errno;
 use abi::files::PollDescriptor;
+use abi::raw::general as raw;
 use abi::signal::SignalSet;
 use abi::time::{Timespec, Timeval};
 use process::signal::mask;
-use process::{Failure, Interrupted, Thread};
+use process::{Call, Failure, Interrupted, Resume, Thread};
 use smallvec::SmallVec;
 use sync::Listener;
 use vfs::{FileTable, OpenFile, PollEvents, Stop};
@@ -83,11 +84,25 @@ pub(crate) async fn poll_waiting(
     thread: &Arc<Thread>, array: InOut<PollDescriptor>, count: u32, timeout: i32,
 ) -> Result<usize, Failure> {
     let length = u64::try_from(timeout).ok().map(|milliseconds| milliseconds * NANOSECONDS_PER_MILLISECOND);
-    let deadline = length.map(|length| machine::time::now().saturating_add(length));
+    poll_again(thread, array, count, length.map(|length| machine::time::now().saturating_add(length))).await
+}
+
+async fn poll_again(
+    thread: &Arc<Thread>, array: InOut<PollDescriptor>, count: u32, deadline: Option<u64>,
+) -> Result<usize, Failure> {
     match poll_until(thread, array, count, deadline).await? {
         Ok(found) => Ok(found),
-        Err(_) => Err(Interrupted::RestartUnlessHandled.into()),
+        Err(_) => {
+            let call = Call { number: raw::__NR_poll as usize, arguments: [array.0, count as usize, 0, 0, 0, 0] };
+            Err(Interrupted::RestartBlock(Resume { call, deadline }).into())
+        }
     }
+}
+
+/// poll(2) that was interrupted goes on until the deadline it had.
+pub(crate) async fn resume_poll(thread: &Arc<Thread>, resume: Resume) -> Result<usize, Failure> {
+    let [array, count, ..] = resume.call.arguments;
+    poll_again(thread, InOut::at(array), count as u32, resume.deadline).await
 }
 
 /// Waits until one of the files has something to report, or `deadline`. The array is written in any case.

@@ -3,14 +3,15 @@
 use alloc::sync::Arc;
 
 use abi::Errno;
+use abi::raw::general as raw;
 use abi::signal::{Signal, SignalAction, SignalInfo, SignalSet, SignalStack};
 use abi::time::Timespec;
 use process::signal::{action, frame, mask, send};
-use process::{Failure, Outcome, Thread};
+use process::{Failure, Interrupted, Outcome, Thread};
 use vfs::Stop;
 
 use crate::argument::{In, Out, SignalNumber};
-use crate::user;
+use crate::{futex, poll, time, user};
 
 /// The size of `sigset_t` as the kernel has it, which every call states.
 const SET_SIZE: usize = size_of::<SignalSet>();
@@ -59,8 +60,19 @@ pub(crate) fn rt_sigprocmask(
 }
 
 /// rt_sigreturn(2): the frame on the stack says what the registers were.
-pub(crate) async fn rt_sigreturn(thread: &Arc<Thread>) -> Outcome {
-    frame::return_from_handler(thread).await
+pub(crate) fn rt_sigreturn(thread: &Arc<Thread>) -> Result<Outcome, Stop> {
+    frame::return_from_handler(thread)
+}
+
+/// restart_syscall(2): the kernel makes programs call it to go on with a call that has a relative timeout.
+pub(crate) async fn restart_syscall(thread: &Arc<Thread>) -> Result<usize, Failure> {
+    let resume = thread.take_resume().ok_or(Interrupted::Eintr)?;
+    match resume.call.number as u32 {
+        raw::__NR_poll => poll::resume_poll(thread, resume).await,
+        raw::__NR_futex => futex::resume_wait(thread, resume).await,
+        raw::__NR_nanosleep | raw::__NR_clock_nanosleep => time::resume_sleep(thread, resume).await,
+        _ => Err(Interrupted::Eintr.into()),
+    }
 }
 
 /// rt_sigpending(2). A size below that of a set gets as many bytes.

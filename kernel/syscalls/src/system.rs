@@ -1,11 +1,13 @@
 //! The machine as a whole: uname(2), sysinfo(2), syslog(2), getrandom(2), reboot(2).
 
 use alloc::sync::Arc;
+use alloc::vec;
 
 use abi::Errno;
 use abi::raw::general as raw;
 use abi::system::{MACHINE, NAME_LENGTH, RELEASE, SYSTEM, SystemInformation, UtsName, VERSION};
-use memory::PAGE_SIZE;
+use drivers::{DEFAULT_CONSOLE_LEVEL, KernelLog};
+use memory::{PAGE_SIZE, check_range};
 use process::credentials::Capability;
 use process::{Failure, Shutdown, Thread};
 use vfs::Stop;
@@ -13,6 +15,9 @@ use vfs::Stop;
 use crate::argument::{Address, Flags, InBuffer, Out, OutBuffer};
 use crate::flags::RandomFlags;
 use crate::user;
+
+/// How much of the log one read takes at most.
+const LOG_PIECE: usize = 4096;
 
 /// `LINUX_REBOOT_MAGIC1`: "feel dead".
 const REBOOT_MAGIC: u32 = 0xfee1_dead;
@@ -94,41 +99,76 @@ pub(crate) async fn getrandom(
     Ok(done)
 }
 
-/// syslog(2): the kernel's log. Reading it destructively (`SYSLOG_ACTION_READ`) waits for something new.
+/// What syslog(2) is to do.
+mod action {
+    pub const CLOSE: i32 = 0;
+    pub const OPEN: i32 = 1;
+    pub const READ: i32 = 2;
+    pub const READ_ALL: i32 = 3;
+    pub const READ_CLEAR: i32 = 4;
+    pub const CLEAR: i32 = 5;
+    pub const CONSOLE_OFF: i32 = 6;
+    pub const CONSOLE_ON: i32 = 7;
+    pub const CONSOLE_LEVEL: i32 = 8;
+    pub const SIZE_UNREAD: i32 = 9;
+    pub const SIZE_BUFFER: i32 = 10;
+}
+
+/// syslog(2): the kernel's log.
 pub(crate) async fn syslog(
     thread: &Arc<Thread>, action: i32, buffer: OutBuffer<2>, length: i32,
 ) -> Result<usize, Failure> {
-    const OPEN: [i32; 2] = [0, 1];
-    const READ: i32 = 2;
-    const READ_ALL: i32 = 3;
-    const READ_CLEAR: i32 = 4;
-    const CLEAR: i32 = 5;
-    const CONSOLE_OFF: i32 = 6;
-    const CONSOLE_ON: i32 = 7;
-    const CONSOLE_LEVEL: i32 = 8;
-    const SIZE_UNREAD: i32 = 9;
-    const SIZE_BUFFER: i32 = 10;
-    // Reading all of it and its size are everybody's, as with dmesg_restrict = 0.
-    if !matches!(action, READ_ALL | SIZE_BUFFER) {
+    // Reading it all and asking for its size is everybody's right (dmesg_restrict is 0).
+    if !matches!(action, action::READ_ALL | action::SIZE_BUFFER) {
         thread.credentials().require(Capability::Syslog)?;
     }
     let log = thread.kernel().log();
-    if OPEN.contains(&action) {
-        return Ok(0);
-    }
     match action {
-        READ | READ_ALL | READ_CLEAR => {
-            let length = usize::try_from(length).map_err(|_| Errno::EINVAL)?;
-            if buffer.0 == 0 {
-                return Err(Errno::EINVAL.into());
-            }
-            if length == 0 {
+        action::CLOSE | action::OPEN => {}
+        action::READ | action::READ_ALL | action::READ_CLEAR => {
+            let room = usize::try_from(length).ok().filter(|_| buffer.0 != 0).ok_or(Errno::EINVAL)?;
+            if room == 0 {
                 return Ok(0);
             }
-            todo!()
+            check_range(buffer.0, room)?;
+            return match action {
+                action::READ => read_log(thread, log, buffer.0, room).await,
+                _ => read_whole_log(thread, log, buffer.0, room, action == action::READ_CLEAR).await,
+            };
         }
-        _ => Err(Errno::EINVAL.into()),
+        action::CLEAR => log.clear(),
+        action::CONSOLE_OFF => log.set_console_level(1),
+        action::CONSOLE_ON => log.set_console_level(DEFAULT_CONSOLE_LEVEL),
+        action::CONSOLE_LEVEL => match length {
+            1..=8 => log.set_console_level(length as u8),
+            _ => return Err(Errno::EINVAL.into()),
+        },
+        action::SIZE_UNREAD => return Ok(log.unread()),
+        action::SIZE_BUFFER => return Ok(log.size()),
+        _ => return Err(Errno::EINVAL.into()),
     }
+    Ok(0)
+}
+
+/// Takes what was not read yet; waits for something if there is nothing.
+async fn read_log(thread: &Arc<Thread>, log: &KernelLog, address: usize, room: usize) -> Result<usize, Failure> {
+    let mut text = vec![0; room.min(LOG_PIECE)];
+    let taken = || Some(log.read(&mut text)).filter(|&length| length > 0);
+    let length = thread.interruptible(log.arrived().wait_until(taken)).await?;
+    thread.space().copy_out(address, text.get(..length).unwrap_or_default()).await?;
+    Ok(length)
+}
+
+/// Reads the newest whole lines that fit, without taking them; with `clears`, the next such read begins behind them.
+async fn read_whole_log(
+    thread: &Arc<Thread>, log: &KernelLog, address: usize, room: usize, clears: bool,
+) -> Result<usize, Failure> {
+    let text = log.read_all(room);
+    thread.space().copy_out(address, text.as_bytes()).await?;
+    if clears {
+        log.clear();
+    }
+    Ok(text.len())
 }
 
 /// reboot(2)

@@ -47,7 +47,7 @@ macro_rules! system_calls {
             scheduling {
                 __NR_sched_yield: wait sched_yield();
                 __NR_sched_getaffinity: now sched_getaffinity(pid: i32, length: u32, mask: Address);
-                __NR_sched_setaffinity: now sched_setaffinity(pid: i32, length: u32, mask: Address);
+                __NR_sched_setaffinity: wait sched_setaffinity(pid: i32, length: u32, mask: Address);
                 __NR_sched_getscheduler: now sched_getscheduler(pid: i32);
                 __NR_sched_setscheduler: now sched_setscheduler(pid: i32, policy: i32, parameters: In<i32>);
                 __NR_sched_getparam: now sched_getparam(pid: i32, parameters: Out<i32>);
@@ -96,7 +96,7 @@ macro_rules! system_calls {
             signal {
                 __NR_rt_sigaction: now rt_sigaction(signal: SignalNumber, new: In<SignalAction>, old: Out<SignalAction>, size: usize);
                 __NR_rt_sigprocmask: now rt_sigprocmask(how: i32, new: In<SignalSet>, old: Out<SignalSet>, size: usize);
-                __NR_rt_sigreturn: wait rt_sigreturn();
+                __NR_rt_sigreturn: now rt_sigreturn();
                 __NR_rt_sigpending: now rt_sigpending(set: Out<SignalSet>, size: usize);
                 __NR_rt_sigtimedwait: wait rt_sigtimedwait(set: In<SignalSet>, information: Out<SignalInfo>, timeout: In<Timespec>, size: usize);
                 __NR_rt_sigqueueinfo: now rt_sigqueueinfo(pid: i32, signal: SignalNumber, information: In<SignalInfo>);
@@ -110,7 +110,7 @@ macro_rules! system_calls {
                 __NR_alarm: now alarm(seconds: u32);
                 __NR_getitimer: now getitimer(which: i32, value: Out<IntervalTimer>);
                 __NR_setitimer: now setitimer(which: i32, new: In<IntervalTimer>, old: Out<IntervalTimer>);
-                __NR_restart_syscall: wait restart_syscall();
+                __NR_restart_syscall: rare restart_syscall();
             }
             futex {
                 __NR_futex: wait futex(word: Address, operation: i32, value: u32, timeout: usize, second: Address, third: u32);
@@ -129,7 +129,6 @@ macro_rules! system_calls {
                 __NR_munlock: now munlock(address: Address, length: usize);
                 __NR_mlockall: wait mlockall(flags: Flags<LockFlags>);
                 __NR_munlockall: now munlockall();
-                __NR_membarrier: now membarrier(command: i32, flags: u32, cpu: i32);
             }
             open {
                 __NR_open: try open then open_waiting(path: CString, flags: Flags<OpenFlags>, mode: Mode);
@@ -247,8 +246,8 @@ macro_rules! system_calls {
                 __NR_pselect6: wait pselect6(count: i32, read: Address, write: Address, except: Address, timeout: InOut<Timespec>, mask: In<[usize; 2]>);
             }
             mount {
-                __NR_mount: rare mount(source: CString, target: CString, kind: CString, flags: Flags<MountFlags>, data: CString);
-                __NR_umount2: rare umount2(target: CString, flags: Flags<UnmountFlags>);
+                __NR_mount: now mount(source: CString, target: CString, kind: CString, flags: Flags<MountFlags>, data: CString);
+                __NR_umount2: now umount2(target: CString, flags: Flags<UnmountFlags>);
             }
             time {
                 __NR_clock_gettime: now clock_gettime(clock: i32, time: Out<Timespec>);
@@ -324,7 +323,7 @@ absent! {
     __NR_kexec_file_load __NR_kexec_load __NR_keyctl __NR_landlock_add_rule __NR_landlock_create_ruleset
     __NR_landlock_restrict_self __NR_listen __NR_listmount __NR_listxattrat
     __NR_lookup_dcookie __NR_lsm_get_self_attr
-    __NR_lsm_list_modules __NR_lsm_set_self_attr __NR_map_shadow_stack __NR_mbind __NR_memfd_create
+    __NR_lsm_list_modules __NR_lsm_set_self_attr __NR_map_shadow_stack __NR_mbind __NR_membarrier __NR_memfd_create
     __NR_memfd_secret __NR_migrate_pages __NR_modify_ldt __NR_mount_setattr __NR_move_mount __NR_move_pages
     __NR_mq_getsetattr __NR_mq_notify __NR_mq_open __NR_mq_timedreceive __NR_mq_timedsend __NR_mq_unlink __NR_mseal
     __NR_msgctl __NR_msgget __NR_msgrcv __NR_msgsnd __NR_name_to_handle_at __NR_nfsservctl __NR_open_by_handle_at

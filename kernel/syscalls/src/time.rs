@@ -5,7 +5,8 @@ use alloc::sync::Arc;
 use abi::Errno;
 use abi::raw::general as raw;
 use abi::time::{TimeZone, Timespec, Timeval};
-use process::{Failure, Thread};
+use process::credentials::Capability;
+use process::{Call, Failure, Interrupted, Resume, Thread};
 use vfs::Stop;
 
 use crate::argument::{Flags, In, Out};
@@ -107,25 +108,79 @@ pub(crate) fn time(thread: &Arc<Thread>, time: Out<i64>) -> Result<usize, Stop> 
 pub(crate) async fn nanosleep(
     thread: &Arc<Thread>, request: In<Timespec>, remaining: Out<Timespec>,
 ) -> Result<usize, Failure> {
-    let time = request.fetch(thread).await?.to_nanoseconds()?;
-    sleep(thread, machine::time::now().saturating_add(time), remaining).await
+    let length = request.fetch(thread).await?.to_nanoseconds()?;
+    sleep(thread, machine::time::now().saturating_add(length), remaining, raw::__NR_nanosleep).await
 }
 
 /// clock_nanosleep(2)
 pub(crate) async fn clock_nanosleep(
     thread: &Arc<Thread>, clock: i32, flags: Flags<ClockFlags>, request: In<Timespec>, remaining: Out<Timespec>,
 ) -> Result<usize, Failure> {
-    let clock = match Clock::new(clock)? {
-        Clock::ThreadCpu => return Err(Errno::EINVAL.into()),
-        Clock::ProcessCpu => return Err(Errno::EOPNOTSUPP.into()),
-        clock => clock,
-    };
+    let clock = sleeping_clock(clock)?;
     let time = request.fetch(thread).await?.to_nanoseconds()?;
     if !flags.has(raw::TIMER_ABSTIME) {
-        return sleep(thread, machine::time::now().saturating_add(time), remaining).await;
+        let deadline = machine::time::now().saturating_add(time);
+        return sleep(thread, deadline, remaining, raw::__NR_clock_nanosleep).await;
     }
-    // A sleep until a time of day is turned into one of the same length on the clock that never jumps.
+    // A sleep until a time of day is one of the same length on the clock that never jumps.
     let deadline = time.saturating_sub(clock.now(thread)).saturating_add(machine::time::now());
-    thread.interruptible(thread.kernel().executor().sleep_until(deadline)).await.map_err(restart_unless_handled)?;
-    Ok(0)
+    let slept = thread.interruptible(thread.kernel().executor().sleep_until(deadline)).await;
+    slept.map(|()| 0).map_err(|_| Interrupted::RestartUnlessHandled.into())
+}
+
+/// The clocks that can be slept on: neither the raw and coarse ones, nor those that count CPU time.
+fn sleeping_clock(clock: i32) -> Result<Clock, Errno> {
+    match clock as u32 {
+        raw::CLOCK_REALTIME
+        | raw::CLOCK_MONOTONIC
+        | raw::CLOCK_BOOTTIME
+        | raw::CLOCK_TAI
+        | raw::CLOCK_REALTIME_ALARM
+        | raw::CLOCK_BOOTTIME_ALARM => Clock::new(clock),
+        raw::CLOCK_THREAD_CPUTIME_ID => Err(Errno::EINVAL),
+        _ => Clock::new(clock).and(Err(Errno::EOPNOTSUPP)),
+    }
+}
+
+/// Sleeps until `deadline` of the monotonic clock. Interrupted, it tells how much is left, and goes on by
+/// restart_syscall(2) if no handler ran.
+async fn sleep(
+    thread: &Arc<Thread>, deadline: u64, remaining: Out<Timespec>, number: u32,
+) -> Result<usize, Failure> {
+    if thread.interruptible(thread.kernel().executor().sleep_until(deadline)).await.is_ok() {
+        return Ok(0);
+    }
+    let left = Timespec::from_nanoseconds(deadline.saturating_sub(machine::time::now()));
+    remaining.store_optional(thread, &left).await?;
+    // What is left is told again if it is interrupted again: that argument is all restart_syscall(2) needs.
+    let call = Call { number: number as usize, arguments: [remaining.0, 0, 0, 0, 0, 0] };
+    Err(Interrupted::RestartBlock(Resume { call, deadline: Some(deadline) }).into())
+}
+
+/// A sleep that was interrupted goes on until the deadline it had.
+pub(crate) async fn resume_sleep(thread: &Arc<Thread>, resume: Resume) -> Result<usize, Failure> {
+    let [remaining, ..] = resume.call.arguments;
+    sleep(thread, resume.deadline.unwrap_or(u64::MAX), Out::at(remaining), resume.call.number as u32).await
+}
+
+/// Sets the clock that `CLOCK_REALTIME` shows.
+fn set_wall_clock(thread: &Arc<Thread>, time: u64) -> Result<(), Stop> {
+    thread.credentials().require(Capability::SysTime)?;
+    machine::time::set_wall_clock(time);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_are_those_linux_has() {
+        let clock = |number: u32| Clock::new(number as i32);
+        assert_eq!(clock(raw::CLOCK_REALTIME_COARSE), Ok(Clock::Real));
+        assert_eq!(clock(raw::CLOCK_BOOTTIME), Ok(Clock::Monotonic));
+        assert_eq!(clock(raw::CLOCK_SGI_CYCLE), Err(Errno::EINVAL));
+        assert_eq!(clock(99), Err(Errno::EINVAL));
+        assert_eq!(Clock::new(-1), Err(Errno::EINVAL));
+    }
 }

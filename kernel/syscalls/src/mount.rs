@@ -1,0 +1,117 @@
+//! Mounting: mount(2), umount(2).
+
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use abi::Errno;
+use abi::raw::general as raw;
+use memory::PAGE_SIZE;
+use process::Thread;
+use process::credentials::Capability;
+use vfs::{Lookup, MountFlags as Flag, Path, Stop};
+
+use crate::argument::{CString, Flags};
+use crate::flags::{MountFlags, UnmountFlags};
+use crate::place::with_view;
+use crate::user::PathBuffer;
+
+/// `MS_MGC_VAL`: what programs of old put in the upper half of the flags.
+const MAGIC: u32 = 0xc0ed_0000;
+
+/// How a tree takes part in mounts made elsewhere. There is only one tree: nothing is shared, so all of it is private.
+const PROPAGATION: u32 = raw::MS_SHARED | raw::MS_PRIVATE | raw::MS_SLAVE | raw::MS_UNBINDABLE;
+
+/// A string that may be missing.
+fn optional(thread: &Arc<Thread>, string: CString) -> Result<Option<PathBuffer>, Stop> {
+    if string.0 == 0 { Ok(None) } else { string.string(thread, PAGE_SIZE, Errno::EINVAL).map(Some) }
+}
+
+fn find(thread: &Arc<Thread>, path: &[u8], how: Lookup) -> Result<Path, Errno> {
+    with_view(thread, |context, working| context.lookup(working, path, how))
+}
+
+/// mount(2)
+pub(crate) fn mount(
+    thread: &Arc<Thread>, source: CString, target: CString, kind: CString, flags: Flags<MountFlags>, data: CString,
+) -> Result<(), Stop> {
+    let kind = optional(thread, kind)?;
+    let source = optional(thread, source)?;
+    let data = optional(thread, data)?.unwrap_or_default();
+    let target = target.path(thread)?;
+    let target = find(thread, &target, Lookup::FOLLOW)?;
+    thread.credentials().require(Capability::SysAdmin)?;
+    let flags = match flags.0 {
+        bits if bits & 0xffff_0000 == MAGIC => Flags::from_bits(bits & 0xffff),
+        _ => flags,
+    };
+    let options = String::from_utf8(data.to_vec()).map_err(|_| Errno::EINVAL)?;
+    let request = Request { thread, source, target, kind, flags: flags.known()?, options };
+    Ok(request.act()?)
+}
+
+/// What mount(2) was asked for.
+struct Request<'a> {
+    thread: &'a Arc<Thread>,
+    source: Option<PathBuffer>,
+    target: Path,
+    kind: Option<PathBuffer>,
+    flags: Flags<MountFlags>,
+    options: String,
+}
+
+impl Request<'_> {
+    /// Which of the five things mount(2) does is decided by its flags, in this order.
+    fn act(self) -> Result<(), Errno> {
+        let kernel = self.thread.kernel();
+        let mounts = kernel.mounts();
+        let has = |flag| self.flags.has(flag);
+        if has(raw::MS_REMOUNT) {
+            return mounts.remount(&self.target, self.mount_flags(), &self.options, has(raw::MS_BIND));
+        }
+        if has(raw::MS_BIND) {
+            return mounts.bind(kernel.vfs(), &self.source_path()?, &self.target, has(raw::MS_REC));
+        }
+        if self.flags.0 & PROPAGATION != 0 {
+            return self.check_propagation();
+        }
+        if has(raw::MS_MOVE) {
+            return mounts.move_mount(&self.source_path()?, &self.target);
+        }
+        let kind = self.kind.as_ref().ok_or(Errno::EINVAL)?;
+        let source = self.source.as_deref().unwrap_or(b"none");
+        let kind = kernel.vfs().file_system_types.find(kind)?;
+        let filesystem = kind.mount(source, &self.options, &**self.thread)?;
+        mounts.mount(kernel.vfs(), filesystem, source, &self.target, self.mount_flags())
+    }
+
+    /// The file or directory that `source` names.
+    fn source_path(&self) -> Result<Path, Errno> {
+        let source = self.source.as_ref().ok_or(Errno::EINVAL)?;
+        find(self.thread, source, Lookup::FOLLOW)
+    }
+
+    /// `MS_PRIVATE` is how everything is already.
+    fn check_propagation(&self) -> Result<(), Errno> {
+        let is_root = Arc::ptr_eq(&self.target.dentry, self.target.mount.root());
+        let private = self.flags.0 & !(raw::MS_REC | raw::MS_SILENT) == raw::MS_PRIVATE;
+        if is_root && private { Ok(()) } else { Err(Errno::EINVAL) }
+    }
+
+    /// The flags the mount will have. Access times are relative unless said otherwise.
+    fn mount_flags(&self) -> Flag {
+        let mut flags = Flag::from_bits_truncate(self.flags.0);
+        let exact = self.flags.0 & (raw::MS_NOATIME | raw::MS_STRICTATIME) != 0;
+        flags.set(Flag::RELATIVE_ACCESS_TIMES, !exact);
+        flags
+    }
+}
+
+/// umount2(2)
+pub(crate) fn umount2(thread: &Arc<Thread>, target: CString, flags: Flags<UnmountFlags>) -> Result<(), Stop> {
+    let flags = flags.known()?;
+    let target = target.path(thread)?;
+    let how = if flags.has(raw::UMOUNT_NOFOLLOW) { Lookup::empty() } else { Lookup::FOLLOW };
+    let target = find(thread, &target, how)?;
+    thread.credentials().require(Capability::SysAdmin)?;
+    Ok(thread.kernel().mounts().unmount(target, flags.has(raw::MNT_DETACH))?)
+}
