@@ -28,7 +28,10 @@ pub mod power;
 pub mod time;
 pub mod user;
 
+#[cfg(any(test, target_os = "none"))]
+mod format;
 mod heap;
+#[cfg(any(target_os = "none", test))]
 mod lock;
 mod per_cpu;
 

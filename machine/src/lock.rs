@@ -1,6 +1,6 @@
 //! The machine's own spin lock: a CPU that waits answers other CPUs' requests meanwhile.
 
-use spin::mutex::{SpinMutex, SpinMutexGuard};
+use spin::mutex::SpinMutex;
 use spin::relax::RelaxStrategy;
 
 /// Spins by [`crate::cpu::relax`].
@@ -14,4 +14,5 @@ impl RelaxStrategy for Relax {
 }
 
 pub type SpinLock<T> = SpinMutex<T, Relax>;
-pub type SpinGuard<'a, T> = SpinMutexGuard<'a, T>;
+#[cfg(target_os = "none")]
+pub type SpinGuard<'a, T> = spin::mutex::SpinMutexGuard<'a, T>;

@@ -22,6 +22,7 @@ pub const CLASSES: usize = 14;
 const LARGEST: usize = 2048;
 
 /// The class for each size in units of 16 bytes.
+#[allow(clippy::indexing_slicing, reason = "computed by the compiler")]
 const CLASS_OF: [u8; LARGEST / 16 + 1] = {
     let mut table = [0; LARGEST / 16 + 1];
     let (mut units, mut class) = (0, 0);
@@ -51,6 +52,7 @@ pub fn order_of(layout: Layout) -> u8 {
 }
 
 #[inline]
+#[allow(clippy::indexing_slicing, reason = "the index is below the length")]
 const fn size_of_class(class: usize) -> usize {
     SIZES[class % CLASSES]
 }
@@ -162,9 +164,9 @@ pub struct Heap<P> {
 impl<P: Pages> Heap<P> {
     /// An empty heap.
     pub const fn new(pages: P) -> Heap<P> {
-        const CLASS: SpinLock<Class> =
-            SpinLock::new(Class { with_room: ptr::null_mut(), blocks: 0, empty: 0, used: 0 });
-        Heap { pages, classes: [CLASS; CLASSES], large_frames: AtomicUsize::new(0) }
+        let classes =
+            [const { SpinLock::new(Class { with_room: ptr::null_mut(), blocks: 0, empty: 0, used: 0 }) }; CLASSES];
+        Heap { pages, classes, large_frames: AtomicUsize::new(0) }
     }
 
     /// Memory for `layout`, or null. `stocks` are this CPU's.

@@ -58,7 +58,7 @@ pub fn bytes(number: u32) -> *mut u8 {
 
 /// What a source may hand out.
 pub fn usable() -> Vec<Range<usize>> {
-    vec![ARENA.end..FRAMES]
+    std::iter::once(ARENA.end..FRAMES).collect()
 }
 
 /// A run from the arena, owned once: first fit.

@@ -63,7 +63,7 @@ impl Tables {
     pub fn unmap(&self, range: Range<usize>, budget: usize) -> Option<usize> {
         let mut pages = self.lock();
         for _ in 0..budget {
-            let Some((&page, _)) = pages.range(range.clone()).next() else { return None };
+            let (&page, _) = pages.range(range.clone()).next()?;
             pages.remove(&page);
         }
         pages.range(range).next().map(|(&page, _)| page)

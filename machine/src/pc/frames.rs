@@ -79,7 +79,11 @@ fn cut(ranges: &mut Ranges, hole: &Range<usize>) {
 
 /// The whole frames touched by `bytes`, or those that lie inside.
 fn frames_of(bytes: &Range<usize>, touched: bool) -> Range<usize> {
-    if touched { bytes.start / PAGE_SIZE..bytes.end.div_ceil(PAGE_SIZE) } else { bytes.start.div_ceil(PAGE_SIZE)..bytes.end / PAGE_SIZE }
+    if touched {
+        bytes.start / PAGE_SIZE..bytes.end.div_ceil(PAGE_SIZE)
+    } else {
+        bytes.start.div_ceil(PAGE_SIZE)..bytes.end / PAGE_SIZE
+    }
 }
 
 /// Takes `count` frames from the start of the first range below [`EARLY_MAP`] that has them, aligned to large pages if it can.
