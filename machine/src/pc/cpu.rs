@@ -9,9 +9,6 @@ use alloc::vec::Vec;
 use core::arch::asm;
 use spin::Once;
 
-/// The most CPUs looked for.
-pub const MAX_FOUND: usize = crate::cpu::MAX_CPUS;
-
 type Main = Arc<dyn Fn(usize) + Send + Sync>;
 
 static CPUS: Once<Vec<&'static Block>> = Once::new();

@@ -8,6 +8,7 @@ use super::block::Block;
 use super::descriptors::KERNEL_CODE;
 use super::layout::{IMAGE_BASE, direct};
 use super::{acpi, boot, cpu, debug, descriptors, local_apic, paging, time};
+use crate::cpu::MAX_CPUS;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::arch::global_asm;
@@ -25,7 +26,7 @@ global_asm!(
     IMAGE_BASE = const IMAGE_BASE,
     KERNEL_CODE = const KERNEL_CODE,
     KERNEL_DATA = const descriptors::KERNEL_DATA,
-    STACKS = const cpu::MAX_FOUND,
+    STACKS = const MAX_CPUS,
 );
 
 unsafe extern "C" {
@@ -38,14 +39,14 @@ unsafe extern "C" {
 static secondary_root: AtomicUsize = AtomicUsize::new(0);
 /// The stacks, taken in the order of arrival.
 #[unsafe(no_mangle)]
-static secondary_stacks: [AtomicUsize; cpu::MAX_FOUND] = [const { AtomicUsize::new(0) }; cpu::MAX_FOUND];
+static secondary_stacks: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
 #[unsafe(no_mangle)]
 static secondary_tickets: AtomicU32 = AtomicU32::new(0);
 
 /// By the index of the ACPI tables: who has come.
 static CHECKED_IN: AtomicU64 = AtomicU64::new(0);
 /// And the blocks they are given.
-static BLOCKS: [AtomicPtr<Block>; cpu::MAX_FOUND] = [const { AtomicPtr::new(ptr::null_mut()) }; cpu::MAX_FOUND];
+static BLOCKS: [AtomicPtr<Block>; MAX_CPUS] = [const { AtomicPtr::new(ptr::null_mut()) }; MAX_CPUS];
 /// No more numbers are given out.
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
