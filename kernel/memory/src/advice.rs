@@ -81,6 +81,11 @@ impl AddressSpace {
     /// `MADV_POPULATE_READ` and `_WRITE`: unlike `MAP_POPULATE`, failure is told.
     async fn populate_strictly(&self, range: Range<usize>, access: Access) -> Result<(), Errno> {
         for page in range.step_by(PAGE_SIZE) {
+            match self.layout().areas.containing(page) {
+                Some(area) if area.access.contains(access) => {}
+                Some(_) => return Err(Errno::EINVAL),
+                None => return Err(Errno::ENOMEM), // not the place to grow a stack
+            }
             match self.fault(page, access).await {
                 Ok(_) => {}
                 Err(MemoryFault::NotMapped | MemoryFault::OutOfMemory) => return Err(Errno::ENOMEM),
@@ -98,8 +103,7 @@ impl AddressSpace {
         if !SyncFlags::all().contains(flags) || !is_aligned(address) || flags.contains(both) {
             return Err(Errno::EINVAL);
         }
-        let end = address.checked_add(page_align(length)).filter(|end| length == 0 || *end > address);
-        let range = address..end.ok_or(Errno::ENOMEM)?;
+        let range = address..address.checked_add(page_align(length)).ok_or(Errno::ENOMEM)?;
         let layout = self.layout();
         let mut areas = layout.areas.ascending(address).take_while(|area| area.range.start < range.end);
         if flags.contains(SyncFlags::INVALIDATE) && areas.any(|area| area.flags.contains(AreaFlags::LOCKED)) {
@@ -151,10 +155,13 @@ impl AddressSpace {
             }
             layout.change_lock(range.clone(), true)
         })?;
-        if !on_fault {
-            self.populate(range).await;
+        if on_fault {
+            return Ok(());
         }
-        Ok(())
+        self.populate(range).await.map_err(|fault| match fault {
+            MemoryFault::OutOfMemory => Errno::EAGAIN,
+            _ => Errno::ENOMEM,
+        })
     }
 
     /// munlock(2). `ENOMEM` for holes.
@@ -183,7 +190,7 @@ impl AddressSpace {
             let mut at = 0;
             while let Some(range) = self.area_range_above(at) {
                 at = range.end;
-                self.populate(range).await;
+                let _ = self.populate(range).await;
             }
         }
         Ok(())
@@ -206,7 +213,8 @@ impl AddressSpace {
 /// The pages an mlock call names.
 fn lock_range(address: usize, length: usize) -> Result<Range<usize>, Errno> {
     let start = address & !(PAGE_SIZE - 1);
-    let length = length.checked_add(address - start).ok_or(Errno::EINVAL)?;
+    // Lengths wrap around as on Linux: one near the end of all addresses names nothing.
+    let length = length.wrapping_add(address - start);
     let end = start.checked_add(page_align(length)).ok_or(Errno::EINVAL)?;
     Ok(start..end)
 }

@@ -39,6 +39,8 @@ bitflags! {
         const RANDOM = 1 << 11;
         /// Counted against the commit limit: it was private and writable at some time.
         const ACCOUNTED = 1 << 12;
+        /// Some page may be the program's own copy: it was written once. Areas merge regardless (Linux: `anon_vma`).
+        const WRITTEN = 1 << 13;
     }
 }
 
@@ -120,7 +122,7 @@ impl Area {
     pub(crate) fn continues_in(&self, next: &Area) -> bool {
         self.range.end == next.range.start
             && self.access == next.access
-            && self.flags == next.flags
+            && self.flags | AreaFlags::WRITTEN == next.flags | AreaFlags::WRITTEN
             && match (&self.backing, &next.backing) {
                 (Backing::Anonymous, Backing::Anonymous) => true,
                 (Backing::File { file, offset }, Backing::File { file: its_file, offset: its_offset }) => {

@@ -245,7 +245,10 @@ impl AreaSet {
                 Some((next, following)) if area.continues_in(following) => {
                     let Some(joined) = self.remove(next) else { return };
                     // Removing a later area, or a later chunk, leaves this position valid.
-                    self.modify(position, |area| area.range.end = joined.range.end);
+                    self.modify(position, |area| {
+                        area.range.end = joined.range.end;
+                        area.flags |= joined.flags;
+                    });
                     removed(joined);
                 }
                 _ => at = end,

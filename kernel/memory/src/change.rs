@@ -7,7 +7,7 @@ use abi::memory::Protection;
 use machine::memory::{Access, USER_TOP};
 
 use crate::address_space::{AddressSpace, Layout};
-use crate::area::{Area, AreaFlags, access_of, effective};
+use crate::area::{Area, AreaFlags, Backing, access_of, effective};
 use crate::map::{MAXIMUM_AREAS, is_aligned, page_align};
 
 impl AddressSpace {
@@ -79,6 +79,7 @@ impl AddressSpace {
         let charge = access.contains(Access::WRITE)
             && !area.flags.intersects(AreaFlags::ACCOUNTED | AreaFlags::SHARED | AreaFlags::NO_RESERVE);
         let shared = area.is_shared();
+        let anonymous = matches!(area.backing, Backing::Anonymous);
         let pages = part.len() / crate::PAGE_SIZE;
         if access.contains(Access::WRITE) && !area.access.contains(Access::WRITE) {
             // No page is added to the space, only to its data.
@@ -97,7 +98,12 @@ impl AddressSpace {
         let position = layout.areas.position(part.start).ok_or(Errno::ENOMEM)?;
         layout.areas.modify(position, |area| {
             area.access = access;
-            area.flags.set(AreaFlags::ACCOUNTED, charge || area.flags.contains(AreaFlags::ACCOUNTED));
+            if charge {
+                area.flags |= AreaFlags::ACCOUNTED;
+            } else if anonymous && !access.contains(Access::WRITE) && !area.flags.contains(AreaFlags::WRITTEN) {
+                // Never written, and it can't be now: nothing is promised any more.
+                area.flags -= AreaFlags::ACCOUNTED;
+            }
         });
         let rights = effective(access);
         // What isn't the program's own stays read-only by being copy-on-write; a file is told when a shared page is written.

@@ -97,18 +97,25 @@ impl AddressSpace {
     /// One try to let `access` at `address` succeed. See the module's page.
     pub fn resolve(&self, address: usize, access: Access) -> Result<Resolution, MemoryFault> {
         let page = address & !(PAGE_SIZE - 1);
-        let layout = self.layout();
-        match layout.areas.containing(page) {
-            Some(area) if !allows(area.access, access) => Err(MemoryFault::NotPermitted),
-            Some(area) => match &area.backing {
-                Backing::Anonymous => self.anonymous_page(page, area, access),
-                Backing::File { .. } => self.file_page(page, area, access),
-            },
-            None => {
+        let mut layout = self.layout();
+        let Some(position) = layout.areas.position(page) else { return Err(MemoryFault::NotMapped) };
+        let area = match layout.areas.get(position) {
+            Some(area) if area.range.start > page => {
                 drop(layout);
-                self.grow_stack(page, access)
+                return self.grow_stack(page, access);
             }
+            Some(area) if allows(area.access, access) => area,
+            Some(_) => return Err(MemoryFault::NotPermitted),
+            None => return Err(MemoryFault::NotMapped),
+        };
+        let result = match &area.backing {
+            Backing::Anonymous => self.anonymous_page(page, area, access),
+            Backing::File { .. } => self.file_page(page, area, access),
+        };
+        if access.contains(Access::WRITE) && !area.flags.contains(AreaFlags::WRITTEN) {
+            layout.areas.modify(position, |area| area.flags |= AreaFlags::WRITTEN);
         }
+        result
     }
 
     /// Demand-zero.

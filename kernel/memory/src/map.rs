@@ -12,6 +12,7 @@ use machine::memory::{Access, PAGE_SIZE, Space, USER_TOP};
 
 use crate::address_space::{AddressSpace, Layout, Limits, SLICE, yield_now};
 use crate::area::{Area, AreaFlags, Backing, access_of};
+use crate::fault::MemoryFault;
 use crate::kernel_memory::Memory;
 use crate::page_cache::{PageBudget, PageCache};
 use crate::pager::{FileIdentity, MappedFile};
@@ -94,7 +95,8 @@ impl AddressSpace {
     pub async fn mmap(&self, request: MapRequest) -> Result<usize, Errno> {
         let (address, locked) = self.map_area(&request)?;
         if locked || (request.flags.contains(MapFlags::POPULATE) && !request.flags.contains(MapFlags::NON_BLOCK)) {
-            self.populate(address..address + page_align(request.length)).await;
+            // That a page can't be had is not the mapping's failure.
+            let _ = self.populate(address..address + page_align(request.length)).await;
         }
         Ok(address)
     }
@@ -117,7 +119,6 @@ impl AddressSpace {
             if !offset.is_multiple_of(PAGE_SIZE as u64) {
                 return Err(Errno::EINVAL);
             }
-            offset.checked_add(length as u64).filter(|end| *end <= i64::MAX as u64).ok_or(Errno::EOVERFLOW)?;
         }
         self.change(|layout| {
             if layout.areas.len() >= MAXIMUM_AREAS {
@@ -153,7 +154,9 @@ impl AddressSpace {
         let shared = kind == MapFlags::SHARED.bits() || kind == MapFlags::SHARED_VALIDATE;
         let mut backing = request.backing.clone();
         match &request.backing {
-            Backing::File { file, .. } => {
+            Backing::File { file, offset } => {
+                let end = offset.checked_add(range.len() as u64);
+                end.filter(|end| *end <= i64::MAX as u64).ok_or(Errno::EOVERFLOW)?;
                 if kind == MapFlags::SHARED_VALIDATE && has_unknown_flags(request.flags) {
                     return Err(Errno::EOPNOTSUPP);
                 }
@@ -174,7 +177,7 @@ impl AddressSpace {
                     }
                     flags.remove(AreaFlags::MAY_EXECUTE);
                 }
-                if flags.contains(AreaFlags::GROWS_DOWN) && shared {
+                if flags.contains(AreaFlags::GROWS_DOWN) {
                     return Err(Errno::EINVAL);
                 }
             }
@@ -223,21 +226,20 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Brings the pages of `range` in, as far as possible, as if each had been touched. Failure is not reported, mmap(2).
-    pub(crate) async fn populate(&self, range: Range<usize>) {
+    /// Brings the pages of `range` in, as if each had been touched.
+    pub(crate) async fn populate(&self, range: Range<usize>) -> Result<(), MemoryFault> {
         for (done, page) in range.step_by(PAGE_SIZE).enumerate() {
             let access = match self.layout().areas.containing(page) {
                 Some(area) if area.access.contains(Access::WRITE) && !area.is_shared() => Access::WRITE,
                 Some(area) if !area.access.is_empty() => Access::READ,
-                _ => return,
+                _ => return Err(MemoryFault::NotPermitted),
             };
-            if self.fault(page, access).await.is_err() {
-                return;
-            }
+            self.fault(page, access).await?;
             if done % SLICE == SLICE - 1 {
                 yield_now().await;
             }
         }
+        Ok(())
     }
 
     /// Makes the stack of a new program and returns its top: the first byte above it. `ENOMEM`.
@@ -323,9 +325,9 @@ fn nameless_file(memory: &Arc<Memory>, length: usize) -> Backing {
     Backing::File { file: Arc::new(file), offset: 0 }
 }
 
-/// Flags `MAP_SHARED_VALIDATE` refuses: all that legacy mmap ignores.
+/// Flags `MAP_SHARED_VALIDATE` refuses: what came after Linux's legacy flags, and what is no flag.
 fn has_unknown_flags(flags: MapFlags) -> bool {
-    let known = MapFlags::all() - MapFlags::SYNC;
+    let known = MapFlags::all() - (MapFlags::SYNC | MapFlags::FIXED_NO_REPLACE);
     flags.bits() & !(known.bits() | MapFlags::TYPE) != 0
 }
 

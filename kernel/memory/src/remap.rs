@@ -10,6 +10,12 @@ use crate::address_space::{AddressSpace, Layout};
 use crate::area::{Area, AreaFlags};
 use crate::map::{MAXIMUM_AREAS, check_commit, fixed_address, is_aligned, page_align};
 
+/// Whether a mapping of `old_length` at `old` can be moved to `new`: aligned, in user space, not onto itself.
+fn is_target(old: usize, old_length: usize, new_length: usize, new: usize) -> bool {
+    let inside = new <= USER_TOP - new_length;
+    is_aligned(new) && inside && (old.wrapping_add(old_length) <= new || new + new_length <= old)
+}
+
 impl AddressSpace {
     /// Changes the size and perhaps the place of a mapping, and returns its place. Errors as mremap(2).
     pub async fn remap(
@@ -24,30 +30,33 @@ impl AddressSpace {
         let may_move = flags.contains(RemapFlags::MAY_MOVE);
         let fixed = flags.contains(RemapFlags::FIXED);
         let keep = flags.contains(RemapFlags::DONT_UNMAP);
+        let (old_length, new_length) = (page_align(old_length), page_align(new_length));
         if !known || (fixed && !may_move) || (keep && (!may_move || old_length != new_length)) || !is_aligned(old) {
             return Err(Errno::EINVAL);
         }
-        let (old_length, new_length) = (page_align(old_length), page_align(new_length));
-        if new_length == 0 {
+        if new_length == 0 || new_length > USER_TOP {
+            return Err(Errno::EINVAL);
+        }
+        if (fixed || keep) && !is_target(old, old_length, new_length, new) {
             return Err(Errno::EINVAL);
         }
         if self.layout().areas.containing(old).is_none() {
             return Err(Errno::EFAULT);
         }
-        let source = old..old.checked_add(old_length).ok_or(Errno::EINVAL)?;
-        if fixed || keep {
-            return self.change(|layout| self.move_to(layout, source, new_length, flags, new));
-        }
-        if new_length <= old_length {
+        if !fixed && !keep && new_length <= old_length {
             if new_length < old_length {
                 self.unmap(old + new_length, old_length - new_length).await?;
             }
             return Ok(old);
         }
+        let source = old..old.checked_add(old_length).ok_or(Errno::EFAULT)?;
+        if fixed || keep {
+            return self.change(|layout| self.move_to(layout, source, new_length, flags, new));
+        }
         let place = self.change(|layout| self.grow_or_move(layout, source, new_length, may_move))?;
         let locked = self.layout().areas.containing(place).is_some_and(|area| area.flags.contains(AreaFlags::LOCKED));
         if locked {
-            self.populate(place + old_length..place + new_length).await;
+            let _ = self.populate(place + old_length..place + new_length).await;
         }
         Ok(place)
     }
@@ -60,25 +69,21 @@ impl AddressSpace {
         flags: RemapFlags,
         new: usize,
     ) -> Result<usize, Errno> {
-        if !is_aligned(new) || new_length > USER_TOP || new > USER_TOP - new_length {
-            return Err(Errno::EINVAL);
-        }
         let fixed = flags.contains(RemapFlags::FIXED);
-        if fixed && source.start < new + new_length && new < source.end {
-            return Err(Errno::EINVAL);
-        }
         if layout.areas.len() + 2 >= MAXIMUM_AREAS - 3 {
             return Err(Errno::ENOMEM);
         }
+        let area = self.check_resize(layout, &source, new_length)?;
         if fixed {
             fixed_address(new, new_length)?;
             layout.unmap_now(self.space(), new..new + new_length)?;
+            // An empty source may have lain in the target.
+            layout.areas.containing(source.start).ok_or(Errno::EFAULT)?;
         }
         if source.len() > new_length {
             layout.unmap_now(self.space(), source.start + new_length..source.end)?;
             source.end = source.start + new_length;
         }
-        let area = self.check_resize(layout, &source, new_length)?;
         let keep = flags.contains(RemapFlags::DONT_UNMAP);
         if keep {
             layout.check_growth(&area, source.len() / PAGE_SIZE)?;

@@ -127,6 +127,20 @@ fn hostile_slices_fault_and_never_loop() {
 }
 
 #[test]
+fn waiting_operations_may_move_between_cpus() {
+    fn is_send(_: impl Send) {}
+    let kernel = kernel();
+    let space = kernel.space();
+    let to = Destination::user(&space, 0, 1);
+    is_send(to.settle(UserFault { copied: 0, address: 0, write: true }));
+    is_send(space.unmap(0, PAGE));
+    is_send(space.clear());
+    is_send(space.set_break(0));
+    let small = space.read_value::<u64>(0);
+    assert!(size_of_val(&small) < 512, "a thread's future has room for 4 KiB in all: {}", size_of_val(&small));
+}
+
+#[test]
 fn kernel_slices_are_cursors_too() {
     let mut bytes = [0; 5];
     let mut to = Destination::kernel(&mut bytes);

@@ -132,6 +132,29 @@ fn remap_errors_are_linux_s() {
 }
 
 #[test]
+fn rare_orders_of_checks_are_linux_s() {
+    let kernel = kernel();
+    let space = kernel.space();
+    let (_, mapped) = file(&kernel, 2);
+    space.anonymous(BASE, 2, Protection::empty(), FIXED).unwrap();
+    assert_eq!(wait(space.lock(BASE, PAGE, false)), Err(Errno::ENOMEM), "its pages can't be brought in");
+    assert_eq!(wait(space.advise(BASE, 3 * PAGE, 22)), Err(Errno::EINVAL), "rights come before the hole");
+    assert_eq!(wait(space.advise(BASE - PAGE, 3 * PAGE, 22)), Err(Errno::ENOMEM), "and the hole before rights");
+    let validate = MapFlags::from_bits_retain(MapFlags::SHARED_VALIDATE | MapFlags::FIXED_NO_REPLACE.bits());
+    assert_eq!(space.map_file(BASE + 9 * PAGE, 1, READ, validate, &mapped, 0), Err(Errno::EOPNOTSUPP));
+    assert_eq!(space.map_file(0, 1, READ, PRIVATE | MapFlags::GROWS_DOWN, &mapped, 0), Err(Errno::EINVAL));
+    let fixed = RemapFlags::MAY_MOVE | RemapFlags::FIXED;
+    assert_eq!(wait(space.remap(BASE - PAGE, PAGE, PAGE, fixed, 1)), Err(Errno::EINVAL), "a bad target before a hole");
+    assert_eq!(wait(space.remap(BASE, usize::MAX - PAGE, PAGE, RemapFlags::empty(), 0)), Err(Errno::EINVAL));
+    space.anonymous(BASE + 4 * PAGE, 2, READ_WRITE, FIXED).unwrap();
+    assert_eq!(wait(space.remap(BASE + 8 * PAGE, 0, PAGE, fixed, BASE + 4 * PAGE)), Err(Errno::EFAULT));
+    assert_eq!(space.lines(BASE), ["0-2 ---p", "4-6 rw-p"], "a refused move unmaps nothing");
+    space.protect(BASE + 4 * PAGE, PAGE, READ).unwrap();
+    space.protect(BASE + 4 * PAGE, PAGE, READ_WRITE).unwrap();
+    assert_eq!(space.areas().len(), 2);
+}
+
+#[test]
 fn advice_drops_pages() {
     let kernel = kernel();
     let space = kernel.space();
