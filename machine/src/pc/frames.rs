@@ -21,7 +21,7 @@ const LOW_MEMORY: usize = 1 << 20;
 /// The early tables map this much.
 const EARLY_MAP: usize = 4 << 30;
 /// Frames the arena gets at most, and what it keeps between [`usable`] and `install`.
-const ARENA: usize = 1024;
+const ARENA: usize = 4096;
 const RESERVE: usize = 128;
 /// Ranges of free memory that are kept track of; smaller ones beyond are not used.
 const RANGES: usize = 64;
