@@ -121,12 +121,8 @@ impl<R: Registers> Uart<R> {
         let has_fifo = registers.read(Register::InterruptIdentification) & bits::FIFO_WORKS == bits::FIFO_WORKS;
         let burst = if has_fifo { FIFO_SIZE } else { 1 };
         let state = State { enabled: 0, burst, counters: SerialCounters::default() };
-        let uart = Uart {
-            registers,
-            state: SpinLock::new(state),
-            user: SpinLock::new(None),
-            receivers: AtomicU32::new(0),
-        };
+        let uart =
+            Uart { registers, state: SpinLock::new(state), user: SpinLock::new(None), receivers: AtomicU32::new(0) };
         uart.configure(LineSettings::default());
         Some(Arc::new(uart))
     }

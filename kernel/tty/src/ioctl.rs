@@ -12,12 +12,7 @@ use crate::file::TerminalFile;
 use crate::{Member, Terminal, TerminalSignal};
 
 /// `TIOCGPTN` and its kin are the master's; here they end as unknown ones do.
-pub(crate) fn terminal(
-    file: &TerminalFile,
-    number: u32,
-    argument: usize,
-    caller: &dyn Caller,
-) -> Result<usize, Stop> {
+pub(crate) fn terminal(file: &TerminalFile, number: u32, argument: usize, caller: &dyn Caller) -> Result<usize, Stop> {
     if file.is_hung_up() {
         return Err(if number == request::TIOCSPGRP { Errno::ENOTTY } else { Errno::EIO }.into());
     }

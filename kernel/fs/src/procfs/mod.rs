@@ -36,9 +36,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::{Errno, Result};
-use vfs::{
-    Caller, DirectoryEntry, DirectorySink, FileKind, FileSystem, FileSystemType, Inode, Link, Statistics,
-};
+use vfs::{Caller, DirectoryEntry, DirectorySink, FileKind, FileSystem, FileSystemType, Inode, Link, Statistics};
 
 use node::{Contents, Directory, DirectoryInode, Head, LINK_PERMISSIONS, LinkInode, Target, TextInode, to_text};
 use process::Subject;
@@ -66,7 +64,7 @@ impl ProcFs {
     /// /proc of this system.
     pub fn new(system: Arc<dyn SystemSource>) -> Arc<ProcFs> {
         let head = Head { number: ROOT_NUMBER, permissions: 0o555, owner: (0, 0) };
-        Arc::new(ProcFs { root: DirectoryInode::new(head, Root(system)) })
+        Arc::new(ProcFs { root: DirectoryInode::shared(head, Root(system)) })
     }
 }
 
@@ -130,9 +128,9 @@ impl Root {
         let head = |permissions| Head { number, permissions, owner: (0, 0) };
         match special {
             Special::Own | Special::OwnThread | Special::Mounts => {
-                LinkInode::new(head(LINK_PERMISSIONS), Pointer(special), 0)
+                LinkInode::shared(head(LINK_PERMISSIONS), Pointer(special), 0)
             }
-            Special::Net => DirectoryInode::new(head(0o555), Empty),
+            Special::Net => DirectoryInode::shared(head(0o555), Empty),
             Special::Sys => sysctl::directory(&self.0, number),
         }
     }
@@ -151,7 +149,7 @@ impl Directory for Root {
         match (system::FILES.get(index as usize), special(index as usize)) {
             (Some((_, permissions, show)), _) => {
                 let head = Head { number: FIRST_NUMBER + index, permissions: *permissions, owner: (0, 0) };
-                Ok(TextInode::new(head, SystemFile { system: self.0.clone(), show: *show }))
+                Ok(TextInode::shared(head, SystemFile { system: self.0.clone(), show: *show }))
             }
             (None, Some((_, _, special))) => Ok(self.special(index, *special)),
             (None, None) => Err(Errno::ENOENT),

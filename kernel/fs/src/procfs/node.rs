@@ -73,7 +73,8 @@ pub(super) trait Contents: Send + Sync + 'static {
 pub(super) struct TextInode<C>(pub Head, pub Arc<C>);
 
 impl<C: Contents> TextInode<C> {
-    pub fn new(head: Head, contents: C) -> Arc<dyn Inode> {
+    /// The inode, as directories hand it out.
+    pub fn shared(head: Head, contents: C) -> Arc<dyn Inode> {
         Arc::new(TextInode(head, Arc::new(contents)))
     }
 }
@@ -175,7 +176,8 @@ pub(super) trait Directory: Send + Sync + 'static {
 pub(super) struct DirectoryInode<D>(pub Head, pub Arc<D>);
 
 impl<D: Directory> DirectoryInode<D> {
-    pub fn new(head: Head, directory: D) -> Arc<dyn Inode> {
+    /// The inode, as directories hand it out.
+    pub fn shared(head: Head, directory: D) -> Arc<dyn Inode> {
         Arc::new(DirectoryInode(head, Arc::new(directory)))
     }
 }
@@ -233,7 +235,7 @@ pub(super) struct LinkInode<T>(pub Head, pub T, pub u64);
 
 impl<T: Target> LinkInode<T> {
     /// A link that claims to be `size` long.
-    pub fn new(head: Head, target: T, size: u64) -> Arc<dyn Inode> {
+    pub fn shared(head: Head, target: T, size: u64) -> Arc<dyn Inode> {
         Arc::new(LinkInode(head, target, size))
     }
 }

@@ -12,9 +12,7 @@ use abi::raw::general as raw;
 use abi::{Errno, Result};
 use vfs::{Caller, DirectoryEntry, DirectorySink, FileKind, Inode, Link, Path};
 
-use super::node::{
-    Contents, Directory, DirectoryInode, Head, LINK_PERMISSIONS, LinkInode, Target, TextInode, to_path,
-};
+use super::node::{Contents, Directory, DirectoryInode, Head, LINK_PERMISSIONS, LinkInode, Target, TextInode, to_path};
 use super::source::{ProcessId, ProcessSource, State};
 use super::text::Text;
 use super::{maps, status};
@@ -116,10 +114,7 @@ const COMMON: &[Entry] = &[
 ];
 
 /// What only a process has.
-const OF_PROCESS: &[Entry] = &[
-    entry("mountstats", 0o400, Kind::Text(mountstats)),
-    entry("task", 0o555, Kind::Tasks),
-];
+const OF_PROCESS: &[Entry] = &[entry("mountstats", 0o400, Kind::Text(mountstats)), entry("task", 0o555, Kind::Tasks)];
 
 fn line(value: impl ToString) -> Result<Vec<u8>> {
     Ok(format!("{}\n", value.to_string()).into_bytes())
@@ -188,7 +183,7 @@ fn mountstats(subject: &Subject) -> Result<Vec<u8>> {
 
 /// The directory of a process or thread.
 pub(super) fn directory(subject: Subject) -> Arc<dyn Inode> {
-    DirectoryInode::new(subject.head(0o555, Group::Own, 0), ProcessDirectory(subject))
+    DirectoryInode::shared(subject.head(0o555, Group::Own, 0), ProcessDirectory(subject))
 }
 
 struct ProcessDirectory(Subject);
@@ -212,12 +207,12 @@ impl Directory for ProcessDirectory {
         let subject = subject.clone();
         Ok(match entry.kind {
             Kind::Text(_) | Kind::Private(_) | Kind::Writable(..) => {
-                TextInode::new(head, ProcessText { subject, kind: &entry.kind })
+                TextInode::shared(head, ProcessText { subject, kind: &entry.kind })
             }
-            Kind::Link(follow) => LinkInode::new(head, ProcessLink { subject, follow }, 0),
-            Kind::Descriptors => DirectoryInode::new(head, Descriptors { subject, info: false }),
-            Kind::DescriptorInfo => DirectoryInode::new(head, Descriptors { subject, info: true }),
-            Kind::Tasks => DirectoryInode::new(head, Tasks(subject)),
+            Kind::Link(follow) => LinkInode::shared(head, ProcessLink { subject, follow }, 0),
+            Kind::Descriptors => DirectoryInode::shared(head, Descriptors { subject, info: false }),
+            Kind::DescriptorInfo => DirectoryInode::shared(head, Descriptors { subject, info: true }),
+            Kind::Tasks => DirectoryInode::shared(head, Tasks(subject)),
         })
     }
 
@@ -283,7 +278,8 @@ impl Target for ProcessLink {
         if !process.may_be_inspected_by(caller) {
             return Err(Errno::EACCES);
         }
-        let gone = self.subject.process.thread(self.subject.thread_id()).is_none_or(|thread| thread.state == State::Zombie);
+        let gone =
+            self.subject.process.thread(self.subject.thread_id()).is_none_or(|thread| thread.state == State::Zombie);
         if gone || status.memory.is_none() {
             return Err(Errno::ENOENT);
         }
@@ -320,19 +316,18 @@ impl Directory for Descriptors {
         let index = u64::from(descriptor);
         if self.info {
             let head = subject.head(0o444, Group::DescriptorInfo, index);
-            return Ok(TextInode::new(head, DescriptorText { subject, descriptor }));
+            return Ok(TextInode::shared(head, DescriptorText { subject, descriptor }));
         }
         let flags = file.flags();
-        let permissions = 0o100
-            | if flags.readable() { 0o400 } else { 0 }
-            | if flags.writable() { 0o200 } else { 0 };
+        let permissions = 0o100 | if flags.readable() { 0o400 } else { 0 } | if flags.writable() { 0o200 } else { 0 };
         let head = subject.head(permissions, Group::Descriptors, index);
-        Ok(LinkInode::new(head, DescriptorLink { subject, descriptor }, 64))
+        Ok(LinkInode::shared(head, DescriptorLink { subject, descriptor }, 64))
     }
 
     fn list(&self, position: &mut u64, sink: &mut dyn DirectorySink) -> Result<()> {
         let process = &self.subject.process;
-        while let Some(descriptor) = u32::try_from(position.saturating_sub(2)).ok().and_then(|from| process.next_descriptor(from))
+        while let Some(descriptor) =
+            u32::try_from(position.saturating_sub(2)).ok().and_then(|from| process.next_descriptor(from))
         {
             let cookie = u64::from(descriptor) + 2;
             let kind = if self.info { FileKind::Regular } else { FileKind::Symlink };
@@ -399,7 +394,9 @@ impl Directory for Tasks {
 
     fn list(&self, position: &mut u64, sink: &mut dyn DirectorySink) -> Result<()> {
         // Cookie 2 stands before the first thread; behind thread N it is N + 2.
-        while let Some(thread) = u32::try_from(position.saturating_sub(2)).ok().and_then(|after| self.0.process.next_thread(after)) {
+        while let Some(thread) =
+            u32::try_from(position.saturating_sub(2)).ok().and_then(|after| self.0.process.next_thread(after))
+        {
             let next = u64::from(thread) + 2;
             let number = Subject { thread: Some(thread), ..self.0.clone() }.number(Group::Own, 0);
             let name = thread.to_string();

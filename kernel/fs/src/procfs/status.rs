@@ -63,7 +63,7 @@ pub(super) fn stat(subject: &Subject) -> Result<Vec<u8>> {
     text.put(format_args!("{} (", thread.id));
     text.0.extend_from_slice(&thread.name);
     let terminal = process.terminal.map_or(0, packed_device);
-    let foreground = process.foreground_group.map_or(-1, |group| i64::from(group));
+    let foreground = process.foreground_group.map_or(-1, i64::from);
     let flags = if process.memory.is_some() { FLAGS_OF_PROGRAM } else { FLAGS_OF_KERNEL_TASK };
     let flags = if thread.state == State::Zombie { 0 } else { flags };
     text.put(format_args!(

@@ -44,10 +44,7 @@ const SYS: &[(&str, Setting)] = &[
             ("arch", Fixed(|_| "x86_64".into())),
             ("cap_last_cap", Fixed(|_| "40".into())),
             ("core_pattern", Fixed(|_| "core".into())),
-            (
-                "domainname",
-                Changeable(|system| system.name().domain, |system, name| system.set_domain_name(name)),
-            ),
+            ("domainname", Changeable(|system| system.name().domain, |system, name| system.set_domain_name(name))),
             ("hostname", Changeable(|system| system.name().node, |system, name| system.set_host_name(name))),
             ("ngroups_max", Fixed(|_| "65536".into())),
             ("osrelease", Fixed(|system| system.name().release)),
@@ -65,10 +62,7 @@ const SYS: &[(&str, Setting)] = &[
                     ("uuid", Fixed(random_uuid)),
                 ]),
             ),
-            (
-                "randomize_va_space",
-                Fixed(|system| if system.randomises_addresses() { "2".into() } else { "0".into() }),
-            ),
+            ("randomize_va_space", Fixed(|system| if system.randomises_addresses() { "2".into() } else { "0".into() })),
             ("tainted", Fixed(|_| "0".into())),
             ("threads-max", Fixed(|system| system.thread_limit().to_string())),
             ("version", Fixed(|system| system.name().version)),
@@ -109,10 +103,10 @@ pub(super) fn directory(system: &Arc<dyn SystemSource>, number: u64) -> Arc<dyn 
 fn make(system: &Arc<dyn SystemSource>, number: u64, setting: &'static Setting) -> Arc<dyn Inode> {
     let head = |permissions| Head { number, permissions, owner: (0, 0) };
     match setting {
-        Below(entries) => DirectoryInode::new(head(0o555), Branch { system: system.clone(), number, entries }),
-        Fixed(read) => TextInode::new(head(0o444), Leaf { system: system.clone(), read: *read, write: None }),
+        Below(entries) => DirectoryInode::shared(head(0o555), Branch { system: system.clone(), number, entries }),
+        Fixed(read) => TextInode::shared(head(0o444), Leaf { system: system.clone(), read: *read, write: None }),
         Changeable(read, write) => {
-            TextInode::new(head(0o644), Leaf { system: system.clone(), read: *read, write: Some(*write) })
+            TextInode::shared(head(0o644), Leaf { system: system.clone(), read: *read, write: Some(*write) })
         }
     }
 }

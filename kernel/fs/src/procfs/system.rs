@@ -79,7 +79,10 @@ fn cpuinfo(system: &dyn SystemSource) -> Result<Vec<u8>> {
         let bogomips = cpu.clock_khz / 5;
         let count = processors.len();
         text.put(format_args!("processor\t: {index}\nvendor_id\t: {}\n", cpu.vendor));
-        text.put(format_args!("cpu family\t: {}\nmodel\t\t: {}\nmodel name\t: {}\n", cpu.family, cpu.model, cpu.model_name));
+        text.put(format_args!(
+            "cpu family\t: {}\nmodel\t\t: {}\nmodel name\t: {}\n",
+            cpu.family, cpu.model, cpu.model_name
+        ));
         text.put(format_args!("stepping\t: {}\ncpu MHz\t\t: {mhz}.{khz:03}\n", cpu.stepping));
         if cpu.cache_kib > 0 {
             text.put(format_args!("cache size\t: {} KB\n", cpu.cache_kib));
@@ -117,9 +120,9 @@ fn filesystems(system: &dyn SystemSource) -> Result<Vec<u8>> {
 fn interrupts(system: &dyn SystemSource) -> Result<Vec<u8>> {
     let lines = system.interrupts();
     let mut text = Text::new();
-    text.put(format_args!("    "));
+    text.put(format_args!("{:11}", ""));
     for cpu in 0..system.counters().processors.len() {
-        text.put(format_args!("       {:<4}", format!("CPU{cpu}")));
+        text.put(format_args!("CPU{cpu:<8}"));
     }
     text.put(format_args!("\n"));
     for line in lines {

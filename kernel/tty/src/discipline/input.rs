@@ -28,13 +28,7 @@ pub(super) struct Input {
 
 impl Input {
     pub fn new() -> Input {
-        Input {
-            bytes: Box::new([0; INPUT_SIZE]),
-            ends: Box::new([0; INPUT_SIZE / 64]),
-            tail: 0,
-            edited: 0,
-            head: 0,
-        }
+        Input { bytes: Box::new([0; INPUT_SIZE]), ends: Box::new([0; INPUT_SIZE / 64]), tail: 0, edited: 0, head: 0 }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -128,7 +122,9 @@ impl Input {
 
     /// How many of the bytes of finished lines a reader will get: ends of file do not count.
     pub fn deliverable(&self) -> usize {
-        (self.tail..self.edited).filter(|&position| !(self.is_end(position) && self.at(position) == END_OF_FILE)).count()
+        (self.tail..self.edited)
+            .filter(|&position| !(self.is_end(position) && self.at(position) == END_OF_FILE))
+            .count()
     }
 
     /// The first finished line, as far as `limit` goes: how many bytes it gives the reader, and whether an end of file

@@ -20,11 +20,11 @@
 //! It is owned by [`Terminal`](crate::Terminal), under its lock. All buffers are allocated at creation and never grow: it
 //! may run in an interrupt handler.
 
+#[cfg(test)]
+mod against_linux;
 mod edit;
 mod input;
 mod output;
-#[cfg(test)]
-mod against_linux;
 #[cfg(test)]
 mod tests;
 
@@ -134,7 +134,11 @@ impl Discipline {
         let before = core::mem::replace(&mut self.termios, termios);
         let mut effects = Effects::READABLE;
         if (before.local() ^ termios.local()).intersects(LocalFlags::ICANON | LocalFlags::EXTPROC) {
-            if self.local(LocalFlags::ICANON) { self.input.finish() } else { self.input.unfinish() }
+            if self.local(LocalFlags::ICANON) {
+                self.input.finish()
+            } else {
+                self.input.unfinish()
+            }
             self.erasing = false;
             self.literal = false;
         }

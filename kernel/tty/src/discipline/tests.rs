@@ -223,7 +223,11 @@ fn minimum_and_time_in_all_four_cases() {
     assert_eq!(both.availability(10, 0, 99 * tenth, true), Availability::Later(None), "no byte, no timer");
     both.receive(&byte, 50);
     assert_eq!(both.availability(10, 0, 60, true), Availability::Later(Some(50 + 2 * tenth)));
-    assert_eq!(both.availability(10, 90, 95, true), Availability::Later(Some(90 + 2 * tenth)), "it runs from the read on");
+    assert_eq!(
+        both.availability(10, 90, 95, true),
+        Availability::Later(Some(90 + 2 * tenth)),
+        "it runs from the read on"
+    );
     assert_eq!(both.availability(10, 90, 90 + 2 * tenth, true), Availability::Now);
 }
 
@@ -363,8 +367,7 @@ fn random_bytes_and_settings_keep_every_bound() {
                     desk.discipline.receive(&damage, step);
                 }
                 _ => {
-                    let bytes: Vec<_> =
-                        (0..dice.roll(3000)).map(|_| Received::Byte(dice.roll(256) as u8)).collect();
+                    let bytes: Vec<_> = (0..dice.roll(3000)).map(|_| Received::Byte(dice.roll(256) as u8)).collect();
                     let (taken, _) = desk.discipline.receive(&bytes, step);
                     assert!(taken == bytes.len() || desk.discipline.room() == 0);
                 }
