@@ -104,6 +104,22 @@ impl Console {
         Ok((status, screen))
     }
 
+    /// Everything the machine prints until it has ended or time is up, whatever its exit status.
+    pub fn screen_at_end(mut self, limit: Duration) -> String {
+        let deadline = Instant::now() + limit;
+        loop {
+            match self.pieces.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(piece) => self.screen.extend(piece),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.screen.extend(format!("\n[the machine has not ended after {limit:?}]\n").bytes());
+                    break;
+                }
+            }
+        }
+        String::from_utf8_lossy(&self.screen).replace('\r', "")
+    }
+
     /// Time since QEMU was started.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()

@@ -43,7 +43,9 @@ impl Initramfs {
             let name = file.file_name().context("a file without a name")?.to_string_lossy().into_owned();
             archive.file(&format!("etc/{name}"), 0o644, std::fs::read(&file)?);
         }
-        archive.file("init", 0o755, std::fs::read(paths::root().join("user/init"))?);
+        for program in programs::compile("user/init")? {
+            archive.program(&program.name, &program)?;
+        }
         for program in programs::compile("user/bin")? {
             archive.program(&format!("bin/{}", program.name), &program)?;
         }

@@ -1,6 +1,144 @@
-//! `x test`.
+//! `x test`: everything that must hold.
+//!
+//! | job | what it does |
+//! | --- | --- |
+//! | `rooms` | the host tests of every crate, with cargo |
+//! | `console ...` | boots on both machines with 1, 2 and 4 CPUs, the shell used as a person does, then real programs |
+//! | `twin ...` | programs whose output must equal that on Linux |
+//! | `bad ...` | damaged archives, strange options, too little memory: a clear line and a failing status |
+//! | `load ...` | a thousand processes, a hundred thousand starts |
+//! | `run ...` | `x run` itself: pipes, exit statuses, the terminal left in order |
+//!
+//! Jobs run side by side as far as there are processors; each reports many checks. The last line is the sum.
+
+mod bad;
+mod batch;
+mod boots;
+mod load;
+mod report;
+mod rooms;
+mod run;
+mod twins;
+
+use crate::initramfs::Initramfs;
+use crate::qemu::{Guest, Machine, Vm};
+use crate::run::Hardware;
 use anyhow::Result;
+use report::Report;
 use std::process::ExitCode;
+use std::sync::{Condvar, Mutex};
+
+/// What `x test` is asked for.
 #[derive(clap::Args)]
-pub struct Test {}
-impl Test { pub fn run(self) -> Result<ExitCode> { Ok(ExitCode::SUCCESS) } }
+pub struct Test {
+    /// Only checks whose name contains this.
+    name: Option<String>,
+    /// Lists the jobs and checks instead of running them.
+    #[arg(long)]
+    list: bool,
+    /// The kernel to test; with `linux` the tests themselves are tested.
+    #[arg(long, value_enum, default_value = "orrery")]
+    kernel: Guest,
+    /// Asks Linux again, instead of using the twins' output kept in target/.
+    #[arg(long)]
+    fresh: bool,
+}
+
+/// What jobs need to know.
+pub struct Context {
+    kernel: Guest,
+    filter: String,
+    fresh: bool,
+}
+
+impl Context {
+    /// Is a check of this name wanted?
+    fn wants(&self, name: &str) -> bool {
+        name.contains(&self.filter)
+    }
+
+    /// A machine to test on.
+    fn vm(&self, machine: Machine, cpus: u32, memory: u32, archive: Initramfs, options: &str) -> Result<Vm> {
+        let hardware = Hardware { cpus, memory, machine, kernel: self.kernel, accelerator: None };
+        hardware.vm(archive, options)
+    }
+}
+
+/// A piece of work with checks of its own.
+struct Job {
+    name: String,
+    /// The names of its checks, for filters and `--list`; what it finds on the way (cargo's tests) need not be here.
+    checks: Vec<String>,
+    /// How many processors it keeps busy.
+    width: usize,
+    body: Box<dyn Fn(&Context, &Report) -> Result<()> + Send + Sync>,
+}
+
+impl Job {
+    fn new(
+        name: impl Into<String>,
+        checks: Vec<String>,
+        width: usize,
+        body: impl Fn(&Context, &Report) -> Result<()> + Send + Sync + 'static,
+    ) -> Job {
+        Job { name: name.into(), checks, width, body: Box::new(body) }
+    }
+}
+
+impl Test {
+    /// Runs the tests.
+    pub fn run(self) -> Result<ExitCode> {
+        let context = Context { kernel: self.kernel, filter: self.name.unwrap_or_default(), fresh: self.fresh };
+        let mut jobs = Vec::new();
+        // The long ones first, so that none is left alone at the end.
+        jobs.extend(rooms::jobs());
+        jobs.extend(load::jobs());
+        jobs.extend(boots::jobs()?);
+        jobs.extend(twins::jobs()?);
+        jobs.extend(bad::jobs());
+        jobs.extend(run::jobs());
+        jobs.retain(|job| context.wants(&job.name) || job.checks.iter().any(|check| context.wants(check)));
+        if self.list {
+            for job in &jobs {
+                println!("{}", job.name);
+                job.checks.iter().filter(|check| context.wants(check)).for_each(|check| println!("    {check}"));
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        // Everything the jobs share is built first, once.
+        if self.kernel == Guest::Orrery && jobs.iter().any(|job| job.name != "rooms") {
+            crate::build::kernel()?;
+        }
+        let report = Report::new();
+        run_all(&jobs, &context, &report);
+        Ok(report.finish())
+    }
+}
+
+/// Runs jobs side by side; their widths together are never more than the processors there are.
+fn run_all(jobs: &[Job], context: &Context, report: &Report) {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let free = Mutex::new(processors);
+    let freed = Condvar::new();
+    std::thread::scope(|scope| {
+        for job in jobs {
+            let width = job.width.clamp(1, processors);
+            let mut left = free.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            while *left < width {
+                left = freed.wait(left).unwrap_or_else(|poisoned| poisoned.into_inner());
+            }
+            *left -= width;
+            drop(left);
+            let (free, freed) = (&free, &freed);
+            scope.spawn(move || {
+                let running = report.begin(&job.name);
+                if let Err(error) = (job.body)(context, report) {
+                    report.check(&job.name, Err(error));
+                }
+                drop(running);
+                *free.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) += width;
+                freed.notify_all();
+            });
+        }
+    });
+}

@@ -1,0 +1,2 @@
+//! Stub.
+pub fn jobs() -> Vec<super::Job> { Vec::new() }

@@ -1,0 +1,183 @@
+//! Twin programs: run on Linux and on Orrery, they must print the same.
+//!
+//! Linux's answers come from Debian's kernel in the same QEMU with the same initramfs, and are kept in `target/twin`
+//! by the sum of the program, the kernel's version and the way it is run; `--fresh` asks again.
+
+use super::batch::{self, Done, Item};
+use super::{Context, Job};
+use crate::initramfs::Initramfs;
+use crate::programs::{self, Program};
+use crate::qemu::{Guest, Machine};
+use crate::run::Hardware;
+use crate::{linux, paths};
+use anyhow::{Result, anyhow, bail};
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// Seconds one twin may take.
+const LIMIT: u32 = 40;
+
+/// The status of a program that was killed because its time was up.
+const KILLED: u8 = 128 + 9;
+
+/// Linux is asked by one job at a time; the others then find its answers kept.
+static ASKING: Mutex<()> = Mutex::new(());
+
+/// Twins on one CPU and on four.
+pub fn jobs() -> Result<Vec<Job>> {
+    let mut names = Vec::new();
+    for file in programs::files_of(&paths::root().join("tests/twin"))? {
+        if file.extension().is_some_and(|extension| extension == "c") {
+            names.extend(file.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+        }
+    }
+    let job = |machine: Machine, cpus: u32, title: &'static str| {
+        let checks = names.iter().map(|name| format!("{title}: {name}")).collect();
+        Job::new(title, checks, cpus as usize, move |context, report| {
+            let wanted = |program: &Program| context.wants(&format!("{title}: {}", program.name));
+            let twins: Vec<Program> = programs::compile("tests/twin")?.into_iter().filter(wanted).collect();
+            let expected = linux_answers(&twins, context.fresh)?;
+            let screen = run(context.kernel, machine, cpus, &twins)?;
+            for (name, result) in compare(&expected, &screen) {
+                report.check(&format!("{title}: {name}"), result);
+            }
+            Ok(())
+        })
+    };
+    Ok(vec![job(Machine::Q35, 4, "twin on 4 CPUs"), job(Machine::Microvm, 1, "twin on 1 CPU")])
+}
+
+/// Runs twins in one boot; gives the screen, also when the machine did not come to its end.
+fn run(kernel: Guest, machine: Machine, cpus: u32, twins: &[Program]) -> Result<String> {
+    let mut archive = Initramfs::standard()?;
+    let mut items = Vec::new();
+    for twin in twins {
+        archive.program(&format!("twin/{}", twin.name), twin)?;
+        items.push(Item { name: twin.name.clone(), command: format!("exec /twin/{}", twin.name), limit: LIMIT });
+    }
+    batch::prepare(&mut archive, &items);
+    let hardware = Hardware { cpus, memory: 512, machine, kernel, accelerator: None };
+    let vm = hardware.vm(archive, "quiet")?;
+    let console = crate::console::Console::start(&vm)?;
+    Ok(console.screen_at_end(Duration::from_secs(200)))
+}
+
+/// What the twins print on Linux, from what is kept or from Linux itself.
+fn linux_answers(twins: &[Program], fresh: bool) -> Result<BTreeMap<String, Done>> {
+    let _asking = ASKING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let kernel = linux::kernel()?;
+    let folder = paths::target().join("twin");
+    std::fs::create_dir_all(&folder)?;
+    let mut answers = BTreeMap::new();
+    let mut unknown = Vec::new();
+    for twin in twins {
+        let kept = kept_at(&folder, twin, &linux::version(&kernel))?;
+        match std::fs::read_to_string(&kept).ok().filter(|_| !fresh).and_then(|text| parse(&text)) {
+            Some(done) => drop(answers.insert(twin.name.clone(), done)),
+            None => unknown.push(twin.clone()),
+        }
+    }
+    if unknown.is_empty() {
+        return Ok(answers);
+    }
+    let screen = run(Guest::Linux, Machine::Microvm, 1, &unknown)?;
+    let mut results = batch::results(&screen);
+    let mut unusable = Vec::new();
+    for twin in &unknown {
+        match results.remove(&twin.name) {
+            // A twin that Linux itself does not finish says nothing about anybody.
+            None => unusable.push(twin.name.as_str()),
+            Some(done) if done.status == KILLED => unusable.push(twin.name.as_str()),
+            Some(done) => {
+                let kept = kept_at(&folder, twin, &linux::version(&kernel))?;
+                std::fs::write(kept, format!("{}\n{}", done.status, done.output))?;
+                answers.insert(twin.name.clone(), done);
+            }
+        }
+    }
+    if !unusable.is_empty() {
+        bail!("Linux did not finish {} in {LIMIT} s each; {}", unusable.join(", "), batch::why_unfinished(&screen));
+    }
+    Ok(answers)
+}
+
+fn kept_at(folder: &std::path::Path, twin: &Program, version: &str) -> Result<PathBuf> {
+    let mut hasher = DefaultHasher::new();
+    (std::fs::read(&twin.path)?, version, include_str!("batch.rs"), LIMIT).hash(&mut hasher);
+    std::fs::read(paths::root().join("user/init/init.c"))?.hash(&mut hasher);
+    Ok(folder.join(format!("{}-{:016x}.linux", twin.name, hasher.finish())))
+}
+
+fn parse(text: &str) -> Option<Done> {
+    let (status, output) = text.split_once('\n')?;
+    Some(Done { status: status.parse().ok()?, output: output.into() })
+}
+
+/// One result per twin.
+fn compare(expected: &BTreeMap<String, Done>, screen: &str) -> Vec<(String, Result<()>)> {
+    let found = batch::results(screen);
+    let result = |name, expected| match found.get(name) {
+        None => Err(anyhow!("{}", batch::why_unfinished(screen))),
+        Some(found) if found == expected => Ok(()),
+        Some(found) => Err(anyhow!("{}", difference(expected, found))),
+    };
+    expected.iter().map(|(name, expected)| (name.clone(), result(name, expected))).collect()
+}
+
+/// Where two outputs part: the lines that only one of them has, up to a screenful.
+fn difference(expected: &Done, found: &Done) -> String {
+    let mut text = String::new();
+    if expected.status != found.status {
+        text.push_str(&format!("exit status {} on Linux, {} here\n", expected.status, found.status));
+    }
+    let (left, right): (Vec<&str>, Vec<&str>) = (expected.output.lines().collect(), found.output.lines().collect());
+    let (mut i, mut j, mut shown) = (0, 0, 0);
+    while (i < left.len() || j < right.len()) && shown < 30 {
+        let (a, b) = (left.get(i), right.get(j));
+        if a == b {
+            (i, j) = (i + 1, j + 1);
+            continue;
+        }
+        // The nearest line where both agree again.
+        let meet = (0..40).flat_map(|sum| (0..=sum).map(move |d| (d, sum - d))).find(|&(d, e)| {
+            matches!((left.get(i + d), right.get(j + e)), (Some(x), Some(y)) if x == y)
+        });
+        let (d, e) = meet.unwrap_or((left.len() - i.min(left.len()), right.len() - j.min(right.len())));
+        for line in left.iter().skip(i).take(d) {
+            text.push_str(&format!("Linux | {line}\n"));
+        }
+        for line in right.iter().skip(j).take(e) {
+            text.push_str(&format!("here  | {line}\n"));
+        }
+        (i, j, shown) = (i + d, j + e, shown + d + e);
+    }
+    text.lines().take(60).map(|line| format!("{line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn done(output: &str) -> Done {
+        Done { status: 0, output: output.into() }
+    }
+
+    #[test]
+    fn a_difference_shows_only_the_lines_that_differ() {
+        let text = difference(&done("a\nb\nc\nd\n"), &done("a\nx\nc\nd\n"));
+        assert_eq!(text, "Linux | b\nhere  | x\n");
+        let text = difference(&done("a\nb\n"), &done("a\nb\nmore\n"));
+        assert_eq!(text, "here  | more\n");
+        let text = difference(&done("a\nb\nc\n"), &done("a\nc\n"));
+        assert_eq!(text, "Linux | b\n");
+    }
+
+    #[test]
+    fn an_unfinished_twin_has_failed() {
+        let expected = BTreeMap::from([("one".to_string(), done("x"))]);
+        assert!(matches!(compare(&expected, "").first(), Some((name, Err(_))) if name == "one"));
+    }
+}
