@@ -115,10 +115,8 @@ impl AddressSpace {
         if length == 0 {
             return Err(Errno::ENOMEM);
         }
-        if let Backing::File { offset, .. } = &request.backing {
-            if !offset.is_multiple_of(PAGE_SIZE as u64) {
-                return Err(Errno::EINVAL);
-            }
+        if matches!(request.backing, Backing::File { offset, .. } if !offset.is_multiple_of(PAGE_SIZE as u64)) {
+            return Err(Errno::EINVAL);
         }
         self.change(|layout| {
             if layout.areas.len() >= MAXIMUM_AREAS {

@@ -138,6 +138,8 @@ fn rare_orders_of_checks_are_linux_s() {
     let (_, mapped) = file(&kernel, 2);
     space.anonymous(BASE, 2, Protection::empty(), FIXED).unwrap();
     assert_eq!(wait(space.lock(BASE, PAGE, false)), Err(Errno::ENOMEM), "its pages can't be brought in");
+    assert_eq!(space.lines(BASE), ["0-1 ---p", "1-2 ---p"], "but it is locked");
+    space.unlock(BASE, PAGE).unwrap();
     assert_eq!(wait(space.advise(BASE, 3 * PAGE, 22)), Err(Errno::EINVAL), "rights come before the hole");
     assert_eq!(wait(space.advise(BASE - PAGE, 3 * PAGE, 22)), Err(Errno::ENOMEM), "and the hole before rights");
     let validate = MapFlags::from_bits_retain(MapFlags::SHARED_VALIDATE | MapFlags::FIXED_NO_REPLACE.bits());
