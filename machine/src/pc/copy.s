@@ -2,8 +2,8 @@
 #
 # Registers as in the C calling convention: rdi to, rsi from (or the byte to fill with), rdx length.
 # The `guarded` variants may touch user memory: each access to it has an entry in the exception table, which sends
-# a fault to the variant's fix-up. At every such access rdi, rsi and rdx say what is still to do, so the fix-up goes on byte by
-# byte up to the very byte that faults, and rax returns how many bytes were not done.
+# a fault to the variant's fix-up. At every such access rdi, rsi and rdx say what is still to do, and the fix-up goes on byte by
+# byte up to the very byte that faulted; rax returns how many bytes were not done.
 #
 # Program's vector registers are live in the CPU: the one that is used is kept on the stack.
 
@@ -20,6 +20,16 @@
 .else
     \instruction
 .endif
+.endm
+
+# rcx: how many bytes from the user address in rcx come before the one that faulted, by CR2. Goes to 2 if none does.
+.macro accessible
+    mov     rax, cr2
+    sub     rax, rcx
+    xor     ecx, ecx
+    cmp     rax, rdx
+    cmovb   rcx, rax
+    jrcxz   2f
 .endm
 
 # The copy of up to 32 bytes: overlapping loads from both ends, all before the stores, so it is right for memmove too.
@@ -110,6 +120,7 @@
 
 # A forward copy.
 .macro copy name, guard
+copy_wide \name, \guard, avx, vmovdqu, ymm0, 32     # first, so that its exceptions are found first
 .balign 16
 .L\name:
     cmp     rdx, 32
@@ -140,18 +151,20 @@ copy_short \name, \guard
     xor     edx, edx
     jmp     .L\name\()_done
 copy_wide \name, \guard, sse, movups, xmm0, 16
-copy_wide \name, \guard, avx, vmovdqu, ymm0, 32
 .if \guard
 .L\name\()_string_fixup:
     mov     rdx, rcx
 .L\name\()_fixup:
-    test    rdx, rdx
-    jz      2f
+    mov     rcx, rdi                # the user's side: its addresses are positive
+    test    rdi, rdi
+    cmovs   rcx, rsi
+    accessible
 1:  access  1, 2f, mov r8b, byte ptr [rsi]
     access  1, 2f, mov byte ptr [rdi], r8b
     inc     rsi
     inc     rdi
     dec     rdx
+    dec     rcx
     jnz     1b
 2:  mov     rax, rdx
     ret
@@ -246,11 +259,12 @@ fill_wide \name, \guard, avx, vmovdqu, ymm0, 32
 .L\name\()_string_fixup:
     mov     rdx, rcx
 .L\name\()_fixup:
-    test    rdx, rdx
-    jz      2f
+    mov     rcx, rdi
+    accessible
 1:  access  1, 2f, mov byte ptr [rdi], r8b
     inc     rdi
     dec     rdx
+    dec     rcx
     jnz     1b
 2:  mov     rax, rdx
     ret
@@ -329,15 +343,15 @@ function memcmp
 5:  ret
 
 # Bytes not copied <- (to, from, length), one side user memory.
-function machine_user_copy
-    jmp     .Luser_copy
+.global machine_user_copy
+.set machine_user_copy, .Luser_copy
 
 # Bytes not zeroed <- (to, _, length).
 function machine_user_zero
     xor     r8d, r8d
     jmp     .Luser_fill
 
-# 0 or 1 if it faulted <- (address, where the value goes).
+# 0, or 1 if it faulted <- (address, where the value goes).
 function machine_user_load_u32
     access  1, .Luser_word_fixup, mov eax, dword ptr [rdi]
     mov     dword ptr [rsi], eax

@@ -86,7 +86,7 @@ fn frames_of(bytes: &Range<usize>, touched: bool) -> Range<usize> {
     }
 }
 
-/// Takes `count` frames from the start of the first range below [`EARLY_MAP`] that has them, aligned to large pages if it can.
+/// Takes `count` frames from the start of the first range below [`EARLY_MAP`] that has them.
 fn carve(ranges: &mut Ranges, count: usize) -> Option<Range<usize>> {
     let fits = |range: &&Range<usize>| range.len() >= count && range.start + count <= EARLY_MAP / PAGE_SIZE;
     let first = ranges.iter().find(fits)?.start;
@@ -99,8 +99,9 @@ fn carve(ranges: &mut Ranges, count: usize) -> Option<Range<usize>> {
 ///
 /// # Safety
 /// Called once, before any allocation. The early tables are in force, `memory` tells the truth about RAM, and `reserved` has
-/// everything that is in use.
+/// everything that is in use. The CPU's vector state is enabled.
 pub unsafe fn initialise(memory: &[Region], reserved: &[Range<usize>]) -> Result<(), &'static str> {
+    super::copy::choose();
     let mut free = Ranges::new();
     for region in memory.iter().filter(|region| region.usable) {
         let frames = frames_of(&region.range, false);
@@ -125,21 +126,22 @@ pub unsafe fn initialise(memory: &[Region], reserved: &[Range<usize>]) -> Result
     let arena = arena.ok_or("too little memory to start")?;
 
     let array: *mut FrameRecord = direct(records.start * PAGE_SIZE).cast();
-    for number in 0..count {
-        // SAFETY: `records` is free RAM, large enough for `count` records and mapped by the early tables.
-        unsafe { array.add(number).write(FrameRecord::reserved()) };
+    // SAFETY: `records` is free RAM, large enough for `count` records and mapped by the early tables. A record of zeros is
+    // that of a free frame.
+    unsafe { super::copy::zero(array.cast(), count * size_of::<FrameRecord>()) };
+    free.sort_unstable_by_key(|range| range.start);
+    let mut reserved = 0;
+    for range in free.iter().chain([&(count..count)]) {
+        for number in reserved..range.start {
+            // SAFETY: `number` is below `count`, as all RAM is.
+            unsafe { array.add(number).write(FrameRecord::reserved()) };
+        }
+        reserved = range.end;
     }
     RECORDS.store(array, Ordering::Relaxed);
     COUNT.store(count, Ordering::Relaxed);
-    make_usable(&free);
     *BOOT.lock() = Boot { arena, usable: free, returned: ArrayVec::new() };
     Ok(())
-}
-
-fn make_usable(ranges: &[Range<usize>]) {
-    for record in ranges.iter().filter_map(|range| records().get(range.clone())).flatten() {
-        record.make_usable();
-    }
 }
 
 /// What the kernel's allocator may hand out.
@@ -149,7 +151,7 @@ pub fn usable() -> Vec<Range<usize>> {
     let spare = (boot.arena.start + RESERVE).min(boot.arena.end)..boot.arena.end;
     if !spare.is_empty() && boot.usable.try_push(spare.clone()).is_ok() {
         boot.arena.end = spare.start;
-        make_usable(&[spare]);
+        records().get(spare).unwrap_or_default().iter().for_each(FrameRecord::make_usable);
     }
     ranges.extend(boot.usable.iter().cloned());
     ranges.sort_unstable_by_key(|range| range.start);

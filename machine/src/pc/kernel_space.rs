@@ -111,9 +111,8 @@ fn map(root: Table, virtual_start: usize, physical: usize, length: usize, flags:
 /// Builds the kernel's tables and loads them on this CPU. Fails if memory is out.
 ///
 /// # Safety
-/// Called once, on the boot CPU, after [`frames::initialise`], with this CPU's NX, vector state and global pages enabled.
+/// Called once, on the boot CPU, after [`frames::initialise`], with this CPU's NX and global pages enabled.
 pub unsafe fn initialise() -> Result<(), &'static str> {
-    copy::choose();
     let root = build().ok_or("too little memory for the kernel's page tables")?;
     ROOT.call_once(|| root);
     // SAFETY: the tables map the image and the direct map as the early ones did, so what runs goes on.

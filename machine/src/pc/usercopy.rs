@@ -2,8 +2,8 @@
 //!
 //! When the space is the one this CPU has loaded, the bytes go straight through the user's addresses: the guarded routines of
 //! `copy.s`, between `stac` and `clac` where the CPU has SMAP. Each of their accesses to user memory is listed in the
-//! exception table, so a fault there ends in a fix-up, which finds the very byte that cannot be accessed; hence the
-//! fault address is `address + copied`, and CR2 is not needed.
+//! exception table, so a fault there ends in a fix-up, which goes on to the very byte that faulted: hence the fault
+//! address is `address + copied`.
 //!
 //! Otherwise the bytes go through the tables and the direct map, a page at a time, under the space's lock and by
 //! the rights of the entries.
