@@ -26,7 +26,7 @@ static START: AtomicU64 = AtomicU64::new(0);
 static MULTIPLIER: AtomicU64 = AtomicU64::new(0);
 /// Ticks of the alarm's timer (the TSC where it compares with that) per nanosecond, in 2^-32.
 static ALARM_TICKS: AtomicU64 = AtomicU64::new(0);
-/// Nanoseconds since the epoch at boot.
+/// Nanoseconds since the epoch at boot, by today's setting of the clock.
 static EPOCH: AtomicU64 = AtomicU64::new(0);
 
 /// The TSC, after all that was before in the program.
@@ -63,7 +63,12 @@ pub fn now() -> u64 {
 /// Nanoseconds since the epoch.
 #[inline]
 pub fn wall_clock() -> u64 {
-    EPOCH.load(Ordering::Relaxed) + now()
+    EPOCH.load(Ordering::Relaxed).wrapping_add(now())
+}
+
+/// Sets what [`wall_clock`] shows.
+pub fn set_wall_clock(nanoseconds: u64) {
+    EPOCH.store(nanoseconds.wrapping_sub(now()), Ordering::Relaxed);
 }
 
 /// Notes that the machine has started.
