@@ -10,6 +10,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
+use core::fmt::Write;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use sync::{RwSpinLock, SpinLock, WaitQueue};
@@ -19,6 +20,9 @@ const CAPACITY: usize = 128 * 1024;
 
 /// What a message costs beside its text.
 const RECORD_OVERHEAD: usize = 32;
+
+/// The longest text of one message; the rest is cut.
+pub const LONGEST: usize = 1024;
 
 /// How important a message is, by syslog(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +49,9 @@ pub enum Level {
 /// Messages below this level reach the console unless told otherwise (Linux's `console_loglevel`).
 pub const DEFAULT_CONSOLE_LEVEL: u8 = 7;
 
+/// The console's level that shows everything.
+pub const ALL_CONSOLE_LEVEL: u8 = 8;
+
 /// The console's level after the boot option `quiet`.
 pub const QUIET_CONSOLE_LEVEL: u8 = 4;
 
@@ -53,8 +60,8 @@ pub const QUIET_CONSOLE_LEVEL: u8 = 4;
 pub struct Record {
     /// Its number; they count up without gaps.
     pub sequence: u64,
-    /// How important it is.
-    pub level: Level,
+    /// How important it is, 0 to 7, plus eight times the facility it comes from (0: the kernel), as syslog(3) has it.
+    pub priority: u8,
     /// When it was printed, nanoseconds since boot.
     pub time: u64,
     /// Its text, without a newline at the end.
@@ -65,13 +72,24 @@ impl Record {
     /// The line syslog(2) and the console show: `<6>[    0.012345] text`, the first part only if `with_level`.
     pub fn line(&self, with_level: bool) -> String {
         let (seconds, microseconds) = (self.time / 1_000_000_000, self.time / 1_000 % 1_000_000);
-        let level = if with_level { format!("<{}>", self.level as u8) } else { String::new() };
+        let level = if with_level { format!("<{}>", self.priority) } else { String::new() };
         format!("{level}[{seconds:5}.{microseconds:06}] {}\n", self.text)
     }
 
-    /// What one read of /dev/kmsg gives: `6,12,12345,-;text`.
+    /// What one read of /dev/kmsg gives: `6,12,12345,-;text`, with what could confuse a reader escaped.
     pub fn kmsg_line(&self) -> String {
-        format!("{},{},{},-;{}\n", self.level as u8, self.sequence, self.time / 1000, self.text)
+        let mut line = format!("{},{},{},-;", self.priority, self.sequence, self.time / 1000);
+        for character in self.text.chars() {
+            match character {
+                '\\' => line.push_str("\\x5c"),
+                control if control.is_control() => {
+                    let _ = write!(line, "\\x{:02x}", u32::from(control));
+                }
+                other => line.push(other),
+            }
+        }
+        line.push('\n');
+        line
     }
 }
 
@@ -100,8 +118,8 @@ struct Ring {
 }
 
 impl Ring {
-    fn push(&mut self, level: Level, time: u64, text: Arc<str>) -> Record {
-        let record = Record { sequence: self.next_sequence, level, time, text };
+    fn push(&mut self, priority: u8, time: u64, text: Arc<str>) -> Record {
+        let record = Record { sequence: self.next_sequence, priority, time, text };
         self.next_sequence += 1;
         self.used += record.text.len() + RECORD_OVERHEAD;
         self.records.push_back(record.clone());
@@ -156,9 +174,15 @@ impl KernelLog {
 
     /// Prints a message. May be called wherever the kernel may allocate.
     pub fn print(&self, level: Level, message: fmt::Arguments<'_>) {
-        let text: Arc<str> = Arc::from(alloc::fmt::format(message).trim_end_matches('\n'));
-        let record = self.ring.lock().push(level, machine::time::now(), text);
-        if (level as u8) < self.console_level() {
+        self.append(level as u8, &alloc::fmt::format(message));
+    }
+
+    /// Adds a message that has a facility, as a program writes them to /dev/kmsg.
+    pub fn append(&self, priority: u8, text: &str) {
+        let end = text.floor_char_boundary(LONGEST);
+        let text: Arc<str> = Arc::from(text.get(..end).unwrap_or_default().trim_end_matches('\n'));
+        let record = self.ring.lock().push(priority, machine::time::now(), text);
+        if priority & 7 < self.console_level() {
             if let Some(console) = &*self.console.read() {
                 console(&record.line(false));
             }

@@ -11,7 +11,9 @@ use vfs::{
     OpenRequest, Stop, Vfs,
 };
 
-use crate::kernel_log::{KernelLog, KernelLogDevice};
+use drivers::KernelLog;
+
+use crate::kernel_log::KernelLogDevice;
 use crate::random::Random;
 use crate::tmpfs::Tmpfs;
 

@@ -6,7 +6,7 @@
 //! | [`initramfs`] | unpacks the archive the machine was started with into the root |
 //! | [`devfs`] | `/dev`: null, zero, full, random and what drivers add |
 //! | [`random`] | the generator behind `/dev/random` and getrandom(2) |
-//! | [`kernel_log`] | what the kernel has to say: `/dev/kmsg` and syslog(2) |
+//! | [`kernel_log`] | `/dev/kmsg` |
 //! | [`procfs`] | `/proc` |
 //!
 //! **Who calls.** orrery makes them and mounts them; programs reach them through vfs, whose traits they implement. **Who
@@ -21,5 +21,6 @@ extern crate alloc;
 pub mod devfs;
 pub mod initramfs;
 pub mod kernel_log;
+pub mod procfs;
 pub mod random;
 pub mod tmpfs;

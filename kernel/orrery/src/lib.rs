@@ -1,2 +1,29 @@
+//! The kernel, wired together: boot -> root file system -> init.
+//!
+//! Every other room is a part; this one knows them all, hands each what it needs, and starts the first program.
+//!
+//! | file | what it does |
+//! | --- | --- |
+//! | `boot` | [`main`]: the order of things from the first line of Rust to the first program |
+//! | `options` | the words of the kernel command line |
+//! | `console` | the serial port as terminal and as the place for the kernel's messages |
+//! | `stop` | the ends: init is over, reboot(2), what is reported before the machine stops |
+//! | `system`, `inspect`, `processors` | what /proc shows, asked of the rooms that know it |
+//!
+//! **Who calls.** The machine calls [`main`] once, on the boot CPU, with interrupts off. Nothing calls this room afterwards but the
+//! traits it implements for lower rooms.
+
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod boot;
+mod console;
+mod inspect;
+mod options;
+mod processors;
+mod stop;
+mod system;
+
+pub use boot::main;

@@ -1,0 +1,231 @@
+//! From the machine's first call to the first program.
+//!
+//! What can fail here is what the person at the console gave us: too little memory, a damaged archive, a program that is
+//! not there. Each ends in one line that says what to do, and a failing exit status.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use abi::Errno;
+use drivers::{KernelLog, Level, kernel_log};
+use fs::devfs::{DevFs, DevFsType};
+use fs::initramfs::{self, UnpackError};
+use fs::procfs::{ProcFs, ProcFsType};
+use fs::random::Random;
+use fs::tmpfs::{Tmpfs, TmpfsType};
+use machine::memory::{FrameSource, OutOfMemory};
+use memory::Memory;
+use process::{FirstProgram, Hooks, Kernel, Parts, SystemCalls};
+use sched::Executor;
+use syscalls::Calls;
+use vfs::{KernelCaller, MountFlags, MountNamespace, OpenFile, OpenFlags, Opening, Vfs};
+
+use crate::console;
+use crate::options::Options;
+use crate::stop::{self, Ending};
+use crate::system::System;
+
+/// The first program, unless `init=` names another.
+const INIT: &str = "/init";
+
+/// Why there is no system.
+enum Failure {
+    /// The memory is not enough for the kernel itself.
+    Memory,
+    /// No initramfs was given.
+    NoArchive,
+    /// It is damaged.
+    Archive(UnpackError),
+    /// The first program can't be executed.
+    Init(String, Errno),
+    /// A part of the kernel could not be set up.
+    Part(&'static str, Errno),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Memory => formatter.write_str("not enough memory to start: give the machine more (24 MiB or more)"),
+            Failure::NoArchive => formatter.write_str(
+                "no initramfs was given, so there is no program to run: give the machine one (QEMU: -initrd FILE)",
+            ),
+            Failure::Archive(error) if matches!(error.reason, initramfs::Reason::File(Errno::ENOMEM | Errno::ENOSPC)) => {
+                write!(formatter, "the initramfs does not fit into memory: give the machine more ({error})")
+            }
+            Failure::Archive(error) => write!(formatter, "the initramfs is damaged at {error}"),
+            Failure::Init(path, Errno::ENOENT) => write!(
+                formatter,
+                "there is no {path} in the initramfs (or not the interpreter it names): add one, or name another program \
+                 with init=PATH"
+            ),
+            Failure::Init(path, errno) => write!(formatter, "{path} can't be executed: {errno}"),
+            Failure::Part(part, errno) => write!(formatter, "{part} can't be set up: {errno}"),
+        }
+    }
+}
+
+impl From<OutOfMemory> for Failure {
+    fn from(_: OutOfMemory) -> Failure {
+        Failure::Memory
+    }
+}
+
+/// Names the part that failed.
+fn part(name: &'static str) -> impl Fn(Errno) -> Failure {
+    move |errno| if errno == Errno::ENOMEM { Failure::Memory } else { Failure::Part(name, errno) }
+}
+
+/// The kernel's main. Called once by the machine on the boot CPU; the other CPUs join in `machine::cpu::start`.
+pub fn main() -> ! {
+    match assemble() {
+        Ok(executor) => machine::cpu::start(Arc::new(move |cpu| executor.run(cpu))),
+        Err(failure) => {
+            machine::debug::emergency_print(format_args!("orrery: {failure}\n"));
+            machine::power::off(stop::NO_SYSTEM)
+        }
+    }
+}
+
+/// Puts the kernel together and queues the task that starts the first program.
+fn assemble() -> Result<Arc<Executor>, Failure> {
+    let options = Options::parse(&machine::device::command_line());
+    let memory = Memory::new().map_err(|_| Failure::Memory)?;
+    memory.set_randomise(options.randomize_addresses);
+    let executor = Executor::new(machine::cpu::count());
+    machine::cpu::install(executor.clone());
+
+    let log = Arc::new(KernelLog::default());
+    log.set_console(alloc::boxed::Box::new(|line| machine::debug::emergency_print(format_args!("{line}"))));
+    if options.trace_calls {
+        log.set_console_level(kernel_log::ALL_CONSOLE_LEVEL);
+    } else if options.quiet {
+        log.set_console_level(kernel_log::QUIET_CONSOLE_LEVEL);
+    }
+    let cpus = machine::cpu::count();
+    let mebibytes = memory.frames().total_frames() / 256;
+    log.print(Level::Notice, format_args!("Orrery {}: {cpus} CPUs, {mebibytes} MiB of memory", env!("CARGO_PKG_VERSION")));
+    for complaint in &options.complaints {
+        log.print(Level::Error, format_args!("{complaint}"));
+    }
+
+    let random = Random::new();
+    let vfs = Vfs::new(random.word());
+    let root = Tmpfs::new(&memory, "rootfs", random.word()).map_err(part("the root file system"))?;
+    let mounts = MountNamespace::new(&vfs, root, "rootfs", MountFlags::empty()).map_err(part("the root mount"))?;
+    let calls = Calls::new(options.trace_calls);
+    let ending = Arc::new(Ending::new(&options, calls.clone(), log.clone()));
+    let hooks = hooks(&ending, &random);
+    let kernel = new_kernel(Parts { executor: executor.clone(), memory, vfs, mounts, log, hooks }, calls)?;
+    watch(&kernel);
+
+    let boot = start(kernel.clone(), options, random, ending.clone());
+    executor.spawn(&sched::Parameters { name: "boot", ..Default::default() }, async move {
+        if let Err(failure) = boot.await {
+            ending.no_system(format_args!("{failure}"));
+        }
+    })?;
+    Ok(executor)
+}
+
+fn new_kernel(parts: Parts, calls: impl SystemCalls) -> Result<Arc<Kernel>, Failure> {
+    Kernel::new(parts, calls).map_err(part("the kernel"))
+}
+
+fn hooks(ending: &Arc<Ending>, random: &Arc<Random>) -> Hooks {
+    let (on_init, on_shutdown, random) = (ending.clone(), ending.clone(), random.clone());
+    Hooks {
+        init_exited: alloc::boxed::Box::new(move |status| on_init.init_exited(status)),
+        shut_down: alloc::boxed::Box::new(move |how| on_shutdown.shut_down(how)),
+        random: alloc::boxed::Box::new(move |bytes| random.fill(bytes)),
+    }
+}
+
+/// Lets the kernel say which thread kept a CPU for too long, and whose fault a fault of the kernel was.
+fn watch(kernel: &Arc<Kernel>) {
+    let log = kernel.log().clone();
+    kernel.executor().set_watchdog(Arc::new(move |task, nanoseconds| {
+        let (name, identity) = (task.name(), task.identity());
+        let milliseconds = nanoseconds / 1_000_000;
+        log.print(
+            Level::Warning,
+            format_args!("{name} {identity} kept CPU {} in the kernel for {milliseconds} ms", machine::cpu::current()),
+        );
+    }));
+    let executor = kernel.executor().clone();
+    machine::debug::describe_context(Arc::new(move |out| {
+        let _ = match executor.current_identity() {
+            0 => writeln!(out, "in the kernel's own work"),
+            identity => writeln!(out, "in thread {identity}"),
+        };
+    }));
+}
+
+/// What the first task does: devices, file systems, the archive, init.
+async fn start(kernel: Arc<Kernel>, options: Options, random: Arc<Random>, ending: Arc<Ending>) -> Result<(), Failure> {
+    let vfs = kernel.vfs().clone();
+    let dev = DevFs::new(&vfs, kernel.memory(), &random, kernel.log()).map_err(part("/dev"))?;
+    let terminal = console::open(&kernel, &dev, options.console_size).map_err(part("the console"))?;
+    if let Some(terminal) = &terminal {
+        ending.set_terminal(terminal.clone());
+    }
+    let system = Arc::new(System::new(&kernel, terminal.is_some(), &random));
+    let types = &vfs.file_system_types;
+    let tmpfs = TmpfsType { memory: kernel.memory().clone(), random: random.clone() };
+    types.register(Arc::new(tmpfs)).map_err(part("tmpfs"))?;
+    types.register(Arc::new(ProcFsType(ProcFs::new(system)))).map_err(part("procfs"))?;
+    types.register(Arc::new(DevFsType(dev.clone()))).map_err(part("devtmpfs"))?;
+
+    unpack(&kernel)?;
+    start_init(&kernel, &dev, &options).await
+}
+
+/// Fills the root file system from the initramfs, whose memory is then given back.
+fn unpack(kernel: &Arc<Kernel>) -> Result<(), Failure> {
+    let image = machine::device::initramfs().ok_or(Failure::NoArchive)?;
+    let root = kernel.mounts().root().map_err(part("the root mount"))?;
+    let read = |offset: u64, to: &mut [u8]| usize::try_from(offset).map_or(0, |offset| image.read(offset, to));
+    let summary = initramfs::unpack(read, &root, kernel.vfs()).map_err(Failure::Archive)?;
+    let (entries, kibibytes) = (summary.entries, summary.bytes / 1024);
+    kernel.log().print(Level::Information, format_args!("initramfs: {entries} files, {kibibytes} KiB"));
+    image.release();
+    Ok(())
+}
+
+async fn start_init(kernel: &Arc<Kernel>, dev: &Arc<DevFs>, options: &Options) -> Result<(), Failure> {
+    let path = options.init.as_deref().unwrap_or(INIT);
+    let files = vfs::FileTable::new();
+    match open_console(kernel, dev) {
+        Ok(console) => {
+            for _ in 0..3 {
+                files.insert(console.clone(), false, 3).map_err(part("init's files"))?;
+            }
+        }
+        Err(errno) => kernel.log().print(Level::Warning, format_args!("init has no console: {errno}")),
+    }
+    let mut arguments: Vec<Vec<u8>> = alloc::vec![path.as_bytes().to_vec()];
+    arguments.extend(options.init_arguments.iter().map(|word| word.as_bytes().to_vec()));
+    let mut environment: Vec<Vec<u8>> = alloc::vec![b"HOME=/".to_vec()];
+    if !options.init_environment.iter().any(|word| word.starts_with("TERM=")) {
+        environment.push(b"TERM=linux".to_vec());
+    }
+    environment.extend(options.init_environment.iter().map(|word| word.as_bytes().to_vec()));
+    let program =
+        FirstProgram { path: path.as_bytes(), arguments: &arguments, environment: &environment, files };
+    kernel.start_init(program).await.map_err(|errno| Failure::Init(path.into(), errno))?;
+    Ok(())
+}
+
+/// Opens the console for init, whether or not the archive has a node for it.
+fn open_console(kernel: &Arc<Kernel>, dev: &DevFs) -> abi::Result<Arc<OpenFile>> {
+    let namespace = MountNamespace::new(kernel.vfs(), dev.filesystem(), "dev", MountFlags::empty())?;
+    let root = namespace.root()?;
+    let caller = KernelCaller(kernel.vfs());
+    let credentials = vfs::Credentials::superuser();
+    let context = vfs::Context { root: &root, credentials: &credentials, caller: &caller, umask: 0 };
+    match context.open(&root, b"console", OpenFlags::READ_WRITE | OpenFlags::NO_CONTROLLING_TERMINAL, 0)? {
+        Opening::Done(file) => Ok(file),
+        Opening::Fifo(_) => Err(Errno::ENXIO),
+    }
+}
