@@ -17,8 +17,9 @@ use super::table::{ENTRIES, Entry, Table, group_of};
 use crate::lock::{SpinGuard, SpinLock};
 use crate::memory::{Access, Frame, Mapping, OutOfMemory, PAGE_SIZE, USER_TOP};
 use arrayvec::ArrayVec;
+use core::cell::RefCell;
 use core::num::NonZeroU32;
-use core::ops::Range;
+use core::ops::{ControlFlow, Range};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 pub use super::kernel_space::{initialise, kernel_root, map_device, map_stack};
@@ -268,37 +269,39 @@ impl Tables {
         if in_one_leaf(&range) {
             let base = range.start & !(LEAF - 1);
             let leaf = self.leaf(base)?;
-            self.clear_leaf(leaf, base, &range, removed);
+            self.clear_leaf(leaf, base, indices(&range, base, 0), removed);
             if leaf.occupied() > 0 {
                 return None;
             } // else below, where empty tables go
         }
-        for (third_index, entry) in self.root.entries(indices(&range, 0, 3)) {
-            let Some(third) = Table::of(entry) else { continue };
-            let base = third_index << shift(3);
-            for (second_index, entry) in third.entries(indices(&range, base, 2)) {
-                let Some(second) = Table::of(entry) else { continue };
-                let base = base + (second_index << shift(2));
-                for (first_index, entry) in second.entries(indices(&range, base, 1)) {
-                    let Some(leaf) = Table::of(entry) else { continue };
-                    let base = base + (first_index << shift(1));
-                    if budget == 0 {
-                        return Some(base.max(range.start));
-                    }
-                    budget = budget.saturating_sub(self.clear_leaf(leaf, base, &range, removed) + 1);
-                    remove_if_empty(second, first_index, leaf, base, removed);
+        let removed = RefCell::new(removed);
+        let start = range.start;
+        self.walk(
+            range,
+            |leaf, base, indices| {
+                if budget == 0 {
+                    return ControlFlow::Break(base.max(start));
                 }
-                remove_if_empty(third, second_index, second, base, removed);
-            }
-            remove_if_empty(self.root, third_index, third, base, removed);
-        }
-        None
+                let taken = self.clear_leaf(leaf, base, indices, &mut removed.borrow_mut());
+                budget = budget.saturating_sub(taken + 1);
+                ControlFlow::Continue(())
+            },
+            |parent, index, table, base| {
+                if table.occupied() == 0 {
+                    parent.take(index);
+                    let mut removed = removed.borrow_mut();
+                    removed.stale(base); // any address: it makes CPUs forget what they have cached of tables
+                    removed.frame(Some(table.into_frame()));
+                }
+            },
+        )
+        .break_value()
     }
 
     /// Empties the part of a leaf that lies in the range; returns how many pages that were.
-    fn clear_leaf(&self, leaf: Table, base: usize, range: &Range<usize>, removed: &mut Removed<'_>) -> usize {
+    fn clear_leaf(&self, leaf: Table, base: usize, indices: Range<usize>, removed: &mut Removed<'_>) -> usize {
         let before = leaf.occupied();
-        for (index, _) in leaf.entries(indices(range, base, 0)) {
+        for (index, _) in leaf.entries(indices) {
             removed.entry(base + (index << shift(0)), leaf.take(index), Entry(0));
         }
         let taken = before - leaf.occupied();
@@ -322,6 +325,7 @@ impl Tables {
     }
 
     /// Calls `visit(leaf, first address of the leaf, indices)` for each leaf table in the range. Under the lock.
+    #[inline]
     fn each_leaf(
         &self,
         range: Range<usize>,
@@ -331,20 +335,39 @@ impl Tables {
             let base = range.start & !(LEAF - 1);
             return self.leaf(base).map_or(Ok(()), |leaf| visit(leaf, base, indices(&range, base, 0)));
         }
+        let visit = |leaf, base, indices| match visit(leaf, base, indices) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        };
+        self.walk(range, visit, |_, _, _, _| ()).break_value().map_or(Ok(()), Err)
+    }
+
+    /// Goes through the tables in the range: `visit(leaf, its first address, indices)` for each leaf, and for each table
+    /// when what is below it is done `after(parent, index there, table, its first address)`. Under the lock.
+    #[inline]
+    fn walk<B>(
+        &self,
+        range: Range<usize>,
+        mut visit: impl FnMut(Table, usize, Range<usize>) -> ControlFlow<B>,
+        mut after: impl FnMut(Table, usize, Table, usize),
+    ) -> ControlFlow<B> {
         for (third_index, entry) in self.root.entries(indices(&range, 0, 3)) {
             let Some(third) = Table::of(entry) else { continue };
-            let base = third_index << shift(3);
-            for (second_index, entry) in third.entries(indices(&range, base, 2)) {
+            let third_base = third_index << shift(3);
+            for (second_index, entry) in third.entries(indices(&range, third_base, 2)) {
                 let Some(second) = Table::of(entry) else { continue };
-                let base = base + (second_index << shift(2));
-                for (first_index, entry) in second.entries(indices(&range, base, 1)) {
+                let second_base = third_base + (second_index << shift(2));
+                for (leaf_index, entry) in second.entries(indices(&range, second_base, 1)) {
                     let Some(leaf) = Table::of(entry) else { continue };
-                    let base = base + (first_index << shift(1));
+                    let base = second_base + (leaf_index << shift(1));
                     visit(leaf, base, indices(&range, base, 0))?;
+                    after(second, leaf_index, leaf, base);
                 }
+                after(third, second_index, second, second_base);
             }
+            after(self.root, third_index, third, third_base);
         }
-        Ok(())
+        ControlFlow::Continue(())
     }
 
     /// Locks both spaces, the one with the lower root first.
@@ -466,35 +489,24 @@ impl Tables {
     pub fn resident(&self) -> usize {
         self.resident.load(Relaxed)
     }
-
-    /// Empties the tables when no CPU uses them: without locked instructions and flushes.
-    fn tear_down(&mut self) {
-        for (_, entry) in self.root.entries(0..ENTRIES / 2) {
-            let Some(third) = Table::of(entry) else { continue };
-            for (_, entry) in third.entries(0..ENTRIES) {
-                let Some(second) = Table::of(entry) else { continue };
-                for (_, entry) in second.entries(0..ENTRIES) {
-                    let Some(leaf) = Table::of(entry) else { continue };
-                    for (_, entry) in leaf.entries(0..ENTRIES) {
-                        if let Some(number) = entry.frame() {
-                            // SAFETY: the entry's reference; the entry goes with its table.
-                            drop(unsafe { Frame::from_raw(number) });
-                        }
-                    }
-                    free(leaf);
-                }
-                free(second);
-            }
-            free(third);
-        }
-        free(self.root);
-    }
 }
 
 impl Drop for Tables {
     fn drop(&mut self) {
         shootdown::evict(self.root.physical());
-        self.tear_down();
+        // No CPU uses the tables: no locked instructions, no flushes, and the entries go with their tables.
+        let _: ControlFlow<()> = self.walk(
+            0..USER_TOP,
+            |leaf, _, indices| {
+                for number in leaf.entries(indices).filter_map(|(_, entry)| entry.frame()) {
+                    // SAFETY: the entry's reference.
+                    drop(unsafe { Frame::from_raw(number) });
+                }
+                ControlFlow::Continue(())
+            },
+            |_, _, table, _| free(table),
+        );
+        free(self.root);
     }
 }
 
@@ -503,14 +515,4 @@ impl Drop for Tables {
 fn free(table: Table) {
     // SAFETY: the table's only reference was its parent's, or the space's, which is gone.
     drop(unsafe { Frame::from_raw(table.into_frame()) });
-}
-
-/// Takes an empty table out of its parent.
-#[inline]
-fn remove_if_empty(parent: Table, index: usize, table: Table, base: usize, removed: &mut Removed<'_>) {
-    if table.occupied() == 0 {
-        parent.take(index);
-        removed.stale(base); // any address: it makes the CPU forget what it has cached of tables
-        removed.frame(Some(table.into_frame()));
-    }
 }
