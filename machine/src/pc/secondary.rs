@@ -18,8 +18,8 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsiz
 
 /// Ticks of the TSC that are at least 200 us: the pause the protocol wants between its steps.
 const PAUSE: u64 = 1_000_000;
-/// Ticks after which a CPU is given up: about half a second.
-const PATIENCE: u64 = 1_500_000_000;
+/// Ticks after which a CPU is given up: some seconds, as an emulated CPU may have to wait for a busy host.
+const PATIENCE: u64 = 10_000_000_000;
 
 global_asm!(
     include_str!("secondary.s"),
