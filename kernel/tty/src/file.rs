@@ -16,12 +16,12 @@ const CHUNK: usize = 512;
 
 /// What one open(2) of a terminal gave.
 pub struct TerminalFile {
-    pub(crate) terminal: Arc<Terminal>,
+    terminal: Arc<Terminal>,
     /// The terminal's generation when it was opened; another one now means that it was hung up.
     generation: u64,
     /// Opened as `/dev/console`: reading it is no matter of job control.
     console: bool,
-    pub(crate) readable: bool,
+    readable: bool,
     /// `O_NONBLOCK` at this moment: a read takes what is there instead of waiting for `VMIN` bytes.
     nonblocking: AtomicBool,
     /// When the read that is under way began, for `VTIME`.
@@ -36,13 +36,16 @@ impl Terminal {
     /// `EBUSY` under `TIOCEXCL`, except for an administrator.
     pub fn open(self: &Arc<Self>, request: &OpenRequest<'_>, console: bool) -> Result<Arc<dyn File>> {
         let administrator = self.job_control.is_administrator(request.caller.thread());
-        let generation = self.with_state(|state| {
+        let (generation, first) = self.with_state(|state| {
             if state.exclusive && !administrator {
                 return Err(Errno::EBUSY);
             }
             state.openings += 1;
-            Ok(state.generation)
+            Ok((state.generation, state.openings == 1))
         })?;
+        if first {
+            self.tell_in_use(true);
+        }
         let flags = request.flags;
         let file = Arc::new(TerminalFile {
             terminal: self.clone(),
@@ -109,7 +112,7 @@ impl Terminal {
 
 impl TerminalFile {
     /// Whether the terminal was hung up since this file was opened.
-    pub(crate) fn is_hung_up(&self) -> bool {
+    fn is_hung_up(&self) -> bool {
         self.terminal.with_state(|state| state.generation != self.generation)
     }
 }
@@ -169,7 +172,7 @@ impl File for TerminalFile {
             effects |= state.discipline.consume(front, moved);
             result
         });
-        self.terminal.change(|_| effects);
+        self.terminal.act(effects);
         outcome.map_err(|(stop, availability)| {
             if patient {
                 self.terminal.expect_end_of_read(availability);
@@ -225,7 +228,11 @@ impl File for TerminalFile {
     }
 
     fn ioctl(&self, request: u32, argument: usize, caller: &dyn Caller) -> Result<usize, Stop> {
-        crate::ioctl::terminal(self, request, argument, caller)
+        if self.is_hung_up() {
+            let foreground = request == abi::raw::ioctl::TIOCSPGRP;
+            return Err(if foreground { Errno::ENOTTY } else { Errno::EIO }.into());
+        }
+        crate::ioctl::terminal(&self.terminal, self.readable, request, argument, caller)
     }
 
     fn flags_changed(&self, flags: OpenFlags) {
@@ -236,7 +243,7 @@ impl File for TerminalFile {
 impl Drop for TerminalFile {
     /// The last one to close takes the terminal from its session, and what was typed is forgotten.
     fn drop(&mut self) {
-        let session = self.terminal.with_state(|state| {
+        let last = self.terminal.with_state(|state| {
             state.openings = state.openings.saturating_sub(1);
             if state.openings > 0 {
                 return None;
@@ -244,10 +251,12 @@ impl Drop for TerminalFile {
             state.exclusive = false;
             state.foreground = None;
             state.discipline.discard_input();
-            state.session.take()
+            Some(state.session.take())
         });
+        let Some(session) = last else { return };
         if let Some(session) = session {
             self.terminal.job_control.set_controlling_terminal(session, None);
         }
+        self.terminal.tell_in_use(false);
     }
 }

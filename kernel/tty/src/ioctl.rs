@@ -2,21 +2,24 @@
 //!
 //! Checks come in Linux's order, and nothing is changed before the last access to the program's memory succeeded.
 
+use alloc::sync::Arc;
+
 use abi::Errno;
 use abi::raw::{general as raw, ioctl as request};
 use abi::terminal::{Termios, Termios2, WindowSize};
 use vfs::{Caller, Stop};
 
 use crate::discipline::{Discipline, Effects};
-use crate::file::TerminalFile;
 use crate::{Member, Terminal, TerminalSignal};
 
-/// `TIOCGPTN` and its kin are the master's; here they end as unknown ones do.
-pub(crate) fn terminal(file: &TerminalFile, number: u32, argument: usize, caller: &dyn Caller) -> Result<usize, Stop> {
-    if file.is_hung_up() {
-        return Err(if number == request::TIOCSPGRP { Errno::ENOTTY } else { Errno::EIO }.into());
-    }
-    let terminal = &file.terminal;
+/// An ioctl on a terminal, made through a file that was opened for reading or not.
+pub(crate) fn terminal(
+    terminal: &Arc<Terminal>,
+    readable: bool,
+    number: u32,
+    argument: usize,
+    caller: &dyn Caller,
+) -> Result<usize, Stop> {
     match number {
         request::TCGETS => {
             caller.write_value(argument, &terminal.termios())?;
@@ -86,7 +89,7 @@ pub(crate) fn terminal(file: &TerminalFile, number: u32, argument: usize, caller
             let member = controlled(terminal, caller)?;
             caller.write_value(argument, &member.session)?;
         }
-        request::TIOCSCTTY => become_controlling(file, argument, caller)?,
+        request::TIOCSCTTY => become_controlling(terminal, readable, argument, caller)?,
         request::TIOCNOTTY => {
             let member = controlled(terminal, caller)?;
             if !member.leads_session() {
@@ -229,8 +232,12 @@ fn set_foreground_group(terminal: &Terminal, argument: usize, caller: &dyn Calle
     })
 }
 
-fn become_controlling(file: &TerminalFile, argument: usize, caller: &dyn Caller) -> Result<(), Stop> {
-    let terminal = &file.terminal;
+fn become_controlling(
+    terminal: &Arc<Terminal>,
+    readable: bool,
+    argument: usize,
+    caller: &dyn Caller,
+) -> Result<(), Stop> {
     let job_control = &terminal.job_control;
     let member = job_control.member(caller.process()).ok_or(Errno::EPERM)?;
     let owner = terminal.session();
@@ -248,7 +255,7 @@ fn become_controlling(file: &TerminalFile, argument: usize, caller: &dyn Caller)
         job_control.set_controlling_terminal(owner, None);
         terminal.with_state(|state| state.session = None);
     }
-    if !(file.readable || administrator) || !terminal.become_controlling(member) {
+    if !(readable || administrator) || !terminal.become_controlling(member) {
         return Err(Errno::EPERM.into());
     }
     Ok(())

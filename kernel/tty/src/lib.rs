@@ -16,6 +16,7 @@
 //! | `file`, `ioctl` | an open terminal: who may read and write, ioctl_tty(2) |
 //! | `device` | `/dev/ttyS0`, `/dev/console`, `/dev/tty` |
 //! | `serial` | terminals on serial lines |
+//! | `pty`, `devpts` | terminals whose line is a file: `/dev/ptmx` and `/dev/pts` |
 //!
 //! **Who calls.** vfs calls the files and devices; the process room calls [`Terminal::leave_session`] when the leader of a
 //! session exits; drivers call in from interrupts. Interrupts are only taken where the kernel holds nothing, and the
@@ -31,19 +32,23 @@
 extern crate alloc;
 
 mod device;
+mod devpts;
 mod discipline;
 mod file;
 mod ioctl;
 mod job_control;
+mod pty;
 mod serial;
 mod terminal;
 #[cfg(test)]
 mod tests;
 
 pub use device::{ConsoleDevice, ControllingTerminalDevice, TerminalDevice};
+pub use devpts::{DevPts, DevPtsType};
 pub use discipline::{Availability, Discipline, Effects, Front};
 pub use drivers::Received;
 pub use file::TerminalFile;
 pub use job_control::{JobControl, Member, ProcessId, TerminalSignal};
+pub use pty::Pseudoterminals;
 pub use serial::serial_terminal;
 pub use terminal::{Alarms, Line, Terminal};

@@ -38,6 +38,11 @@ pub trait Line: Send + Sync {
     fn set_break(&self, on: bool) {
         let _ = on;
     }
+
+    /// The terminal has got its first open file, or lost its last.
+    fn in_use(&self, used: bool) {
+        let _ = used;
+    }
 }
 
 /// Time for terminals: `VTIME` and breaks. Implemented where the kernel is wired together, over sched's timers.
@@ -185,7 +190,7 @@ impl Terminal {
     }
 
     /// Does what the discipline found necessary. No lock is held.
-    fn act(&self, effects: Effects) {
+    pub(crate) fn act(&self, effects: Effects) {
         for (effect, signal) in [
             (Effects::INTERRUPT, TerminalSignal::Interrupt),
             (Effects::QUIT, TerminalSignal::Quit),
@@ -305,6 +310,11 @@ impl Terminal {
     /// Begins or ends a break: `TIOCSBRK`, `TIOCCBRK`.
     pub(crate) fn set_break(&self, on: bool) {
         self.line.set_break(on);
+    }
+
+    /// Tells the line whether anybody has the terminal open.
+    pub(crate) fn tell_in_use(&self, used: bool) {
+        self.line.in_use(used);
     }
 
     /// Tells the line of output that was written.

@@ -523,3 +523,104 @@ fn waiters_are_woken_through_the_queue_of_their_interest() {
         Ok(0)
     )));
 }
+
+/// A pair: its master, and the slave opened by a session leader.
+fn pair(bench: &Bench, leader: &Program) -> (Arc<Pseudoterminals>, Arc<dyn File>, Arc<dyn File>) {
+    let all = Pseudoterminals::new(bench.processes.clone(), bench.clock.clone());
+    let request = OpenRequest { flags: OpenFlags::READ_WRITE, caller: leader };
+    let master = all.open(DeviceNumber { major: 5, minor: 2 }, &request).unwrap();
+    let number = leader.exchange(&master, request::TIOCGPTN, 99u32).unwrap();
+    let slave = || {
+        let device = DeviceNumber { major: 136, minor: number };
+        bench.kernel_files.devices.open(vfs::DeviceClass::Character, device, &request)
+    };
+    assert_eq!(slave().err(), Some(Errno::EIO), "it is locked");
+    leader.exchange(&master, request::TIOCSPTLCK, 0u32).unwrap();
+    let slave = slave().unwrap();
+    (all, master, slave)
+}
+
+#[test]
+fn what_is_typed_at_the_master_is_read_from_the_slave_and_back() {
+    let bench = Bench::new();
+    let leader = bench.program(40);
+    let (_all, master, slave) = pair(&bench, &leader);
+    assert_eq!(read(&master, &leader, 100), Err(Stop::WouldBlock));
+    assert_eq!(write(&master, &leader, "date\r"), Ok(5));
+    assert_eq!(read(&master, &leader, 3).unwrap(), "dat");
+    assert!(master.poll().contains(PollEvents::READABLE), "bytes set aside count");
+    assert_eq!(read(&master, &leader, 100).unwrap(), "e\r\n");
+    assert_eq!(read(&slave, &leader, 100).unwrap(), "date\n");
+    assert_eq!(write(&slave, &leader, &"x".repeat(3000)), Ok(3000));
+    assert_eq!(read(&master, &leader, 5000).unwrap().len(), 3000);
+    assert_eq!(write(&master, &leader, "\x03"), Ok(1));
+    assert_eq!(bench.signals(), [(40, TerminalSignal::Interrupt)], "the slave became the leader's terminal");
+    let size = WindowSize { ws_row: 50, ws_col: 132, ws_xpixel: 0, ws_ypixel: 0 };
+    leader.exchange(&master, request::TIOCSWINSZ, size).unwrap();
+    assert_eq!(leader.exchange(&slave, request::TIOCGWINSZ, WindowSize::default()), Ok(size));
+}
+
+#[test]
+fn either_side_notices_when_the_other_closes() {
+    let bench = Bench::new();
+    let leader = bench.program(40);
+    let (all, master, slave) = pair(&bench, &leader);
+    write(&slave, &leader, "last words").unwrap();
+    drop(slave);
+    assert!(master.poll().contains(PollEvents::HANG_UP | PollEvents::READABLE));
+    assert_eq!(read(&master, &leader, 100).unwrap(), "last words");
+    assert_eq!(read(&master, &leader, 100), Err(Errno::EIO.into()));
+    drop(master);
+    assert_eq!(all.next(0), None, "the number is free again");
+
+    let bench = Bench::new();
+    let leader = bench.program(40);
+    let (all, master, slave) = pair(&bench, &leader);
+    drop(master);
+    assert_eq!(bench.signals()[0], (40, TerminalSignal::Hangup));
+    assert_eq!(read(&slave, &leader, 100).unwrap(), "");
+    assert_eq!(write(&slave, &leader, "x"), Err(Errno::EIO.into()));
+    assert_eq!(all.next(0), None, "its name has vanished");
+}
+
+#[test]
+fn a_master_that_nobody_reads_for_waits() {
+    let bench = Bench::new();
+    let leader = bench.program(40);
+    let (_all, master, slave) = pair(&bench, &leader);
+    let lines = "y\n".repeat(3000);
+    let mut source = Source::kernel(lines.as_bytes());
+    assert_eq!(master.write(0, &mut source), Err(Stop::WouldBlock));
+    assert!(!master.poll().contains(PollEvents::WRITABLE));
+    let queue = master.wait_queue(PollEvents::WRITABLE).unwrap();
+    let mut listener = queue.listen();
+    listener.register_with(Waker::noop());
+    assert_eq!(read(&slave, &leader, 100).unwrap(), "y\n");
+    assert!(listener.poll_woken(Waker::noop()).is_ready());
+    let mut count = 1;
+    while source.remaining() > 0 || slave.poll().contains(PollEvents::READABLE) {
+        let _ = master.write(0, &mut source);
+        while slave.poll().contains(PollEvents::READABLE) {
+            assert_eq!(read(&slave, &leader, 100).unwrap(), "y\n");
+            count += 1;
+        }
+    }
+    assert_eq!(count, 3000);
+}
+
+#[test]
+fn devpts_shows_the_slaves_there_are() {
+    use vfs::FileSystem;
+    let bench = Bench::new();
+    let leader = bench.program(40);
+    let (all, _master, _slave) = pair(&bench, &leader);
+    let root = DevPts::new(all).root();
+    let inode = root.lookup(b"0").unwrap();
+    assert_eq!(inode.device(), DeviceNumber { major: 136, minor: 0 });
+    assert_eq!(inode.permissions().mode, raw::S_IFCHR | 0o620);
+    let mode = vfs::SetAttributes { permissions: Some(0o600), ..Default::default() };
+    inode.set_attributes(&mode).unwrap();
+    assert_eq!(root.lookup(b"0").unwrap().permissions().mode, raw::S_IFCHR | 0o600, "it is remembered");
+    assert_eq!(root.lookup(b"00").err(), Some(Errno::ENOENT));
+    assert_eq!(root.lookup(b"1").err(), Some(Errno::ENOENT));
+}

@@ -162,7 +162,6 @@ impl Discipline {
     /// Takes bytes from the line, as many as there is [room](Discipline::room) for; returns how many, and what to do.
     pub fn receive(&mut self, received: &[Received], now: u64) -> (usize, Effects) {
         let mut effects = Effects::empty();
-        let output_before = self.output.is_ready();
         let mut taken = 0;
         for &item in received {
             if self.room() == 0 {
@@ -184,7 +183,7 @@ impl Discipline {
         if self.is_readable() {
             effects |= Effects::READABLE;
         }
-        if !output_before && self.output.is_ready() {
+        if self.output.is_ready() {
             effects |= Effects::OUTPUT;
         }
         (taken, effects)

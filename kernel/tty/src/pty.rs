@@ -1,0 +1,323 @@
+//! Pseudoterminals: a terminal whose line is a file. See pty(7), ptmx(4).
+//!
+//! Opening `/dev/ptmx` makes a pair: the *master*, which is that open file, and the *slave*, the terminal `/dev/pts/N` in the
+//! file system of [`DevPts`](crate::DevPts). What is written to the master is typed at the slave; what is shown on the slave is read
+//! from the master. The pair ends when the master is closed: the slave is hung up and its name vanishes; the number
+//! is free again when nobody has the slave open any more.
+//!
+//! Packet mode (`TIOCPKT`) and `TIOCGPTPEER` are not done: they get `ENOTTY`.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use abi::raw::ioctl as request;
+use abi::{Errno, Result};
+use drivers::Received;
+use memory::{Destination, Source};
+use sync::{SpinLock, WaitQueue};
+use vfs::{Caller, Device, DeviceClass, DeviceNumber, File, FileTraits, OpenRequest, PollEvents, Stop};
+
+use crate::devpts::Node;
+use crate::terminal::PTY_SLAVE_MAJOR;
+use crate::{Alarms, JobControl, Line, Terminal};
+
+/// Bytes moved at once.
+const CHUNK: usize = 256;
+/// Pairs there may be at a time, Linux's `kernel.pty.max`.
+const MOST_PAIRS: u32 = 4096;
+
+/// All pseudoterminals of one kernel: the device `/dev/ptmx`, and what [`DevPts`](crate::DevPts) shows.
+pub struct Pseudoterminals {
+    job_control: Arc<dyn JobControl>,
+    alarms: Arc<dyn Alarms>,
+    pairs: SpinLock<BTreeMap<u32, Arc<Pair>>>,
+    /// Itself, for the pairs and the device of the slaves.
+    this: Weak<Pseudoterminals>,
+}
+
+/// One master and its slave.
+pub(crate) struct Pair {
+    pub(crate) number: u32,
+    terminal: SpinLock<Weak<Terminal>>,
+    /// `TIOCSPTLCK`: the slave can't be opened yet.
+    locked: AtomicBool,
+    master_open: AtomicBool,
+    /// The slave was opened at least once, and whether it is now.
+    slave_seen: AtomicBool,
+    slave_open: AtomicBool,
+    readers: WaitQueue,
+    writers: WaitQueue,
+    watchers: WaitQueue,
+    owner: Weak<Pseudoterminals>,
+    /// Owner and permissions of the device file.
+    pub(crate) node: Arc<Node>,
+}
+
+impl Pseudoterminals {
+    /// None open yet.
+    pub fn new(job_control: Arc<dyn JobControl>, alarms: Arc<dyn Alarms>) -> Arc<Pseudoterminals> {
+        Arc::new_cyclic(|this| Pseudoterminals {
+            job_control,
+            alarms,
+            pairs: SpinLock::new(BTreeMap::new()),
+            this: this.clone(),
+        })
+    }
+
+    /// A pair with the lowest free number, its slave locked.
+    fn create(&self) -> Result<(Arc<Pair>, Arc<Terminal>)> {
+        let mut pairs = self.pairs.lock();
+        let number = (0..MOST_PAIRS).find(|number| !pairs.contains_key(number)).ok_or(Errno::ENOSPC)?;
+        let pair = Arc::new(Pair {
+            number,
+            terminal: SpinLock::new(Weak::new()),
+            locked: AtomicBool::new(true),
+            master_open: AtomicBool::new(true),
+            slave_seen: AtomicBool::new(false),
+            slave_open: AtomicBool::new(false),
+            readers: WaitQueue::new(),
+            writers: WaitQueue::new(),
+            watchers: WaitQueue::new(),
+            owner: self.this.clone(),
+            node: Arc::default(),
+        });
+        let device = DeviceNumber { major: PTY_SLAVE_MAJOR, minor: number };
+        let name = format!("pts/{number}");
+        let terminal = Terminal::new(device, &name, pair.clone(), self.job_control.clone(), self.alarms.clone());
+        *pair.terminal.lock() = Arc::downgrade(&terminal);
+        pairs.insert(number, pair.clone());
+        Ok((pair, terminal))
+    }
+
+    /// The pair whose slave can be found under a number.
+    pub(crate) fn find(&self, number: u32) -> Option<Arc<Pair>> {
+        let pair = self.pairs.lock().get(&number).cloned()?;
+        pair.master_open.load(Ordering::Acquire).then_some(pair)
+    }
+
+    /// The lowest number in use that is at least `from`.
+    pub(crate) fn next(&self, from: u32) -> Option<u32> {
+        let pairs = self.pairs.lock();
+        let mut rest = pairs.range(from..);
+        rest.find(|(_, pair)| pair.master_open.load(Ordering::Acquire)).map(|(number, _)| *number)
+    }
+}
+
+/// `/dev/ptmx`, 5:2.
+impl Device for Pseudoterminals {
+    fn open(&self, _number: DeviceNumber, request: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
+        let (pair, terminal) = self.create()?;
+        let slave = DeviceNumber { major: PTY_SLAVE_MAJOR, minor: pair.number };
+        if let Some(this) = self.this.upgrade() {
+            // The number may have been in use before; then its device is known.
+            let devices = &request.caller.vfs().devices;
+            let _known = devices.register(DeviceClass::Character, slave, "pts", Arc::new(Slaves(this)));
+        }
+        Ok(Arc::new(Master { pair, terminal, staged: SpinLock::new(Staged::default()) }))
+    }
+}
+
+/// `/dev/pts/N`, 136:N.
+struct Slaves(Arc<Pseudoterminals>);
+
+impl Device for Slaves {
+    fn open(&self, number: DeviceNumber, request: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
+        let pair = self.0.find(number.minor).ok_or(Errno::EIO)?;
+        if pair.locked.load(Ordering::Acquire) {
+            return Err(Errno::EIO);
+        }
+        let terminal = pair.terminal.lock().upgrade().ok_or(Errno::EIO)?;
+        terminal.open(request, false)
+    }
+}
+
+impl Pair {
+    fn wake_readers(&self) {
+        self.readers.wake_all();
+        self.watchers.wake_all();
+    }
+
+    /// Takes the pair out of the list when neither side is open.
+    fn forget_if_unused(&self) {
+        if !self.master_open.load(Ordering::Acquire)
+            && !self.slave_open.load(Ordering::Acquire)
+            && let Some(owner) = self.owner.upgrade()
+        {
+            owner.pairs.lock().remove(&self.number);
+        }
+    }
+}
+
+impl Line for Pair {
+    fn output_ready(&self) {
+        if self.master_open.load(Ordering::Acquire) {
+            return self.wake_readers();
+        }
+        // Nobody reads any more.
+        if let Some(terminal) = self.terminal.lock().upgrade() {
+            while terminal.fetch_output(&mut [0; CHUNK]) > 0 {}
+        }
+    }
+
+    fn input_room(&self) {
+        self.writers.wake_all();
+        self.watchers.wake_all();
+    }
+
+    fn in_use(&self, used: bool) {
+        self.slave_open.store(used, Ordering::Release);
+        self.slave_seen.store(true, Ordering::Release);
+        self.wake_readers();
+        self.forget_if_unused();
+    }
+}
+
+/// Output fetched from the slave and not yet taken by the reader, whose memory may fault.
+#[derive(Default)]
+struct Staged {
+    bytes: [u8; 32],
+    start: usize,
+    end: usize,
+}
+
+/// The master side: what opening `/dev/ptmx` gave.
+struct Master {
+    pair: Arc<Pair>,
+    terminal: Arc<Terminal>,
+    staged: SpinLock<Staged>,
+}
+
+impl Master {
+    fn slave_is_gone(&self) -> bool {
+        self.pair.slave_seen.load(Ordering::Acquire) && !self.pair.slave_open.load(Ordering::Acquire)
+    }
+
+    fn has_output(&self) -> bool {
+        let staged = self.staged.lock();
+        let waiting = staged.start < staged.end;
+        drop(staged);
+        waiting || self.terminal.output_ready()
+    }
+}
+
+impl File for Master {
+    fn traits(&self) -> FileTraits {
+        FileTraits::empty()
+    }
+
+    fn read(&self, _position: u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
+        let mut moved = 0;
+        let mut staged = self.staged.lock();
+        while destination.remaining() > 0 {
+            if staged.start == staged.end {
+                staged.start = 0;
+                staged.end = self.terminal.fetch_output(&mut staged.bytes);
+            }
+            let Some(bytes @ [_, ..]) = staged.bytes.get(staged.start..staged.end) else { break };
+            let before = destination.remaining();
+            let outcome = destination.write(bytes);
+            let taken = before.saturating_sub(destination.remaining());
+            staged.start += taken;
+            moved += taken;
+            outcome?;
+        }
+        drop(staged);
+        self.terminal.output_fetched();
+        match moved {
+            0 if self.slave_is_gone() => Err(Errno::EIO.into()),
+            0 if destination.remaining() > 0 => Err(Stop::WouldBlock),
+            moved => Ok(moved),
+        }
+    }
+
+    fn write(&self, _position: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
+        let mut moved = 0;
+        while source.remaining() > 0 {
+            let room = self.terminal.input_room();
+            if room == 0 {
+                return Err(Stop::WouldBlock);
+            }
+            let mut bytes = [0; CHUNK];
+            let wanted = bytes.get_mut(..room.min(CHUNK)).unwrap_or_default();
+            let length = match source.peek(wanted) {
+                Ok(length) => length,
+                Err(fault) if fault.copied == 0 => return Err(fault.into()),
+                Err(fault) => fault.copied,
+            };
+            let received = bytes.map(Received::Byte);
+            let taken = self.terminal.receive(received.get(..length).unwrap_or_default());
+            source.advance(taken);
+            moved += taken;
+        }
+        Ok(moved)
+    }
+
+    fn poll(&self) -> PollEvents {
+        let mut events = PollEvents::empty();
+        if self.has_output() {
+            events |= PollEvents::READABLE;
+        }
+        if self.terminal.input_room() > 0 {
+            events |= PollEvents::WRITABLE;
+        }
+        if self.slave_is_gone() {
+            events |= PollEvents::HANG_UP;
+        }
+        events
+    }
+
+    fn wait_queue(&self, interest: PollEvents) -> Option<&WaitQueue> {
+        Some(match (interest.intersects(PollEvents::READABLE), interest.intersects(PollEvents::WRITABLE)) {
+            (true, false) => &self.pair.readers,
+            (false, true) => &self.pair.writers,
+            _ => &self.pair.watchers,
+        })
+    }
+
+    fn ioctl(&self, number: u32, argument: usize, caller: &dyn Caller) -> Result<usize, Stop> {
+        match number {
+            request::TIOCGPTN => caller.write_value(argument, &self.pair.number)?,
+            request::TIOCSPTLCK => {
+                let locked = caller.read_value::<u32>(argument)? != 0;
+                self.pair.locked.store(locked, Ordering::Release);
+            }
+            request::TIOCGPTLCK => {
+                caller.write_value(argument, &u32::from(self.pair.locked.load(Ordering::Acquire)))?;
+            }
+            request::FIONREAD => {
+                let waiting = self.terminal.with_state(|state| state.discipline.output_waiting());
+                caller.write_value(argument, &(waiting as u32))?;
+            }
+            // Whoever holds the master may ask and set all this without being in the slave's session.
+            request::TIOCGPGRP => caller.write_value(argument, &self.terminal.foreground_group().unwrap_or(0))?,
+            request::TIOCGSID => caller.write_value(argument, &self.terminal.session().ok_or(Errno::ENOTTY)?)?,
+            request::TCGETS
+            | request::TCGETS2
+            | request::TCSETS
+            | request::TCSETSW
+            | request::TCSETSF
+            | request::TCSETS2
+            | request::TCSETSW2
+            | request::TCSETSF2
+            | request::TIOCGWINSZ
+            | request::TIOCSWINSZ
+            | request::TCFLSH
+            | request::TIOCOUTQ => {
+                return crate::ioctl::terminal(&self.terminal, true, number, argument, caller);
+            }
+            _ => return Err(Errno::ENOTTY.into()),
+        }
+        Ok(0)
+    }
+}
+
+impl Drop for Master {
+    /// The slave's line is cut.
+    fn drop(&mut self) {
+        self.pair.master_open.store(false, Ordering::Release);
+        self.terminal.hang_up();
+        self.pair.forget_if_unused();
+    }
+}
