@@ -152,12 +152,15 @@ pub struct Termios2 {
 /// `struct winsize`: the size of the window a terminal is shown in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-#[allow(missing_docs)] // The fields are ioctl_tty(2)'s.
 pub struct WindowSize {
-    pub ws_row: u16,
-    pub ws_col: u16,
-    pub ws_xpixel: u16,
-    pub ws_ypixel: u16,
+    /// `ws_row`: lines of text.
+    pub rows: u16,
+    /// `ws_col`: characters in a line.
+    pub columns: u16,
+    /// `ws_xpixel`: usually 0.
+    pub pixels_wide: u16,
+    /// `ws_ypixel`: usually 0.
+    pub pixels_high: u16,
 }
 
 impl Default for Termios {

@@ -422,7 +422,7 @@ fn settings_are_read_back_and_reach_the_line() {
 fn a_new_window_size_is_announced_once() {
     let bench = Bench::new();
     let (shell, file) = bench.shell();
-    let size = WindowSize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = WindowSize { rows: 24, columns: 80, pixels_wide: 0, pixels_high: 0 };
     shell.exchange(&file, request::TIOCSWINSZ, size).unwrap();
     assert_eq!(bench.signals(), [(10, TerminalSignal::WindowChange)]);
     bench.terminal.set_window_size(size);
@@ -555,7 +555,7 @@ fn what_is_typed_at_the_master_is_read_from_the_slave_and_back() {
     assert_eq!(read(&master, &leader, 5000).unwrap().len(), 3000);
     assert_eq!(write(&master, &leader, "\x03"), Ok(1));
     assert_eq!(bench.signals(), [(40, TerminalSignal::Interrupt)], "the slave became the leader's terminal");
-    let size = WindowSize { ws_row: 50, ws_col: 132, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = WindowSize { rows: 50, columns: 132, pixels_wide: 0, pixels_high: 0 };
     leader.exchange(&master, request::TIOCSWINSZ, size).unwrap();
     assert_eq!(leader.exchange(&slave, request::TIOCGWINSZ, WindowSize::default()), Ok(size));
 }
