@@ -115,7 +115,10 @@ impl Futexes {
     /// # Errors
     /// The fault of `unchanged`, for the caller to resolve before it tries again; `ENOMEM`.
     pub fn enter(
-        &self, key: Key, bits: u32, unchanged: impl FnOnce() -> Result<bool, UserFault>,
+        &self,
+        key: Key,
+        bits: u32,
+        unchanged: impl FnOnce() -> Result<bool, UserFault>,
     ) -> Result<Option<Waiting<'_>>, UserFault> {
         let place = Arc::new(Place(AtomicUsize::new(Place::NOWHERE)));
         let index = self.index(&key);
@@ -145,7 +148,12 @@ impl Futexes {
     /// # Errors
     /// The fault of `unchanged`.
     pub fn requeue(
-        &self, from: Key, to: Key, wake: usize, carry: usize, unchanged: impl FnOnce() -> Result<bool, UserFault>,
+        &self,
+        from: Key,
+        to: Key,
+        wake: usize,
+        carry: usize,
+        unchanged: impl FnOnce() -> Result<bool, UserFault>,
     ) -> Result<Option<(usize, usize)>, UserFault> {
         let mut woken = Vec::new();
         let moved = self.with_both(from, to, |source, mut target, target_index| {
@@ -184,7 +192,12 @@ impl Futexes {
     /// # Errors
     /// The fault of `change`.
     pub fn wake_after(
-        &self, one: Key, first: usize, other: Key, second: usize, change: impl FnOnce() -> Result<bool, UserFault>,
+        &self,
+        one: Key,
+        first: usize,
+        other: Key,
+        second: usize,
+        change: impl FnOnce() -> Result<bool, UserFault>,
     ) -> Result<usize, UserFault> {
         let mut woken = Vec::new();
         let number = self.with_both(one, other, |source, target, _| {
@@ -200,7 +213,12 @@ impl Futexes {
     }
 
     /// Locks the buckets of two keys; the second is `None` if it is the first. The index is the second's.
-    fn with_both<R>(&self, one: Key, other: Key, act: impl FnOnce(&mut Vec<Entry>, Option<&mut Vec<Entry>>, usize) -> R) -> R {
+    fn with_both<R>(
+        &self,
+        one: Key,
+        other: Key,
+        act: impl FnOnce(&mut Vec<Entry>, Option<&mut Vec<Entry>>, usize) -> R,
+    ) -> R {
         let (first, second) = (self.index(&one), self.index(&other));
         let lock = |index: usize| self.buckets.get(index).map(SpinLock::lock);
         // The hash is below the number of buckets, so there always is one; an empty list stands in without a panic.

@@ -1,0 +1,284 @@
+//! Making processes and threads: fork(2), vfork(2), clone(2).
+
+use alloc::sync::Arc;
+
+use abi::raw::general as raw;
+use abi::{Errno, Result};
+
+use crate::credentials::Capability;
+use crate::limits::Resource;
+use crate::process::{Image, NewProcess};
+use crate::thread::NewThread;
+use crate::{Failure, Interrupted, Pid, Process, Thread};
+
+/// What clone(2) is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CloneRequest {
+    /// The `CLONE_` flags, without the signal.
+    pub flags: u64,
+    /// The child's stack pointer; 0 keeps the parent's.
+    pub stack: usize,
+    /// Where `CLONE_PARENT_SETTID` stores the number.
+    pub parent_tid: usize,
+    /// Where `CLONE_CHILD_SETTID` and `CLONE_CHILD_CLEARTID` store it.
+    pub child_tid: usize,
+    /// The base of FS with `CLONE_SETTLS`.
+    pub tls: usize,
+    /// The signal the parent gets at the end, 0 for none.
+    pub exit_signal: u32,
+}
+
+impl CloneRequest {
+    /// fork(2).
+    pub const FORK: CloneRequest =
+        CloneRequest { flags: 0, stack: 0, parent_tid: 0, child_tid: 0, tls: 0, exit_signal: raw::SIGCHLD };
+
+    /// vfork(2).
+    pub const VFORK: CloneRequest = CloneRequest { flags: flag::VM | flag::VFORK, ..CloneRequest::FORK };
+
+    const fn has(&self, flag: u64) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// The flags, in the width clone3(2) has.
+mod flag {
+    use super::raw;
+    pub const VM: u64 = raw::CLONE_VM as u64;
+    pub const FS: u64 = raw::CLONE_FS as u64;
+    pub const FILES: u64 = raw::CLONE_FILES as u64;
+    pub const SIGHAND: u64 = raw::CLONE_SIGHAND as u64;
+    pub const PIDFD: u64 = raw::CLONE_PIDFD as u64;
+    pub const PTRACE: u64 = raw::CLONE_PTRACE as u64;
+    pub const VFORK: u64 = raw::CLONE_VFORK as u64;
+    pub const PARENT: u64 = raw::CLONE_PARENT as u64;
+    pub const THREAD: u64 = raw::CLONE_THREAD as u64;
+    pub const SYSVSEM: u64 = raw::CLONE_SYSVSEM as u64;
+    pub const SETTLS: u64 = raw::CLONE_SETTLS as u64;
+    pub const PARENT_SETTID: u64 = raw::CLONE_PARENT_SETTID as u64;
+    pub const CHILD_CLEARTID: u64 = raw::CLONE_CHILD_CLEARTID as u64;
+    pub const DETACHED: u64 = raw::CLONE_DETACHED as u64;
+    pub const UNTRACED: u64 = raw::CLONE_UNTRACED as u64;
+    pub const CHILD_SETTID: u64 = raw::CLONE_CHILD_SETTID as u64;
+    pub const IO: u64 = raw::CLONE_IO as u64;
+    pub const CLEAR_SIGHAND: u64 = 1 << 32;
+    /// New namespaces.
+    pub const NAMESPACES: u64 = (raw::CLONE_NEWNS
+        | raw::CLONE_NEWCGROUP
+        | raw::CLONE_NEWUTS
+        | raw::CLONE_NEWIPC
+        | raw::CLONE_NEWUSER
+        | raw::CLONE_NEWPID
+        | raw::CLONE_NEWNET) as u64;
+    /// Done, or of no meaning here: nobody traces, there is no System V undo list, and I/O has no contexts.
+    pub const KNOWN: u64 = VM
+        | FS
+        | FILES
+        | SIGHAND
+        | PTRACE
+        | VFORK
+        | PARENT
+        | THREAD
+        | SYSVSEM
+        | SETTLS
+        | PARENT_SETTID
+        | CHILD_CLEARTID
+        | DETACHED
+        | UNTRACED
+        | CHILD_SETTID
+        | IO
+        | CLEAR_SIGHAND;
+}
+
+/// clone(2): makes a child, or a thread, and returns its number. With `CLONE_VFORK` it waits until the child has executed
+/// a program or ended.
+///
+/// # Errors
+/// `EINVAL` for flags that don't go together or aren't done, `EPERM` for namespaces, `EAGAIN` at the limits, `ENOMEM`.
+pub async fn clone(thread: &Arc<Thread>, request: CloneRequest) -> Result<Pid, Failure> {
+    check(thread, &request)?;
+    // A signal that is sent to the whole group now must not miss the child.
+    if thread.is_signalled() {
+        return Err(Interrupted::RestartAlways.into());
+    }
+    let kernel = thread.kernel();
+    let child = make(thread, &request)?;
+    let tid = child.tid();
+    if request.has(flag::PARENT_SETTID) {
+        // As on Linux, an address that can't be written is the caller's own problem.
+        let _ = thread.space().write_value(request.parent_tid, &tid).await;
+    }
+    if request.has(flag::CHILD_SETTID) {
+        let _ = child.space().write_value(request.child_tid, &tid).await;
+    }
+    let process = request.has(flag::VFORK).then(|| child.process().clone());
+    enter(thread, &request, &child)?;
+    kernel.processes().count_fork();
+    if kernel.start(child.clone()).is_err() {
+        leave(&child);
+        return Err(Errno::ENOMEM.into());
+    }
+    drop(child);
+    if let Some(process) = process {
+        let back = process.lent_back().wait_until(|| (!process.borrows()).then_some(()));
+        let _ = thread.killable(back).await;
+    }
+    Ok(tid)
+}
+
+fn check(thread: &Thread, request: &CloneRequest) -> Result<()> {
+    let has = |flag| request.has(flag);
+    let flags = request.flags;
+    let together = |one: u64, other: u64| has(one) && has(other);
+    if together(raw::CLONE_NEWNS.into(), flag::FS) || together(raw::CLONE_NEWUSER.into(), flag::FS) {
+        return Err(Errno::EINVAL);
+    }
+    if has(flag::THREAD) && !has(flag::SIGHAND) || has(flag::SIGHAND) && !has(flag::VM) {
+        return Err(Errno::EINVAL);
+    }
+    if together(flag::CLEAR_SIGHAND, flag::SIGHAND) || has(flag::PARENT) && thread.process().is_unkillable() {
+        return Err(Errno::EINVAL);
+    }
+    if flags & flag::NAMESPACES != 0 {
+        thread.credentials().require(Capability::SysAdmin)?;
+        return Err(Errno::EINVAL);
+    }
+    if flags & !flag::KNOWN != 0 || has(flag::PIDFD) {
+        return Err(Errno::EINVAL);
+    }
+    // Handlers are shared by the threads of a process, and only by them; likewise threads share files and places.
+    let thread_shares = flag::SIGHAND | flag::FILES | flag::FS;
+    if has(flag::SIGHAND) != has(flag::THREAD) || has(flag::THREAD) && flags & thread_shares != thread_shares {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
+}
+
+/// Makes the thread, with its process if it is to have one of its own. Nobody can see it yet.
+fn make(parent: &Arc<Thread>, request: &CloneRequest) -> Result<Arc<Thread>> {
+    let kernel = parent.kernel();
+    let limit = parent.process().limits().soft(Resource::Processes);
+    let credentials = parent.credentials();
+    let privileged = credentials.has(Capability::SysResource) || credentials.has(Capability::SysAdmin);
+    if !privileged && u64::from(kernel.processes().lock().processes_of(credentials.users.real)) >= limit {
+        return Err(Errno::EAGAIN);
+    }
+    let number = kernel.processes().number()?;
+    let tid = number.pid();
+    let mut registers = parent.with_registers(|registers| registers.duplicate()).map_err(|_| Errno::ENOMEM)?;
+    registers.set_result(0);
+    if request.stack != 0 {
+        registers.general.rsp = request.stack;
+    }
+    if request.has(flag::SETTLS) {
+        registers.set_fs_base(request.tls);
+    }
+    let (process, image) = if request.has(flag::THREAD) {
+        (parent.process().clone(), parent.image().clone())
+    } else {
+        make_process(parent, request, tid)?
+    };
+    let task = kernel.thread_task(tid, parent.task().nice(), parent.task().affinity());
+    let (mask, stack) = {
+        let own = parent.signals().lock();
+        // The alternate stack is the program's: a copy of the memory has it too, another thread in it hasn't.
+        let keeps = !request.has(flag::VM) || request.has(flag::VFORK);
+        (own.mask, if keeps { own.stack } else { Default::default() })
+    };
+    let thread = Thread::new(NewThread { tid, process, image, task, registers, mask, name: parent.name() });
+    thread.signals().lock().stack = stack;
+    if request.has(flag::CHILD_CLEARTID) {
+        thread.set_clear_tid(request.child_tid);
+    }
+    number.hold();
+    Ok(thread)
+}
+
+fn make_process(parent: &Arc<Thread>, request: &CloneRequest, pid: Pid) -> Result<(Arc<Process>, Arc<Image>)> {
+    let own = parent.process();
+    let image = if request.has(flag::VM) {
+        parent.image().join();
+        parent.image().clone()
+    } else {
+        Image::new(parent.space().fork()?)
+    };
+    let files = own.files();
+    let place = own.working_place();
+    let actions = own.signals().lock().actions.clone();
+    let actions = match actions.executed() {
+        Some(reset) if request.has(flag::CLEAR_SIGHAND) => Arc::new(reset),
+        _ => actions,
+    };
+    let process = Process::new(NewProcess {
+        pid,
+        kernel: own.kernel().clone(),
+        group: own.group_id(),
+        session: own.session_id(),
+        exit_signal: request.exit_signal,
+        actions,
+        files: if request.has(flag::FILES) { files } else { files.duplicate() },
+        place: if request.has(flag::FS) { place } else { Arc::new(place.duplicate()) },
+        image: image.clone(),
+        program: own.program(),
+        credentials: own.credentials(),
+        limits: own.limits(),
+    });
+    process.inherit(own);
+    if request.has(flag::VFORK) {
+        process.set_borrows();
+    }
+    Ok((Arc::new(process), image))
+}
+
+/// Makes the new thread known, unless the parent has been sent a signal in the meantime: then a child would miss what
+/// was sent to the whole group.
+fn enter(parent: &Arc<Thread>, request: &CloneRequest, child: &Arc<Thread>) -> Result<(), Failure> {
+    let processes = parent.kernel().processes();
+    let process = child.process();
+    let own = parent.process();
+    let mut family = processes.lock();
+    let result = if parent.is_signalled() {
+        Err(Interrupted::RestartAlways)
+    } else {
+        if !request.has(flag::THREAD) {
+            let elder = if request.has(flag::PARENT) { own.parent_pid() } else { own.pid() };
+            process.set_group_id(own.group_id());
+            process.set_session_id(own.session_id());
+            if request.has(flag::PARENT) {
+                process.set_exit_signal(own.exit_signal());
+            }
+            family.insert(process.clone(), elder);
+        }
+        family.set_thread(child.tid(), child.clone());
+        process.add_thread(child);
+        Ok(())
+    };
+    family.release(child.tid());
+    drop(family);
+    if result.is_err() && request.has(flag::VM) && !request.has(flag::THREAD) {
+        child.image().unjoin();
+    }
+    result.map_err(Failure::from)
+}
+
+/// Takes back what [`enter`] did: the thread never ran.
+fn leave(child: &Arc<Thread>) {
+    let process = child.process();
+    let last = process.remove_thread(child);
+    let mut family = child.kernel().processes().lock();
+    let thread = family.remove_thread(child.tid());
+    let process = if last { family.remove(process.pid()) } else { None };
+    drop(family);
+    drop((thread, process));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_are_linux_s() {
+        assert_eq!(flag::KNOWN & flag::NAMESPACES, 0);
+        assert_eq!((CloneRequest::VFORK.flags, CloneRequest::FORK.exit_signal), (0x4100, 17));
+    }
+}

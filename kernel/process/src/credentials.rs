@@ -1,0 +1,493 @@
+//! Who a process is: user and group ids, capabilities, and the rules of changing them. See credentials(7),
+//! capabilities(7).
+//!
+//! Credentials are values that never change: whoever changes his own makes new ones and puts them in place. All threads
+//! of a process share them, as POSIX has it (Linux keeps them by thread, and its C libraries make up for that by changing
+//! them in every thread).
+
+use alloc::sync::Arc;
+
+use abi::{Errno, Result};
+
+/// A capability, by its number in capabilities(7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "see capabilities(7)")]
+pub enum Capability {
+    Chown = 0,
+    DacOverride = 1,
+    DacReadSearch = 2,
+    Fowner = 3,
+    Fsetid = 4,
+    Kill = 5,
+    SetGid = 6,
+    SetUid = 7,
+    SetPcap = 8,
+    NetBindService = 10,
+    NetAdmin = 12,
+    NetRaw = 13,
+    IpcLock = 14,
+    SysModule = 16,
+    SysRawIo = 17,
+    SysChroot = 18,
+    SysPtrace = 19,
+    SysAdmin = 21,
+    SysBoot = 22,
+    SysNice = 23,
+    SysResource = 24,
+    SysTime = 25,
+    SysTtyConfig = 26,
+    Mknod = 27,
+    Syslog = 34,
+}
+
+/// All capabilities Linux 6 has: 0 to 40.
+pub const ALL_CAPABILITIES: u64 = (1 << 41) - 1;
+
+/// The capabilities that follow the file system user: chown, the file overrides, mknod.
+const FILE_CAPABILITIES: u64 = 0b1_1111 | 1 << Capability::Mknod as u8 | 1 << 9 | 1 << 32;
+
+/// Real, effective, saved and file system id of a user or a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ids {
+    /// Who started it.
+    pub real: u32,
+    /// Whose rights it has.
+    pub effective: u32,
+    /// Whose rights it may take back.
+    pub saved: u32,
+    /// Whose rights it has with files.
+    pub files: u32,
+}
+
+impl Ids {
+    /// The same everywhere.
+    pub const fn all(id: u32) -> Ids {
+        Ids { real: id, effective: id, saved: id, files: id }
+    }
+
+    fn any_is(&self, id: u32) -> bool {
+        [self.real, self.effective, self.saved].contains(&id)
+    }
+
+    /// setuid(2), setgid(2).
+    fn set(mut self, id: u32, privileged: bool) -> Result<Ids> {
+        if privileged {
+            self.real = id;
+            self.saved = id;
+        } else if id != self.real && id != self.saved {
+            return Err(Errno::EPERM);
+        }
+        self.effective = id;
+        self.files = id;
+        Ok(self)
+    }
+
+    /// setreuid(2), setregid(2); `None` leaves as it is.
+    fn set_real_effective(mut self, real: Option<u32>, effective: Option<u32>, privileged: bool) -> Result<Ids> {
+        let old = self;
+        if let Some(id) = real {
+            if !privileged && id != old.real && id != old.effective {
+                return Err(Errno::EPERM);
+            }
+            self.real = id;
+        }
+        if let Some(id) = effective {
+            if !privileged && !old.any_is(id) {
+                return Err(Errno::EPERM);
+            }
+            self.effective = id;
+        }
+        if real.is_some() || effective.is_some_and(|id| id != old.real) {
+            self.saved = self.effective;
+        }
+        self.files = self.effective;
+        Ok(self)
+    }
+
+    /// setresuid(2), setresgid(2).
+    fn set_all(
+        mut self,
+        real: Option<u32>,
+        effective: Option<u32>,
+        saved: Option<u32>,
+        privileged: bool,
+    ) -> Result<Ids> {
+        let old = self;
+        if !privileged && [real, effective, saved].into_iter().flatten().any(|id| !old.any_is(id)) {
+            return Err(Errno::EPERM);
+        }
+        self.real = real.unwrap_or(old.real);
+        self.effective = effective.unwrap_or(old.effective);
+        self.saved = saved.unwrap_or(old.saved);
+        self.files = self.effective;
+        Ok(self)
+    }
+}
+
+/// The sets of capabilities(7), a bit each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CapabilitySets {
+    /// What execve(2) may carry over.
+    pub inheritable: u64,
+    /// What may be made effective.
+    pub permitted: u64,
+    /// What counts.
+    pub effective: u64,
+    /// What execve(2) may give at most.
+    pub bounding: u64,
+    /// What execve(2) carries over to ordinary programs.
+    pub ambient: u64,
+}
+
+/// Who a process is.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// User ids.
+    pub users: Ids,
+    /// Group ids.
+    pub groups: Ids,
+    /// Capabilities.
+    pub capabilities: CapabilitySets,
+    /// `PR_SET_KEEPCAPS`: leaving user 0 keeps the permitted capabilities.
+    pub keep_capabilities: bool,
+    /// What file operations look at.
+    files: vfs::Credentials,
+}
+
+impl Credentials {
+    /// The first process's: the superuser with everything.
+    pub fn superuser() -> Credentials {
+        let capabilities = CapabilitySets {
+            inheritable: 0,
+            permitted: ALL_CAPABILITIES,
+            effective: ALL_CAPABILITIES,
+            bounding: ALL_CAPABILITIES,
+            ambient: 0,
+        };
+        Credentials {
+            users: Ids::all(0),
+            groups: Ids::all(0),
+            capabilities,
+            keep_capabilities: false,
+            files: vfs::Credentials::superuser(),
+        }
+        .settled()
+    }
+
+    /// What file operations look at: the file system ids and the effective capabilities.
+    pub const fn for_files(&self) -> &vfs::Credentials {
+        &self.files
+    }
+
+    /// What access(2) looks at: the real ids, and capabilities only for a real user 0.
+    pub fn for_access(&self) -> vfs::Credentials {
+        let capabilities = if self.users.real == 0 { self.capabilities.permitted } else { 0 };
+        vfs::Credentials {
+            user: self.users.real,
+            group: self.groups.real,
+            groups: self.files.groups.clone(),
+            capabilities: vfs::Capabilities::from_bits_retain(capabilities),
+        }
+    }
+
+    /// The supplementary groups.
+    pub fn supplementary(&self) -> &Arc<[u32]> {
+        &self.files.groups
+    }
+
+    /// Whether a capability is effective.
+    pub const fn has(&self, capability: Capability) -> bool {
+        self.capabilities.effective >> capability as u8 & 1 == 1
+    }
+
+    /// `EPERM` unless a capability is effective.
+    ///
+    /// # Errors
+    /// `EPERM`.
+    pub const fn require(&self, capability: Capability) -> Result<()> {
+        if self.has(capability) { Ok(()) } else { Err(Errno::EPERM) }
+    }
+
+    /// Makes the view of file operations agree.
+    fn settled(mut self) -> Self {
+        self.files.user = self.users.files;
+        self.files.group = self.groups.files;
+        self.files.capabilities = vfs::Capabilities::from_bits_retain(self.capabilities.effective);
+        self
+    }
+
+    /// Other user ids, with what capabilities(7) says about coming from and leaving user 0.
+    fn with_users(&self, users: Ids) -> Credentials {
+        let (old, mut new) = (self.users, self.clone());
+        let sets = &mut new.capabilities;
+        let had_root = old.any_is(0);
+        if had_root && !users.any_is(0) {
+            if !self.keep_capabilities {
+                sets.permitted = 0;
+                sets.effective = 0;
+            }
+            sets.ambient = 0;
+        }
+        if old.effective == 0 && users.effective != 0 {
+            sets.effective = 0;
+        } else if old.effective != 0 && users.effective == 0 {
+            sets.effective = sets.permitted;
+        }
+        new.users = users;
+        new.settled()
+    }
+
+    fn with_groups(&self, groups: Ids) -> Credentials {
+        Credentials { groups, ..self.clone() }.settled()
+    }
+
+    /// setuid(2).
+    ///
+    /// # Errors
+    /// `EINVAL` for -1, `EPERM`.
+    pub fn set_user(&self, id: u32) -> Result<Credentials> {
+        Ok(self.with_users(self.users.set(valid(id)?, self.has(Capability::SetUid))?))
+    }
+
+    /// setgid(2).
+    ///
+    /// # Errors
+    /// As [`Credentials::set_user`].
+    pub fn set_group(&self, id: u32) -> Result<Credentials> {
+        Ok(self.with_groups(self.groups.set(valid(id)?, self.has(Capability::SetGid))?))
+    }
+
+    /// setreuid(2); -1 leaves as it is.
+    ///
+    /// # Errors
+    /// `EPERM`.
+    pub fn set_real_effective_user(&self, real: u32, effective: u32) -> Result<Credentials> {
+        let privileged = self.has(Capability::SetUid);
+        Ok(self.with_users(self.users.set_real_effective(wanted(real), wanted(effective), privileged)?))
+    }
+
+    /// setregid(2).
+    ///
+    /// # Errors
+    /// `EPERM`.
+    pub fn set_real_effective_group(&self, real: u32, effective: u32) -> Result<Credentials> {
+        let privileged = self.has(Capability::SetGid);
+        Ok(self.with_groups(self.groups.set_real_effective(wanted(real), wanted(effective), privileged)?))
+    }
+
+    /// setresuid(2).
+    ///
+    /// # Errors
+    /// `EPERM`.
+    pub fn set_users(&self, real: u32, effective: u32, saved: u32) -> Result<Credentials> {
+        let privileged = self.has(Capability::SetUid);
+        Ok(self.with_users(self.users.set_all(wanted(real), wanted(effective), wanted(saved), privileged)?))
+    }
+
+    /// setresgid(2).
+    ///
+    /// # Errors
+    /// `EPERM`.
+    pub fn set_groups(&self, real: u32, effective: u32, saved: u32) -> Result<Credentials> {
+        let privileged = self.has(Capability::SetGid);
+        Ok(self.with_groups(self.groups.set_all(wanted(real), wanted(effective), wanted(saved), privileged)?))
+    }
+
+    /// setfsuid(2). An id that is not allowed changes nothing: the call tells nobody.
+    pub fn set_file_user(&self, id: u32) -> Credentials {
+        if id == u32::MAX || !(self.has(Capability::SetUid) || self.users.any_is(id) || self.users.files == id) {
+            return self.clone();
+        }
+        let mut new = self.clone();
+        let sets = &mut new.capabilities;
+        if self.users.files == 0 && id != 0 {
+            sets.effective &= !FILE_CAPABILITIES;
+        } else if self.users.files != 0 && id == 0 {
+            sets.effective |= sets.permitted & FILE_CAPABILITIES;
+        }
+        new.users.files = id;
+        new.settled()
+    }
+
+    /// setfsgid(2).
+    pub fn set_file_group(&self, id: u32) -> Credentials {
+        if id == u32::MAX || !(self.has(Capability::SetGid) || self.groups.any_is(id) || self.groups.files == id) {
+            return self.clone();
+        }
+        self.with_groups(Ids { files: id, ..self.groups })
+    }
+
+    /// setgroups(2).
+    ///
+    /// # Errors
+    /// `EPERM`.
+    pub fn set_supplementary(&self, groups: Arc<[u32]>) -> Result<Credentials> {
+        self.require(Capability::SetGid)?;
+        let mut new = self.clone();
+        new.files.groups = groups;
+        Ok(new)
+    }
+
+    /// capset(2).
+    ///
+    /// # Errors
+    /// `EPERM`.
+    pub fn set_capabilities(&self, effective: u64, permitted: u64, inheritable: u64) -> Result<Credentials> {
+        let old = self.capabilities;
+        let inheritable_limit =
+            old.inheritable | if self.has(Capability::SetPcap) { old.bounding } else { old.permitted };
+        let allowed = permitted & !old.permitted == 0
+            && effective & !permitted == 0
+            && inheritable & !inheritable_limit == 0
+            && inheritable & !(old.inheritable | old.bounding) == 0;
+        if !allowed {
+            return Err(Errno::EPERM);
+        }
+        let ambient = old.ambient & permitted & inheritable;
+        let capabilities = CapabilitySets { effective, permitted, inheritable, ambient, ..old };
+        Ok(Credentials { capabilities, ..self.clone() }.settled())
+    }
+
+    /// prctl(PR_CAPBSET_DROP).
+    ///
+    /// # Errors
+    /// `EPERM`.
+    pub fn drop_bounding(&self, capability: u8) -> Result<Credentials> {
+        self.require(Capability::SetPcap)?;
+        let mut new = self.clone();
+        new.capabilities.bounding &= !(1_u64 << capability.min(63));
+        Ok(new)
+    }
+
+    /// What execve(2) of a file makes of them. `set_user` and `set_group` are the file's owners if its set-id bits count.
+    /// Also tells whether the program is to be warned (`AT_SECURE`).
+    pub fn execute(&self, set_user: Option<u32>, set_group: Option<u32>) -> (Credentials, bool) {
+        let mut new = self.clone();
+        if let Some(user) = set_user {
+            new.users.effective = user;
+        }
+        if let Some(group) = set_group {
+            new.groups.effective = group;
+        }
+        new.users.saved = new.users.effective;
+        new.users.files = new.users.effective;
+        new.groups.saved = new.groups.effective;
+        new.groups.files = new.groups.effective;
+        new.keep_capabilities = false;
+        let changes = new.users.effective != self.users.effective || new.groups.effective != self.groups.effective;
+        let sets = &mut new.capabilities;
+        if changes {
+            sets.ambient = 0;
+        }
+        // The superuser's programs have all capabilities, as if the file carried them.
+        let root = new.users.effective == 0 || new.users.real == 0;
+        sets.permitted = if root { sets.inheritable | sets.bounding } else { sets.ambient };
+        sets.effective = if new.users.effective == 0 { sets.permitted } else { sets.ambient };
+        let secure = new.users.effective != new.users.real || new.groups.effective != new.groups.real;
+        (new.settled(), secure)
+    }
+
+    /// Whether a process with these may send signals to one with those: kill(2).
+    pub fn may_signal(&self, target: &Credentials) -> bool {
+        let (sender, target) = (self.users, target.users);
+        [sender.effective, sender.real].iter().any(|id| [target.saved, target.real].contains(id))
+            || self.has(Capability::Kill)
+    }
+
+    /// Whether a process with these may look into one with those: `PTRACE_MODE_READ_FSCREDS`.
+    pub fn may_inspect(&self, target: &Credentials) -> bool {
+        let same = |id: u32, ids: &Ids| ids.real == id && ids.effective == id && ids.saved == id;
+        same(self.users.files, &target.users) && same(self.groups.files, &target.groups)
+            || self.has(Capability::SysPtrace)
+    }
+}
+
+/// `EINVAL` for -1, which no user or group has.
+const fn valid(id: u32) -> Result<u32> {
+    if id == u32::MAX { Err(Errno::EINVAL) } else { Ok(id) }
+}
+
+/// -1 means "leave as it is".
+const fn wanted(id: u32) -> Option<u32> {
+    if id == u32::MAX { None } else { Some(id) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(id: u32) -> Credentials {
+        Credentials::superuser().set_groups(id, id, id).unwrap().set_user(id).unwrap()
+    }
+
+    #[test]
+    fn the_superuser_who_becomes_somebody_loses_everything_for_good() {
+        let somebody = user(1000);
+        assert_eq!(somebody.users, Ids::all(1000));
+        assert_eq!((somebody.capabilities.permitted, somebody.capabilities.effective), (0, 0));
+        assert_eq!(somebody.for_files().user, 1000);
+        assert!(somebody.for_files().capabilities.is_empty());
+        assert_eq!(somebody.set_user(0).unwrap_err(), Errno::EPERM);
+        assert_eq!(somebody.set_user(u32::MAX).unwrap_err(), Errno::EINVAL);
+        assert_eq!(somebody.set_supplementary(Arc::new([])).unwrap_err(), Errno::EPERM);
+    }
+
+    #[test]
+    fn the_saved_id_lets_one_come_back() {
+        let root = Credentials::superuser();
+        let away = root.set_users(u32::MAX, 5, u32::MAX).unwrap();
+        assert_eq!((away.users.real, away.users.effective, away.users.saved), (0, 5, 0));
+        assert_eq!((away.capabilities.effective, away.capabilities.permitted), (0, ALL_CAPABILITIES));
+        let back = away.set_user(0).unwrap();
+        assert_eq!(back.capabilities.effective, ALL_CAPABILITIES);
+        assert_eq!(away.set_user(7).unwrap_err(), Errno::EPERM);
+    }
+
+    #[test]
+    fn real_and_effective_can_be_swapped() {
+        let (program, secure) = user(10).execute(Some(20), None);
+        assert!(secure);
+        assert_eq!(program.users, Ids { real: 10, effective: 20, saved: 20, files: 20 });
+        let swapped = program.set_real_effective_user(20, 10).unwrap();
+        assert_eq!(swapped.users, Ids { real: 20, effective: 10, saved: 10, files: 10 });
+        assert_eq!(program.set_real_effective_user(30, u32::MAX).unwrap_err(), Errno::EPERM);
+    }
+
+    #[test]
+    fn set_user_id_root_gives_all_capabilities() {
+        let (program, secure) = user(10).execute(Some(0), None);
+        assert!(secure && program.has(Capability::SysAdmin));
+        assert_eq!(program.users.real, 10);
+        let (plain, secure) = program.set_user(10).unwrap().execute(None, None);
+        assert!(!secure && !plain.has(Capability::SysAdmin));
+    }
+
+    #[test]
+    fn signals_need_a_common_user() {
+        let (root, one, two) = (Credentials::superuser(), user(1), user(2));
+        assert!(root.may_signal(&one) && one.may_signal(&one));
+        assert!(!one.may_signal(&two) && !one.may_signal(&root));
+        let (program, _) = one.execute(Some(0), None);
+        assert!(one.may_signal(&program), "the real user stays its master");
+    }
+
+    #[test]
+    fn capabilities_only_shrink() {
+        let root = Credentials::superuser();
+        let fewer = root.set_capabilities(0b11, 0b111, 0).unwrap();
+        assert_eq!(fewer.set_capabilities(0b1111, 0b1111, 0).unwrap_err(), Errno::EPERM);
+        assert_eq!(fewer.set_capabilities(0b111, 0b11, 0).unwrap_err(), Errno::EPERM);
+        assert!(fewer.set_capabilities(0b1, 0b11, 0).is_ok());
+    }
+
+    #[test]
+    fn the_file_user_takes_only_file_capabilities_along() {
+        let root = Credentials::superuser();
+        let away = root.set_file_user(9);
+        assert!(!away.has(Capability::DacOverride) && away.has(Capability::SysAdmin));
+        assert_eq!(away.for_files().user, 9);
+        assert!(away.set_file_user(0).has(Capability::DacOverride));
+        assert_eq!(user(5).set_file_user(6).users.files, 5);
+    }
+}

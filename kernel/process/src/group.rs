@@ -1,0 +1,158 @@
+//! Sessions and process groups, and what terminals ask about them: setsid(2), setpgid(2), credentials(7).
+
+use alloc::sync::Arc;
+
+use abi::signal::{Signal, SignalAction};
+use abi::{Errno, Result};
+use tty::{JobControl, Member, ProcessId, Terminal, TerminalSignal};
+
+use crate::credentials::Capability;
+use crate::pid::Family;
+use crate::signal::{Information, send};
+use crate::{Kernel, Pid, Process, Thread};
+
+/// setsid(2): a new session, and in it a new group, led by the caller.
+///
+/// # Errors
+/// `EPERM` if the caller leads a group.
+pub fn set_session(thread: &Thread) -> Result<Pid> {
+    let process = thread.process();
+    let pid = process.pid();
+    let mut family = thread.kernel().processes().lock();
+    if process.session_id() == pid || family.has_group(pid) {
+        return Err(Errno::EPERM);
+    }
+    family.set_group(process, pid);
+    family.set_session(process, pid);
+    Ok(pid)
+}
+
+/// setpgid(2). Both numbers may be 0: the caller, and the process's own number.
+///
+/// # Errors
+/// `EINVAL` for a negative group, `ESRCH` if it is neither the caller nor his child, `EACCES` if the child has executed
+/// a program, `EPERM` for session leaders and across sessions.
+pub fn set_group(thread: &Thread, pid: i32, group: i32) -> Result<()> {
+    if group < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let own = thread.process();
+    let pid = if pid == 0 { own.pid() } else { pid as Pid };
+    let group = if group == 0 { pid } else { group as Pid };
+    let mut family = thread.kernel().processes().lock();
+    let process = family.process(pid).ok_or(Errno::ESRCH)?.clone();
+    if process.parent_pid() == own.pid() {
+        if process.session_id() != own.session_id() {
+            return Err(Errno::EPERM);
+        }
+        if process.has_executed() {
+            return Err(Errno::EACCES);
+        }
+    } else if process.pid() != own.pid() {
+        return Err(Errno::ESRCH);
+    }
+    if process.session_id() == process.pid() {
+        return Err(Errno::EPERM);
+    }
+    if group != pid && family.session_of_group(group) != Some(own.session_id()) {
+        return Err(Errno::EPERM);
+    }
+    if process.group_id() != group {
+        family.set_group(&process, group);
+    }
+    Ok(())
+}
+
+/// The process a call like getpgid(2) is about: 0 is the caller.
+///
+/// # Errors
+/// `ESRCH`.
+pub fn process_of(thread: &Thread, pid: i32) -> Result<Arc<Process>> {
+    if pid == 0 {
+        return Ok(thread.process().clone());
+    }
+    let processes = thread.kernel().processes();
+    processes.process(pid as Pid).or_else(|| Some(processes.thread(pid as Pid)?.process().clone())).ok_or(Errno::ESRCH)
+}
+
+impl Family {
+    /// The session a group is in.
+    pub(crate) fn session_of_group(&self, group: Pid) -> Option<Pid> {
+        self.group(group).next().map(|member| member.session_id())
+    }
+
+    /// Whether no member of a group has a parent in another group of the same session: nobody would continue it.
+    pub(crate) fn is_orphaned(&self, group: Pid) -> bool {
+        let init = |parent: &Process| parent.parent_pid() == 0;
+        !self.group(group).any(|member| {
+            !member.is_zombie()
+                && self.process(member.parent_pid()).is_some_and(|parent| {
+                    !init(parent) && parent.group_id() != group && parent.session_id() == member.session_id()
+                })
+        })
+    }
+
+    /// Whether a group is orphaned and has members that are stopped.
+    pub(crate) fn is_forsaken(&self, group: Pid) -> bool {
+        let stopped = |member: &Arc<Process>| !member.is_zombie() && member.signals().lock().stop.is_stopped();
+        self.group(group).any(stopped) && self.is_orphaned(group)
+    }
+}
+
+const fn signal_of(signal: TerminalSignal) -> Signal {
+    match signal {
+        TerminalSignal::Hangup => Signal::HUP,
+        TerminalSignal::Continue => Signal::CONT,
+        TerminalSignal::Interrupt => Signal::INT,
+        TerminalSignal::Quit => Signal::QUIT,
+        TerminalSignal::Suspend => Signal::TSTP,
+        TerminalSignal::BackgroundRead => Signal::TTIN,
+        TerminalSignal::BackgroundWrite => Signal::TTOU,
+        TerminalSignal::WindowChange => Signal::WINCH,
+    }
+}
+
+impl JobControl for Kernel {
+    fn member(&self, process: ProcessId) -> Option<Member> {
+        let process = self.processes().process(process)?;
+        Some(Member { process: process.pid(), group: process.group_id(), session: process.session_id() })
+    }
+
+    fn blocks_or_ignores(&self, thread: ProcessId, signal: TerminalSignal) -> bool {
+        let Some(thread) = self.processes().thread(thread) else { return false };
+        let signal = signal_of(signal);
+        let ignored = thread.process().signals().lock().actions.get(signal).handler == SignalAction::IGNORE;
+        ignored || thread.signals().lock().mask.contains(signal)
+    }
+
+    fn is_administrator(&self, thread: ProcessId) -> bool {
+        self.processes().thread(thread).is_some_and(|thread| thread.credentials().has(Capability::SysAdmin))
+    }
+
+    fn controlling_terminal(&self, session: ProcessId) -> Option<Arc<Terminal>> {
+        self.processes().terminal(session)
+    }
+
+    fn set_controlling_terminal(&self, session: ProcessId, terminal: Option<Arc<Terminal>>) {
+        let old = self.processes().lock().set_terminal(session, terminal);
+        drop(old);
+    }
+
+    fn session_of_group(&self, group: ProcessId) -> Option<ProcessId> {
+        self.processes().lock().session_of_group(group)
+    }
+
+    fn is_orphaned(&self, group: ProcessId) -> bool {
+        self.processes().lock().is_orphaned(group)
+    }
+
+    fn signal_group(&self, group: ProcessId, signal: TerminalSignal) {
+        send::post_group(self, group, signal_of(signal));
+    }
+
+    fn signal_leader(&self, session: ProcessId, signal: TerminalSignal) {
+        if let Some(leader) = self.processes().process(session) {
+            let _ = send::post(&leader, Information::kernel(signal_of(signal)));
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The kernel as a value: everything hangs from here.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use abi::{Errno, Result};
+use drivers::{KernelLog, Level};
+use machine::memory::{FrameSource, OutOfMemory};
+use memory::{AddressSpace, Memory};
+use sched::{Executor, Task};
+use sync::RwSpinLock;
+use vfs::{FileTable, MountNamespace, Vfs, WorkingPlace};
+
+use crate::futex::Futexes;
+use crate::limits::Limits;
+use crate::process::{ExitStatus, NewProcess, Program};
+use crate::run::{SystemCalls, run};
+use crate::signal::Actions;
+use crate::thread::{Name, NewThread};
+use crate::{Credentials, Pid, Process, Processes, Thread};
+
+/// How the machine is to stop: reboot(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Start again.
+    Restart,
+    /// Stop and stay on.
+    Halt,
+    /// Off.
+    PowerOff,
+}
+
+/// What the kernel needs of the rooms above: who wires it together gives these.
+pub struct Hooks {
+    /// The first process is over: the machine stops with its status. Should not return.
+    pub init_exited: Box<dyn Fn(ExitStatus) + Send + Sync>,
+    /// Stops the machine: reboot(2). Should not return.
+    pub shut_down: Box<dyn Fn(Shutdown) + Send + Sync>,
+    /// Fills bytes with random ones.
+    pub random: Box<dyn Fn(&mut [u8]) + Send + Sync>,
+}
+
+/// What a kernel is made of.
+pub struct Parts {
+    /// Who polls the threads.
+    pub executor: Arc<Executor>,
+    /// Frames, and what address spaces share.
+    pub memory: Arc<Memory>,
+    /// Devices and file systems.
+    pub vfs: Arc<Vfs>,
+    /// The mounts of the first process, and with it of all.
+    pub mounts: Arc<MountNamespace>,
+    /// The kernel's messages.
+    pub log: Arc<KernelLog>,
+    /// What the rooms above do.
+    pub hooks: Hooks,
+}
+
+/// A string the administrator sets: host and domain name.
+pub const NAME_LENGTH: usize = 64;
+
+type Start = dyn Fn(Arc<Thread>) -> Result<(), OutOfMemory> + Send + Sync;
+
+/// A kernel. See the module's page.
+pub struct Kernel {
+    executor: Arc<Executor>,
+    memory: Arc<Memory>,
+    vfs: Arc<Vfs>,
+    mounts: Arc<MountNamespace>,
+    log: Arc<KernelLog>,
+    hooks: Hooks,
+    processes: Processes,
+    futexes: Futexes,
+    host_name: RwSpinLock<Vec<u8>>,
+    domain_name: RwSpinLock<Vec<u8>>,
+    /// Makes a thread's future and lets it run: knows the type of the system calls.
+    start: Box<Start>,
+    /// What a process that is over has.
+    no_files: Arc<FileTable>,
+    no_place: Arc<WorkingPlace>,
+}
+
+impl Kernel {
+    /// A kernel without a process. Its programs' calls are answered by `calls`.
+    ///
+    /// # Errors
+    /// `EINVAL` when nothing is mounted as the root.
+    pub fn new<C: SystemCalls>(parts: Parts, calls: C) -> Result<Arc<Kernel>> {
+        let root = parts.mounts.root()?;
+        let start = move |thread: Arc<Thread>| {
+            let task = thread.task().clone();
+            task.executor().clone().start(&task, run(thread, calls.clone()))
+        };
+        Ok(Arc::new(Kernel {
+            executor: parts.executor,
+            memory: parts.memory,
+            vfs: parts.vfs,
+            mounts: parts.mounts,
+            log: parts.log,
+            hooks: parts.hooks,
+            processes: Processes::default(),
+            futexes: Futexes::new(),
+            host_name: RwSpinLock::new(b"(none)".to_vec()),
+            domain_name: RwSpinLock::new(b"(none)".to_vec()),
+            start: Box::new(start),
+            no_files: FileTable::new(),
+            no_place: Arc::new(WorkingPlace::new(root)),
+        }))
+    }
+
+    /// Who polls the threads.
+    #[inline]
+    pub const fn executor(&self) -> &Arc<Executor> {
+        &self.executor
+    }
+
+    /// Frames, and what address spaces share.
+    pub const fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
+    /// Devices and file systems.
+    pub const fn vfs(&self) -> &Arc<Vfs> {
+        &self.vfs
+    }
+
+    /// The kernel's messages.
+    pub const fn log(&self) -> &Arc<KernelLog> {
+        &self.log
+    }
+
+    /// The mounts all processes see.
+    pub const fn mounts(&self) -> &Arc<MountNamespace> {
+        &self.mounts
+    }
+
+    /// All processes.
+    #[inline]
+    pub const fn processes(&self) -> &Processes {
+        &self.processes
+    }
+
+    /// Who waits for words of memory.
+    pub const fn futexes(&self) -> &Futexes {
+        &self.futexes
+    }
+
+    /// The host's name.
+    pub fn hostname(&self) -> Vec<u8> {
+        self.host_name.read().clone()
+    }
+
+    /// sethostname(2). Longer names are cut.
+    pub fn set_hostname(&self, name: &[u8]) {
+        *self.host_name.write() = cut(name);
+    }
+
+    /// The NIS domain's name.
+    pub fn domain_name(&self) -> Vec<u8> {
+        self.domain_name.read().clone()
+    }
+
+    /// setdomainname(2). Longer names are cut.
+    pub fn set_domain_name(&self, name: &[u8]) {
+        *self.domain_name.write() = cut(name);
+    }
+
+    /// Prints a message about what programs do.
+    pub fn report(&self, message: fmt::Arguments<'_>) {
+        self.log.print(Level::Information, message);
+    }
+
+    /// Fills `bytes` with random ones.
+    pub fn random(&self, bytes: &mut [u8]) {
+        (self.hooks.random)(bytes);
+    }
+
+    /// A random number.
+    pub(crate) fn random_number(&self) -> u64 {
+        let mut bytes = [0; 8];
+        self.random(&mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+
+    /// Stops the machine.
+    pub fn shut_down(&self, how: Shutdown) {
+        (self.hooks.shut_down)(how);
+    }
+
+    pub(crate) fn init_exited(&self, status: ExitStatus) {
+        (self.hooks.init_exited)(status);
+    }
+
+    pub(crate) const fn no_files(&self) -> &Arc<FileTable> {
+        &self.no_files
+    }
+
+    pub(crate) const fn no_place(&self) -> &Arc<WorkingPlace> {
+        &self.no_place
+    }
+
+    /// Lets a thread run for the first time.
+    pub(crate) fn start(&self, thread: Arc<Thread>) -> Result<(), OutOfMemory> {
+        (self.start)(thread)
+    }
+
+    /// The task of a thread to be, on the CPU of the one that makes it.
+    pub(crate) fn thread_task(&self, tid: Pid, nice: i8, affinity: u64) -> Arc<Task> {
+        let parameters =
+            sched::Parameters { name: "thread", identity: tid, nice, affinity, cpu: machine::cpu::current() };
+        self.executor.task(&parameters)
+    }
+
+    /// Makes the first process, number 1, and lets it execute the program at `path`.
+    ///
+    /// # Errors
+    /// Those of execve(2).
+    pub async fn start_init(self: &Arc<Self>, program: FirstProgram<'_>) -> Result<Arc<Process>> {
+        let root = self.mounts.root()?;
+        let limits = Limits::initial(self.memory.frames().total_frames());
+        let space = AddressSpace::new(&self.memory, limits.memory(), self.random_number())?;
+        let image = crate::process::Image::new(space);
+        let number = self.processes.number()?;
+        let pid = number.pid();
+        let process = Arc::new(Process::new(NewProcess {
+            pid,
+            kernel: self.clone(),
+            group: pid,
+            session: pid,
+            exit_signal: abi::raw::general::SIGCHLD,
+            actions: Arc::new(Actions::default()),
+            files: program.files,
+            place: Arc::new(WorkingPlace::new(root)),
+            image: image.clone(),
+            program: Program::default(),
+            credentials: Arc::new(Credentials::superuser()),
+            limits,
+        }));
+        process.set_unkillable(true);
+        let registers = machine::user::Registers::new(0, 0).map_err(|_| Errno::ENOMEM)?;
+        let thread = Thread::new(NewThread {
+            tid: pid,
+            process: process.clone(),
+            image,
+            task: self.thread_task(pid, 0, u64::MAX),
+            registers,
+            mask: abi::signal::SignalSet::EMPTY,
+            name: Name::new(b"init"),
+        });
+        {
+            let mut family = self.processes.lock();
+            family.insert(process.clone(), 0);
+            family.set_thread(pid, thread.clone());
+        }
+        process.add_thread(&thread);
+        let executed = crate::exec::execute_first(&thread, program.path, program.arguments, program.environment).await;
+        let started = executed.and_then(|thread| self.start(thread).map_err(|_| Errno::ENOMEM));
+        if let Err(errno) = started {
+            process.remove_thread(&thread);
+            let mut family = self.processes.lock();
+            let gone = (family.remove_thread(pid), family.remove(pid));
+            family.forget_last();
+            drop(family);
+            drop(gone);
+            return Err(errno);
+        }
+        self.processes.set_init(pid);
+        self.processes.count_fork();
+        Ok(process)
+    }
+}
+
+/// What the first process executes.
+pub struct FirstProgram<'a> {
+    /// Its path.
+    pub path: &'a [u8],
+    /// Its arguments, with its name.
+    pub arguments: &'a [Vec<u8>],
+    /// Its environment.
+    pub environment: &'a [Vec<u8>],
+    /// Its open files: the console as 0, 1 and 2.
+    pub files: Arc<FileTable>,
+}
+
+fn cut(name: &[u8]) -> Vec<u8> {
+    name.get(..name.len().min(NAME_LENGTH)).unwrap_or_default().to_vec()
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Kernel({} processes)", self.processes.count())
+    }
+}

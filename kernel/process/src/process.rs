@@ -1,0 +1,672 @@
+//! A process: a group of threads that share memory, files, signals and a place in the family tree.
+//!
+//! **Who synchronises.** Each part has its own small lock. Where several are held, the order is: the family's lock, the
+//! process's signals, its list of threads, a thread's signals. Parent, group and session change only under the family's
+//! lock and can be read freely.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+pub use abi::process::ExitStatus;
+use abi::signal::SignalSet;
+use memory::AddressSpace;
+use smallvec::SmallVec;
+use sync::{RwSpinLock, SpinGuard, SpinLock, WaitQueue};
+use vfs::{FileTable, Path, WorkingPlace};
+
+use crate::limits::Limits;
+use crate::signal::{Actions, ProcessSignals, Report, attention};
+use crate::thread::RunState;
+use crate::timers::IntervalTimers;
+use crate::usage::Usage;
+use crate::{Credentials, Kernel, Pid, Thread};
+
+/// An address space and how many processes execute in it: after vfork(2) two do. The last one out clears it.
+pub struct Image {
+    space: Arc<AddressSpace>,
+    users: AtomicU32,
+}
+
+impl Image {
+    pub(crate) fn new(space: Arc<AddressSpace>) -> Arc<Image> {
+        Arc::new(Image { space, users: AtomicU32::new(1) })
+    }
+
+    #[inline]
+    pub(crate) const fn space(&self) -> &Arc<AddressSpace> {
+        &self.space
+    }
+
+    /// One more process executes in it.
+    pub(crate) fn join(&self) {
+        self.users.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The process that was to join will not come to be.
+    pub(crate) fn unjoin(&self) {
+        self.users.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A process left it. The last one frees the memory, letting others run meanwhile.
+    pub(crate) async fn leave(&self) {
+        if self.users.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.space.clear().await;
+        }
+    }
+
+    pub(crate) fn is_shared(&self) -> bool {
+        self.users.load(Ordering::Relaxed) > 1
+    }
+}
+
+/// What a process executes.
+#[derive(Clone, Default)]
+pub struct Program {
+    /// The file.
+    pub executable: Option<Path>,
+    /// The auxiliary vector, as the program found it on its stack.
+    pub auxiliary: Arc<[u8]>,
+}
+
+/// What is gone when the process is over.
+struct Possessions {
+    files: Arc<FileTable>,
+    place: Arc<WorkingPlace>,
+    image: Arc<Image>,
+}
+
+/// What children and threads that are no more have used.
+#[derive(Clone, Copy, Default)]
+struct PastUsage {
+    threads: Usage,
+    children: Usage,
+}
+
+/// What a status word of wait(2) may be had for: the low bits of [`Process::report`].
+mod report {
+    pub const NONE: u32 = 0;
+    pub const CONTINUED: u32 = 1;
+    /// With the signal's number above.
+    pub const STOPPED: u32 = 2;
+}
+
+/// `exit_status` of a process that isn't ending.
+const RUNNING: u32 = u32::MAX;
+
+/// A process.
+pub struct Process {
+    pid: Pid,
+    kernel: Arc<Kernel>,
+    parent: AtomicU32,
+    group: AtomicU32,
+    session: AtomicU32,
+    /// Sent to the parent at the end; 0 for none.
+    exit_signal: AtomicU32,
+    threads: SpinLock<SmallVec<[Arc<Thread>; 1]>>,
+    /// Woken when a thread ends: execve(2) waits to be alone.
+    thread_event: WaitQueue,
+    signals: SpinLock<ProcessSignals>,
+    shared_pending: AtomicU64,
+    possessions: SpinLock<Option<Possessions>>,
+    program: RwSpinLock<Program>,
+    credentials: RwSpinLock<Arc<Credentials>>,
+    limits: SpinLock<Limits>,
+    past: SpinLock<PastUsage>,
+    timers: SpinLock<IntervalTimers>,
+    /// The status word, once the end has begun.
+    exit_status: AtomicU32,
+    /// What the leader passed to exit(2), as a status word.
+    leader_status: AtomicU32,
+    /// The thread that is executing a new program, and needs to be alone.
+    executing: AtomicU32,
+    /// No thread is left: a zombie until somebody collects it.
+    zombie: AtomicBool,
+    /// What a parent can collect of a living process: see the module `report`.
+    report: AtomicU32,
+    /// Woken when a child has something to report.
+    child_event: WaitQueue,
+    /// The parent of a vfork(2) waits for this child to execute or end.
+    borrows: AtomicBool,
+    lent_back: WaitQueue,
+    /// Init: signals with default actions do nothing.
+    unkillable: AtomicBool,
+    /// It has called execve(2): its parent can't set its group any more.
+    executed: AtomicBool,
+    /// `PR_SET_CHILD_SUBREAPER`
+    reaps: AtomicBool,
+    dumpable: AtomicU32,
+    no_new_privileges: AtomicBool,
+    personality: AtomicU32,
+    out_of_memory_adjustment: AtomicU32,
+    started: u64,
+}
+
+/// What a new process begins with.
+pub(crate) struct NewProcess {
+    pub pid: Pid,
+    pub kernel: Arc<Kernel>,
+    pub group: Pid,
+    pub session: Pid,
+    pub exit_signal: u32,
+    pub actions: Arc<Actions>,
+    pub files: Arc<FileTable>,
+    pub place: Arc<WorkingPlace>,
+    pub image: Arc<Image>,
+    pub program: Program,
+    pub credentials: Arc<Credentials>,
+    pub limits: Limits,
+}
+
+impl Process {
+    pub(crate) fn new(new: NewProcess) -> Process {
+        let possessions = Possessions { files: new.files, place: new.place, image: new.image };
+        Process {
+            pid: new.pid,
+            kernel: new.kernel,
+            parent: AtomicU32::new(0),
+            group: AtomicU32::new(new.group),
+            session: AtomicU32::new(new.session),
+            exit_signal: AtomicU32::new(new.exit_signal),
+            threads: SpinLock::new(SmallVec::new()),
+            thread_event: WaitQueue::new(),
+            signals: SpinLock::new(ProcessSignals::new(new.actions)),
+            shared_pending: AtomicU64::new(0),
+            possessions: SpinLock::new(Some(possessions)),
+            program: RwSpinLock::new(new.program),
+            credentials: RwSpinLock::new(new.credentials),
+            limits: SpinLock::new(new.limits),
+            past: SpinLock::default(),
+            timers: SpinLock::default(),
+            exit_status: AtomicU32::new(RUNNING),
+            leader_status: AtomicU32::new(0),
+            executing: AtomicU32::new(0),
+            zombie: AtomicBool::new(false),
+            report: AtomicU32::new(report::NONE),
+            child_event: WaitQueue::new(),
+            borrows: AtomicBool::new(false),
+            lent_back: WaitQueue::new(),
+            unkillable: AtomicBool::new(false),
+            executed: AtomicBool::new(false),
+            reaps: AtomicBool::new(false),
+            dumpable: AtomicU32::new(1),
+            no_new_privileges: AtomicBool::new(false),
+            personality: AtomicU32::new(0),
+            out_of_memory_adjustment: AtomicU32::new(0),
+            started: machine::time::now(),
+        }
+    }
+
+    /// Its number.
+    #[inline]
+    pub const fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// The kernel.
+    #[inline]
+    pub const fn kernel(&self) -> &Arc<Kernel> {
+        &self.kernel
+    }
+
+    /// Its parent's number; 0 for the first process.
+    pub fn parent_pid(&self) -> Pid {
+        self.parent.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_parent(&self, parent: Pid) {
+        self.parent.store(parent, Ordering::Relaxed);
+    }
+
+    /// Its process group.
+    pub fn group_id(&self) -> Pid {
+        self.group.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_group_id(&self, group: Pid) {
+        self.group.store(group, Ordering::Relaxed);
+    }
+
+    /// Its session.
+    pub fn session_id(&self) -> Pid {
+        self.session.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_session_id(&self, session: Pid) {
+        self.session.store(session, Ordering::Relaxed);
+    }
+
+    /// The signal its parent gets when it ends, 0 for none.
+    pub fn exit_signal(&self) -> u32 {
+        self.exit_signal.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_exit_signal(&self, signal: u32) {
+        self.exit_signal.store(signal, Ordering::Relaxed);
+    }
+
+    /// Its threads.
+    pub fn threads(&self) -> Vec<Arc<Thread>> {
+        self.threads.lock().to_vec()
+    }
+
+    /// How many threads it has.
+    pub fn thread_count(&self) -> usize {
+        self.threads.lock().len()
+    }
+
+    /// The leader, or else the oldest thread.
+    pub fn first_thread(&self) -> Option<Arc<Thread>> {
+        self.threads.lock().first().cloned()
+    }
+
+    pub(crate) fn each_thread(&self, act: impl FnMut(&Arc<Thread>)) {
+        self.threads.lock().iter().for_each(act);
+    }
+
+    /// Whether some thread satisfies `test`; the oldest is asked first.
+    pub(crate) fn find_thread(&self, test: impl FnMut(&Arc<Thread>) -> bool) -> bool {
+        self.threads.lock().iter().any(test)
+    }
+
+    /// A thread joins, and shares the fate of the others: a stop, or the end.
+    pub(crate) fn add_thread(&self, thread: &Arc<Thread>) {
+        self.threads.lock().push(thread.clone());
+        let executing = self.executing.load(Ordering::Acquire);
+        if self.exit_status.load(Ordering::Acquire) != RUNNING || executing != 0 {
+            thread.raise_attention(attention::EXIT);
+        }
+    }
+
+    /// Puts the successor of a thread in its place.
+    pub(crate) fn replace_thread(&self, old: &Thread, new: &Arc<Thread>) {
+        for thread in self.threads.lock().iter_mut().filter(|thread| thread.tid() == old.tid()) {
+            *thread = new.clone();
+        }
+    }
+
+    /// A thread leaves. True if it was the last.
+    pub(crate) fn remove_thread(&self, thread: &Thread) -> bool {
+        let mut threads = self.threads.lock();
+        let gone = threads.iter().position(|other| other.tid() == thread.tid()).map(|place| threads.remove(place));
+        let last = threads.is_empty();
+        drop(threads);
+        self.past.lock().threads.add(&thread.usage());
+        self.thread_event.wake_all();
+        drop(gone);
+        last
+    }
+
+    pub(crate) const fn thread_event(&self) -> &WaitQueue {
+        &self.thread_event
+    }
+
+    pub(crate) const fn signals(&self) -> &SpinLock<ProcessSignals> {
+        &self.signals
+    }
+
+    /// Signals pending for the process as a whole.
+    #[inline]
+    pub fn shared_pending(&self) -> SignalSet {
+        SignalSet(self.shared_pending.load(Ordering::Relaxed))
+    }
+
+    /// Makes the atomic agree with what is pending. The caller holds the lock.
+    pub(crate) fn publish_pending(&self, signals: &ProcessSignals) {
+        let pending = signals.pending.set().0;
+        if self.shared_pending.load(Ordering::Relaxed) != pending {
+            self.shared_pending.store(pending, Ordering::Relaxed);
+        }
+    }
+
+    /// Signals it ignores, and those it has handlers for.
+    pub fn ignored_and_caught(&self) -> (SignalSet, SignalSet) {
+        let actions = self.signals.lock().actions.clone();
+        actions.ignored_and_caught()
+    }
+
+    /// Its descriptors; an empty table once it is over.
+    pub fn files(&self) -> Arc<FileTable> {
+        match &*self.possessions.lock() {
+            Some(possessions) => possessions.files.clone(),
+            None => self.kernel.no_files().clone(),
+        }
+    }
+
+    /// Puts another table in place; returns the old one.
+    pub(crate) fn set_files(&self, files: Arc<FileTable>) -> Option<Arc<FileTable>> {
+        self.possessions.lock().as_mut().map(|possessions| core::mem::replace(&mut possessions.files, files))
+    }
+
+    /// Root, working directory and umask; the kernel's root once it is over.
+    pub fn working_place(&self) -> Arc<WorkingPlace> {
+        match &*self.possessions.lock() {
+            Some(possessions) => possessions.place.clone(),
+            None => self.kernel.no_place().clone(),
+        }
+    }
+
+    /// Its memory; `None` once it is over.
+    pub fn space(&self) -> Option<Arc<AddressSpace>> {
+        self.possessions.lock().as_ref().map(|possessions| possessions.image.space().clone())
+    }
+
+    pub(crate) fn set_image(&self, image: Arc<Image>) -> Option<Arc<Image>> {
+        self.possessions.lock().as_mut().map(|possessions| core::mem::replace(&mut possessions.image, image))
+    }
+
+    /// The end: files are closed unless another process shares the table, and the places are let go of.
+    pub(crate) fn close_files(&self) {
+        let possessions = self.possessions.lock().take();
+        if let Some(Possessions { files, place, .. }) = possessions {
+            drop(place);
+            if let Some(files) = Arc::into_inner(files) {
+                files.close_all(self.pid);
+            }
+        }
+    }
+
+    /// What it executes.
+    pub fn program(&self) -> Program {
+        self.program.read().clone()
+    }
+
+    pub(crate) fn set_program(&self, program: Program) {
+        let old = core::mem::replace(&mut *self.program.write(), program);
+        drop(old);
+    }
+
+    /// Who it is.
+    #[inline]
+    pub fn credentials(&self) -> Arc<Credentials> {
+        self.credentials.read().clone()
+    }
+
+    /// Makes it somebody else. The call has checked that it may.
+    pub fn set_credentials(&self, credentials: Credentials) {
+        let user = credentials.users.real;
+        if self.credentials().users.real != user {
+            self.kernel.processes().lock().change_user(self.pid, user);
+        }
+        let changed = {
+            let mut place = self.credentials.write();
+            let (old, new) = (place.users, credentials.users);
+            let old_groups = place.groups;
+            let changed = old.effective != new.effective
+                || old.files != new.files
+                || old_groups.effective != credentials.groups.effective;
+            *place = Arc::new(credentials);
+            changed
+        };
+        if changed {
+            self.set_dumpable(0);
+        }
+    }
+
+    /// Its limits.
+    pub fn limits(&self) -> Limits {
+        *self.limits.lock()
+    }
+
+    pub(crate) fn lock_limits(&self) -> SpinGuard<'_, Limits> {
+        self.limits.lock()
+    }
+
+    pub(crate) const fn interval_timers(&self) -> &SpinLock<IntervalTimers> {
+        &self.timers
+    }
+
+    /// What it has used: its threads, also those that ended.
+    pub fn usage(&self) -> Usage {
+        let mut sum = self.past.lock().threads;
+        self.each_thread(|thread| sum.add(&thread.usage()));
+        if let Some(space) = self.space() {
+            sum.peak_resident = sum.peak_resident.max(peak_resident(&space));
+        }
+        sum
+    }
+
+    pub(crate) fn note_peak_resident(&self, space: &AddressSpace) {
+        let peak = peak_resident(space);
+        let mut past = self.past.lock();
+        past.threads.peak_resident = past.threads.peak_resident.max(peak);
+    }
+
+    /// What its collected children have used, with theirs.
+    pub fn children_usage(&self) -> Usage {
+        self.past.lock().children
+    }
+
+    /// Adds a child that is collected.
+    pub(crate) fn inherit_usage(&self, child: &Process) {
+        let mut usage = child.usage();
+        usage.add(&child.children_usage());
+        self.past.lock().children.add(&usage);
+    }
+
+    /// Nanoseconds it has run.
+    pub fn cpu_time(&self) -> u64 {
+        let usage = self.usage();
+        usage.user + usage.system
+    }
+
+    /// How it ends or ended; `None` while it lives.
+    pub fn exit_status(&self) -> Option<i32> {
+        match self.exit_status.load(Ordering::Acquire) {
+            RUNNING => None,
+            status => Some(status as i32),
+        }
+    }
+
+    /// How it ended, once it has.
+    pub fn end(&self) -> ExitStatus {
+        let word = self.exit_status().unwrap_or(0);
+        match abi::signal::Signal::new(word & 0x7f) {
+            Ok(signal) => ExitStatus::Killed(signal),
+            Err(_) => ExitStatus::Exited((word >> 8) as u8),
+        }
+    }
+
+    /// Makes all its threads end. The first call decides how. The caller holds the signals' lock.
+    pub(crate) fn begin_exit(&self, status: ExitStatus) {
+        let word = status.wait_status() as u32;
+        if self.exit_status.compare_exchange(RUNNING, word, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            self.each_thread(|thread| {
+                thread.raise_attention(attention::EXIT);
+                thread.task().interrupt();
+            });
+        }
+    }
+
+    /// All threads have ended: if nothing else decided how the process ends, its leader's status does.
+    pub(crate) fn settle_exit_status(&self) {
+        let leader = self.leader_status.load(Ordering::Relaxed);
+        let _ = self.exit_status.compare_exchange(RUNNING, leader, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    pub(crate) fn set_leader_status(&self, status: u32) {
+        self.leader_status.store(status, Ordering::Relaxed);
+    }
+
+    /// A thread begins to execute a new program: all others have to end. False if another one was first.
+    pub(crate) fn begin_execution(&self, thread: &Thread) -> bool {
+        let _signals = self.signals.lock();
+        if self.exit_status().is_some()
+            || self.executing.compare_exchange(0, thread.tid(), Ordering::AcqRel, Ordering::Acquire).is_err()
+        {
+            return false;
+        }
+        for other in self.threads.lock().iter().filter(|other| other.tid() != thread.tid()) {
+            other.raise_attention(attention::EXIT);
+            other.task().interrupt();
+        }
+        true
+    }
+
+    pub(crate) fn end_execution(&self) {
+        self.executing.store(0, Ordering::Release);
+    }
+
+    /// Whether it is over and waits to be collected.
+    pub fn is_zombie(&self) -> bool {
+        self.zombie.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn become_zombie(&self) {
+        self.zombie.store(true, Ordering::Release);
+    }
+
+    /// Whether signals are of no use any more.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.is_zombie() || self.exit_status().is_some()
+    }
+
+    /// What a parent can collect, of a living process.
+    pub(crate) fn report(&self) -> Option<Report> {
+        decode_report(self.report.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_report(&self, report: Option<Report>) {
+        self.report.store(encode_report(report), Ordering::Release);
+    }
+
+    /// Takes a report if it is still this one.
+    pub(crate) fn take_report(&self, report: Report) -> bool {
+        let word = encode_report(Some(report));
+        self.report.compare_exchange(word, report::NONE, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    pub(crate) const fn child_event(&self) -> &WaitQueue {
+        &self.child_event
+    }
+
+    /// It executes in its parent's memory, and the parent waits.
+    pub(crate) fn set_borrows(&self) {
+        self.borrows.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn borrows(&self) -> bool {
+        self.borrows.load(Ordering::Acquire)
+    }
+
+    /// It has left its parent's memory.
+    pub(crate) fn give_back(&self) {
+        if self.borrows.load(Ordering::Relaxed) {
+            self.borrows.store(false, Ordering::Release);
+            self.lent_back.wake_all();
+        }
+    }
+
+    pub(crate) const fn lent_back(&self) -> &WaitQueue {
+        &self.lent_back
+    }
+
+    pub(crate) fn is_unkillable(&self) -> bool {
+        self.unkillable.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_unkillable(&self, unkillable: bool) {
+        self.unkillable.store(unkillable, Ordering::Relaxed);
+    }
+
+    /// Whether it has executed a program of its own.
+    pub fn has_executed(&self) -> bool {
+        self.executed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_executed(&self) {
+        self.executed.store(true, Ordering::Relaxed);
+    }
+
+    /// `PR_GET_CHILD_SUBREAPER`
+    pub fn is_subreaper(&self) -> bool {
+        self.reaps.load(Ordering::Relaxed)
+    }
+
+    /// `PR_SET_CHILD_SUBREAPER`
+    pub fn set_subreaper(&self, reaps: bool) {
+        self.reaps.store(reaps, Ordering::Relaxed);
+    }
+
+    /// `PR_GET_DUMPABLE`: 0, 1 or 2.
+    pub fn dumpable(&self) -> u32 {
+        self.dumpable.load(Ordering::Relaxed)
+    }
+
+    /// `PR_SET_DUMPABLE`
+    pub fn set_dumpable(&self, dumpable: u32) {
+        self.dumpable.store(dumpable, Ordering::Relaxed);
+    }
+
+    /// `PR_GET_NO_NEW_PRIVS`
+    pub fn no_new_privileges(&self) -> bool {
+        self.no_new_privileges.load(Ordering::Relaxed)
+    }
+
+    /// `PR_SET_NO_NEW_PRIVS`: for good.
+    pub fn forbid_new_privileges(&self) {
+        self.no_new_privileges.store(true, Ordering::Relaxed);
+    }
+
+    /// personality(2)
+    pub fn personality(&self) -> u32 {
+        self.personality.load(Ordering::Relaxed)
+    }
+
+    /// personality(2)
+    pub fn set_personality(&self, personality: u32) {
+        self.personality.store(personality, Ordering::Relaxed);
+    }
+
+    /// /proc/PID/oom_score_adj, -1000 to 1000.
+    pub fn out_of_memory_adjustment(&self) -> i32 {
+        self.out_of_memory_adjustment.load(Ordering::Relaxed) as i32
+    }
+
+    /// Sets what [`Process::out_of_memory_adjustment`] gives.
+    pub fn set_out_of_memory_adjustment(&self, adjustment: i32) {
+        self.out_of_memory_adjustment.store(adjustment as u32, Ordering::Relaxed);
+    }
+
+    /// What a child takes over, beyond what its maker names.
+    pub(crate) fn inherit(&self, parent: &Process) {
+        self.dumpable.store(parent.dumpable(), Ordering::Relaxed);
+        self.no_new_privileges.store(parent.no_new_privileges(), Ordering::Relaxed);
+        self.personality.store(parent.personality(), Ordering::Relaxed);
+        self.set_out_of_memory_adjustment(parent.out_of_memory_adjustment());
+    }
+
+    /// When it was made, in nanoseconds since boot.
+    pub const fn started(&self) -> u64 {
+        self.started
+    }
+
+    /// What it is doing, as /proc names it: what its first thread does.
+    pub fn run_state(&self) -> RunState {
+        match self.first_thread() {
+            Some(thread) if !self.is_zombie() => thread.run_state(),
+            _ => RunState::Zombie,
+        }
+    }
+}
+
+/// The most memory a space ever had, in KiB.
+fn peak_resident(space: &AddressSpace) -> u64 {
+    (space.usage().peak_resident * memory::PAGE_SIZE / 1024) as u64
+}
+
+fn encode_report(report: Option<Report>) -> u32 {
+    match report {
+        None => report::NONE,
+        Some(Report::Continued) => report::CONTINUED,
+        Some(Report::Stopped(signal)) => report::STOPPED | u32::from(signal.number()) << 8,
+    }
+}
+
+fn decode_report(word: u32) -> Option<Report> {
+    match word & 0xff {
+        report::CONTINUED => Some(Report::Continued),
+        report::STOPPED => abi::signal::Signal::new((word >> 8) as i32).ok().map(Report::Stopped),
+        _ => None,
+    }
+}

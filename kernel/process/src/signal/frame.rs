@@ -1,0 +1,307 @@
+//! The frame a handler runs on, byte for byte Linux's `rt_sigframe`, and the way back: rt_sigreturn(2).
+//!
+//! ```text
+//!     interrupted stack pointer
+//!     128 bytes the program may be using (red zone)
+//!     extended state (XSAVE image), aligned to 64; its mark at byte 464; END_MAGIC behind
+//!     struct rt_sigframe: return address, ucontext, siginfo       <- rsp + 8 aligned to 16
+//! ```
+
+use alloc::sync::Arc;
+
+use abi::signal::{ExtendedStateMark, Signal, SignalAction, SignalContext, SignalFrame, UserContext, action_flags};
+use abi::{Errno, Result};
+use machine::user::{General, Registers};
+use memory::{AddressSpace, UserFault};
+use vfs::Stop;
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+use super::mask::{is_on, state_flags};
+use super::{Information, attention, send};
+use crate::{Outcome, Thread};
+
+/// Bytes below the stack pointer that belong to the program (System V ABI).
+const RED_ZONE: usize = 128;
+
+/// `UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS`
+const CONTEXT_FLAGS: u64 = 1 | 2 | 4;
+
+/// User code and stack segments.
+const USER_CODE: u16 = 0x33;
+const USER_STACK: u16 = 0x2b;
+
+/// Flags a program may set for itself: AC, OF, DF, TF, SF, ZF, AF, PF, CF, RF.
+const USER_FLAGS: usize = 0x5_0dd5;
+/// Flags a handler starts without: DF, RF, TF.
+const CLEARED_FLAGS: usize = 0x1_0500;
+
+/// The largest extended state taken back from a program: more than that of AVX-512.
+const MAXIMUM_STATE: usize = 4096;
+
+/// Bytes of the legacy part of an extended state.
+const LEGACY_STATE: usize = 512;
+
+/// The most a frame can take with an extended state of so many bytes: `AT_MINSIGSTKSZ`.
+pub const fn largest(state: usize) -> usize {
+    let marked = state + size_of::<u32>();
+    (size_of::<SignalFrame>() + marked.next_multiple_of(16) + 63 + 15 + 8).next_multiple_of(16)
+}
+
+/// Makes the thread run the handler when it goes on.
+///
+/// # Errors
+/// `EFAULT`: the stack can't take the frame.
+pub(super) async fn call_handler(thread: &Arc<Thread>, information: &Information, action: &SignalAction) -> Result<()> {
+    if !action.has(action_flags::RESTORER) {
+        // Linux for x86-64 has no other way back.
+        return Err(Errno::EFAULT);
+    }
+    let signal = information.signal;
+    let general = thread.with_registers(|registers| registers.general);
+    let trap = thread.last_trap();
+    let (stack, mask) = {
+        let mut own = thread.signals().lock();
+        thread.lower_attention(attention::RESTORE_MASK);
+        (own.stack, own.saved_mask.take().unwrap_or(own.mask))
+    };
+    let on_stack = is_on(&stack, general.rsp);
+    let uses_stack = action.has(action_flags::ON_STACK) && stack.size > 0 && !on_stack;
+    let top = if uses_stack { stack.base.wrapping_add(stack.size) } else { general.rsp.wrapping_sub(RED_ZONE) };
+    let state_address = thread.with_registers(|registers| {
+        let length = registers.extended_state().len() + size_of::<u32>();
+        top.wrapping_sub(length) & !63
+    });
+    let frame_address = (state_address.wrapping_sub(size_of::<SignalFrame>()) & !15).wrapping_sub(8);
+    if (uses_stack || on_stack) && frame_address < stack.base {
+        return Err(Errno::EFAULT);
+    }
+    let mut registers = context_of(&general);
+    registers.error = trap.error as usize;
+    registers.trap = trap.vector as usize;
+    registers.cr2 = trap.address;
+    registers.old_mask = mask.0;
+    registers.extended_state = state_address;
+    let mut old_stack = stack;
+    old_stack.flags = state_flags(&stack, general.rsp) | stack.flags;
+    let context = UserContext { flags: CONTEXT_FLAGS, link: 0, stack: old_stack, registers, mask };
+    let frame = SignalFrame { restorer: action.restorer, context, info: information.to_program() };
+    let space = thread.space();
+    write_state(thread, space, state_address).await?;
+    space.copy_out(frame_address, frame.as_bytes()).await?;
+    thread.with_registers(|registers| {
+        let general = &mut registers.general;
+        general.rsp = frame_address;
+        general.rip = action.handler;
+        general.rdi = signal.number().into();
+        general.rsi = frame_address + core::mem::offset_of!(SignalFrame, info);
+        general.rdx = frame_address + core::mem::offset_of!(SignalFrame, context);
+        general.rax = 0;
+        general.rflags &= !CLEARED_FLAGS;
+    });
+    let mut blocked = mask.union(action.mask);
+    if !action.has(action_flags::NO_DEFER) {
+        blocked.insert(signal);
+    }
+    if stack.flags & abi::raw::general::SS_AUTODISARM != 0 {
+        thread.signals().lock().stack = Default::default();
+    }
+    thread.set_mask(blocked);
+    Ok(())
+}
+
+fn context_of(general: &General) -> SignalContext {
+    SignalContext {
+        r8: general.r8,
+        r9: general.r9,
+        r10: general.r10,
+        r11: general.r11,
+        r12: general.r12,
+        r13: general.r13,
+        r14: general.r14,
+        r15: general.r15,
+        rdi: general.rdi,
+        rsi: general.rsi,
+        rbp: general.rbp,
+        rbx: general.rbx,
+        rdx: general.rdx,
+        rax: general.rax,
+        rcx: general.rcx,
+        rsp: general.rsp,
+        rip: general.rip,
+        rflags: general.rflags,
+        cs: USER_CODE,
+        ss: USER_STACK,
+        ..SignalContext::default()
+    }
+}
+
+/// Writes the extended state with its marks.
+async fn write_state(thread: &Thread, space: &AddressSpace, address: usize) -> Result<()> {
+    while let Err(fault) = thread.with_registers(|registers| try_write_state(registers, space, address)) {
+        space.settle(fault).await?;
+    }
+    Ok(())
+}
+
+fn try_write_state(registers: &mut Registers, space: &AddressSpace, address: usize) -> Result<(), UserFault> {
+    let state = registers.extended_state();
+    let size = state.len();
+    let mark = ExtendedStateMark {
+        magic: ExtendedStateMark::MAGIC,
+        extended_size: (size + size_of::<u32>()) as u32,
+        features: machine::user::extended_features(),
+        size: size as u32,
+        padding: [0; 7],
+    };
+    let space = space.space();
+    space.write(address, state)?;
+    space.write(address.wrapping_add(ExtendedStateMark::OFFSET), mark.as_bytes())?;
+    space.write(address.wrapping_add(size), ExtendedStateMark::END_MAGIC.as_bytes())
+}
+
+/// rt_sigreturn(2): takes registers, mask and alternate stack from the frame at the stack pointer. A frame that can't be
+/// read or makes no sense is answered with `SIGSEGV`.
+///
+/// # Errors
+/// [`Stop::Fault`]: a page of the frame is missing; fetch it and call again.
+pub fn return_from_handler(thread: &Arc<Thread>) -> Result<Outcome, Stop> {
+    let space = thread.space();
+    let address = thread.with_registers(|registers| registers.general.rsp).wrapping_sub(8);
+    let mut frame = SignalFrame::new_zeroed();
+    let read = |at: usize, bytes: &mut [u8]| -> Result<bool, Stop> {
+        match space.space().read(at, bytes) {
+            Ok(()) => Ok(true),
+            Err(fault) => match space.resolve(fault.address, memory::Access::READ) {
+                Ok(_) | Err(memory::MemoryFault::Wait(_)) => Err(Stop::Fault(fault)),
+                Err(_) => Ok(false),
+            },
+        }
+    };
+    let context_at = address.wrapping_add(core::mem::offset_of!(SignalFrame, context));
+    if !read(context_at, frame.context.as_mut_bytes())? {
+        return Ok(refuse(thread));
+    }
+    let context = &frame.context;
+    let state_at = context.registers.extended_state;
+    if state_at == 0 {
+        thread.with_registers(reset_state);
+    } else {
+        let mut state = [0; MAXIMUM_STATE + size_of::<u32>()];
+        let Some(legacy) = state.get_mut(..LEGACY_STATE) else { return Ok(refuse(thread)) };
+        if !read(state_at, legacy)? {
+            return Ok(refuse(thread));
+        }
+        let size = marked_size(legacy);
+        if size > LEGACY_STATE {
+            let rest = state.get_mut(LEGACY_STATE..size + size_of::<u32>()).unwrap_or_default();
+            if !read(state_at.wrapping_add(LEGACY_STATE), rest)? {
+                return Ok(refuse(thread));
+            }
+        }
+        let complete = size > LEGACY_STATE
+            && state.get(size..size + size_of::<u32>()) == Some(ExtendedStateMark::END_MAGIC.as_bytes());
+        let taken = thread.with_registers(|registers| {
+            if complete {
+                registers.set_extended_state(state.get(..size).unwrap_or_default())
+            } else {
+                // Only the legacy part is there: Linux takes that and resets the rest.
+                set_legacy_state(registers, state.get(..LEGACY_STATE).unwrap_or_default())
+            }
+        });
+        if !taken {
+            return Ok(refuse(thread));
+        }
+    }
+    thread.with_registers(|registers| restore(&mut registers.general, &context.registers));
+    let pointer = context.registers.rsp;
+    {
+        // As sigaltstack(2), with errors ignored: the frame is the program's to write.
+        let mut own = thread.signals().lock();
+        let stack = context.stack;
+        let kept = abi::raw::general::SS_AUTODISARM;
+        if stack.flags & abi::raw::general::SS_DISABLE != 0 {
+            own.stack = Default::default();
+        } else if !is_on(&own.stack, pointer) && stack.size >= abi::raw::general::MINSIGSTKSZ as usize {
+            own.stack = abi::signal::SignalStack { flags: stack.flags & kept, ..stack };
+        }
+    }
+    thread.set_mask(context.mask);
+    Ok(Outcome::Registers)
+}
+
+fn refuse(thread: &Arc<Thread>) -> Outcome {
+    send::force(thread, Information::kernel(Signal::SEGV));
+    Outcome::Registers
+}
+
+/// How long the state is by its mark; [`LEGACY_STATE`] if the mark makes no sense.
+fn marked_size(legacy: &[u8]) -> usize {
+    let mark = legacy
+        .get(ExtendedStateMark::OFFSET..ExtendedStateMark::OFFSET + size_of::<ExtendedStateMark>())
+        .and_then(|bytes| ExtendedStateMark::read_from_bytes(bytes).ok());
+    match mark {
+        Some(mark)
+            if mark.magic == ExtendedStateMark::MAGIC
+                && (LEGACY_STATE..=MAXIMUM_STATE).contains(&(mark.size as usize))
+                && mark.extended_size as usize >= mark.size as usize + size_of::<u32>() =>
+        {
+            mark.size as usize
+        }
+        _ => LEGACY_STATE,
+    }
+}
+
+/// Puts every part of the extended state back to what a program starts with.
+fn reset_state(registers: &mut Registers) -> bool {
+    set_legacy_state(registers, &[])
+}
+
+/// Replaces x87 and SSE state by a legacy image (none: their initial state), with everything else as at the start.
+fn set_legacy_state(registers: &mut Registers, legacy: &[u8]) -> bool {
+    let size = registers.extended_state().len().min(MAXIMUM_STATE);
+    let mut image = [0; MAXIMUM_STATE];
+    let Some(image) = image.get_mut(..size) else { return false };
+    let kept = ExtendedStateMark::OFFSET.min(legacy.len());
+    if let (Some(to), Some(from)) = (image.get_mut(..kept), legacy.get(..kept)) {
+        to.copy_from_slice(from);
+    }
+    if legacy.is_empty() {
+        // The initial control words; the rest of the initial state is zero.
+        for (at, byte) in [(0, 0x7f), (1, 0x03), (24, 0x80), (25, 0x1f)] {
+            if let Some(place) = image.get_mut(at) {
+                *place = byte;
+            }
+        }
+    }
+    // Which parts the image has: x87 and SSE.
+    if let Some(features) = image.get_mut(LEGACY_STATE) {
+        *features = 3;
+    }
+    registers.set_extended_state(image)
+}
+
+/// Takes the general registers from a frame. The machine makes flags and addresses safe when it enters user mode.
+fn restore(general: &mut General, context: &SignalContext) {
+    *general = General {
+        r15: context.r15,
+        r14: context.r14,
+        r13: context.r13,
+        r12: context.r12,
+        rbp: context.rbp,
+        rbx: context.rbx,
+        r11: context.r11,
+        r10: context.r10,
+        r9: context.r9,
+        r8: context.r8,
+        rax: context.rax,
+        rcx: context.rcx,
+        rdx: context.rdx,
+        rsi: context.rsi,
+        rdi: context.rdi,
+        // No system call is to be restarted from here.
+        orig_rax: usize::MAX,
+        rip: context.rip,
+        rflags: general.rflags & !USER_FLAGS | context.rflags & USER_FLAGS,
+        rsp: context.rsp,
+    };
+}
