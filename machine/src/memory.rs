@@ -119,7 +119,7 @@ pub trait FrameSource: Send + Sync {
     fn total_frames(&self) -> usize;
 }
 
-static SOURCE: spin::Once<Arc<dyn FrameSource>> = spin::Once::new();
+static SOURCE: spin::Once<&'static dyn FrameSource> = spin::Once::new();
 
 /// Makes `source` the one all frames, page tables and the heap come from. Until then a boot arena serves them. The first
 /// call counts; later ones are ignored.
@@ -127,7 +127,8 @@ pub fn install(source: Arc<dyn FrameSource>) {
     let mut first = false;
     SOURCE.call_once(|| {
         first = true;
-        source
+        // SAFETY: the reference that the pointer stands for is never given up.
+        unsafe { &*Arc::into_raw(source) }
     });
     if first {
         platform::frames::release_arena();
@@ -137,7 +138,7 @@ pub fn install(source: Arc<dyn FrameSource>) {
 /// The source in charge, if one is.
 #[inline]
 pub(crate) fn source() -> Option<&'static dyn FrameSource> {
-    SOURCE.get().map(|source| &**source)
+    SOURCE.get().copied()
 }
 
 /// Takes 2^`order` frames and makes each owned once. The numbers are checked, not believed.

@@ -4,7 +4,10 @@
 //! | --- | --- |
 //! | [`boot`], `boot.s`, [`start_info`] | from the PVH entry to the kernel's main; what the loader says |
 //! | [`layout`] | the kernel's address space |
-//! | [`frames`], [`paging`], [`copy`] | frames, page tables, copies to and from user addresses |
+//! | [`frames`] | the frame database and the boot arena |
+//! | [`paging`], [`table`], [`shootdown`] | page tables of user spaces, one table, making CPUs forget translations |
+//! | [`kernel_space`] | the kernel's half of all address spaces |
+//! | [`copy`], `copy.s`, [`usercopy`] | copying and clearing memory, to and from user addresses too |
 //! | [`block`], [`descriptors`], [`features`] | per-CPU block; GDT, TSS, IDT; what the CPU can do |
 //! | [`traps`], `traps.s`, [`user`], [`extended`] | exceptions and interrupts; running programs; FPU, SSE, AVX state |
 //! | [`cpu`], [`secondary`], `secondary.s` | CPUs, and how the others are started |
