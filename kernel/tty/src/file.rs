@@ -9,6 +9,7 @@ use sync::WaitQueue;
 use vfs::{Caller, File, FileTraits, OpenFlags, OpenRequest, Operation, PollEvents, Stop};
 
 use crate::discipline::{Availability, Effects};
+use crate::terminal::State;
 use crate::{JobControl, Member, ProcessId, Terminal, TerminalSignal};
 
 /// Bytes taken from a program at once.
@@ -19,7 +20,7 @@ pub struct TerminalFile {
     terminal: Arc<Terminal>,
     /// The terminal's generation when it was opened; another one now means that it was hung up.
     generation: u64,
-    /// Opened as `/dev/console`: reading it is no matter of job control.
+    /// Opened as `/dev/console`: reading it is no matter of job control, and it outlives hangups.
     console: bool,
     readable: bool,
     /// `O_NONBLOCK` at this moment: a read takes what is there instead of waiting for `VMIN` bytes.
@@ -111,9 +112,13 @@ impl Terminal {
 }
 
 impl TerminalFile {
-    /// Whether the terminal was hung up since this file was opened.
+    /// Whether the terminal was hung up since this file was opened. `/dev/console` is never: init keeps its voice.
+    fn is_dead(&self, state: &State) -> bool {
+        !self.console && state.generation != self.generation
+    }
+
     fn is_hung_up(&self) -> bool {
-        self.terminal.with_state(|state| state.generation != self.generation)
+        self.terminal.with_state(|state| self.is_dead(state))
     }
 }
 
@@ -152,7 +157,7 @@ impl File for TerminalFile {
         let now = machine::time::now();
         let mut effects = Effects::empty();
         let outcome = self.terminal.with_state(|state| {
-            if state.generation != self.generation {
+            if self.is_dead(state) {
                 return Ok(0);
             }
             let availability = state.discipline.availability(wanted, began, now, patient);
@@ -191,10 +196,9 @@ impl File for TerminalFile {
                 Err(fault) => fault.copied,
             };
             let bytes = chunk.get(..length).unwrap_or_default();
-            let taken = self.terminal.with_state(|state| {
-                let alive = state.generation == self.generation;
-                alive.then(|| state.discipline.write(bytes))
-            });
+            let taken = self
+                .terminal
+                .with_state(|state| if self.is_dead(state) { None } else { Some(state.discipline.write(bytes)) });
             let taken = taken.ok_or(Errno::EIO)?;
             source.advance(taken);
             written += taken;
@@ -210,7 +214,7 @@ impl File for TerminalFile {
     fn poll(&self) -> PollEvents {
         self.terminal.with_state(|state| {
             let mut events = PollEvents::empty();
-            if state.generation != self.generation {
+            if self.is_dead(state) {
                 return PollEvents::READABLE | PollEvents::WRITABLE | PollEvents::ERROR | PollEvents::HANG_UP;
             }
             if state.discipline.is_readable_for_poll() {

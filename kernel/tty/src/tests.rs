@@ -297,6 +297,9 @@ fn the_console_device_is_no_matter_of_job_control() {
     let file = console.open(DeviceNumber { major: 5, minor: 1 }, &open).unwrap();
     assert_eq!(read(&file, &job, 10), Err(Stop::WouldBlock));
     assert_eq!(bench.signals(), []);
+    bench.terminal.hang_up();
+    assert_eq!(write(&file, &job, "still here"), Ok(10), "hanging up does not silence init");
+    assert_eq!(file.poll(), PollEvents::WRITABLE);
 }
 
 #[test]
