@@ -29,8 +29,8 @@ pub struct Block {
     scratch: Cell<usize>,
     /// This CPU's number.
     pub cpu: usize,
-    /// Which [`super::extended::State`] was loaded into this CPU last; 0 is none.
-    pub loaded_state: Cell<u64>,
+    /// The number of the last load of a [`super::extended::State`] into this CPU, different from those of all CPUs.
+    pub last_load: Cell<u64>,
     /// The deadline of the alarm; `u64::MAX` is none.
     pub alarm: Cell<u64>,
     /// The number by which interrupt controllers know this CPU.
@@ -61,7 +61,7 @@ impl Block {
             kernel_stack: Cell::new(0),
             scratch: Cell::new(0),
             cpu,
-            loaded_state: Cell::new(0),
+            last_load: Cell::new(cpu as u64 + 1),
             alarm: Cell::new(u64::MAX),
             apic_id: Cell::new(0),
             descriptors: UnsafeCell::new(Descriptors::new()),

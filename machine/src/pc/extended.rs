@@ -1,19 +1,19 @@
 //! The program's extended state: x87, SSE, AVX, AVX-512 registers, and the bases of FS and GS.
 //!
 //! The kernel uses none of them, so they stay in the CPU while it runs, and from thread to thread as long as nobody else
-//! needs them. A state knows in which CPU it was last loaded, and a CPU which state was last loaded into it: if both
-//! agree, the CPU has the newest values and nothing need be loaded. `park` copies them to memory, after which both
-//! places have them; then the thread may go elsewhere.
+//! needs them. Each load of a state into a CPU has a number of its own; a state knows the number of its last load, and a CPU that
+//! of the last load into it: if they agree, the CPU has the newest values and nothing need be loaded. `park` copies them
+//! to memory, after which both places have them; then the thread may go elsewhere.
 
 use super::block::{self, Block};
 use super::features;
+use crate::cpu::MAX_CPUS;
 use crate::memory::OutOfMemory;
 use alloc::alloc::{alloc_zeroed, dealloc};
 use core::alloc::Layout;
 use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
 use spin::Once;
 use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{DS, ES, FS, GS, Segment, Segment64};
@@ -43,7 +43,6 @@ struct Format {
 }
 
 static FORMAT: Once<Format> = Once::new();
-static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// Finds out the format. Before any program runs, on a CPU with its features on.
 pub fn initialise() {
@@ -160,27 +159,22 @@ pub struct State {
     image: Image,
     fs_base: usize,
     gs_base: usize,
-    id: u64,
-    /// The CPU it was loaded into last.
-    loaded_in: usize,
+    /// The number of its last load into a CPU.
+    last_load: u64,
     /// The program may have changed it there since `image` was written.
     live: bool,
 }
 
-/// No CPU.
-const NOWHERE: usize = usize::MAX;
+/// `last_load` of a state that is in no CPU.
+const NOWHERE: u64 = 0;
+/// Load numbers of one CPU differ by this, so that no two CPUs have the same: each begins with its own number + 1.
+const LOAD_STEP: u64 = 1 << 8;
+const _: () = assert!(MAX_CPUS < LOAD_STEP as usize);
 
 impl State {
     /// The state of a program that has not run.
     pub fn new() -> Result<State, OutOfMemory> {
-        Ok(State {
-            image: Image::new(&format())?,
-            fs_base: 0,
-            gs_base: 0,
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            loaded_in: NOWHERE,
-            live: false,
-        })
+        Ok(State { image: Image::new(&format())?, fs_base: 0, gs_base: 0, last_load: NOWHERE, live: false })
     }
 
     /// Makes this the state in the CPU, about to be used by the program.
@@ -203,14 +197,14 @@ impl State {
         clear_selectors();
         write_fs_base(self.fs_base);
         write_gs_base(self.gs_base);
-        block.loaded_state.set(self.id);
-        self.loaded_in = block.cpu;
+        self.last_load = block.last_load.get() + LOAD_STEP;
+        block.last_load.set(self.last_load);
     }
 
     /// True if this CPU has our values.
     #[inline]
     fn is_in(&self, block: &Block) -> bool {
-        block.loaded_state.get() == self.id && self.loaded_in == block.cpu
+        block.last_load.get() == self.last_load
     }
 
     /// True if the newest values are in this CPU only.
@@ -265,7 +259,7 @@ impl State {
             self.image.put(0, legacy);
             self.image.put(LEGACY, &[3]); // x87 and SSE; the others start anew
         }
-        self.loaded_in = NOWHERE;
+        self.last_load = NOWHERE;
         true
     }
 
@@ -273,7 +267,7 @@ impl State {
     pub fn reset(&mut self) {
         self.image.clear();
         (self.fs_base, self.gs_base) = (0, 0);
-        (self.loaded_in, self.live) = (NOWHERE, false);
+        (self.last_load, self.live) = (NOWHERE, false);
     }
 
     /// A copy for a fork.

@@ -2,6 +2,8 @@
 
 use super::port;
 use core::fmt::{self, Write};
+use core::hint::spin_loop;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 const COM1: u16 = 0x3f8;
 const LINE_STATUS: u16 = COM1 + 5;
@@ -32,11 +34,19 @@ fn send(byte: u8) {
                 return port::write_u8(COM1, byte);
             }
         }
-        core::hint::spin_loop();
+        spin_loop();
     }
 }
 
-/// Prints without locks or memory.
+/// Prints without memory. Waits for another CPU that is printing, but not for ever: it may have been stopped.
 pub fn print(text: fmt::Arguments<'_>) {
+    static IN_USE: AtomicBool = AtomicBool::new(false);
+    for _ in 0..PATIENCE {
+        if !IN_USE.swap(true, Ordering::Acquire) {
+            break;
+        }
+        spin_loop();
+    }
     let _ = Com1.write_fmt(text);
+    IN_USE.store(false, Ordering::Release);
 }

@@ -5,7 +5,7 @@ use super::descriptors::{KERNEL_CODE, USER_BASE, USER_CODE, USER_DATA};
 use super::{cpu, io_apic, local_apic, paging, panic, time};
 use crate::user::General;
 use alloc::vec::Vec;
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 use core::mem::offset_of;
 use spin::Once;
 use x86_64::VirtAddr;
@@ -13,7 +13,7 @@ use x86_64::registers::control::{Cr2, Efer, EferFlags};
 use x86_64::registers::model_specific::{LStar, Msr, SFMask};
 use x86_64::registers::rflags::RFlags;
 
-/// What `run_by_sysret` and `run_by_iret` return for a system call: no vector of the CPU.
+/// The vector of [`Return`] for a system call: no vector of the CPU.
 pub const SYSCALL: u64 = 256;
 
 /// The vectors of interrupts.
@@ -67,10 +67,9 @@ global_asm!(
     ORIG_RAX = const offset_of!(General, orig_rax),
 );
 
-/// Why a program came back: vector (or [`SYSCALL`]) and error code.
-#[repr(C)]
+/// Why a program came back.
 pub struct Return {
-    /// The vector.
+    /// The vector, or [`SYSCALL`].
     pub vector: u64,
     /// The error code, 0 where there is none.
     pub error: u64,
@@ -79,16 +78,48 @@ pub struct Return {
 unsafe extern "C" {
     static trap_stubs: [[u8; 16]; 256];
     fn syscall_entry();
-    /// Runs the program until it traps. See `traps.s`; `rip` and `rflags` are taken from `rcx` and `r11`.
-    ///
-    /// # Safety
-    /// `registers` must be writable and not used otherwise; `rcx` an address in the lower half, `r11` flags a program may have.
-    pub fn run_by_sysret(registers: *mut General) -> Return;
-    /// Runs the program until it traps.
-    ///
-    /// # Safety
-    /// `registers` must be writable and not used otherwise; `rip` canonical, `rflags` flags a program may have.
-    pub fn run_by_iret(registers: *mut General) -> Return;
+    fn run_by_sysret();
+    fn run_by_iret();
+}
+
+/// Calls one of the two, which lose all registers but the stack pointer.
+macro_rules! run {
+    ($how:ident, $registers:ident) => {{
+        let (vector, error);
+        asm!(
+            "push rbp",
+            "push rbx",
+            "call {}",
+            "pop rbx",
+            "pop rbp",
+            sym $how,
+            inout("rdi") $registers => _,
+            out("rax") vector,
+            out("rdx") error,
+            out("rcx") _, out("rsi") _, out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+            out("r12") _, out("r13") _, out("r14") _, out("r15") _,
+        );
+        Return { vector, error }
+    }};
+}
+
+/// Runs the program until it traps, beginning as after a system call: `rip` and `rflags` are taken from `rcx` and `r11`.
+///
+/// # Safety
+/// `registers` must be writable and not used otherwise; `rcx` an address in the lower half, `r11` flags a program may have.
+#[inline(always)]
+pub unsafe fn return_to(registers: *mut General) -> Return {
+    // SAFETY: the caller's promise. The program cannot reach the kernel's memory, and the stack comes back as it was.
+    unsafe { run!(run_by_sysret, registers) }
+}
+
+/// Runs the program until it traps.
+///
+/// # Safety
+/// `registers` must be writable and not used otherwise; `rip` canonical, `rflags` flags a program may have.
+pub unsafe fn start(registers: *mut General) -> Return {
+    // SAFETY: as above.
+    unsafe { run!(run_by_iret, registers) }
 }
 
 /// The address of the stub of `vector`.

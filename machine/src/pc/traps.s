@@ -82,25 +82,8 @@ syscall_entry:
     mov [rsp + {RSP}], rcx
     mov eax, {SYSCALL}
 back_to_kernel:
-    mov rsp, gs:[{KERNEL_STACK}]
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop rbp
-    pop rbx
+    mov rsp, gs:[{KERNEL_STACK}]        // as it was when run_by_... was called
     ret
-
-.macro leave_kernel
-    push rbx
-    push rbp
-    push r12
-    push r13
-    push r14
-    push r15
-    mov gs:[{KERNEL_STACK}], rsp
-    mov gs:[{REGISTERS}], rdi
-.endm
 
 .macro load_registers
     mov r15, [rdi + {R15}]
@@ -118,10 +101,12 @@ back_to_kernel:
 .endm
 
 // run_by_sysret(rdi: the program's registers): for a return from a system call. rip and rflags arrive in rcx and r11.
+// Returns with the vector in rax, the error code in rdx, and all other registers but rsp lost.
 .balign 16
 .global run_by_sysret
 run_by_sysret:
-    leave_kernel
+    mov gs:[{KERNEL_STACK}], rsp
+    mov gs:[{REGISTERS}], rdi
     mov rcx, [rdi + {RCX}]
     mov r11, [rdi + {R11}]
     load_registers
@@ -134,7 +119,8 @@ run_by_sysret:
 .balign 16
 .global run_by_iret
 run_by_iret:
-    leave_kernel
+    mov gs:[{KERNEL_STACK}], rsp
+    mov gs:[{REGISTERS}], rdi
     push {USER_DATA}
     push qword ptr [rdi + {RSP}]
     push qword ptr [rdi + {RFLAGS}]

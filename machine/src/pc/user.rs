@@ -102,7 +102,7 @@ pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
     let after_call = general.rcx == general.rip && general.r11 == general.rflags;
     let returned = if after_call && general.rip >> 47 == 0 && general.rflags & IRET_FLAGS == INTERRUPT_FLAG {
         // SAFETY: rip is in the lower half and the flags are a program's.
-        unsafe { traps::run_by_sysret(general) }
+        unsafe { traps::return_to(general) }
     } else {
         match run_slowly(general) {
             Ok(returned) => returned,
@@ -120,7 +120,7 @@ fn run_slowly(general: &mut General) -> Result<Return, Trap> {
     }
     general.rflags = general.rflags & USER_FLAGS | FIXED_FLAGS;
     // SAFETY: rip is canonical, and the flags are a program's.
-    Ok(unsafe { traps::run_by_iret(general) })
+    Ok(unsafe { traps::start(general) })
 }
 
 /// What the trap was. Interrupts are served.
