@@ -182,25 +182,23 @@ impl MountNamespace {
     /// `ENOMEM`.
     pub fn duplicate(&self, vfs: &Vfs) -> Result<(Arc<MountNamespace>, impl Fn(&Path) -> Path + use<>)> {
         let mounts = self.mounts.lock();
-        let mut copies: Vec<(Arc<Mount>, Arc<Mount>)> = Vec::new();
-        for old in mounts.iter() {
+        let copy = |old: &Arc<Mount>| {
             let (block, root) = (old.super_block().clone(), old.root().clone());
-            copies.push((old.clone(), Mount::new(vfs.new_mount_id(), block, root, old.source().into(), old.flags())));
-        }
-        drop(mounts);
+            (old.clone(), Mount::new(vfs.new_mount_id(), block, root, old.source().into(), old.flags()))
+        };
+        let copies: Vec<(Arc<Mount>, Arc<Mount>)> = mounts.iter().map(copy).collect();
+        let all = copies.iter().map(|(_, new)| new.clone()).collect();
         let find = move |path: &Path| {
             let mount = copies.iter().find(|(old, _)| Arc::ptr_eq(old, &path.mount)).map_or(&path.mount, |(_, new)| new);
             Path { mount: mount.clone(), dentry: path.dentry.clone() }
         };
-        let mut new = Vec::new();
-        for old in self.mounts.lock().iter() {
-            let copy = find(&Path { mount: old.clone(), dentry: old.root().clone() }).mount;
+        for old in mounts.iter() {
             if let Some(point) = old.mount_point() {
-                copy.attach(&find(&point));
+                find(&Path { mount: old.clone(), dentry: old.root().clone() }).mount.attach(&find(&point));
             }
-            new.push(copy);
         }
-        Ok((Arc::new(MountNamespace { mounts: SpinLock::new(new) }), find))
+        drop(mounts);
+        Ok((Arc::new(MountNamespace { mounts: SpinLock::new(all) }), find))
     }
 
     fn check_member(&self, mounts: &[Arc<Mount>], mount: &Arc<Mount>) -> Result<()> {

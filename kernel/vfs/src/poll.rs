@@ -50,11 +50,18 @@ pub async fn poll(entries: &mut [Interest<'_>], timeout: impl Future<Output = ()
     }
     let mut listeners: SmallVec<[Listener<'_>; 4]> = entries.iter().filter_map(listener).collect();
     let mut timeout = pin!(timeout);
+    let mut registered = false;
     poll_fn(|context| {
-        for listener in &mut listeners {
-            listener.register_with(context.waker());
+        // A wake-up found true stays noted in its listener, and is handed on when that is dropped: polling takes nothing.
+        let mut found = if registered { check(entries) } else { 0 };
+        if found == 0 {
+            for listener in &mut listeners {
+                listener.register_with(context.waker());
+            }
+            registered = true;
+            found = check(entries);
         }
-        match check(entries) {
+        match found {
             0 => timeout.as_mut().poll(context).map(|()| 0),
             found => Poll::Ready(found),
         }

@@ -93,12 +93,12 @@ pub async fn write_at(open: &OpenFile, position: i64, source: &mut Source<'_>, c
 /// `EBADF` with `O_PATH`, `ENOTTY`, `EFAULT`, and the file's own.
 pub async fn ioctl(open: &OpenFile, request: u32, argument: usize, caller: &dyn Caller) -> Result<usize> {
     let file = open.usable()?;
-    let mut listener = None;
+    let mut place = Place::default();
     loop {
         match file.ioctl(request, argument, caller) {
             Ok(value) => return Ok(value),
             Err(Stop::Fault(fault)) => caller.settle(fault).await?,
-            Err(stop) => pause(open, stop, PollEvents::all(), &mut listener, false).await?,
+            Err(stop) => pause(open, stop, PollEvents::all(), &mut place, false).await?,
         }
     }
 }
@@ -109,11 +109,11 @@ pub async fn ioctl(open: &OpenFile, request: u32, argument: usize, caller: &dyn 
 /// `EBADF`, `EINVAL` for what can't be synchronised, `EIO`.
 pub async fn synchronise(open: &OpenFile, data_only: bool) -> Result<()> {
     let file = open.usable()?;
-    let mut listener = None;
+    let mut place = Place::default();
     loop {
         match file.synchronise(data_only) {
             Ok(()) => return Ok(()),
-            Err(stop) => pause(open, stop, PollEvents::all(), &mut listener, false).await?,
+            Err(stop) => pause(open, stop, PollEvents::all(), &mut place, false).await?,
         }
     }
 }
@@ -134,9 +134,9 @@ fn check_position(open: &OpenFile, position: i64) -> Result<u64> {
 }
 
 async fn admit(open: &OpenFile, operation: Operation, caller: &dyn Caller) -> Result<()> {
-    let mut listener = None;
+    let mut place = Place::default();
     while let Err(stop) = open.file().admit(operation, caller) {
-        pause(open, stop, PollEvents::all(), &mut listener, false).await?;
+        pause(open, stop, PollEvents::all(), &mut place, false).await?;
     }
     Ok(())
 }
@@ -168,21 +168,21 @@ async fn read_slowly(
     start: usize,
     mut stop: Stop,
 ) -> Result<usize> {
-    let mut listener = None;
+    let mut place = Place::default();
     loop {
         let moved = destination.progress() - start;
         let outcome = match stop {
             Stop::Fault(fault) => destination.settle(fault).await,
             // What is there is delivered at once.
             Stop::WouldBlock if moved > 0 || destination.remaining() == 0 => return Ok(moved),
-            stop => pause(open, stop, PollEvents::READABLE, &mut listener, true).await,
+            stop => pause(open, stop, PollEvents::READABLE, &mut place, true).await,
         };
         if let Err(errno) = outcome {
             return if moved > 0 { Ok(moved) } else { Err(errno) };
         }
         match try_read(open, position, destination) {
             Ok(_) => {
-                listener.iter_mut().for_each(Listener::consume);
+                place.consume();
                 return Ok(destination.progress() - start);
             }
             Err(next) => stop = next,
@@ -223,13 +223,13 @@ async fn write_slowly(
     start: usize,
     mut stop: Stop,
 ) -> Result<usize> {
-    let mut listener = None;
+    let mut place = Place::default();
     loop {
         let moved = source.progress() - start;
         let outcome = match stop {
             Stop::Fault(fault) => source.settle(fault).await,
             Stop::WouldBlock if source.remaining() == 0 => return Ok(moved),
-            stop => pause(open, stop, PollEvents::WRITABLE, &mut listener, true).await,
+            stop => pause(open, stop, PollEvents::WRITABLE, &mut place, true).await,
         };
         if let Err(errno) = outcome {
             if errno == Errno::EPIPE {
@@ -239,7 +239,7 @@ async fn write_slowly(
         }
         match try_write(open, position, source) {
             Ok(_) => {
-                listener.iter_mut().for_each(Listener::consume);
+                place.consume();
                 return Ok(source.progress() - start);
             }
             Err(next) => stop = next,
@@ -247,39 +247,54 @@ async fn write_slowly(
     }
 }
 
-/// Waits until it is worth trying again after `stop`. The first time the listener is only registered: what is waited for may have
-/// come about between the try and now.
+/// A place in a file's wait queue, kept from the first failed try to the end.
+///
+/// Between two tries it either registers, because what is waited for may have come about since the last try, or sleeps. A
+/// wake-up stays noted in the listener until the operation succeeds: if it fails instead, or is dropped, the wake-up is handed on.
+#[derive(Default)]
+struct Place<'a> {
+    listener: Option<Listener<'a>>,
+    /// Registered since it was last woken, and tried since.
+    armed: bool,
+}
+
+impl Place<'_> {
+    /// The operation got what it waited for.
+    fn consume(&mut self) {
+        self.listener.iter_mut().for_each(Listener::consume);
+    }
+}
+
+/// Waits until it is worth trying again after `stop`.
 async fn pause<'a>(
     open: &'a OpenFile,
     stop: Stop,
     events: PollEvents,
-    listener: &mut Option<Listener<'a>>,
+    place: &mut Place<'a>,
     may_refuse: bool,
 ) -> Result<()> {
     match stop {
-        Stop::Error(errno) => Err(errno),
-        Stop::Fault(_) => Err(Errno::EFAULT),
-        Stop::Signalled => {
-            yield_once().await;
-            Ok(())
-        }
-        Stop::WouldBlock => {
-            if may_refuse && open.flags().contains(OpenFlags::NON_BLOCK) {
-                return Err(Errno::EAGAIN);
+        Stop::Error(errno) => return Err(errno),
+        Stop::Fault(_) => return Err(Errno::EFAULT),
+        Stop::Signalled => yield_once().await,
+        Stop::WouldBlock if may_refuse && open.flags().contains(OpenFlags::NON_BLOCK) => return Err(Errno::EAGAIN),
+        Stop::WouldBlock => match &mut place.listener {
+            Some(listener) if place.armed => {
+                listener.woken().await;
+                place.armed = false;
             }
-            match listener {
-                Some(listener) => {
-                    listener.woken().await;
-                    listener.register().await;
-                }
-                None => {
-                    let queue = open.file().wait_queue(events).ok_or(Errno::EAGAIN)?;
-                    listener.insert(queue.listen()).register().await;
-                }
+            Some(listener) => {
+                listener.register().await;
+                place.armed = true;
             }
-            Ok(())
-        }
+            None => {
+                let queue = open.file().wait_queue(events).ok_or(Errno::EAGAIN)?;
+                place.listener.insert(queue.listen()).register().await;
+                place.armed = true;
+            }
+        },
     }
+    Ok(())
 }
 
 /// Returns to the executor once, so that a signal can be delivered.

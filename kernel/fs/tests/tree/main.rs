@@ -1,0 +1,259 @@
+//! vfs and tmpfs together, as programs would use them: one small kernel's worth of files for each test.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod changes;
+mod cost;
+mod descriptors;
+mod devices;
+mod mounts;
+mod open;
+mod pipes;
+mod races;
+mod regular;
+mod rename;
+mod walk;
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context as Task, Poll, Wake, Waker};
+
+use abi::{Errno, Result};
+use drivers::KernelLog;
+use fs::devfs::{DevFs, DevFsType};
+use fs::random::Random;
+use fs::tmpfs::{Tmpfs, TmpfsType};
+use machine::memory::FrameSource;
+use memory::{AddressSpace, Destination, Memory, Source};
+use sync::{Permit, Semaphore};
+use vfs::{
+    Access, Attributes, Caller, Capabilities, Context, Credentials, Lookup, MountFlags, MountNamespace, OpenFile, OpenFlags,
+    Opening, Path, Vfs, wait,
+};
+
+/// The frames of this process are counted, so one test runs at a time: whoever holds the semaphore's permit. (A guard of
+/// std's mutex could not be shared by a test's threads.)
+fn memory() -> (&'static Arc<Memory>, Permit<'static>) {
+    static ALONE: Semaphore = Semaphore::new(1);
+    static MEMORY: OnceLock<Arc<Memory>> = OnceLock::new();
+    let alone = block_on(ALONE.acquire());
+    (MEMORY.get_or_init(|| Memory::new().unwrap()), alone)
+}
+
+/// A kernel's files: tmpfs as root, devfs prepared.
+struct World {
+    vfs: Arc<Vfs>,
+    namespace: Arc<MountNamespace>,
+    dev: Arc<DevFs>,
+    log: Arc<KernelLog>,
+    root: Path,
+    who: Credentials,
+    umask: u32,
+    broken_pipes: AtomicUsize,
+    memory: &'static Arc<Memory>,
+    _alone: Permit<'static>,
+}
+
+impl World {
+    fn new() -> World {
+        let (memory, alone) = memory();
+        let vfs = Vfs::new(1);
+        let random = Random::new();
+        let log = Arc::new(KernelLog::default());
+        let tmpfs = Tmpfs::new(memory, "rootfs", 2).unwrap();
+        let namespace = MountNamespace::new(&vfs, tmpfs, "rootfs", MountFlags::empty()).unwrap();
+        let dev = DevFs::new(&vfs, memory, &random, &log).unwrap();
+        vfs.file_system_types.register(Arc::new(TmpfsType { memory: memory.clone(), random })).unwrap();
+        vfs.file_system_types.register(Arc::new(DevFsType(dev.clone()))).unwrap();
+        let root = namespace.root().unwrap();
+        let context = Credentials::superuser();
+        let world = World {
+            vfs,
+            namespace,
+            dev,
+            log,
+            root,
+            who: context,
+            umask: 0o022,
+            broken_pipes: AtomicUsize::new(0),
+            memory,
+            _alone: alone,
+        };
+        // The root of a tmpfs is sticky and open to all; the tests want an ordinary one.
+        world.context().chmod(&world.root, 0o755).unwrap();
+        world
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context { root: &self.root, credentials: &self.who, caller: self, umask: self.umask }
+    }
+
+    /// Acts as an ordinary user from now on.
+    fn become_user(&mut self, user: u32, groups: &[u32]) {
+        self.who = Credentials { user, group: user, groups: groups.into(), capabilities: Capabilities::empty() };
+    }
+
+    fn become_root(&mut self) {
+        self.who = Credentials::superuser();
+    }
+
+    fn look(&self, name: &str) -> Result<Path> {
+        self.context().lookup(&self.root, name.as_bytes(), Lookup::FOLLOW)
+    }
+
+    fn look_link(&self, name: &str) -> Result<Path> {
+        self.context().lookup(&self.root, name.as_bytes(), Lookup::empty())
+    }
+
+    fn stat(&self, name: &str) -> Result<Attributes> {
+        self.look(name).map(|path| path.attributes())
+    }
+
+    fn number(&self, name: &str) -> u64 {
+        self.stat(name).unwrap().number
+    }
+
+    fn text(&self, path: &Path) -> String {
+        String::from_utf8(path.text(&self.root)).unwrap()
+    }
+
+    fn mkdir(&self, name: &str) -> Result<()> {
+        self.context().mkdir(&self.root, name.as_bytes(), 0o777)
+    }
+
+    fn rmdir(&self, name: &str) -> Result<()> {
+        self.context().rmdir(&self.root, name.as_bytes())
+    }
+
+    fn unlink(&self, name: &str) -> Result<()> {
+        self.context().unlink(&self.root, name.as_bytes())
+    }
+
+    fn symlink(&self, target: &str, name: &str) -> Result<()> {
+        self.context().symlink(target.as_bytes(), &self.root, name.as_bytes())
+    }
+
+    fn link(&self, old: &str, new: &str) -> Result<()> {
+        self.context().link(&self.look_link(old)?, &self.root, new.as_bytes())
+    }
+
+    fn opening(&self, name: &str, flags: OpenFlags, mode: u32) -> Result<Opening> {
+        self.context().open(&self.root, name.as_bytes(), flags, mode)
+    }
+
+    fn open(&self, name: &str, flags: OpenFlags) -> Result<Arc<OpenFile>> {
+        match self.opening(name, flags, 0o666)? {
+            Opening::Done(file) => Ok(file),
+            Opening::Fifo(_) => panic!("{name} is a FIFO"),
+        }
+    }
+
+    fn create(&self, name: &str) -> Result<Arc<OpenFile>> {
+        self.open(name, OpenFlags::READ_WRITE | OpenFlags::CREATE)
+    }
+
+    fn write_file(&self, name: &str, bytes: &[u8]) {
+        let open = self.open(name, OpenFlags::WRITE_ONLY | OpenFlags::CREATE | OpenFlags::TRUNCATE).unwrap();
+        assert_eq!(self.write(&open, bytes), Ok(bytes.len()));
+    }
+
+    fn read_file(&self, name: &str) -> Result<Vec<u8>> {
+        let open = self.open(name, OpenFlags::empty())?;
+        let mut bytes = vec![0; open.attributes().size as usize + 1];
+        let length = self.read(&open, &mut bytes)?;
+        bytes.truncate(length);
+        Ok(bytes)
+    }
+
+    fn read(&self, open: &OpenFile, to: &mut [u8]) -> Result<usize> {
+        block_on(wait::read(open, &mut Destination::kernel(to), self))
+    }
+
+    fn write(&self, open: &OpenFile, bytes: &[u8]) -> Result<usize> {
+        block_on(wait::write(open, &mut Source::kernel(bytes), self))
+    }
+
+    fn list(&self, name: &str) -> Vec<String> {
+        let open = self.open(name, OpenFlags::DIRECTORY).unwrap();
+        let mut names = Vec::new();
+        let mut sink = |entry: vfs::DirectoryEntry<'_>| {
+            names.push(String::from_utf8(entry.name.to_vec()).unwrap());
+            true
+        };
+        block_on(open.read_directory(&mut sink)).unwrap();
+        names
+    }
+
+    fn may(&self, name: &str, access: Access) -> Result<()> {
+        self.context().check_access(&self.look(name)?, access)
+    }
+
+    fn free_frames(&self) -> usize {
+        self.memory.frames().free_frames()
+    }
+}
+
+impl Caller for World {
+    fn process(&self) -> u32 {
+        1
+    }
+
+    fn broken_pipe(&self) {
+        self.broken_pipes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn memory(&self) -> Option<&AddressSpace> {
+        None
+    }
+
+    fn vfs(&self) -> &Vfs {
+        &self.vfs
+    }
+}
+
+struct Unpark(std::thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs a future to its end on this thread.
+fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    loop {
+        match future.as_mut().poll(&mut Task::from_waker(&waker)) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+/// One poll, with a waker that counts.
+fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>, count: &Arc<Count>) -> Poll<F::Output> {
+    future.poll(&mut Task::from_waker(&Waker::from(count.clone())))
+}
+
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Count {
+    fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A flag without its long name.
+const READ: OpenFlags = OpenFlags::empty();
+const WRITE: OpenFlags = OpenFlags::WRITE_ONLY;
+const ENOENT: Errno = Errno::ENOENT;
