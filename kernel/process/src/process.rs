@@ -17,7 +17,7 @@ use vfs::{FileTable, Path, WorkingPlace};
 
 use crate::limits::Limits;
 use crate::signal::{Actions, ProcessSignals, Report, attention};
-use crate::thread::RunState;
+use crate::thread::{Name, RunState};
 use crate::timers::IntervalTimers;
 use crate::usage::Usage;
 use crate::{Credentials, Kernel, Pid, Thread};
@@ -139,6 +139,8 @@ pub struct Process {
     no_new_privileges: AtomicBool,
     personality: AtomicU32,
     out_of_memory_adjustment: AtomicU32,
+    /// What the thread that left last was called.
+    last_name: SpinLock<Name>,
     started: u64,
 }
 
@@ -193,6 +195,7 @@ impl Process {
             no_new_privileges: AtomicBool::new(false),
             personality: AtomicU32::new(0),
             out_of_memory_adjustment: AtomicU32::new(0),
+            last_name: SpinLock::default(),
             started: machine::time::now(),
         }
     }
@@ -292,6 +295,7 @@ impl Process {
         let last = threads.is_empty();
         drop(threads);
         self.past.lock().threads.add(&thread.usage());
+        *self.last_name.lock() = thread.name();
         self.thread_event.wake_all();
         drop(gone);
         last
@@ -639,6 +643,16 @@ impl Process {
     /// When it was made, in nanoseconds since boot.
     pub const fn started(&self) -> u64 {
         self.started
+    }
+
+    /// What it is called: what its first thread is, or its last one was.
+    pub fn name(&self) -> Name {
+        self.first_thread().map_or_else(|| *self.last_name.lock(), |thread| thread.name())
+    }
+
+    /// How many signals wait for it, each queued one counted.
+    pub fn queued_signals(&self) -> u64 {
+        self.signals.lock().pending.len() as u64
     }
 
     /// What it is doing, as /proc names it: what its first thread does.

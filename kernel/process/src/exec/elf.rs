@@ -145,7 +145,8 @@ impl Program {
         }
         let fits = address.checked_add(memory_length).is_some_and(|end| end <= USER_TOP);
         let aligned = offset % PAGE_SIZE as u64 == (address % PAGE_SIZE) as u64;
-        if !fits || !aligned || file_length > memory_length || offset.checked_add(file_length as u64).is_none() {
+        let mapped = offset.checked_add((file_length as u64).saturating_add(PAGE_SIZE as u64));
+        if !fits || !aligned || file_length > memory_length || mapped.is_none() {
             self.broken = true;
             return Ok(());
         }
