@@ -1,6 +1,7 @@
 //! fcntl(2) and flock(2): what is done to a descriptor, to the open file behind it, and to locks on it.
 
 use alloc::sync::Arc;
+use core::pin::pin;
 
 use abi::Errno;
 use abi::files::FileLock;
@@ -127,7 +128,7 @@ async fn set_lock(
     }
     let locks = locks_of(open)?;
     if waits {
-        thread.interruptible(locks.set(wanted, &thread.kernel().vfs().lock_waits)).await??;
+        thread.interruptible(pin!(locks.set(wanted, &thread.kernel().vfs().lock_waits))).await??;
     } else {
         locks.try_set(wanted)?;
     }
@@ -149,7 +150,7 @@ pub(crate) async fn flock(thread: &Arc<Thread>, file: Descriptor, operation: u32
     if operation & raw::LOCK_NB != 0 || kind == FlockKind::Unlock {
         locks.try_flock(owner, kind)?;
     } else {
-        thread.interruptible(locks.flock(owner, kind)).await??;
+        thread.interruptible(pin!(locks.flock(owner, kind))).await??;
     }
     Ok(0)
 }

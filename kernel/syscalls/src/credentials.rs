@@ -7,11 +7,11 @@ use abi::process::{CapabilityData, CapabilityHeader};
 use abi::raw::general as raw;
 use process::Thread;
 use process::credentials::{Capability, Credentials};
+use process::group::process_of;
 use vfs::Stop;
 use zerocopy::IntoBytes;
 
 use crate::argument::{In, InOut, Out};
-use crate::limits::process_of;
 use crate::user;
 
 /// `NGROUPS_MAX`

@@ -259,3 +259,30 @@ macro_rules! dispatch {
     };
 }
 system_calls!(dispatch);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use abi::raw::general as number;
+
+    /// The size of the future a function makes.
+    fn future_size<'a, F: Future>(_: fn(&'a Calls, &'a Arc<Thread>, Call) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_future_of_a_call_is_small() {
+        let size = future_size(<Calls as SystemCalls>::dispatch);
+        assert!(size <= 1536, "{size} bytes: a thread's future is to stay below 4 KiB with all around it");
+    }
+
+    #[test]
+    fn unknown_flags_are_found_in_all_arguments() {
+        let call = |number: u32, arguments| Call { number: number as usize, arguments };
+        let cloexec = number::O_CLOEXEC as usize;
+        assert_eq!(unknown_flags(call(number::__NR_pipe2, [0, cloexec | 0x4000, 0, 0, 0, 0])), 0x4000);
+        assert_eq!(unknown_flags(call(number::__NR_mprotect, [0, 0, 0x100, 0, 0, 0])), 0x100);
+        assert_eq!(unknown_flags(call(number::__NR_getpid, [usize::MAX; 6])), 0);
+        assert_eq!(unknown_flags(call(number::__NR_socket, [usize::MAX; 6])), 0);
+    }
+}

@@ -8,7 +8,9 @@ use abi::raw::general;
 use crate::argument::FlagNames;
 
 /// What `linux-raw-sys` has no module for.
-mod extended {
+pub(crate) mod extended {
+    pub const CLOSE_RANGE_UNSHARE: u32 = 1 << 1;
+    pub const CLOSE_RANGE_CLOEXEC: u32 = 1 << 2;
     pub const XATTR_CREATE: u32 = 1;
     pub const XATTR_REPLACE: u32 = 2;
 }
@@ -55,7 +57,7 @@ flags! {
         O_NOATIME O_CLOEXEC O_PATH O_LARGEFILE
     }
     /// close_range(2)
-    CloseRangeFlags in general { CLOSE_RANGE_UNSHARE CLOSE_RANGE_CLOEXEC }
+    CloseRangeFlags in extended { CLOSE_RANGE_UNSHARE CLOSE_RANGE_CLOEXEC }
     /// dup3(2)
     CloseOnExec in general { O_CLOEXEC }
     /// pipe2(2)

@@ -1,6 +1,7 @@
 //! futex(2): the argument salad of one call, taken apart. The table of waiters is the process room's.
 
 use alloc::sync::Arc;
+use core::pin::pin;
 
 use abi::Errno;
 use abi::raw::general as raw;
@@ -87,7 +88,7 @@ async fn wait_until(
             Err(fault) => space.settle(fault).await?,
         }
     };
-    let result = thread.interruptible(thread.kernel().executor().timeout(deadline, &mut waiting)).await;
+    let result = thread.interruptible(pin!(thread.kernel().executor().timeout(deadline, &mut waiting))).await;
     // A wake-up that came just before the time was up, or the signal came, counts: the waker was told it woke somebody.
     if waiting.is_woken() {
         return Ok(0);

@@ -12,7 +12,7 @@ pub(crate) fn setpgid(thread: &Arc<Thread>, pid: i32, group: i32) -> Result<(), 
 
 /// getpgid(2)
 pub(crate) fn getpgid(thread: &Arc<Thread>, pid: i32) -> Result<usize, Errno> {
-    Ok(group::group_of(thread, pid)? as usize)
+    Ok(group::process_of(thread, pid)?.group_id() as usize)
 }
 
 /// getpgrp(2)
@@ -27,5 +27,5 @@ pub(crate) fn setsid(thread: &Arc<Thread>) -> Result<usize, Errno> {
 
 /// getsid(2)
 pub(crate) fn getsid(thread: &Arc<Thread>, pid: i32) -> Result<usize, Errno> {
-    Ok(group::session_of(thread, pid)? as usize)
+    Ok(group::process_of(thread, pid)?.session_id() as usize)
 }

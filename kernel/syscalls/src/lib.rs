@@ -26,15 +26,39 @@
 
 extern crate alloc;
 
-mod argument;
-mod coverage;
-mod dispatch;
-mod flags;
-mod refusals;
 #[macro_use]
 mod table;
+
+mod argument;
+mod attributes;
+mod control;
+mod coverage;
+mod credentials;
+mod directory;
+mod dispatch;
+mod flags;
+mod futex;
+mod group;
+mod limits;
+mod memory;
+mod mount;
+mod open;
+mod path;
+mod place;
+mod poll;
+mod process;
+mod refusals;
+mod scheduling;
+mod select;
+mod signal;
+mod status;
+mod system;
+mod time;
+mod timer;
 mod trace;
+mod transfer;
 mod user;
+mod xattr;
 
 pub use coverage::coverage_markdown;
 pub use dispatch::Calls;

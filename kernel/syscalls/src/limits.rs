@@ -7,24 +7,11 @@ use abi::limits::{ResourceLimit, ResourceUsage};
 use abi::raw::general as raw;
 use abi::time::ProcessTimes;
 use process::limits::{self, Resource};
-use process::{Process, Thread, usage};
+use process::group::process_of;
+use process::{Thread, usage};
 use vfs::Stop;
 
 use crate::argument::{In, Out};
-
-/// The process a call names: 0 is the caller's, and the number of any thread stands for its process.
-///
-/// # Errors
-/// `ESRCH`.
-pub(crate) fn process_of(thread: &Thread, pid: i32) -> Result<Arc<Process>, Errno> {
-    if pid == 0 {
-        return Ok(thread.process().clone());
-    }
-    let pid = u32::try_from(pid).map_err(|_| Errno::ESRCH)?;
-    let processes = thread.kernel().processes();
-    let of_thread = || processes.thread(pid).map(|thread| thread.process().clone());
-    processes.process(pid).or_else(of_thread).ok_or(Errno::ESRCH)
-}
 
 /// getrlimit(2)
 pub(crate) fn getrlimit(thread: &Arc<Thread>, resource: u32, limit: Out<ResourceLimit>) -> Result<(), Stop> {

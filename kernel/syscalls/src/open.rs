@@ -1,6 +1,7 @@
 //! Descriptors: opening, duplicating and closing them, pipes, eventfd(2), ioctl(2).
 
 use alloc::sync::Arc;
+use core::pin::pin;
 
 use abi::Errno;
 use abi::files::OpenHow;
@@ -11,6 +12,7 @@ use process::{Failure, Thread};
 use vfs::{FileKind, OpenFile, OpenFlags as Open, Opening, Stop, wait};
 
 use crate::argument::{CString, Descriptor, Flags, In, Mode, Out};
+use crate::flags::extended::{CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE};
 use crate::flags::{CloseOnExec, CloseRangeFlags, EventFlags, OpenFlags, PipeFlags};
 use crate::place::{HERE, resolve};
 use crate::user;
@@ -82,7 +84,7 @@ async fn open_slowly(
             Err(Stop::WouldBlock | Stop::Signalled) => return Err(Errno::EAGAIN.into()),
         }
     };
-    let file = thread.interruptible(opening.complete()).await??;
+    let file = thread.interruptible(pin!(opening.complete())).await??;
     Ok(install(thread, file, flags & raw::O_CLOEXEC != 0)?)
 }
 
@@ -132,15 +134,15 @@ pub(crate) fn close(thread: &Arc<Thread>, file: Descriptor) -> Result<(), Errno>
 pub(crate) fn close_range(
     thread: &Arc<Thread>, first: u32, last: u32, flags: Flags<CloseRangeFlags>,
 ) -> Result<(), Errno> {
-    let flags = flags.known()?;
+    let given = flags.known()?;
     if first > last {
         return Err(Errno::EINVAL);
     }
-    if flags.has(raw::CLOSE_RANGE_UNSHARE) {
+    if given.has(CLOSE_RANGE_UNSHARE) {
         thread.unshare_files();
     }
     let files = thread.files();
-    if flags.has(raw::CLOSE_RANGE_CLOEXEC) {
+    if given.has(CLOSE_RANGE_CLOEXEC) {
         files.mark_range(first, last);
     } else {
         files.close_range(first, last, thread.process().pid());
@@ -226,7 +228,7 @@ pub(crate) async fn ioctl(
             let left = open.attributes().size.saturating_sub(position) as i32;
             Out::at(argument).store(thread, &left).await?;
         }
-        _ => return Ok(thread.interruptible(wait::ioctl(&open, number, argument, &**thread)).await??),
+        _ => return Ok(thread.interruptible(pin!(wait::ioctl(&open, number, argument, &**thread))).await??),
     }
     Ok(0)
 }

@@ -7,6 +7,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::future::poll_fn;
+use core::pin::pin;
 use core::task::Poll;
 
 use abi::Errno;
@@ -307,7 +308,7 @@ async fn wait_for_any<T>(
         }
         look().map_or(Poll::Pending, Poll::Ready)
     });
-    thread.interruptible(thread.kernel().executor().timeout(deadline, ready)).await
+    thread.interruptible(pin!(thread.kernel().executor().timeout(deadline, ready))).await
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! number without a row, and every error after flags without a name, is counted here and can be reported when the
 //! machine stops.
 
+use core::fmt;
+
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -16,6 +18,16 @@ pub struct Refusal {
     pub number: usize,
     /// The flags that are not done, or 0 if the whole call is not.
     pub flags: u32,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match crate::table::name_of(self.number) {
+            Some(name) => formatter.write_str(name)?,
+            None => write!(formatter, "system call {}", self.number)?,
+        }
+        if self.flags == 0 { Ok(()) } else { write!(formatter, " with flags {:#x}", self.flags) }
+    }
 }
 
 /// All refusals so far, and how often each occurred.

@@ -2,12 +2,15 @@
 
 use alloc::sync::Arc;
 use alloc::vec;
+use core::pin::pin;
 
 use abi::Errno;
 use abi::raw::general as raw;
 use abi::system::{MACHINE, NAME_LENGTH, RELEASE, SYSTEM, SystemInformation, UtsName, VERSION};
-use drivers::{DEFAULT_CONSOLE_LEVEL, KernelLog};
+use drivers::KernelLog;
+use drivers::kernel_log::DEFAULT_CONSOLE_LEVEL;
 use memory::{PAGE_SIZE, check_range};
+use machine::memory::FrameSource;
 use process::credentials::Capability;
 use process::{Failure, Shutdown, Thread};
 use vfs::Stop;
@@ -154,7 +157,7 @@ pub(crate) async fn syslog(
 async fn read_log(thread: &Arc<Thread>, log: &KernelLog, address: usize, room: usize) -> Result<usize, Failure> {
     let mut text = vec![0; room.min(LOG_PIECE)];
     let taken = || Some(log.read(&mut text)).filter(|&length| length > 0);
-    let length = thread.interruptible(log.arrived().wait_until(taken)).await?;
+    let length = thread.interruptible(pin!(log.arrived().wait_until(taken))).await?;
     thread.space().copy_out(address, text.get(..length).unwrap_or_default()).await?;
     Ok(length)
 }

@@ -28,21 +28,21 @@ macro_rules! system_calls {
                 __NR_vfork: rare vfork();
                 __NR_clone: rare clone(flags: Flags<CloneFlags>, stack: Address, parent_tid: Out<i32>, child_tid: Out<i32>, tls: Address);
                 __NR_clone3: rare clone3(arguments: In<CloneArguments>, size: usize);
-                __NR_execve: rare execve(path: CString, argv: CStrings, envp: CStrings);
-                __NR_execveat: rare execveat(directory: Descriptor, path: CString, argv: CStrings, envp: CStrings, flags: Flags<ExecFlags>);
                 __NR_exit: now exit(status: i32);
                 __NR_exit_group: now exit_group(status: i32);
                 __NR_wait4: wait wait4(pid: i32, status: Out<i32>, options: Flags<WaitOptions>, usage: Out<ResourceUsage>);
-                __NR_waitid: wait waitid(kind: i32, id: i32, information: Out<SignalInfo>, options: Flags<WaitIdOptions>, usage: Out<ResourceUsage>);
+                __NR_waitid: rare waitid(kind: u32, id: i32, information: Out<SignalInfo>, options: Flags<WaitIdOptions>, usage: Out<ResourceUsage>);
                 __NR_getpid: now getpid();
                 __NR_getppid: now getppid();
                 __NR_gettid: now gettid();
                 __NR_set_tid_address: now set_tid_address(address: Address);
                 __NR_set_robust_list: now set_robust_list(head: Address, length: usize);
                 __NR_get_robust_list: now get_robust_list(pid: i32, head: Out<usize>, length: Out<usize>);
+                __NR_personality: now personality(persona: u32);
+            }
+            attributes {
                 __NR_prctl: now prctl(option: i32, argument: usize, third: usize, fourth: usize, fifth: usize);
                 __NR_arch_prctl: now arch_prctl(code: i32, argument: Address);
-                __NR_personality: now personality(persona: u32);
             }
             scheduling {
                 __NR_sched_yield: wait sched_yield();
@@ -107,10 +107,12 @@ macro_rules! system_calls {
                 __NR_tkill: now tkill(tid: i32, signal: SignalNumber);
                 __NR_tgkill: now tgkill(tgid: i32, tid: i32, signal: SignalNumber);
                 __NR_pause: wait pause();
+                __NR_restart_syscall: rare restart_syscall();
+            }
+            timer {
                 __NR_alarm: now alarm(seconds: u32);
                 __NR_getitimer: now getitimer(which: i32, value: Out<IntervalTimer>);
                 __NR_setitimer: now setitimer(which: i32, new: In<IntervalTimer>, old: Out<IntervalTimer>);
-                __NR_restart_syscall: rare restart_syscall();
             }
             futex {
                 __NR_futex: wait futex(word: Address, operation: i32, value: u32, timeout: usize, second: Address, third: u32);
@@ -133,7 +135,7 @@ macro_rules! system_calls {
             open {
                 __NR_open: try open then open_waiting(path: CString, flags: Flags<OpenFlags>, mode: Mode);
                 __NR_openat: try openat then openat_waiting(directory: Descriptor, path: CString, flags: Flags<OpenFlags>, mode: Mode);
-                __NR_openat2: wait openat2(directory: Descriptor, path: CString, how: In<OpenHow>, size: usize);
+                __NR_openat2: rare openat2(directory: Descriptor, path: CString, how: In<OpenHow>, size: usize);
                 __NR_creat: try creat then creat_waiting(path: CString, mode: Mode);
                 __NR_close: now close(file: Descriptor);
                 __NR_close_range: now close_range(first: u32, last: u32, flags: Flags<CloseRangeFlags>);
@@ -157,13 +159,13 @@ macro_rules! system_calls {
                 __NR_pwrite64: wait pwrite64(file: Descriptor, buffer: InBuffer<2>, count: usize, offset: i64);
                 __NR_readv: wait readv(file: Descriptor, vectors: In<IoVector>, count: usize);
                 __NR_writev: wait writev(file: Descriptor, vectors: In<IoVector>, count: usize);
-                __NR_preadv: wait preadv(file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, high: usize);
-                __NR_pwritev: wait pwritev(file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, high: usize);
-                __NR_preadv2: wait preadv2(file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, high: usize, flags: Flags<TransferFlags>);
-                __NR_pwritev2: wait pwritev2(file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, high: usize, flags: Flags<TransferFlags>);
+                __NR_preadv: rare preadv(file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, high: usize);
+                __NR_pwritev: rare pwritev(file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, high: usize);
+                __NR_preadv2: rare preadv2(file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, high: usize, flags: Flags<TransferFlags>);
+                __NR_pwritev2: rare pwritev2(file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, high: usize, flags: Flags<TransferFlags>);
                 __NR_lseek: wait lseek(file: Descriptor, offset: i64, whence: u32);
-                __NR_sendfile: wait sendfile(to: Descriptor, from: Descriptor, offset: InOut<i64>, count: usize);
-                __NR_copy_file_range: wait copy_file_range(from: Descriptor, from_offset: InOut<i64>, to: Descriptor, to_offset: InOut<i64>, count: usize, flags: u32);
+                __NR_sendfile: rare sendfile(to: Descriptor, from: Descriptor, offset: InOut<i64>, count: usize);
+                __NR_copy_file_range: rare copy_file_range(from: Descriptor, from_offset: InOut<i64>, to: Descriptor, to_offset: InOut<i64>, count: usize, flags: u32);
                 __NR_truncate: now truncate(path: CString, length: i64);
                 __NR_ftruncate: now ftruncate(file: Descriptor, length: i64);
                 __NR_fallocate: now fallocate(file: Descriptor, mode: u32, offset: i64, length: i64);
@@ -264,8 +266,8 @@ macro_rules! system_calls {
                 __NR_sethostname: now sethostname(name: InBuffer<1>, length: i32);
                 __NR_setdomainname: now setdomainname(name: InBuffer<1>, length: i32);
                 __NR_sysinfo: now sysinfo(information: Out<SystemInformation>);
-                __NR_syslog: wait syslog(action: i32, buffer: OutBuffer<2>, length: i32);
-                __NR_getrandom: wait getrandom(buffer: Address, count: usize, flags: Flags<RandomFlags>);
+                __NR_syslog: rare syslog(action: i32, buffer: OutBuffer<2>, length: i32);
+                __NR_getrandom: rare getrandom(buffer: Address, count: usize, flags: Flags<RandomFlags>);
                 __NR_reboot: now reboot(magic: u32, magic2: u32, command: u32, argument: Address);
             }
         }
@@ -313,7 +315,7 @@ absent! {
     __NR__sysctl __NR_accept __NR_accept4 __NR_acct __NR_add_key __NR_adjtimex __NR_afs_syscall __NR_bind __NR_bpf
     __NR_cachestat __NR_clock_adjtime __NR_connect __NR_create_module __NR_delete_module __NR_epoll_create
     __NR_epoll_create1 __NR_epoll_ctl __NR_epoll_ctl_old __NR_epoll_pwait __NR_epoll_pwait2 __NR_epoll_wait
-    __NR_epoll_wait_old __NR_fanotify_init __NR_fanotify_mark __NR_fchmodat2
+    __NR_epoll_wait_old __NR_fanotify_init __NR_fanotify_mark
     __NR_file_getattr __NR_file_setattr __NR_finit_module     __NR_fsconfig __NR_fsmount __NR_fsopen __NR_fspick __NR_futex_requeue __NR_futex_wait
     __NR_futex_waitv __NR_futex_wake __NR_get_kernel_syms __NR_get_mempolicy __NR_get_thread_area __NR_getpeername
     __NR_getpmsg __NR_getsockname __NR_getsockopt __NR_getxattrat __NR_init_module
@@ -353,7 +355,7 @@ macro_rules! names {
         /// Every row: number, name of the number, name of the function, how many arguments.
         #[cfg(test)]
         const ROWS: &[(u32, &str, &str, usize)] = &[$($(
-            (number::$number, strip(stringify!($number)), stringify!($function), [$(stringify!($argument)),*].len())
+            (number::$number, strip(stringify!($number)), stringify!($function), <[&str]>::len(&[$(stringify!($argument)),*]))
         ),*),*];
     };
 }

@@ -1,6 +1,7 @@
 //! Clocks and sleeping: clock_gettime(2), clock_nanosleep(2), gettimeofday(2).
 
 use alloc::sync::Arc;
+use core::pin::pin;
 
 use abi::Errno;
 use abi::raw::general as raw;
@@ -124,7 +125,7 @@ pub(crate) async fn clock_nanosleep(
     }
     // A sleep until a time of day is one of the same length on the clock that never jumps.
     let deadline = time.saturating_sub(clock.now(thread)).saturating_add(machine::time::now());
-    let slept = thread.interruptible(thread.kernel().executor().sleep_until(deadline)).await;
+    let slept = thread.interruptible(pin!(thread.kernel().executor().sleep_until(deadline))).await;
     slept.map(|()| 0).map_err(|_| Interrupted::RestartUnlessHandled.into())
 }
 
@@ -147,7 +148,7 @@ fn sleeping_clock(clock: i32) -> Result<Clock, Errno> {
 async fn sleep(
     thread: &Arc<Thread>, deadline: u64, remaining: Out<Timespec>, number: u32,
 ) -> Result<usize, Failure> {
-    if thread.interruptible(thread.kernel().executor().sleep_until(deadline)).await.is_ok() {
+    if thread.interruptible(pin!(thread.kernel().executor().sleep_until(deadline))).await.is_ok() {
         return Ok(0);
     }
     let left = Timespec::from_nanoseconds(deadline.saturating_sub(machine::time::now()));

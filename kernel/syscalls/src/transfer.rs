@@ -1,6 +1,7 @@
 //! Bytes to and from files: read(2), write(2) and their kin, sendfile(2), lseek(2), truncate(2), fsync(2).
 
 use alloc::sync::Arc;
+use core::pin::pin;
 
 use abi::Errno;
 use abi::raw::general as raw;
@@ -38,23 +39,23 @@ fn moved(result: Result<Result<usize, Errno>, Interrupted>, progress: usize) -> 
 }
 
 async fn read_into(
-    thread: &Arc<Thread>, file: &OpenFile, mut destination: Destination<'_>, at: At,
+    thread: &Arc<Thread>, file: &OpenFile, destination: &mut Destination<'_>, at: At,
 ) -> Result<usize, Failure> {
     let caller = &**thread;
     let result = match at {
-        At::Position => thread.interruptible(wait::read(file, &mut destination, caller)).await,
-        At::Offset(offset) => thread.interruptible(wait::read_at(file, offset, &mut destination, caller)).await,
+        At::Position => thread.interruptible(pin!(wait::read(file, destination, caller))).await,
+        At::Offset(offset) => thread.interruptible(pin!(wait::read_at(file, offset, destination, caller))).await,
     };
     moved(result, destination.progress())
 }
 
 async fn write_from(
-    thread: &Arc<Thread>, file: &OpenFile, mut source: Source<'_>, at: At,
+    thread: &Arc<Thread>, file: &OpenFile, source: &mut Source<'_>, at: At,
 ) -> Result<usize, Failure> {
     let caller = &**thread;
     let result = match at {
-        At::Position => thread.interruptible(wait::write(file, &mut source, caller)).await,
-        At::Offset(offset) => thread.interruptible(wait::write_at(file, offset, &mut source, caller)).await,
+        At::Position => thread.interruptible(pin!(wait::write(file, source, caller))).await,
+        At::Offset(offset) => thread.interruptible(pin!(wait::write_at(file, offset, source, caller))).await,
     };
     moved(result, source.progress())
 }
@@ -76,7 +77,7 @@ pub(crate) async fn read(
     let file = thread.files().get(file.0)?;
     check_buffer(&file, false, buffer.0, count)?;
     let space = thread.space();
-    read_into(thread, &file, Destination::user(&space, buffer.0, count.min(MOST)), At::Position).await
+    read_into(thread, &file, &mut Destination::user(&space, buffer.0, count.min(MOST)), At::Position).await
 }
 
 /// write(2)
@@ -86,7 +87,7 @@ pub(crate) async fn write(
     let file = thread.files().get(file.0)?;
     check_buffer(&file, true, buffer.0, count)?;
     let space = thread.space();
-    write_from(thread, &file, Source::user(&space, buffer.0, count.min(MOST)), At::Position).await
+    write_from(thread, &file, &mut Source::user(&space, buffer.0, count.min(MOST)), At::Position).await
 }
 
 /// pread(2)
@@ -98,7 +99,7 @@ pub(crate) async fn pread64(
     check_seekable(&file)?;
     check_buffer(&file, false, buffer.0, count)?;
     let space = thread.space();
-    read_into(thread, &file, Destination::user(&space, buffer.0, count.min(MOST)), At::Offset(offset)).await
+    read_into(thread, &file, &mut Destination::user(&space, buffer.0, count.min(MOST)), At::Offset(offset)).await
 }
 
 /// pwrite(2)
@@ -110,7 +111,7 @@ pub(crate) async fn pwrite64(
     check_seekable(&file)?;
     check_buffer(&file, true, buffer.0, count)?;
     let space = thread.space();
-    write_from(thread, &file, Source::user(&space, buffer.0, count.min(MOST)), At::Offset(offset)).await
+    write_from(thread, &file, &mut Source::user(&space, buffer.0, count.min(MOST)), At::Offset(offset)).await
 }
 
 fn check_offset(offset: i64) -> Result<(), Errno> {
@@ -154,7 +155,7 @@ async fn read_vectors(
     }
     let space = thread.space();
     let slices = gather(&space, vectors, count).await?;
-    read_into(thread, file, Destination::vector(&space, &slices), at).await
+    read_into(thread, file, &mut Destination::vector(&space, &slices), at).await
 }
 
 async fn write_vectors(
@@ -165,7 +166,7 @@ async fn write_vectors(
     }
     let space = thread.space();
     let slices = gather(&space, vectors, count).await?;
-    write_from(thread, file, Source::vector(&space, &slices), at).await
+    write_from(thread, file, &mut Source::vector(&space, &slices), at).await
 }
 
 /// readv(2)
@@ -253,7 +254,7 @@ pub(crate) async fn sendfile(
     }
     let mut sent = 0;
     let sending = transfer::sendfile(&output, &input, at.as_mut(), count.min(MOST), &mut sent, &**thread);
-    let result = thread.interruptible(sending).await;
+    let result = thread.interruptible(pin!(sending)).await;
     if let Some(at) = at {
         offset.output().store(thread, &at).await?;
     }
@@ -280,7 +281,7 @@ pub(crate) async fn copy_file_range(
         &mut copied,
         &**thread,
     );
-    let result = thread.interruptible(copying).await;
+    let result = thread.interruptible(pin!(copying)).await;
     if let Some(at) = from_at {
         from_offset.output().store(thread, &at).await?;
     }
