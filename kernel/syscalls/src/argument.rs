@@ -73,13 +73,6 @@ impl Argument for Descriptor {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Address(pub usize);
 
-impl Address {
-    /// Whether it is the null pointer.
-    pub fn is_null(self) -> bool {
-        self.0 == 0
-    }
-}
-
 impl Argument for Address {
     fn parse(register: usize) -> Self {
         Address(register)
@@ -197,10 +190,6 @@ macro_rules! structure_pointer {
             /// The structure at `address`.
             pub fn at(address: usize) -> Self {
                 Self(address, PhantomData)
-            }
-            /// Whether it is the null pointer.
-            pub fn is_null(self) -> bool {
-                self.0 == 0
             }
             /// The structure `index` places further in an array.
             pub fn element(self, index: usize) -> Self {

@@ -24,7 +24,12 @@ const LAST_CAPABILITY: usize = 40;
 
 /// prctl(2)
 pub(crate) fn prctl(
-    thread: &Arc<Thread>, number: i32, second: usize, third: usize, fourth: usize, fifth: usize,
+    thread: &Arc<Thread>,
+    number: i32,
+    second: usize,
+    third: usize,
+    fourth: usize,
+    fifth: usize,
 ) -> Result<usize, Stop> {
     let process = thread.process();
     let unused = third | fourth | fifth == 0;

@@ -17,7 +17,10 @@ const OFD_GETLK: u32 = raw::F_OFD_GETLK;
 
 /// fcntl(2)
 pub(crate) async fn fcntl(
-    thread: &Arc<Thread>, file: Descriptor, command: u32, argument: usize,
+    thread: &Arc<Thread>,
+    file: Descriptor,
+    command: u32,
+    argument: usize,
 ) -> Result<usize, Failure> {
     let files = thread.files();
     let open = files.get(file.0)?;
@@ -89,9 +92,7 @@ fn locks_of(open: &OpenFile) -> Result<&FileLocks, Errno> {
     open.inode().locks().ok_or(Errno::ENOLCK)
 }
 
-async fn get_lock(
-    thread: &Arc<Thread>, open: &OpenFile, of_file: bool, argument: usize,
-) -> Result<usize, Failure> {
+async fn get_lock(thread: &Arc<Thread>, open: &OpenFile, of_file: bool, argument: usize) -> Result<usize, Failure> {
     let mut lock = In::<FileLock>::at(argument).fetch(thread).await?;
     let wanted = record_lock(thread, open, of_file, &lock)?;
     if wanted.kind == RecordLockKind::Unlock {
@@ -114,7 +115,11 @@ async fn get_lock(
 }
 
 async fn set_lock(
-    thread: &Arc<Thread>, open: &OpenFile, of_file: bool, waits: bool, argument: usize,
+    thread: &Arc<Thread>,
+    open: &OpenFile,
+    of_file: bool,
+    waits: bool,
+    argument: usize,
 ) -> Result<usize, Failure> {
     let lock = In::<FileLock>::at(argument).fetch(thread).await?;
     let wanted = record_lock(thread, open, of_file, &lock)?;

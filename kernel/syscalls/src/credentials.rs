@@ -38,9 +38,7 @@ pub(crate) fn getegid(thread: &Arc<Thread>) -> usize {
 }
 
 /// Makes the process what `change` makes of its credentials.
-fn change(
-    thread: &Arc<Thread>, change: impl FnOnce(&Credentials) -> Result<Credentials, Errno>,
-) -> Result<(), Errno> {
+fn change(thread: &Arc<Thread>, change: impl FnOnce(&Credentials) -> Result<Credentials, Errno>) -> Result<(), Errno> {
     let new = change(&thread.credentials())?;
     thread.process().set_credentials(new);
     Ok(())
@@ -78,7 +76,10 @@ pub(crate) fn setresgid(thread: &Arc<Thread>, real: u32, effective: u32, saved: 
 
 /// getresuid(2)
 pub(crate) fn getresuid(
-    thread: &Arc<Thread>, real: Out<u32>, effective: Out<u32>, saved: Out<u32>,
+    thread: &Arc<Thread>,
+    real: Out<u32>,
+    effective: Out<u32>,
+    saved: Out<u32>,
 ) -> Result<(), Stop> {
     let ids = thread.credentials().users;
     real.write(thread, &ids.real)?;
@@ -88,7 +89,10 @@ pub(crate) fn getresuid(
 
 /// getresgid(2)
 pub(crate) fn getresgid(
-    thread: &Arc<Thread>, real: Out<u32>, effective: Out<u32>, saved: Out<u32>,
+    thread: &Arc<Thread>,
+    real: Out<u32>,
+    effective: Out<u32>,
+    saved: Out<u32>,
 ) -> Result<(), Stop> {
     let ids = thread.credentials().groups;
     real.write(thread, &ids.real)?;
@@ -152,7 +156,9 @@ fn elements(thread: &Arc<Thread>, header: InOut<CapabilityHeader>) -> Result<(Ca
 
 /// capget(2)
 pub(crate) fn capget(
-    thread: &Arc<Thread>, header: InOut<CapabilityHeader>, data: Out<CapabilityData>,
+    thread: &Arc<Thread>,
+    header: InOut<CapabilityHeader>,
+    data: Out<CapabilityData>,
 ) -> Result<(), Stop> {
     let (header, count) = match elements(thread, header) {
         // Asking for the version alone is no error.
@@ -180,7 +186,9 @@ pub(crate) fn capget(
 
 /// capset(2). Only the caller's own can be set.
 pub(crate) fn capset(
-    thread: &Arc<Thread>, header: InOut<CapabilityHeader>, data: In<CapabilityData>,
+    thread: &Arc<Thread>,
+    header: InOut<CapabilityHeader>,
+    data: In<CapabilityData>,
 ) -> Result<(), Stop> {
     let (header, count) = elements(thread, header)?;
     if header.pid != 0 && header.pid != thread.tid() as i32 {

@@ -5,7 +5,7 @@ use alloc::vec;
 
 use abi::Errno;
 use process::{Failure, Thread};
-use vfs::{Dirent64Writer, DirectoryEntry, DirectorySink, OpenFile};
+use vfs::{DirectoryEntry, DirectorySink, Dirent64Writer, OpenFile};
 
 use crate::argument::{Address, Descriptor};
 
@@ -14,7 +14,10 @@ const PIECE: usize = 4096;
 
 /// getdents64(2)
 pub(crate) async fn getdents64(
-    thread: &Arc<Thread>, directory: Descriptor, buffer: Address, size: u32,
+    thread: &Arc<Thread>,
+    directory: Descriptor,
+    buffer: Address,
+    size: u32,
 ) -> Result<usize, Failure> {
     read_entries(thread, directory, buffer, size, async |file, room| {
         let mut writer = Dirent64Writer::new(room);
@@ -26,7 +29,10 @@ pub(crate) async fn getdents64(
 
 /// getdents(2): the type stands behind the name's zero, at the end of the record.
 pub(crate) async fn getdents(
-    thread: &Arc<Thread>, directory: Descriptor, buffer: Address, size: u32,
+    thread: &Arc<Thread>,
+    directory: Descriptor,
+    buffer: Address,
+    size: u32,
 ) -> Result<usize, Failure> {
     read_entries(thread, directory, buffer, size, async |file, room| {
         let mut writer = OldWriter { room, used: 0, refused: false };
@@ -38,7 +44,10 @@ pub(crate) async fn getdents(
 
 /// Fills the program's buffer piece by piece. `lay_out` fills a piece, and fails with `EINVAL` if not one entry fits.
 async fn read_entries(
-    thread: &Arc<Thread>, directory: Descriptor, buffer: Address, size: u32,
+    thread: &Arc<Thread>,
+    directory: Descriptor,
+    buffer: Address,
+    size: u32,
     lay_out: impl AsyncFn(&OpenFile, &mut [u8]) -> Result<usize, Errno>,
 ) -> Result<usize, Failure> {
     let file = thread.files().get(directory.0)?;

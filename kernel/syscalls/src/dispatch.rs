@@ -57,8 +57,7 @@ impl Calls {
 
 impl SystemCalls for Calls {
     async fn dispatch(&self, thread: &Arc<Thread>, call: Call) -> Outcome {
-        let outcome =
-            if self.trace { Box::pin(self.traced(thread, call)).await } else { answer(thread, call).await };
+        let outcome = if self.trace { Box::pin(self.traced(thread, call)).await } else { answer(thread, call).await };
         if let Outcome::Error(errno) = outcome {
             self.note(call, errno);
         }
@@ -140,9 +139,9 @@ trait Conclusion {
     fn outcome(self) -> Outcome;
 }
 
-impl Conclusion for Outcome {
+impl Conclusion for Result<Outcome, Failure> {
     fn outcome(self) -> Outcome {
-        self
+        self.unwrap_or_else(Outcome::from)
     }
 }
 

@@ -26,11 +26,23 @@ struct Arguments {
 
 /// futex(2)
 pub(crate) async fn futex(
-    thread: &Arc<Thread>, word: Address, operation: i32, value: u32, timeout: usize, second: Address, third: u32,
+    thread: &Arc<Thread>,
+    word: Address,
+    operation: i32,
+    value: u32,
+    timeout: usize,
+    second: Address,
+    third: u32,
 ) -> Result<usize, Failure> {
     let operation = operation as u32;
-    let arguments =
-        Arguments { word: word.0, value, timeout, second: second.0, third, private: operation & raw::FUTEX_PRIVATE_FLAG != 0 };
+    let arguments = Arguments {
+        word: word.0,
+        value,
+        timeout,
+        second: second.0,
+        third,
+        private: operation & raw::FUTEX_PRIVATE_FLAG != 0,
+    };
     let real_time = operation & raw::FUTEX_CLOCK_REALTIME != 0;
     let command = operation & !(raw::FUTEX_PRIVATE_FLAG | raw::FUTEX_CLOCK_REALTIME);
     if real_time && !matches!(command, raw::FUTEX_WAIT | raw::FUTEX_WAIT_BITSET | raw::FUTEX_WAIT_REQUEUE_PI) {
@@ -75,7 +87,10 @@ async fn wait(thread: &Arc<Thread>, arguments: Arguments, bits: u32, meaning: De
 
 /// Waits while the word has its value, up to `deadline`.
 async fn wait_until(
-    thread: &Arc<Thread>, arguments: Arguments, bits: u32, deadline: Option<u64>,
+    thread: &Arc<Thread>,
+    arguments: Arguments,
+    bits: u32,
+    deadline: Option<u64>,
 ) -> Result<usize, Failure> {
     let space = thread.space();
     let key = Key::new(space, arguments.word, arguments.private)?;
@@ -109,8 +124,7 @@ async fn wait_until(
 /// A wait that was interrupted goes on until the deadline it had.
 pub(crate) async fn resume_wait(thread: &Arc<Thread>, resume: Resume) -> Result<usize, Failure> {
     let [word, value, private, bits, ..] = resume.call.arguments;
-    let arguments =
-        Arguments { word, value: value as u32, private: private != 0, timeout: 0, second: 0, third: 0 };
+    let arguments = Arguments { word, value: value as u32, private: private != 0, timeout: 0, second: 0, third: 0 };
     wait_until(thread, arguments, bits as u32, resume.deadline).await
 }
 

@@ -6,8 +6,8 @@ use abi::Errno;
 use abi::limits::{ResourceLimit, ResourceUsage};
 use abi::raw::general as raw;
 use abi::time::ProcessTimes;
-use process::limits::{self, Resource};
 use process::group::process_of;
+use process::limits::{self, Resource};
 use process::{Thread, usage};
 use vfs::Stop;
 
@@ -28,7 +28,11 @@ pub(crate) fn setrlimit(thread: &Arc<Thread>, resource: u32, limit: In<ResourceL
 
 /// prlimit(2)
 pub(crate) fn prlimit64(
-    thread: &Arc<Thread>, pid: i32, resource: u32, new: In<ResourceLimit>, old: Out<ResourceLimit>,
+    thread: &Arc<Thread>,
+    pid: i32,
+    resource: u32,
+    new: In<ResourceLimit>,
+    old: Out<ResourceLimit>,
 ) -> Result<(), Stop> {
     let new = new.read_optional(thread)?;
     let process = process_of(thread, pid)?;

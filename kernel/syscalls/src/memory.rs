@@ -13,8 +13,13 @@ use crate::flags::{LockFlags, MapFlags as MapNames, Protections, RemapFlags as R
 
 /// mmap(2)
 pub(crate) async fn mmap(
-    thread: &Arc<Thread>, address: Address, length: usize, protection: Flags<Protections>, flags: Flags<MapNames>,
-    file: Descriptor, offset: usize,
+    thread: &Arc<Thread>,
+    address: Address,
+    length: usize,
+    protection: Flags<Protections>,
+    flags: Flags<MapNames>,
+    file: Descriptor,
+    offset: usize,
 ) -> Result<usize, Failure> {
     if !offset.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL.into());
@@ -48,7 +53,10 @@ pub(crate) async fn munmap(thread: &Arc<Thread>, address: Address, length: usize
 
 /// mprotect(2)
 pub(crate) fn mprotect(
-    thread: &Arc<Thread>, address: Address, length: usize, protection: Flags<Protections>,
+    thread: &Arc<Thread>,
+    address: Address,
+    length: usize,
+    protection: Flags<Protections>,
 ) -> Result<(), Errno> {
     thread.space().protect(address.0, length, Protection::from_bits_retain(protection.0))
 }
@@ -60,7 +68,11 @@ pub(crate) async fn brk(thread: &Arc<Thread>, end: Address) -> Result<usize, Fai
 
 /// mremap(2)
 pub(crate) async fn mremap(
-    thread: &Arc<Thread>, address: Address, old_length: usize, new_length: usize, flags: Flags<RemapNames>,
+    thread: &Arc<Thread>,
+    address: Address,
+    old_length: usize,
+    new_length: usize,
+    flags: Flags<RemapNames>,
     new_address: Address,
 ) -> Result<usize, Failure> {
     let flags = RemapFlags::from_bits_retain(flags.0);
@@ -75,7 +87,10 @@ pub(crate) async fn madvise(thread: &Arc<Thread>, address: Address, length: usiz
 
 /// msync(2)
 pub(crate) async fn msync(
-    thread: &Arc<Thread>, address: Address, length: usize, flags: Flags<SyncNames>,
+    thread: &Arc<Thread>,
+    address: Address,
+    length: usize,
+    flags: Flags<SyncNames>,
 ) -> Result<(), Failure> {
     let flags = SyncFlags::from_bits_retain(flags.0);
     Ok(thread.space().synchronize(address.0, length, flags).await?)
@@ -83,7 +98,10 @@ pub(crate) async fn msync(
 
 /// mincore(2): one byte a page, its lowest bit set if the page is in memory.
 pub(crate) async fn mincore(
-    thread: &Arc<Thread>, address: Address, length: usize, vector: Address,
+    thread: &Arc<Thread>,
+    address: Address,
+    length: usize,
+    vector: Address,
 ) -> Result<(), Failure> {
     if !address.0.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL.into());

@@ -32,7 +32,12 @@ fn find(thread: &Arc<Thread>, path: &[u8], how: Lookup) -> Result<Path, Errno> {
 
 /// mount(2)
 pub(crate) fn mount(
-    thread: &Arc<Thread>, source: CString, target: CString, kind: CString, flags: Flags<MountFlags>, data: CString,
+    thread: &Arc<Thread>,
+    source: CString,
+    target: CString,
+    kind: CString,
+    flags: Flags<MountFlags>,
+    data: CString,
 ) -> Result<(), Stop> {
     let kind = optional(thread, kind)?;
     let source = optional(thread, source)?;

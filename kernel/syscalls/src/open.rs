@@ -37,7 +37,10 @@ pub(crate) fn open(thread: &Arc<Thread>, path: CString, flags: Flags<OpenFlags>,
 
 /// open(2) of a FIFO whose other end nobody has open.
 pub(crate) async fn open_waiting(
-    thread: &Arc<Thread>, path: CString, flags: Flags<OpenFlags>, mode: Mode,
+    thread: &Arc<Thread>,
+    path: CString,
+    flags: Flags<OpenFlags>,
+    mode: Mode,
 ) -> Result<usize, Failure> {
     openat_waiting(thread, HERE, path, flags, mode).await
 }
@@ -57,7 +60,11 @@ pub(crate) async fn creat_waiting(thread: &Arc<Thread>, path: CString, mode: Mod
 
 /// openat(2)
 pub(crate) fn openat(
-    thread: &Arc<Thread>, directory: Descriptor, path: CString, flags: Flags<OpenFlags>, mode: Mode,
+    thread: &Arc<Thread>,
+    directory: Descriptor,
+    path: CString,
+    flags: Flags<OpenFlags>,
+    mode: Mode,
 ) -> Result<usize, Stop> {
     match begin_open(thread, directory, path, flags.0, mode.0)? {
         Opening::Done(file) => Ok(install(thread, file, flags.has(raw::O_CLOEXEC))?),
@@ -68,13 +75,21 @@ pub(crate) fn openat(
 
 /// openat(2) of a FIFO whose other end nobody has open.
 pub(crate) async fn openat_waiting(
-    thread: &Arc<Thread>, directory: Descriptor, path: CString, flags: Flags<OpenFlags>, mode: Mode,
+    thread: &Arc<Thread>,
+    directory: Descriptor,
+    path: CString,
+    flags: Flags<OpenFlags>,
+    mode: Mode,
 ) -> Result<usize, Failure> {
     open_slowly(thread, directory, path, flags.0, mode.0).await
 }
 
 async fn open_slowly(
-    thread: &Arc<Thread>, directory: Descriptor, path: CString, flags: u32, mode: u32,
+    thread: &Arc<Thread>,
+    directory: Descriptor,
+    path: CString,
+    flags: u32,
+    mode: u32,
 ) -> Result<usize, Failure> {
     let opening = loop {
         match begin_open(thread, directory, path, flags, mode) {
@@ -89,7 +104,11 @@ async fn open_slowly(
 }
 
 fn begin_open(
-    thread: &Arc<Thread>, directory: Descriptor, path: CString, flags: u32, mode: u32,
+    thread: &Arc<Thread>,
+    directory: Descriptor,
+    path: CString,
+    flags: u32,
+    mode: u32,
 ) -> Result<Opening, Stop> {
     let path = path.path(thread)?;
     let flags = Open::from_bits_truncate(flags);
@@ -98,7 +117,11 @@ fn begin_open(
 
 /// openat2(2). Unlike open(2) it refuses what it doesn't know; limits on resolution are not done.
 pub(crate) async fn openat2(
-    thread: &Arc<Thread>, directory: Descriptor, path: CString, how: In<OpenHow>, size: usize,
+    thread: &Arc<Thread>,
+    directory: Descriptor,
+    path: CString,
+    how: In<OpenHow>,
+    size: usize,
 ) -> Result<usize, Failure> {
     const SIZE: usize = size_of::<OpenHow>();
     if size < SIZE {
@@ -132,7 +155,10 @@ pub(crate) fn close(thread: &Arc<Thread>, file: Descriptor) -> Result<(), Errno>
 
 /// close_range(2)
 pub(crate) fn close_range(
-    thread: &Arc<Thread>, first: u32, last: u32, flags: Flags<CloseRangeFlags>,
+    thread: &Arc<Thread>,
+    first: u32,
+    last: u32,
+    flags: Flags<CloseRangeFlags>,
 ) -> Result<(), Errno> {
     let given = flags.known()?;
     if first > last {
@@ -168,7 +194,10 @@ pub(crate) fn dup2(thread: &Arc<Thread>, file: Descriptor, new: Descriptor) -> R
 
 /// dup3(2)
 pub(crate) fn dup3(
-    thread: &Arc<Thread>, file: Descriptor, new: Descriptor, flags: Flags<CloseOnExec>,
+    thread: &Arc<Thread>,
+    file: Descriptor,
+    new: Descriptor,
+    flags: Flags<CloseOnExec>,
 ) -> Result<usize, Errno> {
     let close_on_exec = flags.known()?.has(raw::O_CLOEXEC);
     if file == new {
@@ -215,7 +244,10 @@ pub(crate) fn eventfd2(thread: &Arc<Thread>, initial: u32, flags: Flags<EventFla
 
 /// ioctl(2): what is the same for all files is done here, the rest is the file's.
 pub(crate) async fn ioctl(
-    thread: &Arc<Thread>, file: Descriptor, number: u32, argument: usize,
+    thread: &Arc<Thread>,
+    file: Descriptor,
+    number: u32,
+    argument: usize,
 ) -> Result<usize, Failure> {
     let open = thread.files().get(file.0)?;
     open.usable()?;

@@ -33,7 +33,11 @@ pub(crate) fn mknod(thread: &Arc<Thread>, path: CString, mode: Mode, device: u32
 
 /// mknodat(2)
 pub(crate) fn mknodat(
-    thread: &Arc<Thread>, directory: Descriptor, path: CString, mode: Mode, device: u32,
+    thread: &Arc<Thread>,
+    directory: Descriptor,
+    path: CString,
+    mode: Mode,
+    device: u32,
 ) -> Result<(), Stop> {
     let path = path.path(thread)?;
     // The mode is a `umode_t`: 16 bits.
@@ -53,7 +57,10 @@ pub(crate) fn unlink(thread: &Arc<Thread>, path: CString) -> Result<(), Stop> {
 
 /// unlinkat(2)
 pub(crate) fn unlinkat(
-    thread: &Arc<Thread>, directory: Descriptor, path: CString, flags: Flags<UnlinkFlags>,
+    thread: &Arc<Thread>,
+    directory: Descriptor,
+    path: CString,
+    flags: Flags<UnlinkFlags>,
 ) -> Result<(), Stop> {
     let remove_directory = flags.known()?.has(raw::AT_REMOVEDIR);
     let path = path.path(thread)?;
@@ -69,14 +76,22 @@ pub(crate) fn rename(thread: &Arc<Thread>, old: CString, new: CString) -> Result
 
 /// renameat(2)
 pub(crate) fn renameat(
-    thread: &Arc<Thread>, old_directory: Descriptor, old: CString, new_directory: Descriptor, new: CString,
+    thread: &Arc<Thread>,
+    old_directory: Descriptor,
+    old: CString,
+    new_directory: Descriptor,
+    new: CString,
 ) -> Result<(), Stop> {
     renameat2(thread, old_directory, old, new_directory, new, Flags::from_bits(0))
 }
 
 /// renameat2(2)
 pub(crate) fn renameat2(
-    thread: &Arc<Thread>, old_directory: Descriptor, old: CString, new_directory: Descriptor, new: CString,
+    thread: &Arc<Thread>,
+    old_directory: Descriptor,
+    old: CString,
+    new_directory: Descriptor,
+    new: CString,
     flags: Flags<RenameFlags>,
 ) -> Result<(), Stop> {
     let flags = Rename::from_bits(flags.known()?.0).ok_or(Errno::EINVAL)?;
@@ -98,7 +113,11 @@ pub(crate) fn link(thread: &Arc<Thread>, old: CString, new: CString) -> Result<(
 
 /// linkat(2)
 pub(crate) fn linkat(
-    thread: &Arc<Thread>, old_directory: Descriptor, old: CString, new_directory: Descriptor, new: CString,
+    thread: &Arc<Thread>,
+    old_directory: Descriptor,
+    old: CString,
+    new_directory: Descriptor,
+    new: CString,
     flags: Flags<LinkFlags>,
 ) -> Result<(), Stop> {
     let flags = flags.known()?;
@@ -125,7 +144,10 @@ pub(crate) fn symlink(thread: &Arc<Thread>, target: CString, link: CString) -> R
 
 /// symlinkat(2)
 pub(crate) fn symlinkat(
-    thread: &Arc<Thread>, target: CString, directory: Descriptor, link: CString,
+    thread: &Arc<Thread>,
+    target: CString,
+    directory: Descriptor,
+    link: CString,
 ) -> Result<(), Stop> {
     let (target, link) = (target.path(thread)?, link.path(thread)?);
     Ok(resolve(thread, directory, &link, |context, start| context.symlink(&target, start, &link))?)
@@ -138,14 +160,22 @@ pub(crate) fn readlink(thread: &Arc<Thread>, path: CString, buffer: OutBuffer<2>
 
 /// readlinkat(2)
 pub(crate) fn readlinkat(
-    thread: &Arc<Thread>, directory: Descriptor, path: CString, buffer: OutBuffer<3>, size: i32,
+    thread: &Arc<Thread>,
+    directory: Descriptor,
+    path: CString,
+    buffer: OutBuffer<3>,
+    size: i32,
 ) -> Result<usize, Stop> {
     read_link(thread, directory, path, buffer.0, size)
 }
 
 /// The text is cut to `size`, and has no zero at its end.
 fn read_link(
-    thread: &Arc<Thread>, directory: Descriptor, path: CString, buffer: usize, size: i32,
+    thread: &Arc<Thread>,
+    directory: Descriptor,
+    path: CString,
+    buffer: usize,
+    size: i32,
 ) -> Result<usize, Stop> {
     let size = usize::try_from(size).ok().filter(|&size| size > 0).ok_or(Errno::EINVAL)?;
     let path = path.path(thread)?;

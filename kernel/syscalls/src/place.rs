@@ -53,7 +53,10 @@ pub(crate) fn with_view<R>(thread: &Arc<Thread>, act: impl FnOnce(&Context<'_>, 
 
 /// Calls `act` with the caller's view of the tree and the path a relative `text` begins at.
 pub(crate) fn resolve<R>(
-    thread: &Arc<Thread>, directory: Descriptor, text: &[u8], act: impl FnOnce(&Context<'_>, &Path) -> Result<R>,
+    thread: &Arc<Thread>,
+    directory: Descriptor,
+    text: &[u8],
+    act: impl FnOnce(&Context<'_>, &Path) -> Result<R>,
 ) -> Result<R, Errno> {
     let start = Start::new(thread, directory, text)?;
     with_view(thread, |context, working| act(context, start.path(working)))
@@ -61,7 +64,9 @@ pub(crate) fn resolve<R>(
 
 /// Calls `act` with the caller's view of the tree and the path of an open file, which `O_PATH` doesn't allow.
 pub(crate) fn with_file<R>(
-    thread: &Arc<Thread>, file: Descriptor, act: impl FnOnce(&Context<'_>, &Path) -> Result<R>,
+    thread: &Arc<Thread>,
+    file: Descriptor,
+    act: impl FnOnce(&Context<'_>, &Path) -> Result<R>,
 ) -> Result<R, Errno> {
     let file = thread.files().get(file.0)?;
     file.usable()?;

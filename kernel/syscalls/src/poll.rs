@@ -57,7 +57,10 @@ fn look_at_all(files: &FileTable, chunk: &mut [PollDescriptor]) -> usize {
 
 /// poll(2), as far as it needs no waiting.
 pub(crate) fn poll(
-    thread: &Arc<Thread>, array: InOut<PollDescriptor>, count: u32, timeout: i32,
+    thread: &Arc<Thread>,
+    array: InOut<PollDescriptor>,
+    count: u32,
+    timeout: i32,
 ) -> Result<usize, Stop> {
     let found = poll_once(thread, array, count)?;
     if found > 0 || timeout == 0 { Ok(found) } else { Err(Stop::WouldBlock) }
@@ -82,14 +85,20 @@ fn poll_once(thread: &Arc<Thread>, array: InOut<PollDescriptor>, count: u32) -> 
 
 /// poll(2) when nothing is ready.
 pub(crate) async fn poll_waiting(
-    thread: &Arc<Thread>, array: InOut<PollDescriptor>, count: u32, timeout: i32,
+    thread: &Arc<Thread>,
+    array: InOut<PollDescriptor>,
+    count: u32,
+    timeout: i32,
 ) -> Result<usize, Failure> {
     let length = u64::try_from(timeout).ok().map(|milliseconds| milliseconds * NANOSECONDS_PER_MILLISECOND);
     poll_again(thread, array, count, length.map(|length| machine::time::now().saturating_add(length))).await
 }
 
 async fn poll_again(
-    thread: &Arc<Thread>, array: InOut<PollDescriptor>, count: u32, deadline: Option<u64>,
+    thread: &Arc<Thread>,
+    array: InOut<PollDescriptor>,
+    count: u32,
+    deadline: Option<u64>,
 ) -> Result<usize, Failure> {
     match poll_until(thread, array, count, deadline).await? {
         Ok(found) => Ok(found),
@@ -108,16 +117,19 @@ pub(crate) async fn resume_poll(thread: &Arc<Thread>, resume: Resume) -> Result<
 
 /// Waits until one of the files has something to report, or `deadline`. The array is written in any case.
 async fn poll_until(
-    thread: &Arc<Thread>, array: InOut<PollDescriptor>, count: u32, deadline: Option<u64>,
+    thread: &Arc<Thread>,
+    array: InOut<PollDescriptor>,
+    count: u32,
+    deadline: Option<u64>,
 ) -> Result<Result<usize, Interrupted>, Failure> {
     let space = thread.space();
     let mut entries = space.read_array::<PollDescriptor>(array.0, count as usize).await?;
     let files = thread.files();
-    let held: Vec<Option<Arc<OpenFile>>> =
-        entries.iter().map(|entry| files.get(entry.descriptor).ok()).collect();
-    let watched = entries.iter().zip(&held).filter_map(|(entry, file)| {
-        Some((file.as_deref()?, PollEvents::from_bits_retain(entry.events)))
-    });
+    let held: Vec<Option<Arc<OpenFile>>> = entries.iter().map(|entry| files.get(entry.descriptor).ok()).collect();
+    let watched = entries
+        .iter()
+        .zip(&held)
+        .filter_map(|(entry, file)| Some((file.as_deref()?, PollEvents::from_bits_retain(entry.events))));
     let listeners = listen(watched);
     let look = || {
         let mut found = 0;
@@ -138,7 +150,11 @@ async fn poll_until(
 
 /// ppoll(2)
 pub(crate) async fn ppoll(
-    thread: &Arc<Thread>, array: InOut<PollDescriptor>, count: u32, timeout: InOut<Timespec>, mask: In<SignalSet>,
+    thread: &Arc<Thread>,
+    array: InOut<PollDescriptor>,
+    count: u32,
+    timeout: InOut<Timespec>,
+    mask: In<SignalSet>,
     size: usize,
 ) -> Result<usize, Failure> {
     let length = timeout.input().fetch_optional(thread).await?.map(Timespec::to_nanoseconds).transpose()?;
@@ -154,7 +170,10 @@ pub(crate) async fn ppoll(
 }
 
 async fn ppoll_until(
-    thread: &Arc<Thread>, array: InOut<PollDescriptor>, count: u32, deadline: Option<u64>,
+    thread: &Arc<Thread>,
+    array: InOut<PollDescriptor>,
+    count: u32,
+    deadline: Option<u64>,
 ) -> Result<Result<usize, Interrupted>, Failure> {
     loop {
         match poll_once(thread, array, count) {
@@ -187,7 +206,9 @@ async fn with_mask(thread: &Arc<Thread>, mask: In<SignalSet>, size: usize) -> Re
 
 /// The result of a call with a mask of its own. If it was interrupted the mask stays until the handler is set up.
 fn finish_with_mask(
-    thread: &Arc<Thread>, mask: In<SignalSet>, result: Result<Result<usize, Interrupted>, Failure>,
+    thread: &Arc<Thread>,
+    mask: In<SignalSet>,
+    result: Result<Result<usize, Interrupted>, Failure>,
 ) -> Result<usize, Failure> {
     if let Ok(Err(_)) = result {
         return Err(Interrupted::RestartUnlessHandled.into());
@@ -203,7 +224,12 @@ fn finish_with_mask(
 
 /// select(2), as far as it needs no waiting.
 pub(crate) fn select(
-    thread: &Arc<Thread>, count: i32, read: Address, write: Address, except: Address, timeout: InOut<Timeval>,
+    thread: &Arc<Thread>,
+    count: i32,
+    read: Address,
+    write: Address,
+    except: Address,
+    timeout: InOut<Timeval>,
 ) -> Result<usize, Stop> {
     let length = timeout.input().read_optional(thread)?.map(select_timeout).transpose()?;
     let files = thread.files();
@@ -226,7 +252,12 @@ fn select_timeout(time: Timeval) -> Result<u64, Errno> {
 
 /// select(2) when nothing is ready.
 pub(crate) async fn select_waiting(
-    thread: &Arc<Thread>, count: i32, read: Address, write: Address, except: Address, timeout: InOut<Timeval>,
+    thread: &Arc<Thread>,
+    count: i32,
+    read: Address,
+    write: Address,
+    except: Address,
+    timeout: InOut<Timeval>,
 ) -> Result<usize, Failure> {
     let length = timeout.input().fetch_optional(thread).await?.map(select_timeout).transpose()?;
     let deadline = length.map(|length| machine::time::now().saturating_add(length));
@@ -244,7 +275,12 @@ pub(crate) async fn select_waiting(
 
 /// pselect(2). The last argument points at a pointer to the mask and its size.
 pub(crate) async fn pselect6(
-    thread: &Arc<Thread>, count: i32, read: Address, write: Address, except: Address, timeout: InOut<Timespec>,
+    thread: &Arc<Thread>,
+    count: i32,
+    read: Address,
+    write: Address,
+    except: Address,
+    timeout: InOut<Timespec>,
     mask: In<[usize; 2]>,
 ) -> Result<usize, Failure> {
     let [mask, size] = mask.fetch_optional(thread).await?.unwrap_or_default();
@@ -261,7 +297,10 @@ pub(crate) async fn pselect6(
 }
 
 async fn select_until(
-    thread: &Arc<Thread>, count: i32, sets: [Address; 3], deadline: Option<u64>,
+    thread: &Arc<Thread>,
+    count: i32,
+    sets: [Address; 3],
+    deadline: Option<u64>,
 ) -> Result<Result<usize, Interrupted>, Failure> {
     let files = thread.files();
     let mut selection = Box::new(Selection::new(count, files.capacity(), sets)?);
@@ -292,14 +331,15 @@ type Listeners<'a> = SmallVec<[Listener<'a>; 2]>;
 
 /// A place, not yet taken, in the queue of each file that has one.
 fn listen<'a>(watched: impl Iterator<Item = (&'a OpenFile, PollEvents)>) -> Listeners<'a> {
-    watched
-        .filter_map(|(file, events)| Some(file.file().wait_queue(events | PollEvents::ALWAYS)?.listen()))
-        .collect()
+    watched.filter_map(|(file, events)| Some(file.file().wait_queue(events | PollEvents::ALWAYS)?.listen())).collect()
 }
 
 /// Looks, and waits at the queues until looking finds something, or until `deadline`: then it is `None`.
 async fn wait_for_any<T>(
-    thread: &Arc<Thread>, mut listeners: Listeners<'_>, deadline: Option<u64>, mut look: impl FnMut() -> Option<T>,
+    thread: &Arc<Thread>,
+    mut listeners: Listeners<'_>,
+    deadline: Option<u64>,
+    mut look: impl FnMut() -> Option<T>,
 ) -> Result<Option<T>, Interrupted> {
     let ready = poll_fn(|context| {
         // First take every place, then look: what comes about in between wakes us.

@@ -1,6 +1,8 @@
 //! The life of processes: fork(2), clone(2), execve(2), wait(2), exit(2); and what a thread sets about itself.
 
+use alloc::format;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::mem::offset_of;
 
 use abi::Errno;
@@ -10,12 +12,14 @@ use abi::raw::general as raw;
 use abi::signal::SignalInfo;
 use memory::PAGE_SIZE;
 use process::clone::{CloneRequest, clone as make_child};
+use process::exec::{self, ExecRequest, Strings};
 use process::wait::{Target, Waited};
 use process::{Failure, Outcome, Thread, exit, wait};
-use vfs::Stop;
+use vfs::{Lookup, Stop};
 
-use crate::argument::{Address, Flags, In, Out};
-use crate::flags::{CloneFlags, WaitIdOptions, WaitOptions};
+use crate::argument::{Address, CString, CStrings, Descriptor, Flags, In, Out};
+use crate::flags::{CloneFlags, ExecFlags, WaitIdOptions, WaitOptions};
+use crate::place::HERE;
 
 /// fork(2)
 pub(crate) async fn fork(thread: &Arc<Thread>) -> Result<usize, Failure> {
@@ -29,7 +33,11 @@ pub(crate) async fn vfork(thread: &Arc<Thread>) -> Result<usize, Failure> {
 
 /// clone(2), as x86-64 has it. The low byte of the flags is the signal the parent gets at the end.
 pub(crate) async fn clone(
-    thread: &Arc<Thread>, flags: Flags<CloneFlags>, stack: Address, parent_tid: Out<i32>, child_tid: Out<i32>,
+    thread: &Arc<Thread>,
+    flags: Flags<CloneFlags>,
+    stack: Address,
+    parent_tid: Out<i32>,
+    child_tid: Out<i32>,
     tls: Address,
 ) -> Result<usize, Failure> {
     let request = CloneRequest {
@@ -44,9 +52,7 @@ pub(crate) async fn clone(
 }
 
 /// clone3(2)
-pub(crate) async fn clone3(
-    thread: &Arc<Thread>, arguments: In<CloneArguments>, size: usize,
-) -> Result<usize, Failure> {
+pub(crate) async fn clone3(thread: &Arc<Thread>, arguments: In<CloneArguments>, size: usize) -> Result<usize, Failure> {
     let arguments = fetch_clone_arguments(thread, arguments, size).await?;
     let request = clone_request(&arguments)?;
     Ok(make_child(thread, request).await? as usize)
@@ -54,7 +60,9 @@ pub(crate) async fn clone3(
 
 /// The arguments of clone3(2), which older programs give shorter, and newer ones longer.
 async fn fetch_clone_arguments(
-    thread: &Arc<Thread>, arguments: In<CloneArguments>, size: usize,
+    thread: &Arc<Thread>,
+    arguments: In<CloneArguments>,
+    size: usize,
 ) -> Result<CloneArguments, Errno> {
     use zerocopy::IntoBytes;
     /// `CLONE_ARGS_SIZE_VER0`
@@ -96,6 +104,63 @@ fn clone_request(arguments: &CloneArguments) -> Result<CloneRequest, Errno> {
     })
 }
 
+/// execve(2)
+pub(crate) async fn execve(
+    thread: &Arc<Thread>,
+    path: CString,
+    argv: CStrings,
+    envp: CStrings,
+) -> Result<Outcome, Failure> {
+    let path = path.fetch_path(thread).await?;
+    let request = ExecRequest {
+        directory: None,
+        path: &path,
+        lookup: Lookup::FOLLOW,
+        name: &path,
+        arguments: Strings::Program(thread.space(), argv.0),
+        environment: Strings::Program(thread.space(), envp.0),
+    };
+    exec::execve(thread, request).await
+}
+
+/// execveat(2)
+pub(crate) async fn execveat(
+    thread: &Arc<Thread>,
+    directory: Descriptor,
+    path: CString,
+    argv: CStrings,
+    envp: CStrings,
+    flags: Flags<ExecFlags>,
+) -> Result<Outcome, Failure> {
+    let flags = flags.known()?;
+    let path = path.fetch_path(thread).await?;
+    let mut lookup = Lookup::empty();
+    lookup.set(Lookup::FOLLOW, !flags.has(raw::AT_SYMLINK_NOFOLLOW));
+    lookup.set(Lookup::EMPTY_PATH, flags.has(raw::AT_EMPTY_PATH));
+    let is_plain = directory == HERE || path.first() == Some(&b'/');
+    let start = if is_plain { None } else { Some(thread.files().get(directory.0)?.path()?) };
+    let name = if is_plain { path.to_vec() } else { descriptor_name(directory, &path) };
+    let request = ExecRequest {
+        directory: start,
+        path: &path,
+        lookup,
+        name: &name,
+        arguments: Strings::Program(thread.space(), argv.0),
+        environment: Strings::Program(thread.space(), envp.0),
+    };
+    exec::execve(thread, request).await
+}
+
+/// How a program that was named by a descriptor is told its own name: `/dev/fd/N`, with the path behind it.
+fn descriptor_name(descriptor: Descriptor, path: &[u8]) -> Vec<u8> {
+    let mut name = format!("/dev/fd/{}", descriptor.0).into_bytes();
+    if !path.is_empty() {
+        name.push(b'/');
+        name.extend_from_slice(path);
+    }
+    name
+}
+
 /// exit(2): ends the thread. It is over when it would go back to the program.
 pub(crate) fn exit(thread: &Arc<Thread>, status: i32) -> Outcome {
     exit::exit(thread, status);
@@ -110,7 +175,11 @@ pub(crate) fn exit_group(thread: &Arc<Thread>, status: i32) -> Outcome {
 
 /// wait4(2)
 pub(crate) async fn wait4(
-    thread: &Arc<Thread>, pid: i32, status: Out<i32>, options: Flags<WaitOptions>, usage: Out<ResourceUsage>,
+    thread: &Arc<Thread>,
+    pid: i32,
+    status: Out<i32>,
+    options: Flags<WaitOptions>,
+    usage: Out<ResourceUsage>,
 ) -> Result<usize, Failure> {
     let options = wait::WaitOptions(options.known()?.0 | raw::WEXITED);
     let target = Target::from_wait4(pid, thread)?;
@@ -122,7 +191,11 @@ pub(crate) async fn wait4(
 
 /// waitid(2). The kernel's has one more argument than the library's: what was used.
 pub(crate) async fn waitid(
-    thread: &Arc<Thread>, kind: u32, id: i32, information: Out<SignalInfo>, options: Flags<WaitIdOptions>,
+    thread: &Arc<Thread>,
+    kind: u32,
+    id: i32,
+    information: Out<SignalInfo>,
+    options: Flags<WaitIdOptions>,
     usage: Out<ResourceUsage>,
 ) -> Result<usize, Failure> {
     let options = options.known()?;
@@ -149,9 +222,7 @@ pub(crate) async fn waitid(
 }
 
 /// Writes the fields of `siginfo_t` that waitid(2) fills, and no others. All are 0 if nothing happened.
-async fn store_event(
-    thread: &Arc<Thread>, information: Out<SignalInfo>, waited: Option<&Waited>,
-) -> Result<(), Errno> {
+async fn store_event(thread: &Arc<Thread>, information: Out<SignalInfo>, waited: Option<&Waited>) -> Result<(), Errno> {
     let (head, tail) = match waited {
         Some(waited) => {
             let (code, status) = waited.event.code_and_status();
@@ -199,7 +270,10 @@ pub(crate) fn set_robust_list(thread: &Arc<Thread>, head: Address, length: usize
 
 /// get_robust_list(2)
 pub(crate) fn get_robust_list(
-    thread: &Arc<Thread>, pid: i32, head: Out<usize>, length: Out<usize>,
+    thread: &Arc<Thread>,
+    pid: i32,
+    head: Out<usize>,
+    length: Out<usize>,
 ) -> Result<(), Stop> {
     let target = match pid {
         0 => thread.clone(),

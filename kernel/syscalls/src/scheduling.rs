@@ -56,9 +56,7 @@ pub(crate) async fn sched_yield(thread: &Arc<Thread>) -> Result<usize, Failure> 
 }
 
 /// sched_getaffinity(2), as the kernel has it: returns the size of the set.
-pub(crate) fn sched_getaffinity(
-    thread: &Arc<Thread>, pid: i32, length: u32, mask: Address,
-) -> Result<usize, Stop> {
+pub(crate) fn sched_getaffinity(thread: &Arc<Thread>, pid: i32, length: u32, mask: Address) -> Result<usize, Stop> {
     let length = length as usize;
     if length * 8 < machine::cpu::count() || !length.is_multiple_of(MASK_SIZE) {
         return Err(Errno::EINVAL.into());
@@ -70,7 +68,10 @@ pub(crate) fn sched_getaffinity(
 
 /// sched_setaffinity(2). A shorter set stands for one that ends in zeros; what is beyond the CPUs doesn't count.
 pub(crate) async fn sched_setaffinity(
-    thread: &Arc<Thread>, pid: i32, length: u32, mask: Address,
+    thread: &Arc<Thread>,
+    pid: i32,
+    length: u32,
+    mask: Address,
 ) -> Result<usize, Failure> {
     let mut bytes = [0; MASK_SIZE];
     let given = bytes.get_mut(..(length as usize).min(MASK_SIZE)).unwrap_or_default();
@@ -98,9 +99,7 @@ pub(crate) fn sched_getscheduler(thread: &Arc<Thread>, pid: i32) -> Result<usize
 }
 
 /// sched_setscheduler(2)
-pub(crate) fn sched_setscheduler(
-    thread: &Arc<Thread>, pid: i32, policy: i32, parameters: In<i32>,
-) -> Result<(), Stop> {
+pub(crate) fn sched_setscheduler(thread: &Arc<Thread>, pid: i32, policy: i32, parameters: In<i32>) -> Result<(), Stop> {
     if policy < 0 {
         return Err(Errno::EINVAL.into());
     }
@@ -160,17 +159,13 @@ fn priority_range(policy: i32) -> Result<(usize, usize), Errno> {
 }
 
 /// sched_rr_get_interval(2)
-pub(crate) fn sched_rr_get_interval(
-    thread: &Arc<Thread>, pid: i32, interval: Out<Timespec>,
-) -> Result<(), Stop> {
+pub(crate) fn sched_rr_get_interval(thread: &Arc<Thread>, pid: i32, interval: Out<Timespec>) -> Result<(), Stop> {
     scheduled_thread(thread, pid)?;
     interval.write(thread, &SLICE)
 }
 
 /// Whom getpriority(2) and setpriority(2) are about.
-fn each_of(
-    thread: &Arc<Thread>, which: i32, who: i32, mut act: impl FnMut(&Arc<Thread>),
-) -> Result<(), Errno> {
+fn each_of(thread: &Arc<Thread>, which: i32, who: i32, mut act: impl FnMut(&Arc<Thread>)) -> Result<(), Errno> {
     let own = thread.process();
     let kernel = thread.kernel();
     let number = who as u32;

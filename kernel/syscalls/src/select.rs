@@ -72,7 +72,8 @@ impl Selection {
     /// # Errors
     /// `EBADF` if one is not open.
     pub(crate) fn look<F: Deref<Target = OpenFile>>(
-        &mut self, file_of: impl Fn(i32) -> Option<F>,
+        &mut self,
+        file_of: impl Fn(i32) -> Option<F>,
     ) -> Result<usize, Errno> {
         let mut answers = 0;
         for index in 0..self.words() {
@@ -106,7 +107,8 @@ impl Selection {
     /// # Errors
     /// `EBADF` if one is not open.
     pub(crate) fn hold(
-        &self, file_of: impl Fn(i32) -> Option<Arc<OpenFile>>,
+        &self,
+        file_of: impl Fn(i32) -> Option<Arc<OpenFile>>,
     ) -> Result<Vec<(i32, Arc<OpenFile>, PollEvents)>, Errno> {
         let mut held = Vec::new();
         for index in 0..self.words() {

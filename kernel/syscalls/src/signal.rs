@@ -23,9 +23,7 @@ pub(crate) fn check_size(size: usize) -> Result<(), Errno> {
 
 /// Sends a signal with `send`. Linux looks for the target before it looks at the number: so for 0 and for numbers no signal
 /// has, `send` is only asked whether there is one.
-fn send_number(
-    number: SignalNumber, send: impl FnOnce(Option<Signal>) -> Result<(), Errno>,
-) -> Result<(), Errno> {
+fn send_number(number: SignalNumber, send: impl FnOnce(Option<Signal>) -> Result<(), Errno>) -> Result<(), Errno> {
     if number.0 == 0 {
         return send(None);
     }
@@ -40,7 +38,11 @@ fn send_number(
 
 /// rt_sigaction(2)
 pub(crate) fn rt_sigaction(
-    thread: &Arc<Thread>, number: SignalNumber, new: In<SignalAction>, old: Out<SignalAction>, size: usize,
+    thread: &Arc<Thread>,
+    number: SignalNumber,
+    new: In<SignalAction>,
+    old: Out<SignalAction>,
+    size: usize,
 ) -> Result<(), Stop> {
     check_size(size)?;
     let new = new.read_optional(thread)?;
@@ -51,7 +53,11 @@ pub(crate) fn rt_sigaction(
 
 /// rt_sigprocmask(2)
 pub(crate) fn rt_sigprocmask(
-    thread: &Arc<Thread>, how: i32, new: In<SignalSet>, old: Out<SignalSet>, size: usize,
+    thread: &Arc<Thread>,
+    how: i32,
+    new: In<SignalSet>,
+    old: Out<SignalSet>,
+    size: usize,
 ) -> Result<(), Stop> {
     check_size(size)?;
     let change = new.read_optional(thread)?.map(|set| (how as u32, set));
@@ -86,7 +92,11 @@ pub(crate) fn rt_sigpending(thread: &Arc<Thread>, set: Out<SignalSet>, size: usi
 
 /// rt_sigtimedwait(2)
 pub(crate) async fn rt_sigtimedwait(
-    thread: &Arc<Thread>, set: In<SignalSet>, information: Out<SignalInfo>, timeout: In<Timespec>, size: usize,
+    thread: &Arc<Thread>,
+    set: In<SignalSet>,
+    information: Out<SignalInfo>,
+    timeout: In<Timespec>,
+    size: usize,
 ) -> Result<usize, Failure> {
     check_size(size)?;
     let set = set.fetch(thread).await?;
@@ -99,7 +109,10 @@ pub(crate) async fn rt_sigtimedwait(
 
 /// rt_sigqueueinfo(2)
 pub(crate) fn rt_sigqueueinfo(
-    thread: &Arc<Thread>, pid: i32, signal: SignalNumber, information: In<SignalInfo>,
+    thread: &Arc<Thread>,
+    pid: i32,
+    signal: SignalNumber,
+    information: In<SignalInfo>,
 ) -> Result<(), Stop> {
     let given = information.read(thread)?;
     Ok(send_number(signal, |signal| send::queue_information(thread, pid, None, signal, &given))?)
@@ -107,16 +120,18 @@ pub(crate) fn rt_sigqueueinfo(
 
 /// rt_tgsigqueueinfo(2)
 pub(crate) fn rt_tgsigqueueinfo(
-    thread: &Arc<Thread>, tgid: i32, tid: i32, signal: SignalNumber, information: In<SignalInfo>,
+    thread: &Arc<Thread>,
+    tgid: i32,
+    tid: i32,
+    signal: SignalNumber,
+    information: In<SignalInfo>,
 ) -> Result<(), Stop> {
     let given = information.read(thread)?;
     Ok(send_number(signal, |signal| send::queue_information(thread, tgid, Some(tid), signal, &given))?)
 }
 
 /// rt_sigsuspend(2)
-pub(crate) async fn rt_sigsuspend(
-    thread: &Arc<Thread>, mask: In<SignalSet>, size: usize,
-) -> Result<usize, Failure> {
+pub(crate) async fn rt_sigsuspend(thread: &Arc<Thread>, mask: In<SignalSet>, size: usize) -> Result<usize, Failure> {
     check_size(size)?;
     let set = mask.fetch(thread).await?;
     Err(mask::suspend(thread, set).await)
@@ -128,9 +143,7 @@ pub(crate) async fn pause(thread: &Arc<Thread>) -> Result<usize, Failure> {
 }
 
 /// sigaltstack(2)
-pub(crate) fn sigaltstack(
-    thread: &Arc<Thread>, new: In<SignalStack>, old: Out<SignalStack>,
-) -> Result<(), Stop> {
+pub(crate) fn sigaltstack(thread: &Arc<Thread>, new: In<SignalStack>, old: Out<SignalStack>) -> Result<(), Stop> {
     let new = new.read_optional(thread)?;
     let before = mask::alternate_stack(thread, new)?;
     old.write_optional(thread, &before)

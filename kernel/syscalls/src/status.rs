@@ -23,7 +23,10 @@ fn lookup_of(flags: u32) -> Lookup {
 
 /// Looks a path up and does something with what is there.
 fn on_path<R>(
-    thread: &Arc<Thread>, directory: Descriptor, path: CString, how: Lookup,
+    thread: &Arc<Thread>,
+    directory: Descriptor,
+    path: CString,
+    how: Lookup,
     act: impl FnOnce(&Context<'_>, &Path) -> Result<R, Errno>,
 ) -> Result<R, Stop> {
     let path = path.path(thread)?;
@@ -50,7 +53,11 @@ pub(crate) fn fstat(thread: &Arc<Thread>, file: Descriptor, status: Out<Stat>) -
 
 /// fstatat(2)
 pub(crate) fn newfstatat(
-    thread: &Arc<Thread>, directory: Descriptor, path: CString, status: Out<Stat>, flags: Flags<StatFlags>,
+    thread: &Arc<Thread>,
+    directory: Descriptor,
+    path: CString,
+    status: Out<Stat>,
+    flags: Flags<StatFlags>,
 ) -> Result<(), Stop> {
     let how = lookup_of(flags.known()?.0);
     let attributes = on_path(thread, directory, path, how, |_, found| Ok(found.attributes()))?;
@@ -59,7 +66,12 @@ pub(crate) fn newfstatat(
 
 /// statx(2)
 pub(crate) fn statx(
-    thread: &Arc<Thread>, directory: Descriptor, path: CString, flags: Flags<StatFlags>, mask: u32, status: Out<Statx>,
+    thread: &Arc<Thread>,
+    directory: Descriptor,
+    path: CString,
+    flags: Flags<StatFlags>,
+    mask: u32,
+    status: Out<Statx>,
 ) -> Result<(), Stop> {
     /// `STATX_ATTR_MOUNT_ROOT`
     const MOUNT_ROOT: u64 = 0x2000;
@@ -105,7 +117,11 @@ pub(crate) fn faccessat(thread: &Arc<Thread>, directory: Descriptor, path: CStri
 
 /// faccessat2(2). Asks for the real user, so that a set-user-ID program can ask on behalf of who started it.
 pub(crate) fn faccessat2(
-    thread: &Arc<Thread>, directory: Descriptor, path: CString, mode: i32, flags: Flags<AccessFlags>,
+    thread: &Arc<Thread>,
+    directory: Descriptor,
+    path: CString,
+    mode: i32,
+    flags: Flags<AccessFlags>,
 ) -> Result<(), Stop> {
     let wanted = u32::try_from(mode).ok().and_then(Access::from_bits).ok_or(Errno::EINVAL)?;
     let flags = flags.known()?;
@@ -116,7 +132,11 @@ pub(crate) fn faccessat2(
 
 /// As [`on_path`], with the rights of the real user unless `effective`.
 fn on_path_as<R>(
-    thread: &Arc<Thread>, directory: Descriptor, path: CString, how: Lookup, effective: bool,
+    thread: &Arc<Thread>,
+    directory: Descriptor,
+    path: CString,
+    how: Lookup,
+    effective: bool,
     act: impl FnOnce(&Context<'_>, &Path) -> Result<R, Errno>,
 ) -> Result<R, Stop> {
     if effective {
@@ -147,7 +167,11 @@ pub(crate) fn fchmodat(thread: &Arc<Thread>, directory: Descriptor, path: CStrin
 
 /// fchmodat2(2)
 pub(crate) fn fchmodat2(
-    thread: &Arc<Thread>, directory: Descriptor, path: CString, mode: Mode, flags: Flags<ChownFlags>,
+    thread: &Arc<Thread>,
+    directory: Descriptor,
+    path: CString,
+    mode: Mode,
+    flags: Flags<ChownFlags>,
 ) -> Result<(), Stop> {
     let how = lookup_of(flags.known()?.0);
     on_path(thread, directory, path, how, |context, found| context.chmod(found, mode.0))
@@ -175,7 +199,12 @@ pub(crate) fn fchown(thread: &Arc<Thread>, file: Descriptor, user: u32, group: u
 
 /// fchownat(2)
 pub(crate) fn fchownat(
-    thread: &Arc<Thread>, directory: Descriptor, path: CString, user: u32, group: u32, flags: Flags<ChownFlags>,
+    thread: &Arc<Thread>,
+    directory: Descriptor,
+    path: CString,
+    user: u32,
+    group: u32,
+    flags: Flags<ChownFlags>,
 ) -> Result<(), Stop> {
     let how = lookup_of(flags.known()?.0);
     on_path(thread, directory, path, how, |context, found| context.chown(found, owner(user), owner(group)))
@@ -194,7 +223,10 @@ pub(crate) fn utimes(thread: &Arc<Thread>, path: CString, times: In<[Timeval; 2]
 
 /// futimesat(2)
 pub(crate) fn futimesat(
-    thread: &Arc<Thread>, directory: Descriptor, path: CString, times: In<[Timeval; 2]>,
+    thread: &Arc<Thread>,
+    directory: Descriptor,
+    path: CString,
+    times: In<[Timeval; 2]>,
 ) -> Result<(), Stop> {
     let times = match times.read_optional(thread)? {
         Some([accessed, modified]) => Some([from_timeval(accessed)?, from_timeval(modified)?]),
@@ -205,7 +237,11 @@ pub(crate) fn futimesat(
 
 /// utimensat(2)
 pub(crate) fn utimensat(
-    thread: &Arc<Thread>, directory: Descriptor, path: CString, times: In<[Timespec; 2]>, flags: Flags<StatFlags>,
+    thread: &Arc<Thread>,
+    directory: Descriptor,
+    path: CString,
+    times: In<[Timespec; 2]>,
+    flags: Flags<StatFlags>,
 ) -> Result<(), Stop> {
     let times = match times.read_optional(thread)? {
         Some([accessed, modified]) => {
@@ -225,7 +261,11 @@ pub(crate) fn utimensat(
 
 /// Sets times; `None` is now. A null path with a descriptor is the open file itself: futimens(3).
 fn set_times(
-    thread: &Arc<Thread>, directory: Descriptor, path: CString, times: Option<[NewTime; 2]>, how: Lookup,
+    thread: &Arc<Thread>,
+    directory: Descriptor,
+    path: CString,
+    times: Option<[NewTime; 2]>,
+    how: Lookup,
 ) -> Result<(), Stop> {
     let [accessed, modified] = times.unwrap_or([NewTime::Now; 2]);
     if path.0 != 0 || directory == HERE {

@@ -9,8 +9,8 @@ use abi::raw::general as raw;
 use abi::system::{MACHINE, NAME_LENGTH, RELEASE, SYSTEM, SystemInformation, UtsName, VERSION};
 use drivers::KernelLog;
 use drivers::kernel_log::DEFAULT_CONSOLE_LEVEL;
-use memory::{PAGE_SIZE, check_range};
 use machine::memory::FrameSource;
+use memory::{PAGE_SIZE, check_range};
 use process::credentials::Capability;
 use process::{Failure, Shutdown, Thread};
 use vfs::Stop;
@@ -81,7 +81,10 @@ pub(crate) fn sysinfo(thread: &Arc<Thread>, information: Out<SystemInformation>)
 
 /// getrandom(2). There is only one generator, and it is ready from boot on: the flags make no difference.
 pub(crate) async fn getrandom(
-    thread: &Arc<Thread>, buffer: Address, count: usize, flags: Flags<RandomFlags>,
+    thread: &Arc<Thread>,
+    buffer: Address,
+    count: usize,
+    flags: Flags<RandomFlags>,
 ) -> Result<usize, Failure> {
     const RANDOM_AND_INSECURE: u32 = raw::GRND_RANDOM | raw::GRND_INSECURE;
     if flags.known()?.has(RANDOM_AND_INSECURE) {
@@ -119,7 +122,10 @@ mod action {
 
 /// syslog(2): the kernel's log.
 pub(crate) async fn syslog(
-    thread: &Arc<Thread>, action: i32, buffer: OutBuffer<2>, length: i32,
+    thread: &Arc<Thread>,
+    action: i32,
+    buffer: OutBuffer<2>,
+    length: i32,
 ) -> Result<usize, Failure> {
     // Reading it all and asking for its size is everybody's right (dmesg_restrict is 0).
     if !matches!(action, action::READ_ALL | action::SIZE_BUFFER) {
@@ -164,7 +170,11 @@ async fn read_log(thread: &Arc<Thread>, log: &KernelLog, address: usize, room: u
 
 /// Reads the newest whole lines that fit, without taking them; with `clears`, the next such read begins behind them.
 async fn read_whole_log(
-    thread: &Arc<Thread>, log: &KernelLog, address: usize, room: usize, clears: bool,
+    thread: &Arc<Thread>,
+    log: &KernelLog,
+    address: usize,
+    room: usize,
+    clears: bool,
 ) -> Result<usize, Failure> {
     let text = log.read_all(room);
     thread.space().copy_out(address, text.as_bytes()).await?;
@@ -176,7 +186,11 @@ async fn read_whole_log(
 
 /// reboot(2)
 pub(crate) fn reboot(
-    thread: &Arc<Thread>, magic: u32, magic2: u32, command: u32, _argument: Address,
+    thread: &Arc<Thread>,
+    magic: u32,
+    magic2: u32,
+    command: u32,
+    _argument: Address,
 ) -> Result<(), Errno> {
     const RESTART: u32 = 0x0123_4567;
     const HALT: u32 = 0xcdef_0123;

@@ -28,6 +28,8 @@ macro_rules! system_calls {
                 __NR_vfork: rare vfork();
                 __NR_clone: rare clone(flags: Flags<CloneFlags>, stack: Address, parent_tid: Out<i32>, child_tid: Out<i32>, tls: Address);
                 __NR_clone3: rare clone3(arguments: In<CloneArguments>, size: usize);
+                __NR_execve: rare execve(path: CString, argv: CStrings, envp: CStrings);
+                __NR_execveat: rare execveat(directory: Descriptor, path: CString, argv: CStrings, envp: CStrings, flags: Flags<ExecFlags>);
                 __NR_exit: now exit(status: i32);
                 __NR_exit_group: now exit_group(status: i32);
                 __NR_wait4: wait wait4(pid: i32, status: Out<i32>, options: Flags<WaitOptions>, usage: Out<ResourceUsage>);
@@ -280,6 +282,7 @@ pub(crate) mod types {
         Address, CString, CStrings, Descriptor, Flags, In, InBuffer, InOut, Mode, Out, OutBuffer, SignalNumber,
     };
     pub(crate) use crate::flags::*;
+    pub(crate) use crate::transfer::IoVector;
     pub(crate) use abi::files::{OpenHow, PollDescriptor};
     pub(crate) use abi::limits::{ResourceLimit, ResourceUsage};
     pub(crate) use abi::process::{CapabilityData, CapabilityHeader, CloneArguments};
@@ -287,7 +290,6 @@ pub(crate) mod types {
     pub(crate) use abi::status::{Stat, StatFs, Statx};
     pub(crate) use abi::system::{SystemInformation, UtsName};
     pub(crate) use abi::time::{IntervalTimer, ProcessTimes, TimeZone, Timespec, Timeval};
-    pub(crate) use crate::transfer::IoVector;
 }
 
 /// A number's constant without its prefix: the call's name.

@@ -107,7 +107,9 @@ pub(crate) fn time(thread: &Arc<Thread>, time: Out<i64>) -> Result<usize, Stop> 
 
 /// nanosleep(2)
 pub(crate) async fn nanosleep(
-    thread: &Arc<Thread>, request: In<Timespec>, remaining: Out<Timespec>,
+    thread: &Arc<Thread>,
+    request: In<Timespec>,
+    remaining: Out<Timespec>,
 ) -> Result<usize, Failure> {
     let length = request.fetch(thread).await?.to_nanoseconds()?;
     sleep(thread, machine::time::now().saturating_add(length), remaining, raw::__NR_nanosleep).await
@@ -115,7 +117,11 @@ pub(crate) async fn nanosleep(
 
 /// clock_nanosleep(2)
 pub(crate) async fn clock_nanosleep(
-    thread: &Arc<Thread>, clock: i32, flags: Flags<ClockFlags>, request: In<Timespec>, remaining: Out<Timespec>,
+    thread: &Arc<Thread>,
+    clock: i32,
+    flags: Flags<ClockFlags>,
+    request: In<Timespec>,
+    remaining: Out<Timespec>,
 ) -> Result<usize, Failure> {
     let clock = sleeping_clock(clock)?;
     let time = request.fetch(thread).await?.to_nanoseconds()?;
@@ -145,9 +151,7 @@ fn sleeping_clock(clock: i32) -> Result<Clock, Errno> {
 
 /// Sleeps until `deadline` of the monotonic clock. Interrupted, it tells how much is left, and goes on by
 /// restart_syscall(2) if no handler ran.
-async fn sleep(
-    thread: &Arc<Thread>, deadline: u64, remaining: Out<Timespec>, number: u32,
-) -> Result<usize, Failure> {
+async fn sleep(thread: &Arc<Thread>, deadline: u64, remaining: Out<Timespec>, number: u32) -> Result<usize, Failure> {
     if thread.interruptible(pin!(thread.kernel().executor().sleep_until(deadline))).await.is_ok() {
         return Ok(0);
     }

@@ -4,8 +4,8 @@ use alloc::sync::Arc;
 
 use abi::Errno;
 use abi::time::{IntervalTimer, Timeval};
-use process::timers::{self, Setting};
 use process::Thread;
+use process::timers::{self, Setting};
 use vfs::Stop;
 
 use crate::argument::{In, Out};
@@ -34,7 +34,10 @@ pub(crate) fn getitimer(thread: &Arc<Thread>, which: i32, value: Out<IntervalTim
 
 /// setitimer(2). No new value is the same as one of zeros, which turns the timer off.
 pub(crate) fn setitimer(
-    thread: &Arc<Thread>, which: i32, new: In<IntervalTimer>, old: Out<IntervalTimer>,
+    thread: &Arc<Thread>,
+    which: i32,
+    new: In<IntervalTimer>,
+    old: Out<IntervalTimer>,
 ) -> Result<(), Stop> {
     let new = new.read_optional(thread)?.map(from_program).transpose()?.unwrap_or_default();
     let before = timers::set(thread, which, new)?;

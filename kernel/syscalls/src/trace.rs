@@ -50,7 +50,11 @@ impl Line {
     }
 
     fn write(
-        &self, outcome: &Outcome, result: Option<Result<usize, Errno>>, memory: Memory<'_>, line: &mut String,
+        &self,
+        outcome: &Outcome,
+        result: Option<Result<usize, Errno>>,
+        memory: Memory<'_>,
+        line: &mut String,
     ) -> fmt::Result {
         match name_of(self.number) {
             Some(name) => line.write_str(name)?,

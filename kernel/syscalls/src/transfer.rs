@@ -39,7 +39,10 @@ fn moved(result: Result<Result<usize, Errno>, Interrupted>, progress: usize) -> 
 }
 
 async fn read_into(
-    thread: &Arc<Thread>, file: &OpenFile, destination: &mut Destination<'_>, at: At,
+    thread: &Arc<Thread>,
+    file: &OpenFile,
+    destination: &mut Destination<'_>,
+    at: At,
 ) -> Result<usize, Failure> {
     let caller = &**thread;
     let result = match at {
@@ -49,9 +52,7 @@ async fn read_into(
     moved(result, destination.progress())
 }
 
-async fn write_from(
-    thread: &Arc<Thread>, file: &OpenFile, source: &mut Source<'_>, at: At,
-) -> Result<usize, Failure> {
+async fn write_from(thread: &Arc<Thread>, file: &OpenFile, source: &mut Source<'_>, at: At) -> Result<usize, Failure> {
     let caller = &**thread;
     let result = match at {
         At::Position => thread.interruptible(pin!(wait::write(file, source, caller))).await,
@@ -72,7 +73,10 @@ fn check_buffer(file: &OpenFile, writes: bool, address: usize, count: usize) -> 
 
 /// read(2)
 pub(crate) async fn read(
-    thread: &Arc<Thread>, file: Descriptor, buffer: OutBuffer<2>, count: usize,
+    thread: &Arc<Thread>,
+    file: Descriptor,
+    buffer: OutBuffer<2>,
+    count: usize,
 ) -> Result<usize, Failure> {
     let file = thread.files().get(file.0)?;
     check_buffer(&file, false, buffer.0, count)?;
@@ -82,7 +86,10 @@ pub(crate) async fn read(
 
 /// write(2)
 pub(crate) async fn write(
-    thread: &Arc<Thread>, file: Descriptor, buffer: InBuffer<2>, count: usize,
+    thread: &Arc<Thread>,
+    file: Descriptor,
+    buffer: InBuffer<2>,
+    count: usize,
 ) -> Result<usize, Failure> {
     let file = thread.files().get(file.0)?;
     check_buffer(&file, true, buffer.0, count)?;
@@ -92,7 +99,11 @@ pub(crate) async fn write(
 
 /// pread(2)
 pub(crate) async fn pread64(
-    thread: &Arc<Thread>, file: Descriptor, buffer: OutBuffer<2>, count: usize, offset: i64,
+    thread: &Arc<Thread>,
+    file: Descriptor,
+    buffer: OutBuffer<2>,
+    count: usize,
+    offset: i64,
 ) -> Result<usize, Failure> {
     check_offset(offset)?;
     let file = thread.files().get(file.0)?;
@@ -104,7 +115,11 @@ pub(crate) async fn pread64(
 
 /// pwrite(2)
 pub(crate) async fn pwrite64(
-    thread: &Arc<Thread>, file: Descriptor, buffer: InBuffer<2>, count: usize, offset: i64,
+    thread: &Arc<Thread>,
+    file: Descriptor,
+    buffer: InBuffer<2>,
+    count: usize,
+    offset: i64,
 ) -> Result<usize, Failure> {
     check_offset(offset)?;
     let file = thread.files().get(file.0)?;
@@ -148,7 +163,11 @@ async fn gather(space: &AddressSpace, vectors: In<IoVector>, count: usize) -> Re
 }
 
 async fn read_vectors(
-    thread: &Arc<Thread>, file: &OpenFile, vectors: In<IoVector>, count: usize, at: At,
+    thread: &Arc<Thread>,
+    file: &OpenFile,
+    vectors: In<IoVector>,
+    count: usize,
+    at: At,
 ) -> Result<usize, Failure> {
     if !file.flags().readable() {
         return Err(Errno::EBADF.into());
@@ -159,7 +178,11 @@ async fn read_vectors(
 }
 
 async fn write_vectors(
-    thread: &Arc<Thread>, file: &OpenFile, vectors: In<IoVector>, count: usize, at: At,
+    thread: &Arc<Thread>,
+    file: &OpenFile,
+    vectors: In<IoVector>,
+    count: usize,
+    at: At,
 ) -> Result<usize, Failure> {
     if !file.flags().writable() {
         return Err(Errno::EBADF.into());
@@ -171,7 +194,10 @@ async fn write_vectors(
 
 /// readv(2)
 pub(crate) async fn readv(
-    thread: &Arc<Thread>, file: Descriptor, vectors: In<IoVector>, count: usize,
+    thread: &Arc<Thread>,
+    file: Descriptor,
+    vectors: In<IoVector>,
+    count: usize,
 ) -> Result<usize, Failure> {
     let file = thread.files().get(file.0)?;
     read_vectors(thread, &file, vectors, count, At::Position).await
@@ -179,7 +205,10 @@ pub(crate) async fn readv(
 
 /// writev(2)
 pub(crate) async fn writev(
-    thread: &Arc<Thread>, file: Descriptor, vectors: In<IoVector>, count: usize,
+    thread: &Arc<Thread>,
+    file: Descriptor,
+    vectors: In<IoVector>,
+    count: usize,
 ) -> Result<usize, Failure> {
     let file = thread.files().get(file.0)?;
     write_vectors(thread, &file, vectors, count, At::Position).await
@@ -187,7 +216,12 @@ pub(crate) async fn writev(
 
 /// preadv(2). The offset comes in two registers for the sake of 32-bit machines; here the first holds it all.
 pub(crate) async fn preadv(
-    thread: &Arc<Thread>, file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, _high: usize,
+    thread: &Arc<Thread>,
+    file: Descriptor,
+    vectors: In<IoVector>,
+    count: usize,
+    low: i64,
+    _high: usize,
 ) -> Result<usize, Failure> {
     check_offset(low)?;
     let file = thread.files().get(file.0)?;
@@ -197,7 +231,12 @@ pub(crate) async fn preadv(
 
 /// pwritev(2)
 pub(crate) async fn pwritev(
-    thread: &Arc<Thread>, file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, _high: usize,
+    thread: &Arc<Thread>,
+    file: Descriptor,
+    vectors: In<IoVector>,
+    count: usize,
+    low: i64,
+    _high: usize,
 ) -> Result<usize, Failure> {
     check_offset(low)?;
     let file = thread.files().get(file.0)?;
@@ -207,16 +246,30 @@ pub(crate) async fn pwritev(
 
 /// preadv2(2)
 pub(crate) async fn preadv2(
-    thread: &Arc<Thread>, file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, high: usize,
+    thread: &Arc<Thread>,
+    file: Descriptor,
+    vectors: In<IoVector>,
+    count: usize,
+    low: i64,
+    high: usize,
     flags: Flags<TransferFlags>,
 ) -> Result<usize, Failure> {
     flags.known().map_err(|_| Errno::EOPNOTSUPP)?;
-    if low == -1 { readv(thread, file, vectors, count).await } else { preadv(thread, file, vectors, count, low, high).await }
+    if low == -1 {
+        readv(thread, file, vectors, count).await
+    } else {
+        preadv(thread, file, vectors, count, low, high).await
+    }
 }
 
 /// pwritev2(2)
 pub(crate) async fn pwritev2(
-    thread: &Arc<Thread>, file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, high: usize,
+    thread: &Arc<Thread>,
+    file: Descriptor,
+    vectors: In<IoVector>,
+    count: usize,
+    low: i64,
+    high: usize,
     flags: Flags<TransferFlags>,
 ) -> Result<usize, Failure> {
     let flags = flags.known().map_err(|_| Errno::EOPNOTSUPP)?;
@@ -234,9 +287,7 @@ pub(crate) async fn pwritev2(
 }
 
 /// lseek(2)
-pub(crate) async fn lseek(
-    thread: &Arc<Thread>, file: Descriptor, offset: i64, whence: u32,
-) -> Result<usize, Failure> {
+pub(crate) async fn lseek(thread: &Arc<Thread>, file: Descriptor, offset: i64, whence: u32) -> Result<usize, Failure> {
     let file = thread.files().get(file.0)?;
     let whence = Whence::new(whence)?;
     Ok(file.seek(offset, whence).await? as usize)
@@ -244,7 +295,11 @@ pub(crate) async fn lseek(
 
 /// sendfile(2)
 pub(crate) async fn sendfile(
-    thread: &Arc<Thread>, to: Descriptor, from: Descriptor, offset: InOut<i64>, count: usize,
+    thread: &Arc<Thread>,
+    to: Descriptor,
+    from: Descriptor,
+    offset: InOut<i64>,
+    count: usize,
 ) -> Result<usize, Failure> {
     let mut at = offset.input().fetch_optional(thread).await?;
     let input = thread.files().get(from.0)?;
@@ -263,8 +318,13 @@ pub(crate) async fn sendfile(
 
 /// copy_file_range(2)
 pub(crate) async fn copy_file_range(
-    thread: &Arc<Thread>, from: Descriptor, from_offset: InOut<i64>, to: Descriptor, to_offset: InOut<i64>,
-    count: usize, flags: u32,
+    thread: &Arc<Thread>,
+    from: Descriptor,
+    from_offset: InOut<i64>,
+    to: Descriptor,
+    to_offset: InOut<i64>,
+    count: usize,
+    flags: u32,
 ) -> Result<usize, Failure> {
     let input = thread.files().get(from.0)?;
     let output = thread.files().get(to.0)?;
@@ -308,14 +368,22 @@ pub(crate) fn ftruncate(thread: &Arc<Thread>, file: Descriptor, length: i64) -> 
 
 /// fallocate(2)
 pub(crate) fn fallocate(
-    thread: &Arc<Thread>, file: Descriptor, mode: u32, offset: i64, length: i64,
+    thread: &Arc<Thread>,
+    file: Descriptor,
+    mode: u32,
+    offset: i64,
+    length: i64,
 ) -> Result<(), Errno> {
     thread.files().get(file.0)?.allocate(mode, offset, length)
 }
 
 /// posix_fadvise(2). Advice is checked and otherwise free to be ignored.
 pub(crate) fn fadvise64(
-    thread: &Arc<Thread>, file: Descriptor, _offset: i64, length: i64, advice: i32,
+    thread: &Arc<Thread>,
+    file: Descriptor,
+    _offset: i64,
+    length: i64,
+    advice: i32,
 ) -> Result<(), Errno> {
     let file = thread.files().get(file.0)?;
     file.usable()?;

@@ -25,6 +25,11 @@ pub(crate) type PathBuffer = SmallVec<[u8; 128]>;
 const PIECE: usize = 64;
 
 impl<T: FromBytes + IntoBytes> In<T> {
+    /// Whether it is the null pointer.
+    pub(crate) fn is_null(self) -> bool {
+        self.0 == 0
+    }
+
     /// The structure.
     ///
     /// # Errors
@@ -59,6 +64,11 @@ impl<T: FromBytes + IntoBytes> In<T> {
 }
 
 impl<T: IntoBytes + Immutable> Out<T> {
+    /// Whether it is the null pointer.
+    pub(crate) fn is_null(self) -> bool {
+        self.0 == 0
+    }
+
     /// Fills the structure.
     ///
     /// # Errors
@@ -111,6 +121,21 @@ impl CString {
     /// `EFAULT`, `ENAMETOOLONG`.
     pub(crate) fn path(self, thread: &Arc<Thread>) -> Result<PathBuffer, Stop> {
         self.string(thread, PATH_MAX as usize, Errno::ENAMETOOLONG)
+    }
+
+    /// The string as a path; may wait for its page.
+    ///
+    /// # Errors
+    /// `EFAULT`, `ENAMETOOLONG`.
+    pub(crate) async fn fetch_path(self, thread: &Arc<Thread>) -> Result<PathBuffer> {
+        loop {
+            match self.path(thread) {
+                Ok(path) => return Ok(path),
+                Err(Stop::Fault(fault)) => fetch(thread, fault).await?,
+                Err(Stop::Error(errno)) => return Err(errno),
+                Err(Stop::WouldBlock | Stop::Signalled) => return Err(Errno::EAGAIN),
+            }
+        }
     }
 
     /// The string, which with its zero must fit in `room` bytes.

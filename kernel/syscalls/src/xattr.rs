@@ -26,7 +26,9 @@ enum Subject {
 
 impl Subject {
     fn with<R>(
-        self, thread: &Arc<Thread>, act: impl FnOnce(&Context<'_>, &Path) -> Result<R, Errno>,
+        self,
+        thread: &Arc<Thread>,
+        act: impl FnOnce(&Context<'_>, &Path) -> Result<R, Errno>,
     ) -> Result<R, Stop> {
         let (path, how) = match self {
             Subject::Path(path) => (path, Lookup::FOLLOW),
@@ -38,7 +40,12 @@ impl Subject {
     }
 
     fn set(
-        self, thread: &Arc<Thread>, name: CString, value: InBuffer<3>, size: usize, flags: Flags<XattrFlags>,
+        self,
+        thread: &Arc<Thread>,
+        name: CString,
+        value: InBuffer<3>,
+        size: usize,
+        flags: Flags<XattrFlags>,
     ) -> Result<(), Stop> {
         let flags = Xattr::from_bits(flags.known()?.0).ok_or(Errno::EINVAL)?;
         let name = read_name(thread, name)?;
@@ -86,7 +93,11 @@ macro_rules! calls {
     ($subject:ident($argument:ty): $set:ident $get:ident $list:ident $remove:ident) => {
         /// setxattr(2)
         pub(crate) fn $set(
-            thread: &Arc<Thread>, subject: $argument, name: CString, value: InBuffer<3>, size: usize,
+            thread: &Arc<Thread>,
+            subject: $argument,
+            name: CString,
+            value: InBuffer<3>,
+            size: usize,
             flags: Flags<XattrFlags>,
         ) -> Result<(), Stop> {
             Subject::$subject(subject).set(thread, name, value, size, flags)
@@ -94,14 +105,21 @@ macro_rules! calls {
 
         /// getxattr(2)
         pub(crate) fn $get(
-            thread: &Arc<Thread>, subject: $argument, name: CString, value: OutBuffer<3>, size: usize,
+            thread: &Arc<Thread>,
+            subject: $argument,
+            name: CString,
+            value: OutBuffer<3>,
+            size: usize,
         ) -> Result<usize, Stop> {
             Subject::$subject(subject).get(thread, name, value, size)
         }
 
         /// listxattr(2)
         pub(crate) fn $list(
-            thread: &Arc<Thread>, subject: $argument, list: OutBuffer<2>, size: usize,
+            thread: &Arc<Thread>,
+            subject: $argument,
+            list: OutBuffer<2>,
+            size: usize,
         ) -> Result<usize, Stop> {
             Subject::$subject(subject).list(thread, list, size)
         }
