@@ -7,7 +7,7 @@ use abi::Result;
 use abi::terminal::WindowSize;
 use drivers::Uart;
 use fs::devfs::DevFs;
-use process::{Kernel, group};
+use process::Kernel;
 use sched::Executor;
 use tty::{Alarms, ConsoleDevice, ControllingTerminalDevice, JobControl, Terminal, TerminalDevice};
 use vfs::DeviceNumber;
@@ -18,7 +18,7 @@ const CONSOLE: DeviceNumber = DeviceNumber { major: 5, minor: 1 };
 
 /// Makes a terminal of each serial port, with its nodes in /dev. The first one becomes the console.
 pub fn open(kernel: &Arc<Kernel>, dev: &DevFs, size: Option<(u16, u16)>) -> Result<Option<Arc<Terminal>>> {
-    let job_control: Arc<dyn JobControl> = Arc::new(group::TerminalSessions::new(kernel));
+    let job_control: Arc<dyn JobControl> = kernel.clone();
     let alarms: Arc<dyn Alarms> = Arc::new(TaskAlarms(kernel.executor().clone()));
     dev.register("tty", 0o666, TTY, Arc::new(ControllingTerminalDevice(job_control.clone())))?;
     let mut console = None;

@@ -14,7 +14,7 @@ use memory::{Access, AddressSpace, AreaView, PAGE_SIZE};
 use process::credentials::Capability;
 use process::limits::{RESOURCES, Resource};
 use process::{Process, RunState, Thread};
-use vfs::{Caller, MountNamespace, OpenFile, Path};
+use vfs::{Caller, Descriptor, MountNamespace, OpenFile, Path};
 
 /// A process, for as long as it is not collected.
 pub struct Inspected(pub Weak<Process>);
@@ -200,12 +200,14 @@ impl ProcessSource for Inspected {
 
     fn descriptor(&self, descriptor: u32) -> Option<(Arc<OpenFile>, bool)> {
         let files = self.0.upgrade()?.files();
+        let descriptor = Descriptor::try_from(descriptor).ok()?;
         let file = files.get(descriptor).ok()?;
         Some((file, files.closes_on_exec(descriptor).unwrap_or(false)))
     }
 
     fn next_descriptor(&self, from: u32) -> Option<u32> {
-        self.0.upgrade()?.files().next_open(from)
+        let next = self.0.upgrade()?.files().next_open(Descriptor::try_from(from).ok()?)?;
+        u32::try_from(next).ok()
     }
 }
 

@@ -51,7 +51,7 @@ impl Ending {
                 number
             }
             ExitStatus::Killed(signal) => {
-                self.log.print(Level::Critical, format_args!("init was killed by {signal}: the machine stops"));
+                self.log.print(Level::Critical, format_args!("init was killed by {signal:?}: the machine stops"));
                 128 + signal.number()
             }
         };
@@ -82,7 +82,7 @@ impl Ending {
     fn finish(&self) {
         if self.report_unknown {
             for (refusal, count) in self.calls.refusals().list() {
-                self.log.print(Level::Error, format_args!("not done here: {refusal}, asked for {count} times"));
+                self.log.print(Level::Error, format_args!("not done here: {refusal}; asked for {count} times"));
             }
         }
         let Some(terminal) = self.terminal.lock().clone() else { return };

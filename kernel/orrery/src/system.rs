@@ -208,7 +208,7 @@ impl SystemSource for System {
         let tables = self.with(|kernel| kernel.processes().all());
         let count = |process: &Arc<process::Process>| {
             let files = process.files();
-            let next = |from: &u32| files.next_open(from + 1);
+            let next = |from: &i32| files.next_open(from.saturating_add(1));
             core::iter::successors(files.next_open(0), next).count() as u64
         };
         (tables.iter().map(count).sum(), 1 << 20)
