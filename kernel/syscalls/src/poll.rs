@@ -19,7 +19,7 @@ use process::signal::mask;
 use process::{Call, Failure, Interrupted, Resume, Thread};
 use smallvec::SmallVec;
 use sync::Listener;
-use vfs::{FileTable, OpenFile, PollEvents, Stop};
+use vfs::{OpenFile, OpenFiles, PollEvents, Stop};
 use zerocopy::IntoBytes;
 
 use crate::argument::{Address, In, InOut};
@@ -42,13 +42,12 @@ fn look_at(file: Option<&OpenFile>, wanted: PollEvents) -> PollEvents {
 }
 
 /// Fills in what is ready of a piece of the array; returns how many elements have something.
-fn look_at_all(files: &FileTable, chunk: &mut [PollDescriptor]) -> usize {
+fn look_at_all(files: OpenFiles<'_>, chunk: &mut [PollDescriptor]) -> usize {
     let mut found = 0;
     for entry in chunk {
         entry.ready = 0;
         if entry.descriptor >= 0 {
-            let file = files.get(entry.descriptor).ok();
-            entry.ready = look_at(file.as_deref(), PollEvents::from_bits_retain(entry.events)).bits();
+            entry.ready = look_at(files.get(entry.descriptor), PollEvents::from_bits_retain(entry.events)).bits();
             found += usize::from(entry.ready != 0);
         }
     }
@@ -77,7 +76,7 @@ fn poll_once(thread: &Arc<Thread>, array: InOut<PollDescriptor>, count: u32) -> 
         let chunk = room.get_mut(..(count - first).min(CHUNK)).unwrap_or_default();
         let address = array.element(first).0;
         user::read_bytes(thread, address, chunk.as_mut_bytes())?;
-        found += look_at_all(&files, chunk);
+        found += files.look(|files| look_at_all(files, chunk));
         user::write(thread, address, chunk.as_bytes())?;
     }
     Ok(found)
@@ -235,7 +234,7 @@ pub(crate) fn select(
     let files = thread.files();
     let mut selection = Selection::new(count, files.capacity(), [read, write, except])?;
     selection.read(|address, bytes| user::read_bytes(thread, address, bytes))?;
-    let found = selection.look(|descriptor| files.get(descriptor).ok())?;
+    let found = files.look(|files| selection.look(|descriptor| files.get(descriptor)))?;
     if found == 0 && length != Some(0) {
         return Err(Stop::WouldBlock);
     }

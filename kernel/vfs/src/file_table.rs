@@ -22,6 +22,18 @@ pub struct FileTable {
     slots: SpinLock<Slots>,
 }
 
+/// The open files of a table whose lock is held.
+#[derive(Clone, Copy)]
+pub struct OpenFiles<'a>(&'a [Option<Arc<OpenFile>>]);
+
+impl<'a> OpenFiles<'a> {
+    /// The open file behind a descriptor.
+    #[inline]
+    pub fn get(self, descriptor: Descriptor) -> Option<&'a OpenFile> {
+        self.0.get(descriptor as usize)?.as_deref()
+    }
+}
+
 #[derive(Default)]
 struct Slots {
     files: Vec<Option<Arc<OpenFile>>>,
@@ -56,6 +68,12 @@ impl FileTable {
     pub fn get(&self, descriptor: Descriptor) -> Result<Arc<OpenFile>> {
         // A negative number becomes one no table reaches.
         self.slots.lock().files.get(descriptor as usize).cloned().flatten().ok_or(Errno::EBADF)
+    }
+
+    /// Looks at many open files under one lock and without counting references: what poll(2) and select(2) do first. `act`
+    /// must be quick and must not come back to the table.
+    pub fn look<R>(&self, act: impl FnOnce(OpenFiles<'_>) -> R) -> R {
+        act(OpenFiles(&self.slots.lock().files))
     }
 
     /// Gives a file the lowest free number. `limit` is `RLIMIT_NOFILE`.

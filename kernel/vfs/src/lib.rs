@@ -52,6 +52,7 @@ pub mod transfer;
 pub mod wait;
 mod walk;
 
+pub use attributes::NewTime;
 pub use caller::{Caller, KernelCaller};
 pub use credentials::{Access, Capabilities, Credentials};
 pub use dentry::Dentry;
@@ -60,9 +61,8 @@ pub use directory::{DirectoryEntry, DirectorySink, Dirent64Writer};
 pub use event::{EventFlags, event};
 pub use fifo::{FifoOpening, PipeEnd};
 pub use file::{AllocateMode, File, FileTraits, Operation, PollEvents, Stop, Whence};
-pub use file_table::{Descriptor, FileTable};
+pub use file_table::{Descriptor, FileTable, OpenFiles};
 pub use filesystem::{FileSystem, FileSystemType, FileSystemTypes, Statistics, SuperBlock};
-pub use attributes::NewTime;
 pub use inode::{
     Attributes, DeviceNumber, FileKind, Inode, Link, NewContents, NewInode, OpenRequest, Permissions, RenameFlags,
     SetAttributes, Time, XattrFlags,
