@@ -7,8 +7,8 @@ use alloc::sync::Arc;
 use abi::{Errno, Result};
 use memory::{Destination, Memory, Source};
 use vfs::{
-    Caller, Device, DeviceClass, DeviceNumber, File, FileSystem, FileSystemType, FileTraits, Inode, NewContents, NewInode,
-    OpenRequest, Stop, Vfs,
+    Caller, Device, DeviceClass, DeviceNumber, File, FileSystem, FileSystemType, FileTraits, Inode, NewContents,
+    NewInode, OpenRequest, Stop, Vfs,
 };
 
 use drivers::KernelLog;
@@ -31,12 +31,7 @@ impl DevFs {
     ///
     /// # Errors
     /// `ENOMEM`, `EBUSY` when a number is registered already.
-    pub fn new(
-        vfs: &Arc<Vfs>,
-        memory: &Arc<Memory>,
-        random: &Arc<Random>,
-        log: &Arc<KernelLog>,
-    ) -> Result<Arc<DevFs>> {
+    pub fn new(vfs: &Arc<Vfs>, memory: &Arc<Memory>, random: &Arc<Random>, log: &Arc<KernelLog>) -> Result<Arc<DevFs>> {
         let dev = Arc::new(DevFs { files: Tmpfs::new(memory, "devtmpfs", random.word())?, vfs: vfs.clone() });
         dev.top().set_attributes(&vfs::SetAttributes { permissions: Some(0o755), ..Default::default() })?;
         let number = |minor| DeviceNumber { major: MEMORY, minor };

@@ -84,5 +84,4 @@ impl File for Reader {
     fn wait_queue(&self, _: PollEvents) -> Option<&WaitQueue> {
         Some(self.log.arrived())
     }
-
 }

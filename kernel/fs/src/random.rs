@@ -108,15 +108,29 @@ fn copy(to: &mut [u8], from: &[u32]) {
 fn block(key: &Key, counter: u64) -> [u32; 16] {
     let [a, b, c, d, e, f, g, h] = *key;
     let (low, high) = (counter as u32, (counter >> 32) as u32);
-    rounds([
-        0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574, a, b, c, d, e, f, g, h, low, high, 0, 0,
-    ])
+    rounds([0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574, a, b, c, d, e, f, g, h, low, high, 0, 0])
 }
 
 /// Twenty rounds over the state, and the state added again.
 fn rounds(start: [u32; 16]) -> [u32; 16] {
-    let [mut x0, mut x1, mut x2, mut x3, mut x4, mut x5, mut x6, mut x7, mut x8, mut x9, mut x10, mut x11, mut x12, mut x13, mut x14, mut x15] =
-        start;
+    let [
+        mut x0,
+        mut x1,
+        mut x2,
+        mut x3,
+        mut x4,
+        mut x5,
+        mut x6,
+        mut x7,
+        mut x8,
+        mut x9,
+        mut x10,
+        mut x11,
+        mut x12,
+        mut x13,
+        mut x14,
+        mut x15,
+    ] = start;
     for _ in 0..10 {
         quarter(&mut x0, &mut x4, &mut x8, &mut x12);
         quarter(&mut x1, &mut x5, &mut x9, &mut x13);

@@ -214,9 +214,8 @@ impl Context<'_> {
         let privileged = self.credentials.has(Capabilities::CHOWN);
         let is_owner = self.credentials.user == old.user;
         let user_allowed = user.is_none_or(|user| privileged || (is_owner && user == old.user));
-        let group_allowed = group.is_none_or(|group| {
-            privileged || (is_owner && (group == old.group || self.credentials.in_group(group)))
-        });
+        let group_allowed = group
+            .is_none_or(|group| privileged || (is_owner && (group == old.group || self.credentials.in_group(group))));
         if !user_allowed || !group_allowed {
             return Err(Errno::EPERM);
         }

@@ -300,7 +300,8 @@ impl Context<'_> {
         if moved.is_mount_point() || target.as_ref().is_some_and(|target| target.is_mount_point()) {
             return Err(Errno::EBUSY);
         }
-        let mut inside = target.as_ref().filter(|target| target.is_directory() && !exchange).map(|target| target.lock());
+        let mut inside =
+            target.as_ref().filter(|target| target.is_directory() && !exchange).map(|target| target.lock());
         from.inode().rename(old.text, to.inode(), new.text, flags)?;
         if let Some(inside) = &mut inside {
             inside.set_removed();
@@ -325,7 +326,7 @@ impl Context<'_> {
             return Err(Errno::ENOENT);
         }
         let mut walk = Walk::new(self, start, name)?;
-        let last = walk.to_last()?;
+        let last = walk.walk_to_last()?;
         Ok((walk, last))
     }
 }

@@ -45,7 +45,13 @@ impl DeviceRegistry {
     ///
     /// # Errors
     /// `EBUSY` when the number is taken.
-    pub fn register(&self, class: DeviceClass, number: DeviceNumber, name: &str, device: Arc<dyn Device>) -> Result<()> {
+    pub fn register(
+        &self,
+        class: DeviceClass,
+        number: DeviceNumber,
+        name: &str,
+        device: Arc<dyn Device>,
+    ) -> Result<()> {
         let mut devices = self.devices.write();
         if devices.contains_key(&(class, number)) {
             return Err(Errno::EBUSY);

@@ -75,7 +75,13 @@ struct MountPoint {
 }
 
 impl Mount {
-    pub(crate) fn new(id: u64, super_block: Arc<SuperBlock>, root: Arc<Dentry>, source: Arc<[u8]>, flags: MountFlags) -> Arc<Mount> {
+    pub(crate) fn new(
+        id: u64,
+        super_block: Arc<SuperBlock>,
+        root: Arc<Dentry>,
+        source: Arc<[u8]>,
+        flags: MountFlags,
+    ) -> Arc<Mount> {
         Arc::new(Mount {
             id,
             super_block,

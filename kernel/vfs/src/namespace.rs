@@ -24,7 +24,12 @@ impl MountNamespace {
     ///
     /// # Errors
     /// `ENOMEM`, `EIO` for a file system without a root.
-    pub fn new(vfs: &Vfs, filesystem: Arc<dyn FileSystem>, source: &str, flags: MountFlags) -> Result<Arc<MountNamespace>> {
+    pub fn new(
+        vfs: &Vfs,
+        filesystem: Arc<dyn FileSystem>,
+        source: &str,
+        flags: MountFlags,
+    ) -> Result<Arc<MountNamespace>> {
         let super_block = vfs.super_block(filesystem)?;
         let root = super_block.root().clone();
         let mount = Mount::new(vfs.new_mount_id(), super_block, root, source.as_bytes().into(), flags);
@@ -62,7 +67,8 @@ impl MountNamespace {
         let super_block = vfs.super_block(filesystem)?;
         let root = super_block.root().clone();
         let target = target.clone().topmost();
-        let same = Arc::ptr_eq(target.mount.super_block(), &super_block) && Arc::ptr_eq(&target.dentry, target.mount.root());
+        let same =
+            Arc::ptr_eq(target.mount.super_block(), &super_block) && Arc::ptr_eq(&target.dentry, target.mount.root());
         if same && target.mount.mount_point().is_some() {
             return Err(Errno::EBUSY);
         }
@@ -189,7 +195,8 @@ impl MountNamespace {
         let copies: Vec<(Arc<Mount>, Arc<Mount>)> = mounts.iter().map(copy).collect();
         let all = copies.iter().map(|(_, new)| new.clone()).collect();
         let find = move |path: &Path| {
-            let mount = copies.iter().find(|(old, _)| Arc::ptr_eq(old, &path.mount)).map_or(&path.mount, |(_, new)| new);
+            let mount =
+                copies.iter().find(|(old, _)| Arc::ptr_eq(old, &path.mount)).map_or(&path.mount, |(_, new)| new);
             Path { mount: mount.clone(), dentry: path.dentry.clone() }
         };
         for old in mounts.iter() {

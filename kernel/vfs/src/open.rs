@@ -66,23 +66,25 @@ impl OpenFlags {
     /// The two bits of the access mode.
     const ACCESS_MODE: OpenFlags = OpenFlags::WRITE_ONLY.union(OpenFlags::READ_WRITE);
     /// What fcntl(F_SETFL) can change.
-    pub const CHANGEABLE: OpenFlags =
-        OpenFlags::APPEND.union(OpenFlags::NON_BLOCK).union(OpenFlags::ASYNC).union(OpenFlags::DIRECT).union(OpenFlags::NO_ACCESS_TIME);
+    pub const CHANGEABLE: OpenFlags = OpenFlags::APPEND
+        .union(OpenFlags::NON_BLOCK)
+        .union(OpenFlags::ASYNC)
+        .union(OpenFlags::DIRECT)
+        .union(OpenFlags::NO_ACCESS_TIME);
     /// What has no meaning once a file is open, and is forgotten.
     const FORGOTTEN: OpenFlags = OpenFlags::CREATE
         .union(OpenFlags::EXCLUSIVE)
         .union(OpenFlags::NO_CONTROLLING_TERMINAL)
         .union(OpenFlags::TRUNCATE);
     /// What `O_PATH` leaves of the others.
-    const WITH_PATH: OpenFlags = OpenFlags::PATH
-        .union(OpenFlags::DIRECTORY)
-        .union(OpenFlags::NO_FOLLOW)
-        .union(OpenFlags::CLOSE_ON_EXEC);
+    const WITH_PATH: OpenFlags =
+        OpenFlags::PATH.union(OpenFlags::DIRECTORY).union(OpenFlags::NO_FOLLOW).union(OpenFlags::CLOSE_ON_EXEC);
 
     /// Whether the file can be read.
     #[inline]
     pub fn readable(self) -> bool {
-        matches!(self & Self::ACCESS_MODE, mode if mode.is_empty() || mode == Self::READ_WRITE) && !self.contains(Self::PATH)
+        matches!(self & Self::ACCESS_MODE, mode if mode.is_empty() || mode == Self::READ_WRITE)
+            && !self.contains(Self::PATH)
     }
 
     /// Whether the file can be written.
@@ -157,7 +159,7 @@ impl Context<'_> {
             return self.open_unnamed(start, name, flags, mode);
         }
         let mut walk = Walk::new(self, start, name)?;
-        let mut last = walk.to_last()?;
+        let mut last = walk.walk_to_last()?;
         loop {
             let range = match last {
                 Last::Name(range) if !walk.trailing_slash || !flags.contains(OpenFlags::CREATE) => range,

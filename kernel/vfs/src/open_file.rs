@@ -152,7 +152,11 @@ impl OpenFile {
     /// ioctl(FIONBIO).
     pub fn set_non_blocking(&self, on: bool) {
         let bit = OpenFlags::NON_BLOCK.bits();
-        if on { self.flags.fetch_or(bit, Ordering::Relaxed) } else { self.flags.fetch_and(!bit, Ordering::Relaxed) };
+        if on {
+            self.flags.fetch_or(bit, Ordering::Relaxed)
+        } else {
+            self.flags.fetch_and(!bit, Ordering::Relaxed)
+        };
         self.file.flags_changed(self.flags());
     }
 

@@ -91,11 +91,16 @@ struct Status {
 ///
 /// # Errors
 /// `EINVAL` for other flags, `ENOMEM`.
-pub fn pipe(flags: OpenFlags, credentials: &Credentials, caller: &dyn Caller) -> Result<(Arc<OpenFile>, Arc<OpenFile>)> {
+pub fn pipe(
+    flags: OpenFlags,
+    credentials: &Credentials,
+    caller: &dyn Caller,
+) -> Result<(Arc<OpenFile>, Arc<OpenFile>)> {
     if !(OpenFlags::NON_BLOCK | OpenFlags::CLOSE_ON_EXEC).contains(flags) {
         return Err(Errno::EINVAL);
     }
-    let permissions = Permissions { mode: FileKind::Fifo.mode() | 0o600, user: credentials.user, group: credentials.group };
+    let permissions =
+        Permissions { mode: FileKind::Fifo.mode() | 0o600, user: credentials.user, group: credentials.group };
     let pipe = Pipe::new(caller.vfs().new_anonymous_number(), permissions);
     let flags = flags - OpenFlags::CLOSE_ON_EXEC;
     let end = |flags: OpenFlags| {

@@ -56,7 +56,7 @@ impl Context<'_> {
             return if how.contains(Lookup::EMPTY_PATH) { Ok(start.clone()) } else { Err(Errno::ENOENT) };
         }
         let mut walk = Walk::new(self, start, name)?;
-        let last = walk.to_last()?;
+        let last = walk.walk_to_last()?;
         let follow = how.contains(Lookup::FOLLOW) || walk.trailing_slash;
         walk.finish(last, follow)?;
         if (how.contains(Lookup::DIRECTORY) || walk.trailing_slash) && !walk.dentry.is_directory() {
@@ -143,7 +143,7 @@ impl<'a, 'c> Walk<'a, 'c> {
     }
 
     /// Walks everything but the last component. The walk then stands in the directory that is to have it, and may search it.
-    pub(crate) fn to_last(&mut self) -> Result<Last> {
+    pub(crate) fn walk_to_last(&mut self) -> Result<Last> {
         loop {
             let bytes = self.current.text.bytes();
             let mut begin = self.current.at;
@@ -203,7 +203,7 @@ impl<'a, 'c> Walk<'a, 'c> {
             }
             match self.follow(&found)? {
                 Followed::Arrived => return Ok(()),
-                Followed::Text => last = self.to_last()?,
+                Followed::Text => last = self.walk_to_last()?,
             }
         }
     }
@@ -315,7 +315,7 @@ impl Walk<'_, '_> {
     pub(crate) fn follow_last(&mut self, link: &Arc<Dentry>) -> Result<Option<Last>> {
         match self.follow(link)? {
             Followed::Arrived => Ok(None),
-            Followed::Text => self.to_last().map(Some),
+            Followed::Text => self.walk_to_last().map(Some),
         }
     }
 }

@@ -8,8 +8,8 @@ use abi::raw::general as raw;
 use hashbrown::HashMap;
 use memory::Source;
 use vfs::{
-    Context, Credentials, DeviceNumber, File, FileKind, KernelCaller, Lookup, NewContents, OpenRequest, OpenFlags, Path,
-    SetAttributes, Stop, Time, Vfs,
+    Context, Credentials, DeviceNumber, File, FileKind, KernelCaller, Lookup, NewContents, OpenFlags, OpenRequest,
+    Path, SetAttributes, Stop, Time, Vfs,
 };
 
 use super::stream::Stream;
@@ -56,7 +56,18 @@ struct Header {
 
 impl Header {
     const FIELDS: [&'static str; 13] = [
-        "ino", "mode", "uid", "gid", "nlink", "mtime", "filesize", "devmajor", "devminor", "rdevmajor", "rdevminor", "namesize",
+        "ino",
+        "mode",
+        "uid",
+        "gid",
+        "nlink",
+        "mtime",
+        "filesize",
+        "devmajor",
+        "devminor",
+        "rdevmajor",
+        "rdevminor",
+        "namesize",
         "check",
     ];
 

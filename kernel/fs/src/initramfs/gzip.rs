@@ -139,7 +139,8 @@ struct Crc32 {
 
 impl Crc32 {
     fn new() -> Crc32 {
-        let entry = |index: usize| (0..8).fold(index as u32, |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()));
+        let entry =
+            |index: usize| (0..8).fold(index as u32, |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()));
         Crc32 { state: u32::MAX, table: core::array::from_fn(entry) }
     }
 

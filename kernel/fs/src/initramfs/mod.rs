@@ -109,11 +109,7 @@ impl core::error::Error for UnpackError {}
 ///
 /// # Errors
 /// See [`Reason`].
-pub fn unpack(
-    mut read: impl FnMut(u64, &mut [u8]) -> usize,
-    root: &Path,
-    vfs: &Vfs,
-) -> Result<Summary, UnpackError> {
+pub fn unpack(mut read: impl FnMut(u64, &mut [u8]) -> usize, root: &Path, vfs: &Vfs) -> Result<Summary, UnpackError> {
     let mut input = Input::new(&mut read);
     let mut target = cpio::Target::new(root, vfs);
     loop {

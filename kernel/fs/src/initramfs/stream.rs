@@ -57,11 +57,7 @@ pub(super) trait Stream {
     }
 
     /// Hands the next `length` bytes to `body` in pieces, and moves over them.
-    fn each(
-        &mut self,
-        mut length: u64,
-        mut body: impl FnMut(&[u8]) -> Result<(), Reason>,
-    ) -> Result<(), UnpackError> {
+    fn each(&mut self, mut length: u64, mut body: impl FnMut(&[u8]) -> Result<(), Reason>) -> Result<(), UnpackError> {
         while length > 0 {
             let ahead = self.ahead()?;
             let part = ahead.len().min(usize::try_from(length).unwrap_or(usize::MAX));

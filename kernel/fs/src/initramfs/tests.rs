@@ -131,7 +131,9 @@ fn check_sample(root: &Root) {
     let stat = |name: &str| root.look(name).unwrap().attributes();
     assert_eq!(stat("/").mode, 0o040750);
     assert_eq!((stat("bin/large").mode, stat("bin/large").size), (0o100755, 300_000));
-    assert!(root.contents("bin/large").iter().zip(0_u32..).all(|(byte, at)| *byte == (at.wrapping_mul(at) % 251) as u8));
+    assert!(
+        root.contents("bin/large").iter().zip(0_u32..).all(|(byte, at)| *byte == (at.wrapping_mul(at) % 251) as u8)
+    );
     assert_eq!((stat("empty").user, stat("empty").group, stat("empty").modified.seconds()), (7, 8, 1_000_000_000));
     assert_eq!(root.look("bin/sh").unwrap().dentry.kind(), FileKind::Symlink);
     assert_eq!(stat("console").represented, vfs::DeviceNumber { major: 5, minor: 1 });
@@ -194,7 +196,8 @@ fn what_other_tools_write() {
 #[test]
 fn names_cannot_lead_out() {
     let root = Root::new();
-    root.unpack(&archive(&[entry("../../../etc", 0o040755, b""), entry("/../etc/../etc/passwd", 0o100644, b"x")])).unwrap();
+    root.unpack(&archive(&[entry("../../../etc", 0o040755, b""), entry("/../etc/../etc/passwd", 0o100644, b"x")]))
+        .unwrap();
     assert_eq!(root.contents("etc/passwd"), b"x");
 }
 
@@ -232,7 +235,10 @@ fn damage_is_named_and_placed() {
     let sum: u32 = b"contents".iter().map(|&byte| u32::from(byte)).sum();
     assert_eq!(summed(format!("{sum:08x}").as_bytes()).map(|summary| summary.entries), Ok(1));
     assert_eq!(summed(b"00000001"), Err(Reason::BadChecksum));
-    assert_eq!(root.unpack(&[0xfd, b'7', b'z', b'X', b'Z', 0]).unwrap_err().reason, Reason::UnsupportedCompression("xz"));
+    assert_eq!(
+        root.unpack(&[0xfd, b'7', b'z', b'X', b'Z', 0]).unwrap_err().reason,
+        Reason::UnsupportedCompression("xz")
+    );
     assert_eq!(
         root.unpack(&[&[0; 8], &b"BZh9"[..]].concat()).unwrap_err().to_string(),
         "byte 8: compressed with bzip2; only gzip is supported"

@@ -106,7 +106,8 @@ mod tests {
         assert_eq!(Options::parse_for("size=50%", 1000).unwrap().pages, Some(500));
         assert_eq!(Options::parse_for("size=1", 0).unwrap().pages, Some(1));
         assert_eq!(Options::parse_for("size=0", 0).unwrap().pages, Some(u64::MAX));
-        for bad in ["size", "size=", "size=1q", "size=99999999999999999999", "mode=9", "colour=blue", "size=99999999t"] {
+        for bad in ["size", "size=", "size=1q", "size=99999999999999999999", "mode=9", "colour=blue", "size=99999999t"]
+        {
             assert_eq!(Options::parse_for(bad, 100), Err(Errno::EINVAL), "{bad}");
         }
     }

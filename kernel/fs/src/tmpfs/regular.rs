@@ -113,7 +113,9 @@ impl File for TmpfsInode {
         let _writing = regular.writing.lock();
         if mode.contains(AllocateMode::PUNCH_HOLE) {
             // Beyond the end there is nothing to punch, and asking for it must not take for ever.
-            regular.cache.punch(range.start..range.end.min(regular.cache.size().next_multiple_of(4096)).max(range.start));
+            regular
+                .cache
+                .punch(range.start..range.end.min(regular.cache.size().next_multiple_of(4096)).max(range.start));
         } else {
             // More than there may ever be is refused before the first page.
             if length.div_ceil(memory::PAGE_SIZE as u64) > self.shared.pages.limit() {

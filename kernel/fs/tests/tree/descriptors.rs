@@ -55,7 +55,10 @@ fn replacing_and_sharing() {
     assert_eq!(Arc::strong_count(&b), 1);
     assert_eq!((table.next_open(0), table.next_open(2), table.next_open(901)), (Some(1), Some(900), None));
     table.set_close_on_exec(1, true).unwrap();
-    assert_eq!((table.closes_on_exec(1), table.closes_on_exec(900), table.closes_on_exec(2)), (Ok(true), Ok(false), Err(Errno::EBADF)));
+    assert_eq!(
+        (table.closes_on_exec(1), table.closes_on_exec(900), table.closes_on_exec(2)),
+        (Ok(true), Ok(false), Err(Errno::EBADF))
+    );
     copy.mark_range(0, 100);
     copy.close_for_exec(1);
     assert_eq!((copy.get(1).err(), copy.get(900).err()), (Some(Errno::EBADF), None));

@@ -6,6 +6,7 @@ mod changes;
 mod cost;
 mod descriptors;
 mod devices;
+mod faults;
 mod mounts;
 mod open;
 mod pipes;
@@ -29,8 +30,8 @@ use machine::memory::FrameSource;
 use memory::{AddressSpace, Destination, Memory, Source};
 use sync::{Permit, Semaphore};
 use vfs::{
-    Access, Attributes, Caller, Capabilities, Context, Credentials, Lookup, MountFlags, MountNamespace, OpenFile, OpenFlags,
-    Opening, Path, Vfs, wait,
+    Access, Attributes, Caller, Capabilities, Context, Credentials, Lookup, MountFlags, MountNamespace, OpenFile,
+    OpenFlags, Opening, Path, Vfs, wait,
 };
 
 /// The frames of this process are counted, so one test runs at a time: whoever holds the semaphore's permit. (A guard of

@@ -130,7 +130,8 @@ fn mounts_move() {
     mount(&world, "tmpfs", "a", "").unwrap();
     world.mkdir("a/in").unwrap();
     mount(&world, "tmpfs", "a/in", "").unwrap();
-    let move_mount = |from: &str, to: &str| world.namespace.move_mount(&world.look(from).unwrap(), &world.look(to).unwrap());
+    let move_mount =
+        |from: &str, to: &str| world.namespace.move_mount(&world.look(from).unwrap(), &world.look(to).unwrap());
     assert_eq!(move_mount("a", "a/in"), Err(Errno::ELOOP));
     assert_eq!(move_mount("b", "a"), Err(Errno::EINVAL));
     move_mount("a", "b").unwrap();

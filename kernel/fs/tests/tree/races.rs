@@ -29,9 +29,8 @@ fn a_tree_everybody_changes() {
                     let first = names[(step(&mut state) % names.len() as u64) as usize];
                     let second = names[(step(&mut state) % names.len() as u64) as usize];
                     let root = &world_ref.root;
-                    let rename = |flags| {
-                        world_ref.context().rename((root, first.as_bytes()), (root, second.as_bytes()), flags)
-                    };
+                    let rename =
+                        |flags| world_ref.context().rename((root, first.as_bytes()), (root, second.as_bytes()), flags);
                     // Any of these may fail with an error of its own; what counts is the state afterwards.
                     let _: Result<()> = match step(&mut state) % 8 {
                         0 => world_ref.mkdir(first),
@@ -65,7 +64,8 @@ fn a_tree_everybody_changes() {
         assert_eq!(world.stat(&format!("{directory}/.")).unwrap().links, 2 + subdirectories);
     }
     for path in found.iter().rev() {
-        let removed = if world.look_link(path).unwrap().dentry.is_directory() { world.rmdir(path) } else { world.unlink(path) };
+        let removed =
+            if world.look_link(path).unwrap().dentry.is_directory() { world.rmdir(path) } else { world.unlink(path) };
         assert_eq!(removed, Ok(()), "{path}");
     }
     assert_eq!(world.list("/"), [".", ".."]);

@@ -62,8 +62,13 @@ fn each_kind_onto_each_kind() {
             // Whatever happened, the links of every directory fit what is in it.
             for parent in ["a", "b", "/"] {
                 let inside = world.list(parent).into_iter().filter(|name| !name.starts_with('.'));
-                let directories = inside.filter(|name| world.look_link(&format!("{parent}/{name}")).unwrap().dentry.is_directory());
-                assert_eq!(world.stat(parent).unwrap().links as usize, 2 + directories.count(), "{from} -> {to}: {parent}");
+                let directories =
+                    inside.filter(|name| world.look_link(&format!("{parent}/{name}")).unwrap().dentry.is_directory());
+                assert_eq!(
+                    world.stat(parent).unwrap().links as usize,
+                    2 + directories.count(),
+                    "{from} -> {to}: {parent}"
+                );
             }
         }
     }

@@ -16,7 +16,9 @@ fn world() -> World {
 fn dots_and_slashes_lead_where_they_should() {
     let world = world();
     let b = world.number("a/b");
-    for name in ["/a/b", "a//b", "a/./b", "a/b/.", "a/b/", "a/b///", "/../a/b", "../../a/b", "a/b/c/..", "./a/../a/b/c/../c/.."] {
+    for name in
+        ["/a/b", "a//b", "a/./b", "a/b/.", "a/b/", "a/b///", "/../a/b", "../../a/b", "a/b/c/..", "./a/../a/b/c/../c/.."]
+    {
         assert_eq!(world.stat(name).map(|found| found.number), Ok(b), "{name}");
     }
     let root = world.number("/");
