@@ -75,10 +75,10 @@ impl Hardware {
     pub fn vm(&self, archive: Initramfs, options: &str) -> Result<Vm> {
         let mut archive = archive;
         let (kernel, own) = match self.kernel {
-            Guest::Orrery => (build::kernel()?.image, ""),
+            Guest::Orrery => (build::kernel()?.image, String::new()),
             Guest::Linux => {
                 linux_extras(&mut archive)?;
-                (linux::kernel()?, "console=ttyS0 panic=-1 ")
+                (linux::kernel()?, format!("console=ttyS0 panic=-1 {}", linux::clock_hint(self.machine)))
             }
         };
         let mut vm = Vm::new(self.machine, kernel, archive.bytes(), format!("{own}{options}"));

@@ -83,7 +83,7 @@ fn linux_answers(twins: &[Program], fresh: bool) -> Result<BTreeMap<String, Done
     if unknown.is_empty() {
         return Ok(answers);
     }
-    let screen = run(Guest::Linux, Machine::Microvm, 1, &unknown)?;
+    let screen = run(Guest::Linux, Machine::Q35, 1, &unknown)?;
     let mut results = batch::results(&screen);
     let mut unusable = Vec::new();
     for twin in &unknown {
@@ -119,8 +119,14 @@ fn parse(text: &str) -> Option<Done> {
 /// One result per twin.
 fn compare(expected: &BTreeMap<String, Done>, screen: &str) -> Vec<(String, Result<()>)> {
     let found = batch::results(screen);
-    let result = |name, expected| match found.get(name) {
-        None => Err(anyhow!("{}", batch::why_unfinished(screen))),
+    let mut explained = false;
+    let mut result = |name: &String, expected: &Done| match found.get(name) {
+        // One look at the screen explains all that did not finish.
+        None if explained => Err(anyhow!("it did not finish either")),
+        None => {
+            explained = true;
+            Err(anyhow!("{}", batch::why_unfinished(screen)))
+        }
         Some(found) if found == expected => Ok(()),
         Some(found) => Err(anyhow!("{}", difference(expected, found))),
     };
