@@ -218,6 +218,15 @@ impl Kernel {
     /// # Errors
     /// Those of execve(2).
     pub async fn start_init(self: &Arc<Self>, program: FirstProgram<'_>) -> Result<Arc<Process>> {
+        self.start_init_playing(program, |_| {}).await
+    }
+
+    /// As [`Kernel::start_init`], with something done to the registers before the program runs: for tests on the host.
+    pub(crate) async fn start_init_playing(
+        self: &Arc<Self>,
+        program: FirstProgram<'_>,
+        prepare: impl FnOnce(&mut machine::user::Registers) + Send,
+    ) -> Result<Arc<Process>> {
         let root = self.mounts.root()?;
         let limits = Limits::initial(self.memory.frames().total_frames());
         let space = AddressSpace::new(&self.memory, limits.memory(), self.random_number())?;
@@ -256,7 +265,11 @@ impl Kernel {
         }
         process.add_thread(&thread);
         let executed = crate::exec::execute_first(&thread, program.path, program.arguments, program.environment).await;
-        let started = executed.and_then(|thread| self.start(thread).map_err(|_| Errno::ENOMEM));
+        let started = executed.and_then(|thread| {
+            thread.with_registers(prepare);
+            self.processes.set_init(pid);
+            self.start(thread).map_err(|_| Errno::ENOMEM)
+        });
         if let Err(errno) = started {
             process.remove_thread(&thread);
             let mut family = self.processes.lock();
@@ -266,7 +279,6 @@ impl Kernel {
             drop(gone);
             return Err(errno);
         }
-        self.processes.set_init(pid);
         self.processes.count_fork();
         Ok(process)
     }

@@ -52,3 +52,6 @@ pub use pid::{PID_LIMIT, Pid, Processes};
 pub use process::{Image, Process, Program};
 pub use run::{Call, Failure, Interrupted, Outcome, Resume, SystemCalls};
 pub use thread::{Name, RunState, Thread, ThreadState};
+
+#[cfg(test)]
+mod scenarios;

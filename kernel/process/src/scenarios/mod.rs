@@ -1,0 +1,8 @@
+//! Processes at work: whole kernels in tests, whose programs are played by the host machine. What is expected is what Linux
+//! does with the same calls.
+
+pub(crate) mod stage;
+
+mod execution;
+mod families;
+mod signals;

@@ -1,0 +1,356 @@
+//! Signals: handlers, masks, stops, faults, timers.
+
+use abi::Errno;
+use abi::raw::general as raw;
+use abi::signal::{SignalFrame, action_flags};
+
+use super::families::{collect, error, told};
+use super::stage::Step::*;
+use super::stage::{DATA, Stage, Step, Value, action_bytes, address};
+use crate::{ExitStatus, call};
+
+const ACTION: usize = DATA + 256;
+const MASK: usize = DATA + 320;
+const PAGE: usize = 0x7000_0000;
+
+/// Sets a handler, with the steps of the way back.
+fn with_handler(signal: i32, flags: u64, mut body: Vec<Step>, handler: Vec<Step>) -> Vec<Step> {
+    let mut steps = vec![Say("placeholder"), call!(__NR_rt_sigaction, signal, ACTION, 0, 8)];
+    steps.append(&mut body);
+    steps.push(Label("handler"));
+    steps.extend(handler);
+    steps.extend([Return, Label("restorer"), call!(__NR_rt_sigreturn)]);
+    let (handler, restorer) = (address(&steps, "handler"), address(&steps, "restorer"));
+    steps[0] = Store(ACTION, action_bytes(handler, flags | action_flags::RESTORER, restorer));
+    steps
+}
+
+fn mask(signals: &[u32]) -> Vec<u8> {
+    signals.iter().fold(0_u64, |set, signal| set | 1 << (signal - 1)).to_le_bytes().to_vec()
+}
+
+#[test]
+fn a_handler_runs_and_the_program_goes_on_as_before() {
+    let stage = Stage::new(&[]);
+    let body = vec![
+        Load(1234.into()),
+        Keep(1),
+        call!(__NR_kill, 1, raw::SIGUSR1 as usize),
+        Show("kill returns"),
+        Load(Value::Kept(1)),
+        Show("kept"),
+        call!(__NR_rt_sigprocmask, 0, 0, 0, 8),
+        Show("mask after"),
+        call!(__NR_exit_group, 0),
+    ];
+    let handler = vec![
+        Read(Value::Rsi, 16),
+        Show("sender and user"),
+        Read(Value::Rdx, core::mem::offset_of!(abi::signal::UserContext, mask)),
+        Show("mask before"),
+        call!(__NR_rt_sigprocmask, 0, 0, 0, 8),
+        Show("mask in handler"),
+    ];
+    let steps = with_handler(raw::SIGUSR1 as i32, action_flags::SIGINFO, body, handler);
+    let expected = [
+        ("sender and user", 1),
+        ("mask before", 0),
+        ("mask in handler", 1 << 9),
+        ("kill returns", 0),
+        ("kept", 1234),
+        ("mask after", 0),
+    ];
+    assert_eq!(stage.play(steps).1, told(&expected));
+}
+
+#[test]
+fn frames_lie_as_the_abi_says() {
+    let stage = Stage::new(&[]);
+    let body = vec![call!(__NR_kill, 1, raw::SIGUSR1 as usize), call!(__NR_exit_group, 0)];
+    let state_at = core::mem::offset_of!(SignalFrame, context.registers.extended_state);
+    let handler = vec![
+        Load(Value::Rsp),
+        Keep(2),
+        Show("pointer"),
+        Load(Value::Rsi),
+        Show("information"),
+        Read(Value::Kept(2), state_at),
+        Keep(1),
+        Show("state"),
+        Read(Value::Kept(1), abi::signal::ExtendedStateMark::OFFSET),
+        Show("mark"),
+    ];
+    let steps = with_handler(raw::SIGUSR1 as i32, action_flags::SIGINFO, body, handler);
+    let lines = stage.play(steps).1;
+    let value = |name: &str| lines.iter().find(|line| line.0 == name).unwrap().1 as usize;
+    assert_eq!((value("pointer") + 8) % 16, 0);
+    assert_eq!(value("information") - value("pointer"), 8 + 304);
+    assert_eq!(value("state") % 64, 0);
+    assert_eq!(value("mark") as u32, abi::signal::ExtendedStateMark::MAGIC);
+}
+
+#[test]
+fn an_interrupted_call_fails_or_starts_again() {
+    for (flags, result) in [(0, error(Errno::EINTR)), (action_flags::RESTART, 2)] {
+        let stage = Stage::new(&[]);
+        let body = vec![
+            call!(__NR_fork),
+            IfZero("child"),
+            call!(__NR_wait4, -1, 0, 0, 0),
+            Show("wait4"),
+            call!(__NR_exit_group, 0),
+            Label("child"),
+            call!(__NR_nanosleep, 20_000_000),
+            call!(__NR_kill, 1, raw::SIGUSR1 as usize),
+            call!(__NR_nanosleep, 20_000_000),
+            call!(__NR_exit, 0),
+        ];
+        let steps = with_handler(raw::SIGUSR1 as i32, flags, body, vec![Say("handled")]);
+        assert_eq!(stage.play(steps).1, told(&[("handled", 0), ("wait4", result)]));
+    }
+}
+
+#[test]
+fn a_blocked_signal_waits_and_pause_ends_after_a_handler_only() {
+    let stage = Stage::new(&[]);
+    let body = vec![
+        Store(MASK, mask(&[raw::SIGUSR1])),
+        call!(__NR_rt_sigprocmask, raw::SIG_BLOCK as usize, MASK, 0, 8),
+        call!(__NR_kill, 1, raw::SIGUSR1 as usize),
+        Say("still blocked"),
+        Store(MASK, mask(&[])),
+        call!(__NR_rt_sigsuspend, MASK, 8),
+        Show("sigsuspend"),
+        call!(__NR_rt_sigprocmask, 0, 0, 0, 8),
+        Show("mask after"),
+        call!(__NR_exit_group, 0),
+    ];
+    let steps = with_handler(raw::SIGUSR1 as i32, 0, body, vec![Say("handled")]);
+    let expected = [("still blocked", 0), ("handled", 0), ("sigsuspend", error(Errno::EINTR)), ("mask after", 1 << 9)];
+    assert_eq!(stage.play(steps).1, told(&expected));
+}
+
+#[test]
+fn a_waiter_takes_a_blocked_signal_without_a_handler() {
+    let stage = Stage::new(&[]);
+    let steps = vec![
+        Store(MASK, mask(&[raw::SIGUSR2, raw::SIGCHLD])),
+        call!(__NR_rt_sigprocmask, raw::SIG_BLOCK as usize, MASK, 0, 8),
+        call!(__NR_rt_sigtimedwait, MASK, 0, 5_000_000, 8),
+        Show("nothing comes"),
+        call!(__NR_fork),
+        IfZero("child"),
+        call!(__NR_rt_sigtimedwait, MASK, 0, 0, 8),
+        Show("taken"),
+        call!(__NR_rt_sigtimedwait, MASK, 0, 0, 8),
+        Show("and the child's end"),
+        call!(__NR_exit_group, 0),
+        Label("child"),
+        call!(__NR_nanosleep, 10_000_000),
+        call!(__NR_kill, 1, raw::SIGUSR2 as usize),
+        call!(__NR_nanosleep, 10_000_000),
+        call!(__NR_exit, 0),
+    ];
+    let expected = [("nothing comes", error(Errno::EAGAIN)), ("taken", 12), ("and the child's end", 17)];
+    assert_eq!(stage.play(steps).1, told(&expected));
+}
+
+#[test]
+fn a_child_is_stopped_continued_and_killed() {
+    let stage = Stage::new(&[]);
+    let mut steps = vec![call!(__NR_fork), IfZero("child"), call!(__NR_kill, 2, raw::SIGSTOP as usize)];
+    collect(&mut steps, 2, raw::WUNTRACED);
+    steps.extend([
+        call!(__NR_wait4, 2, 0, (raw::WUNTRACED | raw::WNOHANG) as usize, 0),
+        Show("told once"),
+        call!(__NR_kill, 2, raw::SIGCONT as usize),
+    ]);
+    collect(&mut steps, 2, raw::WCONTINUED);
+    steps.push(call!(__NR_kill, 2, raw::SIGTSTP as usize));
+    // The group of init's child is init's own: orphaned, so SIGTSTP does nothing, and SIGSTOP does.
+    steps.push(call!(__NR_kill, 2, raw::SIGSTOP as usize));
+    collect(&mut steps, 2, raw::WUNTRACED);
+    steps.push(call!(__NR_kill, 2, raw::SIGKILL as usize));
+    collect(&mut steps, 2, 0);
+    steps.extend([call!(__NR_exit_group, 0), Label("child"), Spin, Jump("child")]);
+    let expected = [
+        ("waited", 2),
+        ("status", 0x137f),
+        ("told once", 0),
+        ("waited", 2),
+        ("status", 0xffff),
+        ("waited", 2),
+        ("status", 0x137f),
+        ("waited", 2),
+        ("status", 9),
+    ];
+    assert_eq!(stage.play(steps).1, told(&expected));
+}
+
+#[test]
+fn a_stopped_sleep_starts_again_unnoticed() {
+    let stage = Stage::new(&[]);
+    let mut steps = vec![call!(__NR_fork), IfZero("child")];
+    steps.extend([call!(__NR_nanosleep, 5_000_000), call!(__NR_kill, 2, raw::SIGSTOP as usize)]);
+    collect(&mut steps, 2, raw::WUNTRACED);
+    steps.push(call!(__NR_kill, 2, raw::SIGCONT as usize));
+    collect(&mut steps, 2, 0);
+    steps.extend([
+        call!(__NR_exit_group, 0),
+        Label("child"),
+        call!(__NR_nanosleep, 30_000_000),
+        Show("slept"),
+        call!(__NR_exit, 6),
+    ]);
+    let expected = [("waited", 2), ("status", 0x137f), ("slept", 0), ("waited", 2), ("status", 0x600)];
+    assert_eq!(stage.play(steps).1, told(&expected));
+}
+
+#[test]
+fn children_nobody_wants_are_collected_at_once() {
+    let stage = Stage::new(&[]);
+    let steps = vec![
+        Store(ACTION, action_bytes(1, 0, 0)),
+        call!(__NR_rt_sigaction, raw::SIGCHLD as usize, ACTION, 0, 8),
+        call!(__NR_fork),
+        IfZero("child"),
+        call!(__NR_wait4, -1, 0, 0, 0),
+        Show("wait4"),
+        call!(__NR_kill, 2, 0),
+        Show("gone"),
+        call!(__NR_exit_group, 0),
+        Label("child"),
+        call!(__NR_nanosleep, 10_000_000),
+        call!(__NR_exit, 0),
+    ];
+    let expected = [("wait4", error(Errno::ECHILD)), ("gone", error(Errno::ESRCH))];
+    assert_eq!(stage.play(steps).1, told(&expected));
+}
+
+#[test]
+fn a_fault_kills_or_tells_its_address() {
+    let stage = Stage::new(&[]);
+    let mut steps = vec![call!(__NR_fork), IfZero("child")];
+    collect(&mut steps, -1, 0);
+    steps.extend([call!(__NR_exit_group, 0), Label("child"), Store(PAGE, vec![1])]);
+    assert_eq!(stage.play(steps).1, told(&[("waited", 2), ("status", 11)]));
+
+    let stage = Stage::new(&[]);
+    let body = vec![Store(PAGE + 5, vec![1]), call!(__NR_exit_group, 0)];
+    let handler =
+        vec![Read(Value::Rsi, 8), Show("code"), Read(Value::Rsi, 16), Show("address"), call!(__NR_exit_group, 9)];
+    let steps = with_handler(raw::SIGSEGV as i32, action_flags::SIGINFO, body, handler);
+    let (status, lines) = stage.play(steps);
+    assert_eq!((status, lines), (ExitStatus::Exited(9), told(&[("code", 1), ("address", (PAGE + 5) as i64)])));
+}
+
+#[test]
+fn a_fault_that_is_blocked_or_ignored_kills_all_the_same() {
+    for ignored in [true, false] {
+        let stage = Stage::new(&[]);
+        let mut steps = vec![call!(__NR_fork), IfZero("child")];
+        collect(&mut steps, -1, 0);
+        steps.extend([
+            call!(__NR_exit_group, 0),
+            Label("child"),
+            Store(ACTION, action_bytes(1, 0, 0)),
+            Store(MASK, mask(&[raw::SIGSEGV])),
+            if ignored {
+                call!(__NR_rt_sigaction, raw::SIGSEGV as usize, ACTION, 0, 8)
+            } else {
+                call!(__NR_rt_sigprocmask, raw::SIG_BLOCK as usize, MASK, 0, 8)
+            },
+            Store(PAGE, vec![1]),
+        ]);
+        assert_eq!(stage.play(steps).1, told(&[("waited", 2), ("status", 11)]));
+    }
+}
+
+#[test]
+fn hostile_frames_end_in_a_fault() {
+    // rt_sigreturn with the stack pointer anywhere; with a frame full of ones; and with a frame of zeros.
+    for (at, byte) in [(PAGE, None), (DATA + 0x1000, Some(0xff)), (DATA + 0x1000, Some(0))] {
+        let stage = Stage::new(&[]);
+        let mut steps = vec![call!(__NR_fork), IfZero("child")];
+        collect(&mut steps, -1, 0);
+        steps.extend([call!(__NR_exit_group, 0), Label("child")]);
+        if let Some(byte) = byte {
+            steps.push(Store(at, vec![byte; 1024]));
+        }
+        let flags = (raw::CLONE_VM | raw::CLONE_VFORK) as usize;
+        // A child in the same memory, whose stack pointer is the frame.
+        steps.extend([
+            call!(__NR_clone, flags | 17, at + 8, 0, 0, 0),
+            IfZero("victim"),
+            call!(__NR_wait4, -1, DATA, 0, 0),
+            Read(Value::Number(DATA), 0),
+            Show("victim"),
+            call!(__NR_exit, 0),
+            Label("victim"),
+            call!(__NR_rt_sigreturn),
+            // A frame of zeros is a frame: the program goes on at address 0, which is no step.
+            call!(__NR_exit, 1),
+        ]);
+        let lines = stage.play(steps).1;
+        let victim = lines.iter().find(|line| line.0 == "victim").unwrap().1;
+        // Zeros are valid: execution continues at 0, which the player takes for its first step (fork, and so on).
+        if byte != Some(0) {
+            assert_eq!(victim, 11, "{at:#x} {byte:?}");
+        }
+    }
+}
+
+#[test]
+fn alarms_go_off_once_or_again_and_again() {
+    let stage = Stage::new(&[]);
+    let mut steps = vec![call!(__NR_fork), IfZero("child")];
+    collect(&mut steps, -1, 0);
+    steps.extend([call!(__NR_exit_group, 0), Label("child"), call!(__NR_alarm, 10_000_000, 0), call!(__NR_pause)]);
+    assert_eq!(stage.play(steps).1, told(&[("waited", 2), ("status", 14)]));
+
+    let stage = Stage::new(&[]);
+    let body = vec![
+        call!(__NR_alarm, 5_000_000, 5_000_000),
+        Load(3.into()),
+        Keep(0),
+        Label("wait"),
+        call!(__NR_pause),
+        Show("pause"),
+        Loop(0, "wait"),
+        call!(__NR_exit_group, 0),
+    ];
+    let steps = with_handler(raw::SIGALRM as i32, 0, body, vec![]);
+    assert_eq!(stage.play(steps).1, told(&[("pause", error(Errno::EINTR)); 3]));
+}
+
+#[test]
+fn init_is_immune_to_what_it_does_not_handle() {
+    let stage = Stage::new(&[]);
+    let steps = vec![
+        call!(__NR_fork),
+        IfZero("child"),
+        call!(__NR_wait4, -1, 0, 0, 0),
+        Say("alive"),
+        call!(__NR_exit_group, 0),
+        Label("child"),
+        call!(__NR_kill, 1, 15),
+        call!(__NR_kill, 1, 9),
+        call!(__NR_kill, 1, 19),
+        call!(__NR_exit, 0),
+    ];
+    assert_eq!(stage.play(steps), (ExitStatus::Exited(0), told(&[("alive", 0)])));
+}
+
+#[test]
+fn everybody_but_init_and_oneself_is_reached_by_minus_one() {
+    let stage = Stage::new(&[]);
+    let mut steps = vec![call!(__NR_fork), IfZero("one"), call!(__NR_fork), IfZero("two")];
+    steps.extend([call!(__NR_kill, -1, 15), Show("kill")]);
+    steps.extend([call!(__NR_wait4, -1, 0, 0, 0), call!(__NR_wait4, -1, 0, 0, 0), Show("second")]);
+    steps.extend([call!(__NR_kill, -1, 15), Show("nobody left"), call!(__NR_exit_group, 0)]);
+    steps.extend([Label("one"), call!(__NR_pause), Label("two"), call!(__NR_pause)]);
+    let lines = stage.play(steps).1;
+    assert_eq!(lines[0], ("kill".to_string(), 0));
+    assert!(lines[1].1 == 2 || lines[1].1 == 3);
+    assert_eq!(lines[2], ("nobody left".to_string(), error(Errno::ESRCH)));
+}
