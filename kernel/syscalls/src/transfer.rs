@@ -81,7 +81,7 @@ pub(crate) async fn read(
     let file = thread.files().get(file.0)?;
     check_buffer(&file, false, buffer.0, count)?;
     let space = thread.space();
-    read_into(thread, &file, &mut Destination::user(&space, buffer.0, count.min(MOST)), At::Position).await
+    read_into(thread, &file, &mut Destination::user(space, buffer.0, count.min(MOST)), At::Position).await
 }
 
 /// write(2)
@@ -94,7 +94,7 @@ pub(crate) async fn write(
     let file = thread.files().get(file.0)?;
     check_buffer(&file, true, buffer.0, count)?;
     let space = thread.space();
-    write_from(thread, &file, &mut Source::user(&space, buffer.0, count.min(MOST)), At::Position).await
+    write_from(thread, &file, &mut Source::user(space, buffer.0, count.min(MOST)), At::Position).await
 }
 
 /// pread(2)
@@ -110,7 +110,7 @@ pub(crate) async fn pread64(
     check_seekable(&file)?;
     check_buffer(&file, false, buffer.0, count)?;
     let space = thread.space();
-    read_into(thread, &file, &mut Destination::user(&space, buffer.0, count.min(MOST)), At::Offset(offset)).await
+    read_into(thread, &file, &mut Destination::user(space, buffer.0, count.min(MOST)), At::Offset(offset)).await
 }
 
 /// pwrite(2)
@@ -126,7 +126,7 @@ pub(crate) async fn pwrite64(
     check_seekable(&file)?;
     check_buffer(&file, true, buffer.0, count)?;
     let space = thread.space();
-    write_from(thread, &file, &mut Source::user(&space, buffer.0, count.min(MOST)), At::Offset(offset)).await
+    write_from(thread, &file, &mut Source::user(space, buffer.0, count.min(MOST)), At::Offset(offset)).await
 }
 
 fn check_offset(offset: i64) -> Result<(), Errno> {
@@ -173,8 +173,8 @@ async fn read_vectors(
         return Err(Errno::EBADF.into());
     }
     let space = thread.space();
-    let slices = gather(&space, vectors, count).await?;
-    read_into(thread, file, &mut Destination::vector(&space, &slices), at).await
+    let slices = gather(space, vectors, count).await?;
+    read_into(thread, file, &mut Destination::vector(space, &slices), at).await
 }
 
 async fn write_vectors(
@@ -188,8 +188,8 @@ async fn write_vectors(
         return Err(Errno::EBADF.into());
     }
     let space = thread.space();
-    let slices = gather(&space, vectors, count).await?;
-    write_from(thread, file, &mut Source::vector(&space, &slices), at).await
+    let slices = gather(space, vectors, count).await?;
+    write_from(thread, file, &mut Source::vector(space, &slices), at).await
 }
 
 /// readv(2)

@@ -212,7 +212,7 @@ pub(crate) async fn fetch(thread: &Arc<Thread>, fault: UserFault) -> Result<()> 
 fn access(thread: &Arc<Thread>, mut attempt: impl FnMut(&Space) -> Result<(), UserFault>) -> Result<(), Stop> {
     let space = thread.space();
     while let Err(fault) = attempt(space.space()) {
-        make_present(&space, fault)?;
+        make_present(space, fault)?;
     }
     Ok(())
 }
