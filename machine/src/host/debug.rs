@@ -13,4 +13,4 @@ pub fn backtrace(out: &mut dyn fmt::Write) {
 }
 
 /// A test that panics says itself where: nothing to describe.
-pub fn describe_context(_describe: std::sync::Arc<dyn Fn(&mut dyn fmt::Write) + Send + Sync>) {}
+pub fn describe_context(_describe: crate::debug::Describe) {}

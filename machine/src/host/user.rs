@@ -30,9 +30,10 @@ pub fn extended_features() -> u64 {
 
 /// The state of a program that has not run.
 fn initial_state() -> Vec<u8> {
-    let mut state = vec![0; STATE_BYTES];
-    state[0..2].copy_from_slice(&0x37f_u16.to_le_bytes());
-    state[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes());
+    let mut state = vec![0x7f, 0x03]; // the x87's control word
+    state.resize(24, 0);
+    state.extend([0x80, 0x1f]); // MXCSR
+    state.resize(STATE_BYTES, 0);
     state
 }
 

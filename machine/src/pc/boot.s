@@ -78,6 +78,7 @@ boot_upper:
 no_long_mode:
     .asciz "Orrery needs a 64-bit CPU with no-execute pages.\r\n"
     .balign 8
+.global early_gdt
 early_gdt:
     .quad 0, 0
     .quad 0x00af9b000000ffff            // KERNEL_CODE: 64-bit
