@@ -61,10 +61,9 @@ impl Context<'_> {
     /// `EEXIST`, `EROFS`, `EACCES`, `EPERM`, `ENOSPC` and those of path resolution.
     pub fn make(&self, start: &Path, name: &[u8], permissions: u32, contents: NewContents<'_>) -> Result<Path> {
         let (walk, last) = self.parent(start, name)?;
-        let Last::Name(range) = last else { return Err(Errno::EEXIST) };
-        let name = walk.name(&range);
-        let directory = &walk.dentry;
-        let hash = directory.hash(name);
+        let Last::Name(component) = last else { return Err(Errno::EEXIST) };
+        let name = walk.name(component);
+        let (directory, hash) = (&walk.dentry, component.hash);
         let mut children = directory.lock();
         match directory.lookup_locked(&mut children, hash, name) {
             Ok(_) => return Err(Errno::EEXIST),
@@ -128,10 +127,9 @@ impl Context<'_> {
     /// link(2).
     pub fn link(&self, old: &Path, start: &Path, name: &[u8]) -> Result<()> {
         let (walk, last) = self.parent(start, name)?;
-        let Last::Name(range) = last else { return Err(Errno::EEXIST) };
-        let name = walk.name(&range);
-        let directory = &walk.dentry;
-        let hash = directory.hash(name);
+        let Last::Name(component) = last else { return Err(Errno::EEXIST) };
+        let name = walk.name(component);
+        let (directory, hash) = (&walk.dentry, component.hash);
         let mut children = directory.lock();
         match directory.lookup_locked(&mut children, hash, name) {
             Ok(_) => return Err(Errno::EEXIST),
@@ -158,11 +156,10 @@ impl Context<'_> {
     /// unlink(2).
     pub fn unlink(&self, start: &Path, name: &[u8]) -> Result<()> {
         let (walk, last) = self.parent(start, name)?;
-        let Last::Name(range) = last else { return Err(Errno::EISDIR) };
+        let Last::Name(component) = last else { return Err(Errno::EISDIR) };
         walk.mount.check_writable()?;
-        let name = walk.name(&range);
-        let directory = &walk.dentry;
-        let hash = directory.hash(name);
+        let name = walk.name(component);
+        let (directory, hash) = (&walk.dentry, component.hash);
         let mut children = directory.lock();
         let victim = directory.lookup_locked(&mut children, hash, name)?;
         if walk.trailing_slash {
@@ -186,16 +183,15 @@ impl Context<'_> {
     /// rmdir(2).
     pub fn rmdir(&self, start: &Path, name: &[u8]) -> Result<()> {
         let (walk, last) = self.parent(start, name)?;
-        let range = match last {
-            Last::Name(range) => range,
+        let component = match last {
+            Last::Name(component) => component,
             Last::Dot => return Err(Errno::EINVAL),
             Last::DotDot => return Err(Errno::ENOTEMPTY),
             Last::Root => return Err(Errno::EBUSY),
         };
         walk.mount.check_writable()?;
-        let name = walk.name(&range);
-        let directory = &walk.dentry;
-        let hash = directory.hash(name);
+        let name = walk.name(component);
+        let (directory, hash) = (&walk.dentry, component.hash);
         let mut children = directory.lock();
         let victim = directory.lookup_locked(&mut children, hash, name)?;
         may_remove(directory, &children, &victim, Some(true), self.credentials)?;
@@ -232,15 +228,15 @@ impl Context<'_> {
         if !Arc::ptr_eq(&from.mount, &to.mount) {
             return Err(Errno::EXDEV);
         }
-        let Last::Name(old_range) = old_last else { return Err(Errno::EBUSY) };
-        let Last::Name(new_range) = new_last else {
+        let Last::Name(old_component) = old_last else { return Err(Errno::EBUSY) };
+        let Last::Name(new_component) = new_last else {
             return Err(if flags.contains(RenameFlags::NO_REPLACE) { Errno::EEXIST } else { Errno::EBUSY });
         };
         from.mount.check_writable()?;
         let super_block = from.mount.super_block().clone();
         let shape = super_block.rename.write();
-        let old = Name { text: from.name(&old_range), slash: from.trailing_slash };
-        let new = Name { text: to.name(&new_range), slash: to.trailing_slash };
+        let old = Name { text: from.name(old_component), hash: old_component.hash, slash: from.trailing_slash };
+        let new = Name { text: to.name(new_component), hash: new_component.hash, slash: to.trailing_slash };
         let gone = self.rename_locked(&from.dentry, old, &to.dentry, new, flags);
         // The replaced file may be large: it goes outside the lock.
         drop(shape);
@@ -257,7 +253,7 @@ impl Context<'_> {
         flags: RenameFlags,
     ) -> Result<Option<Arc<Dentry>>> {
         let exchange = flags.contains(RenameFlags::EXCHANGE);
-        let (old_hash, new_hash) = (from.hash(old.text), to.hash(new.text));
+        let (old_hash, new_hash) = (old.hash, new.hash);
         let mut locked = BothLocked::lock(from, to);
         let moved = from.lookup_locked(locked.from(), old_hash, old.text)?;
         let target = match to.lookup_locked(locked.to(), new_hash, new.text) {
@@ -335,6 +331,7 @@ impl Context<'_> {
 #[derive(Clone, Copy)]
 struct Name<'a> {
     text: &'a [u8],
+    hash: u64,
     slash: bool,
 }
 

@@ -15,11 +15,10 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
-use hashbrown::HashTable;
 use sync::{RwSpinLock, WriteGuard};
 
 use crate::inode::{FileKind, Inode};
-use crate::name::{self, NAME_MAX, Name};
+use crate::name::{self, NAME_MAX, Name, NameTable};
 
 /// A name in the tree, and what it leads to.
 pub struct Dentry {
@@ -46,15 +45,9 @@ struct Place {
 /// The entries of a directory that are in the cache.
 #[derive(Default)]
 pub(crate) struct Children {
-    table: HashTable<Child>,
+    table: NameTable<Arc<Dentry>>,
     /// The directory was removed; nothing can be made in it.
     removed: bool,
-}
-
-struct Child {
-    hash: u64,
-    name: Name,
-    dentry: Arc<Dentry>,
 }
 
 impl Dentry {
@@ -150,13 +143,19 @@ impl Dentry {
         name::hash(self.seed, name)
     }
 
-    /// The entry `name` of this directory. Permissions have been checked. No allocation and no exclusive lock on a hit.
+    /// What the hashes of the names in this directory start from.
+    #[inline]
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The entry `name` of this directory, whose hash is known. Permissions have been checked. No allocation and no exclusive
+    /// lock on a hit.
     ///
     /// # Errors
     /// `ENOENT`, `ENAMETOOLONG`, `ENOTDIR`, `ENOMEM`.
     #[inline]
-    pub(crate) fn lookup(self: &Arc<Dentry>, name: &[u8]) -> Result<Arc<Dentry>> {
-        let hash = self.hash(name);
+    pub(crate) fn lookup(self: &Arc<Dentry>, hash: u64, name: &[u8]) -> Result<Arc<Dentry>> {
         if let Some(found) = self.children.read().find(hash, name) {
             return Ok(found.clone());
         }
@@ -273,23 +272,16 @@ impl Drop for Dentry {
 impl Children {
     #[inline]
     fn find(&self, hash: u64, name: &[u8]) -> Option<&Arc<Dentry>> {
-        self.table.find(hash, |child| child.hash == hash && child.name.as_slice() == name).map(|child| &child.dentry)
+        self.table.find(hash, name)
     }
 
     fn insert(&mut self, hash: u64, name: &[u8], dentry: Arc<Dentry>) {
-        let child = Child { hash, name: Name::from_slice(name), dentry };
-        self.table.insert_unique(hash, child, |child| child.hash);
+        self.table.insert(hash, Name::from_slice(name), dentry);
     }
 
     /// Takes a name out of the table. What comes back is to be dropped outside the lock.
     pub(crate) fn remove(&mut self, hash: u64, name: &[u8]) -> Option<Arc<Dentry>> {
-        let entry = self.table.find_entry(hash, |child| child.hash == hash && child.name.as_slice() == name).ok()?;
-        let (child, _) = entry.remove();
-        // A directory that was once huge gives its table back.
-        if self.table.is_empty() && self.table.capacity() > 64 {
-            self.table = HashTable::new();
-        }
-        Some(child.dentry)
+        self.table.remove(hash, name)
     }
 
     /// Whether the directory itself was removed.
@@ -303,6 +295,6 @@ impl Children {
     }
 
     fn drain(&mut self) -> Vec<Arc<Dentry>> {
-        core::mem::take(&mut self.table).into_iter().map(|child| child.dentry).collect()
+        self.table.take().collect()
     }
 }

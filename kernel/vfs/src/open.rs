@@ -15,7 +15,7 @@ use crate::file::File;
 use crate::inode::{FileKind, NewContents, OpenRequest};
 use crate::mount::{MountFlags, Path};
 use crate::open_file::{OpenFile, Origin};
-use crate::walk::{Context, Last, Lookup, Walk};
+use crate::walk::{Component, Context, Last, Lookup, Walk};
 
 bitflags! {
     /// The flags of open(2). What Linux ignores is dropped by [`OpenFlags::from_bits_truncate`].
@@ -161,8 +161,8 @@ impl Context<'_> {
         let mut walk = Walk::new(self, start, name)?;
         let mut last = walk.walk_to_last()?;
         loop {
-            let range = match last {
-                Last::Name(range) if !walk.trailing_slash || !flags.contains(OpenFlags::CREATE) => range,
+            let component = match last {
+                Last::Name(component) if !walk.trailing_slash || !flags.contains(OpenFlags::CREATE) => component,
                 _ if flags.contains(OpenFlags::CREATE) => return Err(Errno::EISDIR),
                 Last::DotDot => {
                     walk.up();
@@ -170,12 +170,14 @@ impl Context<'_> {
                 }
                 _ => break,
             };
-            let found = match walk.dentry.lookup(walk.name(&range)) {
+            let found = match walk.dentry.lookup(component.hash, walk.name(component)) {
                 Ok(found) => found,
-                Err(Errno::ENOENT) if flags.contains(OpenFlags::CREATE) => match self.create_at(&walk, &range, mode)? {
-                    (path, true) => return self.open_created(path, flags),
-                    (path, false) => path.dentry,
-                },
+                Err(Errno::ENOENT) if flags.contains(OpenFlags::CREATE) => {
+                    match self.create_at(&walk, component, mode)? {
+                        (path, true) => return self.open_created(path, flags),
+                        (path, false) => path.dentry,
+                    }
+                }
                 Err(errno) => return Err(errno),
             };
             if flags.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE) {
@@ -198,9 +200,8 @@ impl Context<'_> {
     }
 
     /// Makes a regular file where the walk stands. `false`: somebody else was faster.
-    fn create_at(&self, walk: &Walk<'_, '_>, range: &core::ops::Range<usize>, mode: u32) -> Result<(Path, bool)> {
-        let (directory, name) = (&walk.dentry, walk.name(range));
-        let hash = directory.hash(name);
+    fn create_at(&self, walk: &Walk<'_, '_>, component: Component, mode: u32) -> Result<(Path, bool)> {
+        let (directory, hash, name) = (&walk.dentry, component.hash, walk.name(component));
         let mut children = directory.lock();
         let (dentry, created) = match directory.lookup_locked(&mut children, hash, name) {
             Ok(dentry) => (dentry, false),

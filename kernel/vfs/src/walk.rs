@@ -1,11 +1,10 @@
 //! Path resolution, path_resolution(7): from a name to a [`Path`].
 //!
-//! The hot path is [`Walk::step`]: permission to search, one look into the directory's table, and the clone of one dentry.
+//! The hot path is the loop of [`Walk::walk_to_last`]: permission to search, one look into the directory's table, and the clone of one dentry.
 //! Symbolic links put their text on a small stack of texts still to be walked, so nothing recurses; a path without
 //! links allocates nothing.
 
 use alloc::sync::Arc;
-use core::ops::Range;
 
 use abi::{Errno, Result};
 use bitflags::bitflags;
@@ -16,6 +15,7 @@ use crate::credentials::{Access, Credentials};
 use crate::dentry::Dentry;
 use crate::inode::{FileKind, Link};
 use crate::mount::{Mount, Path};
+use crate::name;
 
 /// How many symbolic links one resolution follows: `MAXSYMLINKS`.
 const MAX_LINKS: usize = 40;
@@ -66,11 +66,20 @@ impl Context<'_> {
     }
 }
 
+/// A name in a walk's current text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Component {
+    begin: usize,
+    end: usize,
+    /// Its hash in the directory the walk stands in.
+    pub hash: u64,
+}
+
 /// What the last component of a path is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Last {
-    /// A proper name: this range of the walk's current text.
-    Name(Range<usize>),
+    /// A proper name.
+    Name(Component),
     /// `.`
     Dot,
     /// `..`
@@ -138,48 +147,55 @@ impl<'a, 'c> Walk<'a, 'c> {
     }
 
     /// The name a [`Last::Name`] stands for.
-    pub(crate) fn name(&self, range: &Range<usize>) -> &[u8] {
-        self.current.text.bytes().get(range.clone()).unwrap_or_default()
+    pub(crate) fn name(&self, component: Component) -> &[u8] {
+        self.current.text.bytes().get(component.begin..component.end).unwrap_or_default()
     }
 
     /// Walks everything but the last component. The walk then stands in the directory that is to have it, and may search it.
     pub(crate) fn walk_to_last(&mut self) -> Result<Last> {
         loop {
-            let bytes = self.current.text.bytes();
-            let mut begin = self.current.at;
-            while bytes.get(begin) == Some(&b'/') {
-                begin += 1;
-            }
-            let rest = bytes.get(begin..).unwrap_or_default();
-            let end = begin + rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
-            if begin == end {
+            let text = self.current.text.bytes();
+            let begin = skip_slashes(text, self.current.at);
+            let (end, hash) = name::scan(self.dentry.seed(), text, begin);
+            let name = text.get(begin..end).unwrap_or_default();
+            let Some(&first) = name.first() else {
                 // Only the text `/`, or a link to it with nothing behind, has no component at all.
                 match self.outer.pop() {
                     Some(outer) => self.current = outer,
                     None => return Ok(Last::Root),
                 }
                 continue;
-            }
-            let mut next = end;
-            while bytes.get(next) == Some(&b'/') {
-                next += 1;
-            }
-            let text_ends = next == bytes.len();
-            let slash = next != end;
-            let component = match bytes.get(begin..end) {
-                Some(b".") => Last::Dot,
-                Some(b"..") => Last::DotDot,
-                _ => Last::Name(begin..end),
             };
-            self.current.at = next;
+            let next = skip_slashes(text, end);
             self.may_search()?;
-            if text_ends && self.outer.is_empty() {
-                self.trailing_slash |= slash;
-                return Ok(component);
+            let dots = if first == b'.' { dots(name) } else { None };
+            if next == text.len() && self.outer.is_empty() {
+                self.trailing_slash |= next != end;
+                self.current.at = next;
+                return Ok(dots.unwrap_or(Last::Name(Component { begin, end, hash })));
             }
-            self.step(component)?;
-            if !self.dentry.is_directory() {
-                return Err(Errno::ENOTDIR);
+            match dots {
+                None => {
+                    let found = self.dentry.lookup(hash, name)?;
+                    self.current.at = next;
+                    match found.kind() {
+                        FileKind::Directory => self.enter(found),
+                        // What the link's text leads to is walked before the rest of this text.
+                        FileKind::Symlink => {
+                            self.follow(&found)?;
+                            if !self.dentry.is_directory() {
+                                return Err(Errno::ENOTDIR);
+                            }
+                        }
+                        _ => return Err(Errno::ENOTDIR),
+                    }
+                }
+                Some(dots) => {
+                    self.current.at = next;
+                    if dots == Last::DotDot {
+                        self.up();
+                    }
+                }
             }
         }
     }
@@ -187,43 +203,42 @@ impl<'a, 'c> Walk<'a, 'c> {
     /// Takes the last component too, following links if wanted; where links lead, the walk goes on.
     pub(crate) fn finish(&mut self, mut last: Last, follow: bool) -> Result<()> {
         loop {
-            let name = match last {
-                Last::Root => return Ok(()),
-                Last::Dot => return Ok(()),
+            let component = match last {
+                Last::Name(component) => component,
+                Last::Root | Last::Dot => return Ok(()),
                 Last::DotDot => {
                     self.up();
                     return Ok(());
                 }
-                Last::Name(name) => name,
             };
-            let found = self.dentry.lookup(self.name(&name))?;
+            let found = self.dentry.lookup(component.hash, self.name(component))?;
             if found.kind() != FileKind::Symlink || !follow {
                 self.enter(found);
                 return Ok(());
             }
-            match self.follow(&found)? {
-                Followed::Arrived => return Ok(()),
-                Followed::Text => last = self.walk_to_last()?,
+            match self.follow_last(&found)? {
+                Some(next) => last = next,
+                None => return Ok(()),
             }
         }
     }
+}
 
-    /// Takes a component that is not the last.
-    #[inline]
-    fn step(&mut self, component: Last) -> Result<()> {
-        match component {
-            Last::Name(name) => {
-                let found = self.dentry.lookup(self.name(&name))?;
-                if found.kind() == FileKind::Symlink {
-                    // What the link's text leads to is walked before the rest of this text.
-                    return self.follow(&found).map(|_| ());
-                }
-                self.enter(found);
-            }
-            Last::DotDot => self.up(),
-            Last::Dot | Last::Root => {}
-        }
-        Ok(())
+/// The first place at or after `at` that is no slash.
+#[inline]
+fn skip_slashes(text: &[u8], mut at: usize) -> usize {
+    while text.get(at) == Some(&b'/') {
+        at += 1;
+    }
+    at
+}
+
+/// `.` and `..`, which are no names.
+fn dots(name: &[u8]) -> Option<Last> {
+    match name {
+        b"." => Some(Last::Dot),
+        b".." => Some(Last::DotDot),
+        _ => None,
     }
 }
 
