@@ -163,6 +163,10 @@ fn give_children_away(family: &mut Family, process: &Arc<Process>, news: &mut Ne
 
 fn heir(family: &Family, process: &Process) -> Pid {
     let init = process.kernel().processes().init();
+    if process.pid() == init {
+        // The machine is about to stop; nobody is left.
+        return 0;
+    }
     let mut ancestor = process.parent_pid();
     while let Some(candidate) = family.process(ancestor) {
         if candidate.is_subreaper() && !candidate.is_dead() {

@@ -56,7 +56,7 @@ pub enum Step {
     Return,
     /// Computes for ever.
     Spin,
-    /// What the CPU does here.
+    /// A name for this place.
     Label(&'static str),
 }
 
@@ -70,8 +70,6 @@ pub enum Value {
     Rsi,
     Rdx,
     Rsp,
-    /// The address of a label.
-    Address(&'static str),
 }
 
 impl From<usize> for Value {
@@ -111,7 +109,6 @@ impl Player {
             Value::Rsi => general.rsi,
             Value::Rdx => general.rdx,
             Value::Rsp => general.rsp,
-            Value::Address(label) => CODE + 2 * self.labels[label],
         }
     }
 
@@ -366,7 +363,7 @@ impl Stage {
         let mounts = MountNamespace::new(&vfs, root, "rootfs", MountFlags::empty()).unwrap();
         let (tell, ended) = mpsc::channel();
         let hooks = Hooks {
-            init_exited: Box::new(move |status| drop(tell.send(status))),
+            init_exited: Box::new(move |status| tell.send(status).unwrap()),
             shut_down: Box::new(|_| {}),
             random: Box::new(|bytes| bytes.fill(7)),
         };
@@ -417,15 +414,12 @@ impl Stage {
         told
     }
 
-    /// Waits for the end of init.
-    pub fn end(&self) -> ExitStatus {
-        self.ended.lock().unwrap().recv_timeout(Duration::from_secs(60)).expect("init goes on for ever")
-    }
-
     /// Plays a program as init, to its end.
     pub fn play(&self, steps: Vec<Step>) -> (ExitStatus, Told) {
         let told = self.start(steps);
-        let status = self.end();
+        let Ok(status) = self.ended.lock().unwrap().recv_timeout(Duration::from_secs(60)) else {
+            panic!("goes on for ever: {:?}, {:?}", told.lock().unwrap(), self.kernel.executor().statistics());
+        };
         let told = told.lock().unwrap().clone();
         (status, told)
     }

@@ -63,15 +63,14 @@ fn queue(
     let signal = information.signal;
     let action = signals.actions.get(signal);
     let is_default = action.handler == SignalAction::DEFAULT;
-    let protected = is_default && process.is_unkillable();
-    let useless = protected || signals.actions.ignores(signal);
+    let useless = is_default && process.is_unkillable() || signals.actions.ignores(signal);
     // A blocked signal is kept even if it is ignored now: the action may change before it is unblocked.
     let blocked = |thread: &Thread| thread.signals().lock().mask.contains(signal);
     let first_blocks = match target {
         Some(thread) => blocked(thread),
         None => process.first_thread().is_some_and(|thread| blocked(&thread)),
     };
-    if useless && (protected || !first_blocks) {
+    if useless && !first_blocks {
         return Ok(());
     }
     let fatal = is_default && default_of(signal) == DefaultAction::Terminate;
