@@ -1,6 +1,82 @@
-//! `x bench`.
+//! `x bench`: Orrery beside Debian's Linux, tuned to its best, in the same QEMU with the same programs.
+//!
+//! | file | what it measures |
+//! | --- | --- |
+//! | `calls.rs` | operations of the kernel: guest instructions, and wall time of interleaved runs |
+//! | `boot.rs` | from the start of QEMU to the shell's prompt |
+//!
+//! A benchmark is never a test: it prints, and judges nothing. `--write` keeps the tables in `docs/src/benchmarks.md`.
+
+mod boot;
+mod calls;
+mod page;
+
 use anyhow::Result;
 use std::process::ExitCode;
+
+/// What `x bench` is asked for.
 #[derive(clap::Args)]
-pub struct Bench {}
-impl Bench { pub fn run(self) -> Result<ExitCode> { Ok(ExitCode::SUCCESS) } }
+pub struct Bench {
+    /// What to measure.
+    #[arg(value_enum, default_value = "all")]
+    what: What,
+    /// Keeps the tables in docs/src/benchmarks.md.
+    #[arg(long)]
+    write: bool,
+    /// Interleaved runs for wall time, and boots of each kind.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: u32,
+    /// Only these rows of `calls`, by name.
+    #[arg(long, value_name = "ROW")]
+    row: Vec<String>,
+}
+
+/// A part of the benchmark.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// Operations of the kernel.
+    Calls,
+    /// Boots.
+    Boot,
+    /// Both.
+    All,
+}
+
+impl Bench {
+    /// Measures and prints.
+    pub fn run(self) -> Result<ExitCode> {
+        let calls = (self.what != What::Boot).then(|| calls::measure(self.runs, &self.row)).transpose()?;
+        let boot = (self.what != What::Calls).then(|| boot::measure(self.runs)).transpose()?;
+        for table in [&calls, &boot].into_iter().flatten() {
+            println!("{table}");
+        }
+        if self.write {
+            page::write(calls.as_deref(), boot.as_deref())?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The middle of some figures.
+fn median(figures: &[f64]) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match (sorted.get(middle.wrapping_sub(1)), sorted.get(middle)) {
+        (Some(low), Some(high)) if sorted.len() % 2 == 0 => (low + high) / 2.0,
+        (_, Some(middle)) => *middle,
+        _ => f64::NAN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), 2.5);
+        assert!(median(&[]).is_nan());
+    }
+}
