@@ -233,6 +233,7 @@ fn threads_share_a_process_and_end_with_it() {
         Show("thread"),
         Read(Value::Number(DATA + 128), 0),
         Show("stored"),
+        call!(__NR_nanosleep, 20_000_000),
         call!(__NR_exit_group, 5),
     ];
     let (_, mut lines) = stage.play(steps);
