@@ -157,8 +157,4 @@ impl File for MemoryDevice {
         }
         Ok(length)
     }
-
-    fn append(&self, source: &mut Source<'_>) -> Result<(usize, u64), Stop> {
-        self.write(0, source).map(|moved| (moved, 0))
-    }
 }

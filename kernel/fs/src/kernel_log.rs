@@ -68,10 +68,6 @@ impl File for Reader {
         Ok(length)
     }
 
-    fn append(&self, source: &mut Source<'_>) -> Result<(usize, u64), Stop> {
-        self.write(0, source).map(|moved| (moved, 0))
-    }
-
     fn poll(&self) -> PollEvents {
         let next = *self.next.lock();
         let (oldest, _, coming) = self.log.bounds();

@@ -96,10 +96,6 @@ impl File for Event {
         Ok(8)
     }
 
-    fn append(&self, source: &mut Source<'_>) -> Result<(usize, u64), Stop> {
-        self.write(0, source).map(|moved| (moved, 0))
-    }
-
     fn poll(&self) -> PollEvents {
         let count = *self.count.lock();
         let mut events = PollEvents::empty();

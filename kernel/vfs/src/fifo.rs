@@ -53,10 +53,6 @@ impl File for PipeEnd {
         self.pipe.write(source)
     }
 
-    fn append(&self, source: &mut Source<'_>) -> Result<(usize, u64), Stop> {
-        self.pipe.write(source).map(|moved| (moved, 0))
-    }
-
     fn poll(&self) -> PollEvents {
         self.pipe.poll(self.reads, self.writes, self.writers_seen)
     }

@@ -172,8 +172,8 @@ pub trait File: Send + Sync {
         Err(Errno::EINVAL.into())
     }
 
-    /// Writes at the end of the file, wherever that is at this moment: `O_APPEND`. Returns how many bytes this call moved, and
-    /// the position behind them.
+    /// Writes at the end of the file, wherever that is at this moment: `O_APPEND`, for files with positions. Returns how many
+    /// bytes this call moved, and the position behind them.
     ///
     /// # Errors
     /// As [`File::write`].

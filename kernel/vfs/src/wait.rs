@@ -1,16 +1,19 @@
 //! The loop that makes "try" into "wait": read(2), write(2) and all their kin end here.
 //!
-//! Each function tries first; only when that can't be finished does it register with the file's wait queue, try again, and
-//! sleep. Faults in the program's memory are resolved on the way. Everything is cancel-safe: a signal drops the future, and what was
-//! moved until then stands in the cursor, which the caller still has: if its `progress()` is not 0, that is what
-//! the call returns instead of `EINTR`.
+//! Each operation is tried first, by a plain function ([`try_read`], [`try_write`]) that builds no future; a system call that
+//! can be served at once ends there. Only what could not be finished is awaited ([`finish_read`], [`finish_write`]): then it
+//! registers with the file's wait queue, tries again, and sleeps. Faults in the program's memory are resolved on the way.
+//!
+//! A cursor is made for one operation: how far it moved is what was read or written. Everything is cancel-safe: a signal
+//! drops the future, and what was moved until then stands in the cursor, which the caller still has: if its `progress()` is
+//! not 0, that is what the call returns instead of `EINTR`.
 
 use core::future::poll_fn;
 use core::task::Poll;
 
 use abi::{Errno, Result};
 use memory::{Destination, Source};
-use sync::Listener;
+use sync::{Listener, MutexGuard};
 
 use crate::caller::Caller;
 use crate::file::{FileTraits, Operation, PollEvents, Stop};
@@ -18,23 +21,121 @@ use crate::open::OpenFlags;
 use crate::open_file::OpenFile;
 use crate::{Access, poll};
 
+/// A read or write that could not be finished in one try.
+pub struct Unfinished<'a> {
+    reached: Reached<'a>,
+}
+
+/// How far the try came.
+enum Reached<'a> {
+    /// The file did not admit the caller yet.
+    Nothing,
+    /// Somebody else is reading or writing at the file's position.
+    Admitted,
+    /// The file stopped.
+    Stopped { stop: Stop, position: Position<'a> },
+}
+
+/// Where in the file an operation happens.
+enum Position<'a> {
+    /// At the file's own position, which is moved on. Held from the first try to the last.
+    Own(MutexGuard<'a, u64>),
+    /// Here, and the file's own stays. 0 for what has none.
+    At(u64),
+}
+
+impl Position<'_> {
+    fn get(&mut self) -> &mut u64 {
+        match self {
+            Position::Own(guard) => guard,
+            Position::At(position) => position,
+        }
+    }
+}
+
+impl<'a> Unfinished<'a> {
+    fn stopped(stop: impl Into<Stop>, position: Position<'a>) -> Unfinished<'a> {
+        Unfinished { reached: Reached::Stopped { stop: stop.into(), position } }
+    }
+}
+
+impl From<Errno> for Unfinished<'_> {
+    fn from(errno: Errno) -> Self {
+        Unfinished::stopped(errno, Position::At(0))
+    }
+}
+
+/// Reads at the file's position as far as that can be done now: the fast path of read(2). What is left, errors included, goes
+/// to [`finish_read`].
+#[inline]
+pub fn try_read<'a>(
+    open: &'a OpenFile,
+    destination: &mut Destination<'_>,
+    caller: &dyn Caller,
+) -> Result<usize, Unfinished<'a>> {
+    open.check(Access::READ)?;
+    if open.traits().contains(FileTraits::ADMITS) && open.file().admit(Operation::Read, caller).is_err() {
+        return Err(Unfinished { reached: Reached::Nothing });
+    }
+    if !open.has_position() {
+        return open.file().read(0, destination).map_err(|stop| Unfinished::stopped(stop, Position::At(0)));
+    }
+    let Some(mut position) = open.position.try_lock() else { return Err(Unfinished { reached: Reached::Admitted }) };
+    match read_once(open, &mut position, destination) {
+        Ok(moved) => Ok(moved),
+        Err(stop) => Err(Unfinished::stopped(stop, Position::Own(position))),
+    }
+}
+
+/// Waits for what a read lacked, and goes on with it.
+///
+/// # Errors
+/// As [`read`].
+pub async fn finish_read<'a>(
+    open: &'a OpenFile,
+    destination: &mut Destination<'_>,
+    caller: &dyn Caller,
+    unfinished: Unfinished<'a>,
+) -> Result<usize> {
+    if matches!(unfinished.reached, Reached::Nothing) {
+        admit(open, Operation::Read, caller).await?;
+    }
+    let (mut position, mut stop) = match unfinished.reached {
+        Reached::Stopped { stop, position } => (position, Some(stop)),
+        _ => (lock_position(open).await, None),
+    };
+    let mut place = Place::default();
+    loop {
+        let moved = destination.progress();
+        let outcome = match stop {
+            None => Ok(()),
+            Some(Stop::Fault(fault)) => destination.settle(fault).await,
+            // What is there is delivered at once.
+            Some(Stop::WouldBlock) if moved > 0 || destination.remaining() == 0 => return Ok(moved),
+            Some(stop) => pause(open, stop, PollEvents::READABLE, &mut place, true).await,
+        };
+        if let Err(errno) = outcome {
+            return if moved > 0 { Ok(moved) } else { Err(errno) };
+        }
+        match read_once(open, position.get(), destination) {
+            Ok(_) => {
+                place.consume();
+                return Ok(destination.progress());
+            }
+            Err(next) => stop = Some(next),
+        }
+    }
+}
+
 /// Reads at the file's position: read(2), readv(2).
 ///
 /// # Errors
 /// `EBADF`, `EAGAIN` with `O_NONBLOCK`, `EFAULT`, and the file's own.
 pub async fn read(open: &OpenFile, destination: &mut Destination<'_>, caller: &dyn Caller) -> Result<usize> {
-    open.check(Access::READ)?;
-    if open.traits().contains(FileTraits::ADMITS) {
-        admit(open, Operation::Read, caller).await?;
+    match try_read(open, destination, caller) {
+        Ok(moved) => Ok(moved),
+        Err(unfinished) => finish_read(open, destination, caller, unfinished).await,
     }
-    if !open.has_position() {
-        return read_on(open, &mut 0, destination).await;
-    }
-    let mut position = match open.position.try_lock() {
-        Some(position) => position,
-        None => open.position.lock().await,
-    };
-    read_on(open, &mut position, destination).await
 }
 
 /// Reads at `position`, leaving the file's own alone: pread(2), preadv(2).
@@ -49,10 +150,77 @@ pub async fn read_at(
 ) -> Result<usize> {
     let mut position = check_position(open, position)?;
     open.check(Access::READ)?;
-    if open.traits().contains(FileTraits::ADMITS) {
-        admit(open, Operation::Read, caller).await?;
+    match read_once(open, &mut position, destination) {
+        Ok(moved) => Ok(moved),
+        Err(stop) => {
+            let unfinished = Unfinished::stopped(stop, Position::At(position));
+            finish_read(open, destination, caller, unfinished).await
+        }
     }
-    read_on(open, &mut position, destination).await
+}
+
+/// Writes at the file's position, or at its end with `O_APPEND`, as far as that can be done now: the fast path of write(2).
+/// What is left, errors included, goes to [`finish_write`].
+#[inline]
+pub fn try_write<'a>(
+    open: &'a OpenFile,
+    source: &mut Source<'_>,
+    caller: &dyn Caller,
+) -> Result<usize, Unfinished<'a>> {
+    open.check(Access::WRITE)?;
+    if open.traits().contains(FileTraits::ADMITS) && open.file().admit(Operation::Write, caller).is_err() {
+        return Err(Unfinished { reached: Reached::Nothing });
+    }
+    if !open.has_position() {
+        return open.file().write(0, source).map_err(|stop| Unfinished::stopped(stop, Position::At(0)));
+    }
+    let Some(mut position) = open.position.try_lock() else { return Err(Unfinished { reached: Reached::Admitted }) };
+    match write_once(open, &mut position, source) {
+        Ok(moved) => Ok(moved),
+        Err(stop) => Err(Unfinished::stopped(stop, Position::Own(position))),
+    }
+}
+
+/// Waits for what a write lacked, and goes on until everything is written.
+///
+/// # Errors
+/// As [`write`].
+pub async fn finish_write<'a>(
+    open: &'a OpenFile,
+    source: &mut Source<'_>,
+    caller: &dyn Caller,
+    unfinished: Unfinished<'a>,
+) -> Result<usize> {
+    if matches!(unfinished.reached, Reached::Nothing) {
+        admit(open, Operation::Write, caller).await?;
+    }
+    let (mut position, mut stop) = match unfinished.reached {
+        Reached::Stopped { stop, position } => (position, Some(stop)),
+        _ => (lock_position(open).await, None),
+    };
+    let mut place = Place::default();
+    loop {
+        let moved = source.progress();
+        let outcome = match stop {
+            None => Ok(()),
+            Some(Stop::Fault(fault)) => source.settle(fault).await,
+            Some(Stop::WouldBlock) if source.remaining() == 0 => return Ok(moved),
+            Some(stop) => pause(open, stop, PollEvents::WRITABLE, &mut place, true).await,
+        };
+        if let Err(errno) = outcome {
+            if errno == Errno::EPIPE {
+                caller.broken_pipe();
+            }
+            return if moved > 0 { Ok(moved) } else { Err(errno) };
+        }
+        match write_once(open, position.get(), source) {
+            Ok(_) => {
+                place.consume();
+                return Ok(source.progress());
+            }
+            Err(next) => stop = Some(next),
+        }
+    }
 }
 
 /// Writes at the file's position, or at its end with `O_APPEND`: write(2), writev(2).
@@ -60,18 +228,10 @@ pub async fn read_at(
 /// # Errors
 /// `EBADF`, `EAGAIN` with `O_NONBLOCK`, `EFAULT`, `EPIPE` (the caller was told), and the file's own.
 pub async fn write(open: &OpenFile, source: &mut Source<'_>, caller: &dyn Caller) -> Result<usize> {
-    open.check(Access::WRITE)?;
-    if open.traits().contains(FileTraits::ADMITS) {
-        admit(open, Operation::Write, caller).await?;
+    match try_write(open, source, caller) {
+        Ok(moved) => Ok(moved),
+        Err(unfinished) => finish_write(open, source, caller, unfinished).await,
     }
-    if !open.has_position() {
-        return write_on(open, &mut 0, source, caller).await;
-    }
-    let mut position = match open.position.try_lock() {
-        Some(position) => position,
-        None => open.position.lock().await,
-    };
-    write_on(open, &mut position, source, caller).await
 }
 
 /// Writes at `position`, leaving the file's own alone: pwrite(2), pwritev(2). With `O_APPEND` Linux appends all the same.
@@ -81,10 +241,36 @@ pub async fn write(open: &OpenFile, source: &mut Source<'_>, caller: &dyn Caller
 pub async fn write_at(open: &OpenFile, position: i64, source: &mut Source<'_>, caller: &dyn Caller) -> Result<usize> {
     let mut position = check_position(open, position)?;
     open.check(Access::WRITE)?;
-    if open.traits().contains(FileTraits::ADMITS) {
-        admit(open, Operation::Write, caller).await?;
+    match write_once(open, &mut position, source) {
+        Ok(moved) => Ok(moved),
+        Err(stop) => {
+            let unfinished = Unfinished::stopped(stop, Position::At(position));
+            finish_write(open, source, caller, unfinished).await
+        }
     }
-    write_on(open, &mut position, source, caller).await
+}
+
+/// One try, from `position` on, which moves by as much as the cursor.
+#[inline]
+fn read_once(open: &OpenFile, position: &mut u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
+    let before = destination.progress();
+    let result = open.file().read(*position, destination);
+    *position = position.saturating_add((destination.progress() - before) as u64);
+    result
+}
+
+/// One try, at `position` or the end of the file; `position` is then behind what was written.
+#[inline]
+fn write_once(open: &OpenFile, position: &mut u64, source: &mut Source<'_>) -> Result<usize, Stop> {
+    if open.has_position() && open.flags().contains(OpenFlags::APPEND) {
+        let (moved, end) = open.file().append(source)?;
+        *position = end;
+        return Ok(moved);
+    }
+    let before = source.progress();
+    let result = open.file().write(*position, source);
+    *position = position.saturating_add((source.progress() - before) as u64);
+    result
 }
 
 /// ioctl(2), repeated while the file wants to wait or a page of the argument is missing.
@@ -133,118 +319,17 @@ fn check_position(open: &OpenFile, position: i64) -> Result<u64> {
     if open.traits().contains(FileTraits::SEEKABLE) { Ok(position) } else { Err(Errno::ESPIPE) }
 }
 
+/// The position for a read or write, once nobody else is at it.
+async fn lock_position(open: &OpenFile) -> Position<'_> {
+    if open.has_position() { Position::Own(open.position.lock().await) } else { Position::At(0) }
+}
+
 async fn admit(open: &OpenFile, operation: Operation, caller: &dyn Caller) -> Result<()> {
     let mut place = Place::default();
     while let Err(stop) = open.file().admit(operation, caller) {
         pause(open, stop, PollEvents::all(), &mut place, false).await?;
     }
     Ok(())
-}
-
-/// The fast path: one try that does it all.
-#[inline]
-async fn read_on(open: &OpenFile, position: &mut u64, destination: &mut Destination<'_>) -> Result<usize> {
-    let before = destination.progress();
-    match try_read(open, position, destination) {
-        Ok(moved) => Ok(moved),
-        Err(stop) => read_slowly(open, position, destination, before, stop).await,
-    }
-}
-
-#[inline]
-fn try_read(open: &OpenFile, position: &mut u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
-    let before = destination.progress();
-    let result = open.file().read(*position, destination);
-    *position = position.saturating_add((destination.progress() - before) as u64);
-    result
-}
-
-/// Waits for what the first try lacked, and tries again.
-#[cold]
-async fn read_slowly(
-    open: &OpenFile,
-    position: &mut u64,
-    destination: &mut Destination<'_>,
-    start: usize,
-    mut stop: Stop,
-) -> Result<usize> {
-    let mut place = Place::default();
-    loop {
-        let moved = destination.progress() - start;
-        let outcome = match stop {
-            Stop::Fault(fault) => destination.settle(fault).await,
-            // What is there is delivered at once.
-            Stop::WouldBlock if moved > 0 || destination.remaining() == 0 => return Ok(moved),
-            stop => pause(open, stop, PollEvents::READABLE, &mut place, true).await,
-        };
-        if let Err(errno) = outcome {
-            return if moved > 0 { Ok(moved) } else { Err(errno) };
-        }
-        match try_read(open, position, destination) {
-            Ok(_) => {
-                place.consume();
-                return Ok(destination.progress() - start);
-            }
-            Err(next) => stop = next,
-        }
-    }
-}
-
-/// The fast path: one try that does it all.
-#[inline]
-async fn write_on(open: &OpenFile, position: &mut u64, source: &mut Source<'_>, caller: &dyn Caller) -> Result<usize> {
-    let before = source.progress();
-    match try_write(open, position, source) {
-        Ok(moved) => Ok(moved),
-        Err(stop) => write_slowly(open, position, source, caller, before, stop).await,
-    }
-}
-
-#[inline]
-fn try_write(open: &OpenFile, position: &mut u64, source: &mut Source<'_>) -> Result<usize, Stop> {
-    if open.flags().contains(OpenFlags::APPEND) {
-        let (moved, end) = open.file().append(source)?;
-        *position = end;
-        return Ok(moved);
-    }
-    let before = source.progress();
-    let result = open.file().write(*position, source);
-    *position = position.saturating_add((source.progress() - before) as u64);
-    result
-}
-
-/// Waits for what the first try lacked, and tries again, until everything is written.
-#[cold]
-async fn write_slowly(
-    open: &OpenFile,
-    position: &mut u64,
-    source: &mut Source<'_>,
-    caller: &dyn Caller,
-    start: usize,
-    mut stop: Stop,
-) -> Result<usize> {
-    let mut place = Place::default();
-    loop {
-        let moved = source.progress() - start;
-        let outcome = match stop {
-            Stop::Fault(fault) => source.settle(fault).await,
-            Stop::WouldBlock if source.remaining() == 0 => return Ok(moved),
-            stop => pause(open, stop, PollEvents::WRITABLE, &mut place, true).await,
-        };
-        if let Err(errno) = outcome {
-            if errno == Errno::EPIPE {
-                caller.broken_pipe();
-            }
-            return if moved > 0 { Ok(moved) } else { Err(errno) };
-        }
-        match try_write(open, position, source) {
-            Ok(_) => {
-                place.consume();
-                return Ok(source.progress() - start);
-            }
-            Err(next) => stop = next,
-        }
-    }
 }
 
 /// A place in a file's wait queue, kept from the first failed try to the end.

@@ -131,17 +131,14 @@ impl TmpfsInode {
         self.changed.store(Time::now().0, Ordering::Relaxed);
     }
 
-    /// The contents were read: like Linux's `relatime`, noted only when it tells something new.
-    pub fn touch_accessed(&self) {
+    /// The contents were read, from `position` on. As with Linux's `relatime`, that is noted only when it tells something new:
+    /// after a change, or a day later. The clock is asked only when reading begins at the beginning.
+    pub fn touch_accessed(&self, position: u64) {
         const DAY: i64 = 86_400 * 1_000_000_000;
         let accessed = self.accessed.load(Ordering::Relaxed);
         let changed = self.modified.load(Ordering::Relaxed).max(self.changed.load(Ordering::Relaxed));
-        if accessed <= changed {
+        if accessed <= changed || (position == 0 && Time::now().0.saturating_sub(accessed) >= DAY) {
             self.accessed.store(Time::now().0, Ordering::Relaxed);
-        } else if let now = Time::now().0
-            && now.saturating_sub(accessed) >= DAY
-        {
-            self.accessed.store(now, Ordering::Relaxed);
         }
     }
 

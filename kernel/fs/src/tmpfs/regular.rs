@@ -49,7 +49,7 @@ impl File for TmpfsInode {
             _ => return Err(Errno::EINVAL.into()),
         };
         let moved = regular.cache.read_at(position, destination)?;
-        self.touch_accessed();
+        self.touch_accessed(position);
         Ok(moved)
     }
 
@@ -82,7 +82,7 @@ impl File for TmpfsInode {
             }
             drop(entries);
             if handed < BATCH {
-                self.touch_accessed();
+                self.touch_accessed(0);
                 return Ok(());
             }
         }
