@@ -1,6 +1,7 @@
 //! `/dev/kmsg`: the kernel's log, to read and to add to, dev-kmsg(ABI).
 //!
-//! A reader keeps the number of the record it reads next, and is told with `EPIPE` when records it has not read were lost.
+//! A reader keeps the number of the record it reads next, and is told with `EPIPE` when records it has not read were
+//! lost.
 
 use alloc::string::String;
 use alloc::sync::Arc;

@@ -9,9 +9,9 @@
 //! | [`kernel_log`] | `/dev/kmsg` |
 //! | [`procfs`] | `/proc` |
 //!
-//! **Who calls.** orrery makes them and mounts them; programs reach them through vfs, whose traits they implement. **Who
-//! synchronises.** vfs holds a directory's lock over each change of it; inside, each inode guards itself with a spin lock that is never held
-//! over another inode's.
+//! **Who calls.** orrery makes them and mounts them; programs reach them through vfs, whose traits they implement.
+//! **Who synchronises.** vfs holds a directory's lock over each change of it; inside, each inode guards itself with a
+//! spin lock that is never held over another inode's.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]

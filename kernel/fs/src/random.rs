@@ -1,8 +1,9 @@
 //! Randomness: what /dev/random, /dev/urandom and getrandom(2) give, random(7).
 //!
-//! Every CPU has a ChaCha20 key of its own (RFC 8439) and never waits for another. A request takes whole blocks from it; the first half
-//! of the first block becomes the next key at once, so what was given out can't be worked out later ("fast key erasure"). Keys are
-//! mixed anew with the machine's entropy from time to time, and with whatever is written to the device.
+//! Every CPU has a ChaCha20 key of its own (RFC 8439) and never waits for another. A request takes whole blocks from
+//! it; the first half of the first block becomes the next key at once, so what was given out can't be worked out later
+//! ("fast key erasure"). Keys are mixed anew with the machine's entropy from time to time, and with whatever is written
+//! to the device.
 
 use alloc::sync::Arc;
 

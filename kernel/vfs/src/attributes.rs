@@ -204,7 +204,8 @@ impl Context<'_> {
         path.inode().set_attributes(&SetAttributes { permissions: Some(mode), ..Default::default() })
     }
 
-    /// Changes the owner and the group; `None` leaves them. Set-ID bits are cleared, as a program must not change hands armed.
+    /// Changes the owner and the group; `None` leaves them. Set-ID bits are cleared, as a program must not change hands
+    /// armed.
     ///
     /// # Errors
     /// chown(2).
@@ -354,8 +355,8 @@ pub(crate) fn set_size(path: &Path, size: u64) -> Result<()> {
     path.inode().set_attributes(&SetAttributes { size: Some(size), permissions, ..Default::default() })
 }
 
-/// The permission bits of a program that must not keep its powers: without set-user-ID, and without set-group-ID where that
-/// does not mean mandatory locking.
+/// The permission bits of a program that must not keep its powers: without set-user-ID, and without set-group-ID where
+/// that does not mean mandatory locking.
 pub(crate) fn without_set_id(mode: u32) -> u32 {
     let mode = mode & 0o7777 & !raw::S_ISUID;
     if mode & 0o010 != 0 { mode & !raw::S_ISGID } else { mode }

@@ -7,7 +7,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::Vfs;
 use crate::file::Stop;
 
-/// The thread an operation is done for. The process room implements it for its threads; [`KernelCaller`] is the kernel itself.
+/// The thread an operation is done for. The process room implements it for its threads; [`KernelCaller`] is the kernel
+/// itself.
 pub trait Caller: Send + Sync {
     /// The number of the process (`tgid`), by which the terminal room asks for sessions and groups; 0 for the kernel.
     fn process(&self) -> u32;
@@ -42,7 +43,8 @@ impl dyn Caller + '_ {
     /// Writes a value where an argument of ioctl(2) points at.
     ///
     /// # Errors
-    /// [`Stop::Fault`] as for [`read_value`](Self::read_value); what was written before the fault stays and is written again.
+    /// [`Stop::Fault`] as for `read_value`; what was written before the fault stays and is written
+    /// again.
     pub fn write_value<T: IntoBytes + Immutable + ?Sized>(&self, address: usize, value: &T) -> Result<(), Stop> {
         let memory = self.memory().ok_or(Errno::EFAULT)?;
         memory.space().write(address, value.as_bytes()).map_err(Stop::Fault)

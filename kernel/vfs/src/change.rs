@@ -1,7 +1,7 @@
 //! Changing directories by name: mkdir(2), mknod(2), symlink(2), link(2), unlink(2), rmdir(2), rename(2).
 //!
-//! Each function checks in Linux's order (programs see it in the errno), then holds the directories' locks over the file
-//! system's change and the cache's. What a change lets go of is dropped after the locks.
+//! Each function checks in Linux's order (programs see it in the errno), then holds the directories' locks over the
+//! file system's change and the cache's. What a change lets go of is dropped after the locks.
 
 use alloc::sync::Arc;
 
@@ -335,8 +335,8 @@ struct Name<'a> {
     slash: bool,
 }
 
-/// The locks of the one or two directories a rename changes: an ancestor before its descendant, and otherwise by address,
-/// which nobody else does with two at a time (see the page of `dentry`).
+/// The locks of the one or two directories a rename changes: an ancestor before its descendant, and otherwise by
+/// address, which nobody else does with two at a time (see the page of `dentry`).
 enum BothLocked<'a> {
     Same(WriteGuard<'a, Children>),
     Apart { from: WriteGuard<'a, Children>, to: WriteGuard<'a, Children> },

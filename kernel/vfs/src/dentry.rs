@@ -1,14 +1,14 @@
 //! The dentry cache: names in memory, each with the inode it leads to.
 //!
-//! A [`Dentry`] knows its parent and name (for `..`, getcwd(2) and `/proc/PID/fd`) and, when it is a directory, those of its
-//! entries that somebody looked up. Parents are kept alive by their children and children by their parent's table; a name
-//! that is removed leaves the table and lives on as long as somebody has it open. A super block takes its whole tree apart
-//! when its last mount goes.
+//! A [`Dentry`] knows its parent and name (for `..`, getcwd(2) and `/proc/PID/fd`) and, when it is a directory, those
+//! of its entries that somebody looked up. Parents are kept alive by their children and children by their parent's
+//! table; a name that is removed leaves the table and lives on as long as somebody has it open. A super block takes its
+//! whole tree apart when its last mount goes.
 //!
-//! **Locks.** The table of a directory's children is also the lock of the directory: it is held for writing over each change,
-//! the file system's part included, so that the two never disagree. A walk takes it for reading, for one look. Who
-//! needs two of them (rename) holds the super block's rename lock and takes an ancestor before its descendant; rmdir takes
-//! parent before child. The lock of a dentry's place comes last.
+//! **Locks.** The table of a directory's children is also the lock of the directory: it is held for writing over each
+//! change, the file system's part included, so that the two never disagree. A walk takes it for reading, for one look.
+//! Who needs two of them (rename) holds the super block's rename lock and takes an ancestor before its descendant;
+//! rmdir takes parent before child. The lock of a dentry's place comes last.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -115,7 +115,8 @@ impl Dentry {
         self.mounts.load(Ordering::Relaxed) != 0
     }
 
-    /// Counts one more mount on it. A directory that keeps no entries keeps this one, or the mount would never be found.
+    /// Counts one more mount on it. A directory that keeps no entries keeps this one, or the mount would never be
+    /// found.
     pub(crate) fn add_mount(self: &Arc<Dentry>) {
         self.mounts.fetch_add(1, Ordering::Relaxed);
         let Some(parent) = self.parent().filter(|parent| !parent.keeps_entries) else { return };
@@ -149,8 +150,8 @@ impl Dentry {
         self.seed
     }
 
-    /// The entry `name` of this directory, whose hash is known. Permissions have been checked. No allocation and no exclusive
-    /// lock on a hit.
+    /// The entry `name` of this directory, whose hash is known. Permissions have been checked. No allocation and no
+    /// exclusive lock on a hit.
     ///
     /// # Errors
     /// `ENOENT`, `ENAMETOOLONG`, `ENOTDIR`, `ENOMEM`.

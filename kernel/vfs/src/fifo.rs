@@ -72,7 +72,8 @@ impl File for PipeEnd {
     }
 }
 
-/// A FIFO being opened. Opening for reading waits for a writer and the other way round, unless `O_NONBLOCK` says not to.
+/// A FIFO being opened. Opening for reading waits for a writer and the other way round, unless `O_NONBLOCK` says not
+/// to.
 pub struct FifoOpening {
     pipe: Arc<Pipe>,
     origin: Origin,

@@ -3,9 +3,10 @@
 //! **Try, then wait.** No operation sleeps. It does what can be done now, or says in a [`Stop`] why nothing can. The
 //! loop in [`crate::wait`] turns that into blocking, `O_NONBLOCK` and retries after page faults.
 //!
-//! **The cursor is the truth.** `read` and `write` move bytes through a [`Destination`] or [`Source`], and have consumed exactly as
-//! many bytes as the cursor moved, whatever they return: after a fault in the middle the loop resolves it and calls
-//! again for the rest, from a position advanced by as much. So nothing is consumed before it is delivered.
+//! **The cursor is the truth.** `read` and `write` move bytes through a [`Destination`] or [`Source`], and have
+//! consumed exactly as many bytes as the cursor moved, whatever they return: after a fault in the middle the loop
+//! resolves it and calls again for the rest, from a position advanced by as much. So nothing is consumed before it is
+//! delivered.
 
 use alloc::sync::Arc;
 
@@ -172,8 +173,8 @@ pub trait File: Send + Sync {
         Err(Errno::EINVAL.into())
     }
 
-    /// Writes at the end of the file, wherever that is at this moment: `O_APPEND`, for files with positions. Returns how many
-    /// bytes this call moved, and the position behind them.
+    /// Writes at the end of the file, wherever that is at this moment: `O_APPEND`, for files with positions. Returns
+    /// how many bytes this call moved, and the position behind them.
     ///
     /// # Errors
     /// As [`File::write`].
@@ -194,8 +195,8 @@ pub trait File: Send + Sync {
         None
     }
 
-    /// Whether `caller` may do this now; asked once before each read and write when [`FileTraits::ADMITS`] is set. A terminal
-    /// sends `SIGTTIN` to a background group here and returns [`Stop::Signalled`].
+    /// Whether `caller` may do this now; asked once before each read and write when [`FileTraits::ADMITS`] is set. A
+    /// terminal sends `SIGTTIN` to a background group here and returns [`Stop::Signalled`].
     ///
     /// # Errors
     /// [`Stop::Signalled`], `EIO`.
@@ -204,8 +205,9 @@ pub trait File: Send + Sync {
         Ok(())
     }
 
-    /// Device-specific requests: ioctl(2). It must not change anything before its last access to user memory succeeded. May
-    /// return [`Stop::WouldBlock`] after arranging for its [`wait_queue`](File::wait_queue) to be woken (`TCSBRK`, `TCSETSW`).
+    /// Device-specific requests: ioctl(2). It must not change anything before its last access to user memory succeeded.
+    /// May return [`Stop::WouldBlock`] after arranging for its [`wait_queue`](File::wait_queue) to be woken (`TCSBRK`,
+    /// `TCSETSW`).
     ///
     /// # Errors
     /// `ENOTTY` for requests it doesn't know.
@@ -239,7 +241,8 @@ pub trait File: Send + Sync {
         0
     }
 
-    /// The next data or hole at or after `position`, below the length, which vfs has checked. Without holes, all is data.
+    /// The next data or hole at or after `position`, below the length, which vfs has checked. Without holes, all is
+    /// data.
     fn seek_hole_or_data(&self, position: u64, whence: Whence) -> Result<u64> {
         match whence {
             Whence::Hole => Ok(self.size()),

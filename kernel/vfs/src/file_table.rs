@@ -70,8 +70,8 @@ impl FileTable {
         self.slots.lock().files.get(descriptor as usize).cloned().flatten().ok_or(Errno::EBADF)
     }
 
-    /// Looks at many open files under one lock and without counting references: what poll(2) and select(2) do first. `act`
-    /// must be quick and must not come back to the table.
+    /// Looks at many open files under one lock and without counting references: what poll(2) and select(2) do first.
+    /// `act` must be quick and must not come back to the table.
     pub fn look<R>(&self, act: impl FnOnce(OpenFiles<'_>) -> R) -> R {
         act(OpenFiles(&self.slots.lock().files))
     }
@@ -237,7 +237,8 @@ impl FileTable {
         self.slots.lock().used.len() * 64
     }
 
-    /// Lets a closed file go. As POSIX has it, that drops the process's record locks on it, whatever other descriptors it has.
+    /// Lets a closed file go. As POSIX has it, that drops the process's record locks on it, whatever other descriptors
+    /// it has.
     fn let_go(&self, file: Option<Arc<OpenFile>>, process: u32) {
         let Some(file) = file else { return };
         if let Some(locks) = file.inode().locks() {

@@ -2,8 +2,8 @@
 //!
 //! A file system implements [`Inode`]; vfs calls it, having checked permissions, mount flags and names, and holding the
 //! locks of the directories concerned (their dentries' children), so that no two changes of one directory ever meet in
-//! a file system. None of these functions sleep. A file system on a device will answer "not in memory yet": a walk keeps no
-//! state but its own values, so it can wait and begin again, and what it resolved before is then cached.
+//! a file system. None of these functions sleep. A file system on a device will answer "not in memory yet": a walk
+//! keeps no state but its own values, so it can wait and begin again, and what it resolved before is then cached.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -274,7 +274,8 @@ pub trait Inode: Any + Send + Sync {
         self.attributes().number
     }
 
-    /// Makes the object that reads and writes go to. Kinds that vfs opens by itself (FIFOs, device nodes) never get here.
+    /// Makes the object that reads and writes go to. Kinds that vfs opens by itself (FIFOs, device nodes) never get
+    /// here.
     ///
     /// # Errors
     /// What open(2) says.
@@ -349,8 +350,8 @@ pub trait Inode: Any + Send + Sync {
         Err(Errno::EPERM)
     }
 
-    /// Moves `name` to `new_name` in `new_directory`, of the same file system, replacing what is there (an empty directory, or
-    /// no directory) or exchanging the two.
+    /// Moves `name` to `new_name` in `new_directory`, of the same file system, replacing what is there (an empty
+    /// directory, or no directory) or exchanging the two.
     ///
     /// # Errors
     /// `ENOTEMPTY`, `ENOSPC`, `EPERM`.

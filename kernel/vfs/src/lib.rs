@@ -16,10 +16,10 @@
 //! | `locks` | POSIX record locks and flock(2) |
 //! | `credentials` | [`Credentials`]: who acts, and what a mode permits |
 //!
-//! **Who calls.** syscalls, with a [`Context`] made from the process's root, working directory and credentials; fs, tty and drivers
-//! implement inodes, devices and files. **Who synchronises.** Each part locks itself and says how on its page; nothing here
-//! sleeps except the functions of `wait`, `transfer`, `poll`, `fifo` and `locks` that are `async`, and these hold no spin
-//! lock then.
+//! **Who calls.** syscalls, with a [`Context`] made from the process's root, working directory and credentials; fs, tty
+//! and drivers implement inodes, devices and files. **Who synchronises.** Each part locks itself and says how on its
+//! page; nothing here sleeps except the functions of `wait`, `transfer`, `poll`, `fifo` and `locks` that are `async`,
+//! and these hold no spin lock then.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]

@@ -1,8 +1,9 @@
 //! Advisory locks: fcntl(2)'s record locks, those of open file descriptions, and flock(2).
 //!
-//! Every inode that can be locked holds a [`FileLocks`]. Record locks belong to a descriptor table (so that threads share
-//! them and any close drops them) or, of the newer kind, to an open file description; flock(2)'s always to a description. A
-//! process that would wait for itself, through others, gets `EDEADLK`: who waits for whom is written down in [`LockWaits`].
+//! Every inode that can be locked holds a [`FileLocks`]. Record locks belong to a descriptor table (so that threads
+//! share them and any close drops them) or, of the newer kind, to an open file description; flock(2)'s always to a
+//! description. A process that would wait for itself, through others, gets `EDEADLK`: who waits for whom is written
+//! down in [`LockWaits`].
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -221,7 +222,8 @@ impl FileLocks {
         Ok(())
     }
 
-    /// Waits until the lock of a whole file can be had: flock(2). As on Linux, converting a lock gives up the old one first.
+    /// Waits until the lock of a whole file can be had: flock(2). As on Linux, converting a lock gives up the old one
+    /// first.
     ///
     /// # Errors
     /// None but those of being interrupted.
@@ -268,7 +270,8 @@ impl FileLocks {
 }
 
 impl State {
-    /// Puts `new` in place of whatever its owner held in that range, cutting what reaches beyond it and joining what it touches.
+    /// Puts `new` in place of whatever its owner held in that range, cutting what reaches beyond it and joining what it
+    /// touches.
     fn replace(&mut self, new: RecordLock) {
         let mut merged = new;
         let mut kept = Vec::with_capacity(self.records.len() + 2);

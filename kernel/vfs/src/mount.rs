@@ -2,10 +2,11 @@
 //!
 //! A [`Mount`] shows a dentry of a super block (its root, or any directory or file for a bind mount) at a dentry of its
 //! parent mount. A [`Path`] is a mount and a dentry: the two together say where one is, since one dentry may be seen
-//! through several mounts. A walk asks a mount for what is mounted on a dentry only when the dentry says that something may be.
+//! through several mounts. A walk asks a mount for what is mounted on a dentry only when the dentry says that something
+//! may be.
 //!
-//! **Locks.** A namespace's list of mounts (see [`crate::namespace`]) is the lock of all changes of its tree; under it come a
-//! mount's place and its children. A walk takes only those last two, for reading.
+//! **Locks.** A namespace's list of mounts (see [`crate::namespace`]) is the lock of all changes of its tree; under it
+//! come a mount's place and its children. A walk takes only those last two, for reading.
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -219,8 +220,8 @@ impl Path {
         Ok(Path { mount, dentry })
     }
 
-    /// The absolute path as a process with the given root sees it, the way /proc shows it: ` (deleted)` is added when the name
-    /// is gone, and anonymous files have their own names (`pipe:[17]`).
+    /// The absolute path as a process with the given root sees it, the way /proc shows it: ` (deleted)` is added when
+    /// the name is gone, and anonymous files have their own names (`pipe:[17]`).
     pub fn text(&self, root: &Path) -> Vec<u8> {
         let (mut text, _) = self.names_up_to(root);
         if self.dentry.is_removed() {

@@ -1,7 +1,7 @@
 //! Names of directory entries, their hashes, and the table a directory's cached entries lie in.
 //!
-//! All of this is on the path walk's hot path: a component's end and its hash are found in one pass, eight bytes at a time,
-//! and a look into the table of a directory usually touches one slot.
+//! All of this is on the path walk's hot path: a component's end and its hash are found in one pass, eight bytes at a
+//! time, and a look into the table of a directory usually touches one slot.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -52,7 +52,8 @@ pub(crate) fn scan(seed: u64, text: &[u8], begin: usize) -> (usize, u64) {
     (at + length as usize, mix_low(state, word, length))
 }
 
-/// A word whose bytes have their high bit set up to and with the lowest that is a slash; higher ones may be set wrongly.
+/// A word whose bytes have their high bit set up to and with the lowest that is a slash; higher ones may be set
+/// wrongly.
 #[inline]
 fn slashes(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;

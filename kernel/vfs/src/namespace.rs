@@ -54,8 +54,8 @@ impl MountNamespace {
     /// Mounts a file system at `target`.
     ///
     /// # Errors
-    /// `ENOTDIR` when one is a directory and the other not, `EBUSY` when the same lies there already, `EINVAL` when `target`
-    /// is of another namespace, `ENOENT` when it was removed.
+    /// `ENOTDIR` when one is a directory and the other not, `EBUSY` when the same lies there already, `EINVAL` when
+    /// `target` is of another namespace, `ENOENT` when it was removed.
     pub fn mount(
         &self,
         vfs: &Vfs,
@@ -110,7 +110,8 @@ impl MountNamespace {
     /// Moves the mount whose root `source` is to `target`, with all below it: mount(MS_MOVE).
     ///
     /// # Errors
-    /// `EINVAL` when `source` is no mount's root or the root of the namespace, `ELOOP` when `target` lies below it, `ENOTDIR`.
+    /// `EINVAL` when `source` is no mount's root or the root of the namespace, `ELOOP` when `target` lies below it,
+    /// `ENOTDIR`.
     pub fn move_mount(&self, source: &Path, target: &Path) -> Result<()> {
         let target = target.clone().topmost();
         let mounts = self.mounts.lock();
@@ -148,8 +149,8 @@ impl MountNamespace {
         Ok(())
     }
 
-    /// Unmounts what is mounted at `target`. With `detach` (`MNT_DETACH`) it vanishes at once, with everything below it, and its
-    /// file system goes when the last user does. The root of the namespace becomes read-only instead.
+    /// Unmounts what is mounted at `target`. With `detach` (`MNT_DETACH`) it vanishes at once, with everything below
+    /// it, and its file system goes when the last user does. The root of the namespace becomes read-only instead.
     ///
     /// # Errors
     /// `EINVAL` when `target` is no mount's root, `EBUSY` when it is in use.
@@ -182,7 +183,8 @@ impl MountNamespace {
         Ok(())
     }
 
-    /// A namespace that begins as a copy of this one: clone(CLONE_NEWNS). The second value finds the new place of an old path.
+    /// A namespace that begins as a copy of this one: clone(CLONE_NEWNS). The second value finds the new place of an
+    /// old path.
     ///
     /// # Errors
     /// `ENOMEM`.

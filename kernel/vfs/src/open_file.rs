@@ -42,8 +42,8 @@ pub struct OpenFile {
     origin: Origin,
     traits: FileTraits,
     flags: AtomicU32,
-    /// Held over a whole read or write at the file's position, page faults included, so that processes that share it never
-    /// get the same bytes: Linux's `f_pos_lock`. Files without positions never take it.
+    /// Held over a whole read or write at the file's position, page faults included, so that processes that share it
+    /// never get the same bytes: Linux's `f_pos_lock`. Files without positions never take it.
     pub(crate) position: Mutex<u64>,
 }
 

@@ -1,15 +1,16 @@
 //! Pipes: pipe(7), and what is behind a FIFO.
 //!
 //! A ring of segments, each a part of a frame: bytes go from the writer's memory into a frame and from there into the
-//! reader's. A small write is added to the last frame if it fits whole; the frame that was read empty last is kept for the next
-//! write, so a steady exchange allocates nothing.
+//! reader's. A small write is added to the last frame if it fits whole; the frame that was read empty last is kept for
+//! the next write, so a steady exchange allocates nothing.
 //!
-//! **Atomic writes.** A write of up to `PIPE_BUF` bytes always lies within one frame, and is published only when all of it could
-//! be copied. **Who waits.** Readers and writers each have a queue. A wake-up is given to one; whoever was woken and leaves
-//! something over wakes the next. A FIFO opened for both listens to the readers' queue, which is then woken by both sides.
+//! **Atomic writes.** A write of up to `PIPE_BUF` bytes always lies within one frame, and is published only when all of
+//! it could be copied. **Who waits.** Readers and writers each have a queue. A wake-up is given to one; whoever was
+//! woken and leaves something over wakes the next. A FIFO opened for both listens to the readers' queue, which is then
+//! woken by both sides.
 //!
-//! **Locks.** One spin lock for the ring and the counts. User memory is copied under it, which is safe since a copy never waits:
-//! it stops at a missing page.
+//! **Locks.** One spin lock for the ring and the counts. User memory is copied under it, which is safe since a copy
+//! never waits: it stops at a missing page.
 
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -87,7 +88,8 @@ struct Status {
     created: Time,
 }
 
-/// Makes a pipe and opens both its ends: pipe2(2). `flags` may hold `O_NONBLOCK`, `O_CLOEXEC`; `O_DIRECT` packets are not done.
+/// Makes a pipe and opens both its ends: pipe2(2). `flags` may hold `O_NONBLOCK`, `O_CLOEXEC`; `O_DIRECT` packets are
+/// not done.
 ///
 /// # Errors
 /// `EINVAL` for other flags, `ENOMEM`.
@@ -111,8 +113,8 @@ pub fn pipe(
 }
 
 impl Pipe {
-    /// An empty pipe nobody has open. A FIFO makes one when it is first opened; `number` and `permissions` are for those without
-    /// a name.
+    /// An empty pipe nobody has open. A FIFO makes one when it is first opened; `number` and `permissions` are for
+    /// those without a name.
     pub fn new(number: u64, permissions: Permissions) -> Arc<Pipe> {
         let ring = Ring { segments: VecDeque::new(), spare: None, capacity: DEFAULT_PAGES, ends: Ends::default() };
         Arc::new(Pipe {
@@ -214,7 +216,8 @@ impl Pipe {
         result.map(|()| moved)
     }
 
-    /// What is ready for an end with these abilities. A reader that came before any writer is not told that they hung up.
+    /// What is ready for an end with these abilities. A reader that came before any writer is not told that they hung
+    /// up.
     pub(crate) fn poll(&self, reads: bool, writes: bool, writers_seen: u64) -> PollEvents {
         let ring = self.ring.lock();
         let mut events = PollEvents::empty();

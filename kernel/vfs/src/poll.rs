@@ -41,8 +41,8 @@ pub fn check(entries: &mut [Interest<'_>]) -> usize {
     found
 }
 
-/// Waits until something is there to report or `timeout` is over, and returns how many files have something. Nothing is registered
-/// or allocated when something is there at once.
+/// Waits until something is there to report or `timeout` is over, and returns how many files have something. Nothing is
+/// registered or allocated when something is there at once.
 pub async fn poll(entries: &mut [Interest<'_>], timeout: impl Future<Output = ()>) -> usize {
     let found = check(entries);
     if found > 0 {
@@ -52,7 +52,8 @@ pub async fn poll(entries: &mut [Interest<'_>], timeout: impl Future<Output = ()
     let mut timeout = pin!(timeout);
     let mut registered = false;
     poll_fn(|context| {
-        // A wake-up found true stays noted in its listener, and is handed on when that is dropped: polling takes nothing.
+        // A wake-up found true stays noted in its listener, and is handed on when that is dropped: polling takes
+        // nothing.
         let mut found = if registered { check(entries) } else { 0 };
         if found == 0 {
             for listener in &mut listeners {

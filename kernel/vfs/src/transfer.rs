@@ -15,8 +15,8 @@ use crate::wait;
 /// How much is moved at a time.
 const CHUNK: usize = 16 * 1024;
 
-/// Sends up to `count` bytes from `input` to `output`: sendfile(2). With `offset` it reads from there, and leaves it behind
-/// what was sent; else from the file's position. When a signal drops it, what was sent stands in `sent`.
+/// Sends up to `count` bytes from `input` to `output`: sendfile(2). With `offset` it reads from there, and leaves it
+/// behind what was sent; else from the file's position. When a signal drops it, what was sent stands in `sent`.
 ///
 /// # Errors
 /// `EBADF`, `EINVAL` when `input` can't be read at a position or `output` appends, and those of reading and writing.
@@ -47,8 +47,8 @@ pub async fn sendfile(
     }
 }
 
-/// Writes the offset reached into the file's position however the copying ends, so that what was sent before a signal is
-/// not sent again.
+/// Writes the offset reached into the file's position however the copying ends, so that what was sent before a signal
+/// is not sent again.
 struct Advance<'a> {
     position: &'a mut u64,
     at: &'a mut i64,

@@ -1,12 +1,13 @@
 //! The loop that makes "try" into "wait": read(2), write(2) and all their kin end here.
 //!
-//! Each operation is tried first, by a plain function ([`try_read`], [`try_write`]) that builds no future; a system call that
-//! can be served at once ends there. Only what could not be finished is awaited ([`finish_read`], [`finish_write`]): then it
-//! registers with the file's wait queue, tries again, and sleeps. Faults in the program's memory are resolved on the way.
+//! Each operation is tried first, by a plain function ([`try_read`], [`try_write`]) that builds no future; a system
+//! call that can be served at once ends there. Only what could not be finished is awaited ([`finish_read`],
+//! [`finish_write`]): then it registers with the file's wait queue, tries again, and sleeps. Faults in the program's
+//! memory are resolved on the way.
 //!
-//! A cursor is made for one operation: how far it moved is what was read or written. Everything is cancel-safe: a signal
-//! drops the future, and what was moved until then stands in the cursor, which the caller still has: if its `progress()` is
-//! not 0, that is what the call returns instead of `EINTR`.
+//! A cursor is made for one operation: how far it moved is what was read or written. Everything is cancel-safe: a
+//! signal drops the future, and what was moved until then stands in the cursor, which the caller still has: if its
+//! `progress()` is not 0, that is what the call returns instead of `EINTR`.
 
 use core::future::poll_fn;
 use core::task::Poll;
@@ -65,8 +66,8 @@ impl From<Errno> for Unfinished<'_> {
     }
 }
 
-/// Reads at the file's position as far as that can be done now: the fast path of read(2). What is left, errors included, goes
-/// to [`finish_read`].
+/// Reads at the file's position as far as that can be done now: the fast path of read(2). What is left, errors
+/// included, goes to [`finish_read`].
 #[inline]
 pub fn try_read<'a>(
     open: &'a OpenFile,
@@ -159,8 +160,8 @@ pub async fn read_at(
     }
 }
 
-/// Writes at the file's position, or at its end with `O_APPEND`, as far as that can be done now: the fast path of write(2).
-/// What is left, errors included, goes to [`finish_write`].
+/// Writes at the file's position, or at its end with `O_APPEND`, as far as that can be done now: the fast path of
+/// write(2). What is left, errors included, goes to [`finish_write`].
 #[inline]
 pub fn try_write<'a>(
     open: &'a OpenFile,
@@ -184,7 +185,7 @@ pub fn try_write<'a>(
 /// Waits for what a write lacked, and goes on until everything is written.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub async fn finish_write<'a>(
     open: &'a OpenFile,
     source: &mut Source<'_>,
@@ -234,10 +235,11 @@ pub async fn write(open: &OpenFile, source: &mut Source<'_>, caller: &dyn Caller
     }
 }
 
-/// Writes at `position`, leaving the file's own alone: pwrite(2), pwritev(2). With `O_APPEND` Linux appends all the same.
+/// Writes at `position`, leaving the file's own alone: pwrite(2), pwritev(2). With `O_APPEND` Linux appends all the
+/// same.
 ///
 /// # Errors
-/// As [`write`]; `ESPIPE`, and `EINVAL` for a position below 0.
+/// As [`write()`]; `ESPIPE`, and `EINVAL` for a position below 0.
 pub async fn write_at(open: &OpenFile, position: i64, source: &mut Source<'_>, caller: &dyn Caller) -> Result<usize> {
     let mut position = check_position(open, position)?;
     open.check(Access::WRITE)?;
@@ -334,8 +336,9 @@ async fn admit(open: &OpenFile, operation: Operation, caller: &dyn Caller) -> Re
 
 /// A place in a file's wait queue, kept from the first failed try to the end.
 ///
-/// Between two tries it either registers, because what is waited for may have come about since the last try, or sleeps. A
-/// wake-up stays noted in the listener until the operation succeeds: if it fails instead, or is dropped, the wake-up is handed on.
+/// Between two tries it either registers, because what is waited for may have come about since the last try, or sleeps.
+/// A wake-up stays noted in the listener until the operation succeeds: if it fails instead, or is dropped, the wake-up
+/// is handed on.
 #[derive(Default)]
 struct Place<'a> {
     listener: Option<Listener<'a>>,

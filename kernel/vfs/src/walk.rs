@@ -1,8 +1,8 @@
 //! Path resolution, path_resolution(7): from a name to a [`Path`].
 //!
-//! The hot path is the loop of [`Walk::walk_to_last`]: permission to search, one look into the directory's table, and the clone of one dentry.
-//! Symbolic links put their text on a small stack of texts still to be walked, so nothing recurses; a path without
-//! links allocates nothing.
+//! The hot path is the loop of [`Walk::walk_to_last`]: permission to search, one look into the directory's table, and
+//! the clone of one dentry. Symbolic links put their text on a small stack of texts still to be walked, so nothing
+//! recurses; a path without links allocates nothing.
 
 use alloc::sync::Arc;
 
@@ -151,7 +151,8 @@ impl<'a, 'c> Walk<'a, 'c> {
         self.current.text.bytes().get(component.begin..component.end).unwrap_or_default()
     }
 
-    /// Walks everything but the last component. The walk then stands in the directory that is to have it, and may search it.
+    /// Walks everything but the last component. The walk then stands in the directory that is to have it, and may
+    /// search it.
     pub(crate) fn walk_to_last(&mut self) -> Result<Last> {
         loop {
             let text = self.current.text.bytes();

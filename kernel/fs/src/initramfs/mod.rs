@@ -1,8 +1,8 @@
 //! The archive the machine is started with, unpacked into the root file system.
 //!
-//! As Linux has it, an initramfs is one or more archives behind one another, each plain or compressed with gzip, with zeros between
-//! them; inside is the "newc" format of cpio(5), with or without checksums. Everything is read as a stream: beside the archive
-//! itself and the files made, memory is needed for one window of gzip and one buffer.
+//! As Linux has it, an initramfs is one or more archives behind one another, each plain or compressed with gzip, with
+//! zeros between them; inside is the "newc" format of cpio(5), with or without checksums. Everything is read as a
+//! stream: beside the archive itself and the files made, memory is needed for one window of gzip and one buffer.
 //!
 //! | file | what it holds |
 //! | --- | --- |
@@ -11,8 +11,8 @@
 //! | `gzip` | decompression, with its checks |
 //! | `cpio` | the entries, made into files |
 //!
-//! An archive may have been damaged or made to do harm: every error says what is wrong at which byte, and names can't lead out
-//! of the root.
+//! An archive may have been damaged or made to do harm: every error says what is wrong at which byte, and names can't
+//! lead out of the root.
 
 mod cpio;
 mod gzip;
@@ -104,8 +104,8 @@ impl fmt::Display for UnpackError {
 
 impl core::error::Error for UnpackError {}
 
-/// Unpacks what `read` gives into the directory `root`, which is the root for every name in the archive. `read` fills as
-/// much as it can of a buffer, from a byte offset on, and returns how much: less than all only at the end.
+/// Unpacks what `read` gives into the directory `root`, which is the root for every name in the archive. `read` fills
+/// as much as it can of a buffer, from a byte offset on, and returns how much: less than all only at the end.
 ///
 /// # Errors
 /// See [`Reason`].

@@ -72,8 +72,8 @@ pub(super) trait Stream {
         Ok(())
     }
 
-    /// Moves over bytes up to the next position that is a multiple of four from `base`. As Linux, it takes their end for the
-    /// end of the archive's last entry.
+    /// Moves over bytes up to the next position that is a multiple of four from `base`. As Linux, it takes their end
+    /// for the end of the archive's last entry.
     fn align(&mut self, base: u64) -> Result<(), UnpackError> {
         let padding = (self.position() - base).wrapping_neg() % 4;
         self.each(padding, |_| Ok(()))

@@ -131,8 +131,8 @@ impl TmpfsInode {
         self.changed.store(Time::now().0, Ordering::Relaxed);
     }
 
-    /// The contents were read, from `position` on. As with Linux's `relatime`, that is noted only when it tells something new:
-    /// after a change, or a day later. The clock is asked only when reading begins at the beginning.
+    /// The contents were read, from `position` on. As with Linux's `relatime`, that is noted only when it tells
+    /// something new: after a change, or a day later. The clock is asked only when reading begins at the beginning.
     pub fn touch_accessed(&self, position: u64) {
         const DAY: i64 = 86_400 * 1_000_000_000;
         let accessed = self.accessed.load(Ordering::Relaxed);

@@ -9,8 +9,8 @@
 //! | `directory` | the entries of a directory, by name and in the order they came |
 //! | `xattr` | extended attributes |
 //!
-//! Pages are counted against `size`, names and inodes against `nr_inodes`. When the last name and the last user of a file are
-//! gone, every page goes back.
+//! Pages are counted against `size`, names and inodes against `nr_inodes`. When the last name and the last user of a
+//! file are gone, every page goes back.
 
 mod directory;
 mod inode;
@@ -72,8 +72,8 @@ impl Shared {
 }
 
 impl Tmpfs {
-    /// A file system for the kernel itself: no limits but the machine's memory. `random` keeps programs from guessing how names
-    /// are hashed.
+    /// A file system for the kernel itself: no limits but the machine's memory. `random` keeps programs from guessing
+    /// how names are hashed.
     ///
     /// # Errors
     /// `ENOMEM`.

@@ -34,8 +34,8 @@ use vfs::{
     OpenFlags, Opening, Path, Vfs, wait,
 };
 
-/// The frames of this process are counted, so one test runs at a time: whoever holds the semaphore's permit. (A guard of
-/// std's mutex could not be shared by a test's threads.)
+/// The frames of this process are counted, so one test runs at a time: whoever holds the semaphore's permit. (A guard
+/// of std's mutex could not be shared by a test's threads.)
 fn memory() -> (&'static Arc<Memory>, Permit<'static>) {
     static ALONE: Semaphore = Semaphore::new(1);
     static MEMORY: OnceLock<Arc<Memory>> = OnceLock::new();

@@ -156,7 +156,8 @@ fn an_interrupted_write_says_how_far_it_came() {
     drop(writing);
     assert_eq!(source.progress(), 65_536);
     assert_eq!(reader.file().pipe().unwrap().length(), 65_536);
-    // When the reader goes with nothing written, that is an error; else what was written counts. Either way the writer is told.
+    // When the reader goes with nothing written, that is an error; else what was written counts. Either way the writer
+    // is told.
     let mut source = Source::kernel(&bytes);
     let mut writing = Box::pin(wait::write(&writer, &mut source, &world));
     assert!(poll_once(writing.as_mut(), &Arc::default()).is_pending());
