@@ -59,6 +59,8 @@ int main(void)
 		mount("proc", "/proc", "proc", 0, NULL);
 	if (stat("/dev/null", &there) || !S_ISCHR(there.st_mode))
 		mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
+	mkdir("/dev/pts", 0755);
+	mount("devpts", "/dev/pts", "devpts", 0, "gid=5,mode=620");
 	setenv("PATH", "/bin:/sbin:/usr/bin:/usr/sbin", 1);
 	setenv("HOME", "/root", 1);
 	setenv("USER", "root", 1);

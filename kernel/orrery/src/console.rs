@@ -1,4 +1,4 @@
-//! The serial port, as the terminal of programs and as the place for the kernel's messages.
+//! Terminals: the serial port, which is also the place for the kernel's messages, and pseudoterminals.
 
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
@@ -9,14 +9,19 @@ use drivers::Uart;
 use fs::devfs::DevFs;
 use process::Kernel;
 use sched::Executor;
-use tty::{Alarms, ConsoleDevice, ControllingTerminalDevice, JobControl, Terminal, TerminalDevice};
+use tty::{
+    Alarms, ConsoleDevice, ControllingTerminalDevice, DevPts, DevPtsType, JobControl, Pseudoterminals, Terminal,
+    TerminalDevice,
+};
 use vfs::DeviceNumber;
 
-/// `/dev/tty` and `/dev/console`.
+/// `/dev/tty`, `/dev/console` and `/dev/ptmx`.
 const TTY: DeviceNumber = DeviceNumber { major: 5, minor: 0 };
 const CONSOLE: DeviceNumber = DeviceNumber { major: 5, minor: 1 };
+const PTMX: DeviceNumber = DeviceNumber { major: 5, minor: 2 };
 
-/// Makes a terminal of each serial port, with its nodes in /dev. The first one becomes the console.
+/// Makes a terminal of each serial port, with its nodes in /dev; the first one becomes the console. Lets programs
+/// make pseudoterminals, and mount the file system of their slaves.
 pub fn open(kernel: &Arc<Kernel>, dev: &DevFs, size: Option<(u16, u16)>) -> Result<Option<Arc<Terminal>>> {
     let job_control: Arc<dyn JobControl> = kernel.clone();
     let alarms: Arc<dyn Alarms> = Arc::new(TaskAlarms(kernel.executor().clone()));
@@ -38,6 +43,10 @@ pub fn open(kernel: &Arc<Kernel>, dev: &DevFs, size: Option<(u16, u16)>) -> Resu
         let shown = terminal.clone();
         kernel.log().set_console(Box::new(move |line| shown.print(line.as_bytes())));
     }
+    let pseudoterminals = Pseudoterminals::new(job_control, alarms);
+    dev.register("ptmx", 0o666, PTMX, pseudoterminals.clone())?;
+    let slaves = Arc::new(DevPtsType(DevPts::new(pseudoterminals)));
+    kernel.vfs().file_system_types.register(slaves)?;
     Ok(console)
 }
 
