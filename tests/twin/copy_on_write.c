@@ -47,7 +47,7 @@ int main(void)
 		_exit(0);
 	}
 	private[0] = 40;
-	TRY(write(go[1], "g", 1));
+	write(go[1], "g", 1);
 	waitpid(child, &status, 0);
 	printf("parent sees %d\n", private[0]);
 

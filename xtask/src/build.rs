@@ -13,8 +13,12 @@ pub struct Kernel {
     pub linked: PathBuf,
 }
 
-/// Builds the kernel, if anything changed. cargo's progress is shown on a terminal.
+/// Builds the kernel, if anything changed. cargo's progress is shown on a terminal. `ORRERY_KERNEL=PATH` names an image to
+/// use as it is instead.
 pub fn kernel() -> Result<Kernel> {
+    if let Some(image) = std::env::var_os("ORRERY_KERNEL").map(PathBuf::from) {
+        return Ok(Kernel { linked: image.clone(), image });
+    }
     let cargo = std::env::var("ORRERY_CARGO").unwrap_or_else(|_| "cargo".into());
     let rustc = std::env::var("ORRERY_RUSTC").unwrap_or_else(|_| "rustc".into());
     let target = paths::target().join("kernel");

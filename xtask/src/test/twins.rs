@@ -41,6 +41,7 @@ pub fn jobs() -> Result<Vec<Job>> {
             let twins: Vec<Program> = programs::compile("tests/twin")?.into_iter().filter(wanted).collect();
             let expected = linux_answers(&twins, context.fresh)?;
             let screen = run(context.kernel, machine, cpus, &twins)?;
+            keep_for_a_look(&batch::results(&screen));
             for (name, result) in compare(&expected, &screen) {
                 report.check(&format!("{title}: {name}"), result);
             }
@@ -60,7 +61,11 @@ fn run(kernel: Guest, machine: Machine, cpus: u32, twins: &[Program]) -> Result<
     }
     batch::prepare(&mut archive, &items);
     let hardware = Hardware { cpus, memory: 512, machine, kernel, accelerator: None };
-    let vm = hardware.vm(archive, "quiet")?;
+    let mut vm = hardware.vm(archive, "quiet")?;
+    if vm.accelerator == crate::qemu::Accelerator::Tcg {
+        // With five levels of page tables Linux has a larger address space, which some answers tell.
+        vm.cpu = "max,-la57";
+    }
     let console = crate::console::Console::start(&vm)?;
     Ok(console.screen_at_end(Duration::from_secs(200)))
 }
@@ -106,7 +111,7 @@ fn linux_answers(twins: &[Program], fresh: bool) -> Result<BTreeMap<String, Done
 
 fn kept_at(folder: &std::path::Path, twin: &Program, version: &str) -> Result<PathBuf> {
     let mut hasher = DefaultHasher::new();
-    (std::fs::read(&twin.path)?, version, include_str!("batch.rs"), LIMIT).hash(&mut hasher);
+    (std::fs::read(&twin.path)?, version, include_str!("batch.rs"), LIMIT, "no la57").hash(&mut hasher);
     std::fs::read(paths::root().join("user/init/init.c"))?.hash(&mut hasher);
     Ok(folder.join(format!("{}-{:016x}.linux", twin.name, hasher.finish())))
 }
@@ -114,6 +119,14 @@ fn kept_at(folder: &std::path::Path, twin: &Program, version: &str) -> Result<Pa
 fn parse(text: &str) -> Option<Done> {
     let (status, output) = text.split_once('\n')?;
     Some(Done { status: status.parse().ok()?, output: output.into() })
+}
+
+/// Leaves what was printed here beside Linux's answers, for diff(1).
+fn keep_for_a_look(results: &BTreeMap<String, Done>) {
+    for (name, done) in results {
+        // Only a convenience: a test does not fail because of it.
+        let _ = std::fs::write(paths::target().join(format!("twin/{name}.here")), format!("{}\n{}", done.status, done.output));
+    }
 }
 
 /// One result per twin.
