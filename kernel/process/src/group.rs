@@ -33,12 +33,13 @@ pub fn set_session(thread: &Thread) -> Result<Pid> {
 /// `EINVAL` for a negative group, `ESRCH` if it is neither the caller nor his child, `EACCES` if the child has executed
 /// a program, `EPERM` for session leaders and across sessions.
 pub fn set_group(thread: &Thread, pid: i32, group: i32) -> Result<()> {
+    let own = thread.process();
+    let pid = if pid == 0 { own.pid() as i32 } else { pid };
+    let group = if group == 0 { pid } else { group };
     if group < 0 {
         return Err(Errno::EINVAL);
     }
-    let own = thread.process();
-    let pid = if pid == 0 { own.pid() } else { pid as Pid };
-    let group = if group == 0 { pid } else { group as Pid };
+    let (pid, group) = (pid as Pid, group as Pid);
     let mut family = thread.kernel().processes().lock();
     let process = family.process(pid).ok_or(Errno::ESRCH)?.clone();
     if process.parent_pid() == own.pid() {

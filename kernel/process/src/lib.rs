@@ -50,7 +50,7 @@ pub use credentials::Credentials;
 pub use kernel::{FirstProgram, Hooks, Kernel, Parts, Shutdown};
 pub use pid::{PID_LIMIT, Pid, Processes};
 pub use process::{Image, Process, Program};
-pub use run::{Call, Failure, Interrupted, Outcome, Resume, SystemCalls};
+pub use run::{Call, Failure, Immediate, Interrupted, Outcome, Resume, SystemCalls};
 pub use thread::{Name, RunState, Thread, ThreadState};
 
 #[cfg(test)]

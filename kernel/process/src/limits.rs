@@ -110,6 +110,12 @@ impl Limits {
         self.0.map(|limit| (limit.soft, limit.hard))
     }
 
+    /// The soft limit of processor time was reached: the next warning comes a second later.
+    pub(crate) fn extend_processor_time(&mut self) {
+        let limit = self.get(Resource::Cpu);
+        self.put(Resource::Cpu, limit.soft.saturating_add(1), limit.hard);
+    }
+
     /// What concerns memory.
     pub fn memory(&self) -> memory::Limits {
         memory::Limits {
@@ -156,6 +162,9 @@ pub fn change(
     drop(limits);
     if let Some(space) = process.space() {
         space.set_limits(memory);
+    }
+    if resource == Resource::Cpu {
+        process.begin_watching_processor_time();
     }
     Ok(old)
 }

@@ -1,7 +1,7 @@
 //! Process numbers and the family tree: who exists, whose child it is, in which group and session.
 //!
-//! One table, indexed by number, in pieces of 64 made when first needed: looking a number up is two steps, and walking all
-//! processes in order of their numbers is what /proc does. A number is taken while a thread, a process, a process group
+//! One table, indexed by number, in pieces of 64 made when first needed and freed when nothing has their numbers: looking a
+//! number up is two steps, and walking all processes in order of their numbers is what /proc does. A number is taken while a thread, a process, a process group
 //! or a session has it.
 //!
 //! **Who synchronises.** One spin lock over all of it, held for a few steps; fork, exit, wait, setpgid and signals to groups
@@ -112,7 +112,8 @@ impl Family {
                 if let Some(entry) = self.entry_mut(pid) {
                     entry.reserved = true;
                 }
-                self.last = pid;
+                let before = core::mem::replace(&mut self.last, pid);
+                self.free_piece(before);
                 return Ok(pid);
             }
         }
@@ -124,6 +125,7 @@ impl Family {
         if let Some(entry) = self.entry_mut(pid) {
             entry.reserved = false;
         }
+        self.free_piece(pid);
     }
 
     /// Begins again at 1: the first process could not be made.
@@ -143,6 +145,21 @@ impl Family {
         Ok(())
     }
 
+    /// Frees the piece of a number that may have become free, if that was the last one taken in it. The piece that gives
+    /// numbers now stays: most processes are short, and begin and end in it.
+    #[inline]
+    fn free_piece(&mut self, pid: Pid) {
+        let index = pid as usize / PIECE;
+        if index == self.last as usize / PIECE {
+            return;
+        }
+        if let Some(place) = self.pieces.get_mut(index)
+            && place.as_ref().is_some_and(|piece| piece.iter().all(Entry::is_free))
+        {
+            *place = None;
+        }
+    }
+
     /// Enters a thread, or puts the image it has become in its place.
     pub fn set_thread(&mut self, tid: Pid, thread: Arc<Thread>) -> Option<Arc<Thread>> {
         let old = self.entry_mut(tid)?.thread.replace(thread);
@@ -154,6 +171,7 @@ impl Family {
     pub fn remove_thread(&mut self, tid: Pid) -> Option<Arc<Thread>> {
         let thread = self.entry_mut(tid)?.thread.take();
         self.threads -= usize::from(thread.is_some());
+        self.free_piece(tid);
         thread
     }
 
@@ -179,6 +197,7 @@ impl Family {
         self.count_group(node.process.group_id(), false);
         self.count_session(node.process.session_id(), false);
         self.count_user(node.user, false);
+        self.free_piece(pid);
         Some(node.process)
     }
 
@@ -262,6 +281,9 @@ impl Family {
         if let Some(entry) = self.entry_mut(group) {
             entry.group_members = if more { entry.group_members + 1 } else { entry.group_members.saturating_sub(1) };
         }
+        if !more {
+            self.free_piece(group);
+        }
     }
 
     fn count_session(&mut self, session: Pid, more: bool) {
@@ -271,6 +293,9 @@ impl Family {
         }
         if self.entry(session).is_some_and(|entry| entry.session_members == 0) {
             self.terminals.retain(|(owner, _)| *owner != session);
+        }
+        if !more {
+            self.free_piece(session);
         }
     }
 

@@ -275,6 +275,9 @@ impl Process {
     /// A thread joins, and shares the fate of the others: a stop, or the end.
     pub(crate) fn add_thread(&self, thread: &Arc<Thread>) {
         self.threads.lock().push(thread.clone());
+        if self.watches_processor_time() {
+            thread.raise_attention(attention::PROCESSOR_TIMERS);
+        }
         let executing = self.executing.load(Ordering::Acquire);
         if self.exit_status.load(Ordering::Acquire) != RUNNING || executing != 0 {
             thread.raise_attention(attention::EXIT);
@@ -450,8 +453,19 @@ impl Process {
 
     /// Nanoseconds it has run.
     pub fn cpu_time(&self) -> u64 {
-        let usage = self.usage();
-        usage.user + usage.system
+        let (user, system) = self.processor_times();
+        user + system
+    }
+
+    /// Nanoseconds it has run in user mode and in the kernel.
+    pub(crate) fn processor_times(&self) -> (u64, u64) {
+        let past = self.past.lock().threads;
+        let mut times = (past.user, past.system);
+        self.each_thread(|thread| {
+            times.0 += thread.task().clock().user_time();
+            times.1 += thread.task().clock().kernel_time();
+        });
+        times
     }
 
     /// How it ends or ended; `None` while it lives.

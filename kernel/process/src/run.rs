@@ -95,10 +95,27 @@ impl From<Result<usize, Failure>> for Outcome {
     }
 }
 
+/// How far a call got without a future.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Immediate {
+    /// To the end: this goes into `rax`.
+    Result(usize),
+    /// To the end: the registers are as they should be.
+    Registers,
+    /// It has to wait, or is of a kind that may. So many bytes were moved already.
+    Unfinished(usize),
+}
+
 /// Who answers system calls: the syscalls room. Cloned for every thread.
 pub trait SystemCalls: Clone + Send + Sync + 'static {
-    /// Does a call for a thread.
-    fn dispatch(&self, thread: &Arc<Thread>, call: Call) -> impl Future<Output = Outcome> + Send;
+    /// Does a call if it needs no future: most need none, and save the making of one.
+    fn immediate(&self, thread: &Arc<Thread>, call: &Call) -> Immediate {
+        let _ = (thread, call);
+        Immediate::Unfinished(0)
+    }
+
+    /// Does a call, or what `immediate` has left of it: `moved` bytes were moved already.
+    fn dispatch(&self, thread: &Arc<Thread>, call: Call, moved: usize) -> impl Future<Output = Outcome> + Send;
 }
 
 /// Why a thread is back in the kernel.
@@ -128,7 +145,13 @@ async fn live<C: SystemCalls>(mut thread: Arc<Thread>, calls: C) {
     loop {
         let mut interrupted = None;
         match thread.enter_user() {
-            Event::Call(call) => interrupted = thread.finish(calls.dispatch(&thread, call).await),
+            Event::Call(call) => match calls.immediate(&thread, &call) {
+                Immediate::Result(value) => thread.with_registers(|registers| registers.set_result(value)),
+                Immediate::Registers => {}
+                Immediate::Unfinished(moved) => {
+                    interrupted = thread.finish(calls.dispatch(&thread, call, moved).await);
+                }
+            },
             Event::PageFault(fault) => thread.resolve(fault).await,
             Event::Exception(exception) => thread.raise_exception(exception),
             Event::Interrupted => {}
@@ -216,6 +239,10 @@ impl Thread {
             }
             if self.has_attention(attention::EXECUTED) {
                 return false;
+            }
+            if self.has_attention(attention::PROCESSOR_TIMERS) {
+                self.lower_attention(attention::PROCESSOR_TIMERS);
+                self.process().watch_processor_time();
             }
             if self.has_attention(attention::STOP) {
                 self.park_stopped().await;

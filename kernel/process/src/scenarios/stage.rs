@@ -200,7 +200,7 @@ impl Player {
 struct Calls;
 
 impl SystemCalls for Calls {
-    async fn dispatch(&self, thread: &Arc<Thread>, call: Call) -> Outcome {
+    async fn dispatch(&self, thread: &Arc<Thread>, call: Call, _: usize) -> Outcome {
         answer(thread, call).await.unwrap_or_else(Outcome::from)
     }
 }

@@ -53,6 +53,8 @@ pub mod attention {
     pub const RESTORE_MASK: u32 = 8;
     /// The thread has executed a new program and goes on as its successor.
     pub const EXECUTED: u32 = 16;
+    /// Nobody watches the process's timers of processor time, because it slept: whoever runs again does.
+    pub const PROCESSOR_TIMERS: u32 = 32;
 }
 
 /// The signals of a process, under its lock.

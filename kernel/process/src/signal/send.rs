@@ -36,8 +36,13 @@ fn post_to(process: &Arc<Process>, target: Option<&Thread>, information: Informa
     if process.is_dead() {
         return Ok(());
     }
-    if SignalSet::STOPPING.contains(signal) {
-        let gone = SignalSet::of(&[Signal::CONT]);
+    // A stop and a continuation each take back what is pending of the other.
+    let gone = match signal {
+        Signal::CONT => SignalSet::STOPPING,
+        _ if SignalSet::STOPPING.contains(signal) => SignalSet::of(&[Signal::CONT]),
+        _ => SignalSet::EMPTY,
+    };
+    if !gone.is_empty() {
         signals.pending.discard(gone);
         process.each_thread(|thread| thread.signals().lock().pending.discard(gone));
         process.publish_pending(&signals);
