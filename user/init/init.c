@@ -1,87 +1,144 @@
 /*
- * /init, the guest's first program: prepares it, runs the session (/etc/session, written by whoever made the initramfs)
- * on the console, buries orphans, and ends with the session's exit status, which switches the machine off.
+ * /init, the guest's first program: prepares it, runs the session on the console, buries orphans, and ends with the
+ * session's exit status, which switches the machine off.
  *
- * poweroff(8) and reboot(8) send SIGUSR2 and SIGTERM.
+ * The session is /etc/session, a script written by whoever made the initramfs, or else a login shell. poweroff(8) and
+ * reboot(8) send SIGUSR2 and SIGTERM.
+ *
+ * It does without a C library, whose own start would cost more than all that is done here: the way to the prompt is short.
  */
-#include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mount.h>
+#include <linux/signal.h>
+#include <linux/wait.h>
 #include <sys/reboot.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include <sys/syscall.h>
 
-static void switch_off(int number)
+#define TIOCSCTTY 0x540e
+
+/* call(number, up to five arguments): the result, or an error as its negative number. */
+#define call(...) call_padded(__VA_ARGS__, 0, 0, 0, 0, 0)
+#define call_padded(number, a, b, c, d, e, ...) \
+	system_call(SYS_##number, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e))
+
+static inline long system_call(long number, long a, long b, long c, long d, long e)
 {
-	sync();
-	reboot(number == SIGTERM ? RB_AUTOBOOT : RB_POWER_OFF);
+	register long fourth __asm__("r10") = d, fifth __asm__("r8") = e;
+
+	__asm__ volatile("syscall" : "+a"(number) : "D"(a), "S"(b), "d"(c), "r"(fourth), "r"(fifth) : "rcx", "r11", "memory");
+	return number;
 }
 
-/* The console as a terminal that can be someone's controlling terminal. On Linux /dev/console cannot. */
-static int open_console(void)
-{
-	int console = open("/dev/ttyS0", O_RDWR | O_NOCTTY);
+/* The environment of the session: what the kernel gave us, but for what is set here. */
+static const char *environment[64] = { "PATH=/bin:/sbin:/usr/bin:/usr/sbin", "HOME=/root", "USER=root", "LOGNAME=root" };
 
-	return console >= 0 ? console : open("/dev/console", O_RDWR | O_NOCTTY);
+/* Do two assignments name the same variable? */
+static int same_name(const char *left, const char *right)
+{
+	for (; *left == *right; left++, right++)
+		if (*left == '=')
+			return 1;
+	return 0;
+}
+
+static void inherit(const char **given)
+{
+	const char **own, **end = environment + sizeof environment / sizeof *environment - 1;
+
+	for (; *given; given++) {
+		for (own = environment; *own && !same_name(*own, *given); own++)
+			;
+		if (!*own && own < end)
+			*own = *given;
+	}
+}
+
+static void prepare(void)
+{
+	call(mount, "proc", "/proc", "proc", 0, 0);
+	call(mount, "devtmpfs", "/dev", "devtmpfs", 0, 0);
+	call(mkdir, "/dev/pts", 0755);
+	call(mount, "devpts", "/dev/pts", "devpts", 0, "gid=5,mode=620");
+	call(chdir, "/root");
 }
 
 /* Becomes the session: the leader of a new one, with the console as its terminal, so that Ctrl-C and job control work. */
 static void become_session(void)
 {
-	setsid();
-	int console = open_console();
+	static const char *script[] = { "/etc/session", 0 }, *shell[] = { "/bin/sh", "-l", 0 };
+	static const char complaint[] = "init: neither /etc/session nor /bin/sh can be executed\n";
+	static const unsigned long none;
+
+	call(setsid);
+	/* On Linux /dev/console can't be anybody's controlling terminal. */
+	long console = call(open, "/dev/ttyS0", O_RDWR | O_NOCTTY);
 	if (console < 0)
-		_exit(126);
-	ioctl(console, TIOCSCTTY, 0);
+		console = call(open, "/dev/console", O_RDWR | O_NOCTTY);
+	call(ioctl, console, TIOCSCTTY, 0);
 	for (int descriptor = 0; descriptor < 3; descriptor++)
-		dup2(console, descriptor);
+		call(dup2, console, descriptor);
 	if (console > 2)
-		close(console);
-	signal(SIGUSR2, SIG_DFL);
-	signal(SIGTERM, SIG_DFL);
-	execl("/etc/session", "/etc/session", NULL);
-	fprintf(stderr, "init: /etc/session: %s\n", strerror(errno));
-	_exit(127);
+		call(close, console);
+	call(rt_sigprocmask, SIG_SETMASK, &none, 0, sizeof none);
+	call(execve, script[0], script, environment);
+	call(execve, shell[0], shell, environment);
+	call(write, 2, complaint, sizeof complaint - 1);
+	call(exit, 127);
 }
 
-int main(void)
+/* Buries the children that are dead. Returns the exit status of the session if it is among them, as a shell shows it, else -1. */
+static int bury(long session)
 {
-	int status = 0;
-	struct stat there;
+	int status, result = -1;
+	long ended;
 
-	if (stat("/proc/self", &there))
-		mount("proc", "/proc", "proc", 0, NULL);
-	if (stat("/dev/null", &there) || !S_ISCHR(there.st_mode))
-		mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
-	mkdir("/dev/pts", 0755);
-	mount("devpts", "/dev/pts", "devpts", 0, "gid=5,mode=620");
-	setenv("PATH", "/bin:/sbin:/usr/bin:/usr/sbin", 1);
-	setenv("HOME", "/root", 1);
-	setenv("USER", "root", 1);
-	setenv("LOGNAME", "root", 1);
-	setenv("TERM", "linux", 0);
-	if (chdir("/root"))
-		chdir("/");
-	signal(SIGUSR2, switch_off);
-	signal(SIGTERM, switch_off);
+	while ((ended = call(wait4, -1, &status, WNOHANG, 0)) > 0)
+		if (ended == session)
+			result = status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff;
+	return result;
+}
 
-	pid_t session = fork(), ended;
+static void switch_off(unsigned how)
+{
+	call(sync);
+	call(reboot, 0xfee1dead, 672274793, how, 0);
+}
+
+/* The end. Linux cannot tell QEMU a status: there the initramfs has a program that can. */
+static void finish(int status)
+{
+	char number[] = { '0' + status / 100, '0' + status / 10 % 10, '0' + status % 10, 0 };
+	const char *arguments[] = { "/sbin/finish", number, 0 };
+
+	call(execve, arguments[0], arguments, environment);
+	call(exit, status);
+}
+
+/* The kernel starts a program with the number of arguments, the arguments and the environment on the stack. */
+__attribute__((used)) static void start(long *stack)
+{
+	const unsigned long handled = 1UL << (SIGCHLD - 1) | 1UL << (SIGUSR2 - 1) | 1UL << (SIGTERM - 1);
+	int status = -1;
+
+	inherit((const char **)stack + 1 + stack[0] + 1);
+	prepare();
+	call(rt_sigprocmask, SIG_BLOCK, &handled, 0, sizeof handled);
+	long session = call(fork);
 	if (session == 0)
 		become_session();
-	while ((ended = wait(&status)) != session)
-		if (ended < 0 && errno != EINTR)
+	while (status < 0) {
+		switch (call(rt_sigtimedwait, &handled, 0, 0, sizeof handled)) {
+		case SIGCHLD:
+			status = bury(session);
 			break;
-	status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-
-	/* Linux cannot end QEMU with a status: there the initramfs has a program that can. */
-	char number[12];
-	snprintf(number, sizeof number, "%d", status);
-	execl("/sbin/finish", "finish", number, NULL);
-	return status;
+		case SIGUSR2:
+			switch_off(RB_POWER_OFF);
+			break;
+		case SIGTERM:
+			switch_off(RB_AUTOBOOT);
+			break;
+		}
+	}
+	finish(status);
 }
+
+__asm__(".global _start\n_start:\n\tmov %rsp, %rdi\n\tand $-16, %rsp\n\tcall start\n");

@@ -1,8 +1,8 @@
 //! The archive a guest starts from: newc cpio (cpio(5)), written here so that the same input gives the same bytes.
 //!
 //! [`Initramfs::standard`] holds BusyBox with a symbolic link for each of its applets, `/etc`, the programs of `user/`, and
-//! `/init`. What one run is about, its *session*, is a script `/etc/session`: an interactive shell, or one
-//! command. It travels in the archive, not on the command line, so any words of any length fit.
+//! `/init`. What one run is about, its *session*, is an interactive shell, or else what the script `/etc/session` says: it
+//! travels in the archive, not on the command line, so any words of any length fit.
 
 use crate::{paths, programs};
 use anyhow::{Context, Result, ensure};
@@ -49,7 +49,6 @@ impl Initramfs {
         for program in programs::compile("user/bin")? {
             archive.program(&format!("bin/{}", program.name), &program)?;
         }
-        archive.session(Session::default());
         Ok(archive)
     }
 
@@ -85,7 +84,10 @@ impl Initramfs {
         if let Some(input) = &session.input {
             self.file("etc/input", 0o644, input.clone());
         }
-        self.file("etc/session", 0o755, session.script());
+        match session.script() {
+            Some(script) => self.file("etc/session", 0o755, script),
+            None => self.remove("etc/session"),
+        }
     }
 
     fn insert(&mut self, path: &str, entry: Entry) {
@@ -141,8 +143,10 @@ impl Session {
     /// Separates what the boot printed from what the session prints: ASCII's record separator.
     pub const ANNOUNCEMENT: u8 = 0x1e;
 
-    fn script(&self) -> String {
+    /// The script; none if there is nothing to prepare for a shell, which `/init` then starts by itself.
+    fn script(&self) -> Option<String> {
         let mut script = String::from("#!/bin/sh\n");
+        let empty = script.len();
         let mut stty: Vec<String> = self.terminal.iter().map(|word| word.to_string()).collect();
         if let Some((rows, columns)) = self.window {
             stty.push(format!("rows {rows} cols {columns}"));
@@ -154,10 +158,13 @@ impl Session {
             script.push_str(&format!("printf '\\{:03o}'\n", Session::ANNOUNCEMENT));
         }
         let quoted: Vec<String> = self.command.iter().map(|word| quote(word)).collect();
+        if quoted.is_empty() && self.input.is_none() && script.len() == empty {
+            return None;
+        }
         let command = if quoted.is_empty() { "/bin/sh -l".into() } else { quoted.join(" ") };
         let input = if self.input.is_some() { " </etc/input" } else { "" };
         script.push_str(&format!("exec {command}{input}\n"));
-        script
+        Some(script)
     }
 }
 

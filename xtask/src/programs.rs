@@ -42,8 +42,12 @@ pub fn compile(folder: &str) -> Result<Vec<Program>> {
     let source_folder = paths::root().join(folder);
     let output_folder = paths::target().join("guest").join(folder);
     std::fs::create_dir_all(&output_folder).context("cannot create the folder for programs")?;
-    // Tests are what is written, in that order; what users run and what is measured is optimised.
-    let level = if folder.starts_with("tests/") { "-O0" } else { "-O2" };
+    // Tests are what is written, in that order; what users run and what is measured is optimised. init stands alone.
+    let flags: &[&str] = match folder {
+        "user/init" => &["-O2", "-s", "-nostdlib"],
+        _ if folder.starts_with("user/") => &["-O2", "-s"],
+        _ => &["-O0"],
+    };
     let files = files_of(&source_folder)?;
     let headers: Vec<Vec<u8>> =
         files.iter().filter(|file| has_extension(file, "h")).map(std::fs::read).collect::<Result<_, _>>()?;
@@ -55,7 +59,7 @@ pub fn compile(folder: &str) -> Result<Vec<Program>> {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 while let Some(source) = sources.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(error) = compile_one(source, &headers, level, &output_folder)
+                    if let Err(error) = compile_one(source, &headers, flags, &output_folder)
                         && let Ok(mut failures) = failures.lock()
                     {
                         failures.push(format!("{error:#}"));
@@ -89,17 +93,17 @@ fn has_extension(file: &Path, extension: &str) -> bool {
     file.extension().is_some_and(|found| found == extension)
 }
 
-fn compile_one(source: &Path, headers: &[Vec<u8>], level: &str, output_folder: &Path) -> Result<()> {
+fn compile_one(source: &Path, headers: &[Vec<u8>], flags: &[&str], output_folder: &Path) -> Result<()> {
     let name = source.file_stem().context("a source file without a name")?;
     let program = output_folder.join(name);
     let sum_file = output_folder.join(format!("{}.sum", name.to_string_lossy()));
     let mut hasher = DefaultHasher::new();
-    (std::fs::read(source)?, headers, level, FLAGS).hash(&mut hasher);
+    (std::fs::read(source)?, headers, flags, FLAGS).hash(&mut hasher);
     let sum = format!("{:016x}", hasher.finish());
     if program.is_file() && std::fs::read_to_string(&sum_file).is_ok_and(|known| known == sum) {
         return Ok(());
     }
-    let output = Command::new("cc").args(FLAGS).arg(level).arg("-o").arg(&program).arg(source).output().context("cannot start cc")?;
+    let output = Command::new("cc").args(FLAGS).args(flags).arg("-o").arg(&program).arg(source).output().context("cannot start cc")?;
     if !output.status.success() {
         bail!("{} does not compile:\n{}", source.display(), String::from_utf8_lossy(&output.stderr));
     }
