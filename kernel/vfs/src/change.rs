@@ -67,7 +67,7 @@ impl Context<'_> {
         let mut children = directory.lock();
         match directory.lookup_locked(&mut children, hash, name) {
             Ok(_) => return Err(Errno::EEXIST),
-            Err(Errno::ENOENT) => {}
+            Err(Errno::ENOENT) if directory.inode().takes_names() => {}
             Err(errno) => return Err(errno),
         }
         // "new/" may only become a directory.
@@ -133,8 +133,7 @@ impl Context<'_> {
         let mut children = directory.lock();
         match directory.lookup_locked(&mut children, hash, name) {
             Ok(_) => return Err(Errno::EEXIST),
-            Err(Errno::ENOENT) if walk.trailing_slash => return Err(Errno::ENOENT),
-            Err(Errno::ENOENT) => {}
+            Err(Errno::ENOENT) if directory.inode().takes_names() && !walk.trailing_slash => {}
             Err(errno) => return Err(errno),
         }
         walk.mount.check_writable()?;
@@ -259,8 +258,7 @@ impl Context<'_> {
         let target = match to.lookup_locked(locked.to(), new_hash, new.text) {
             Ok(_) if flags.contains(RenameFlags::NO_REPLACE) => return Err(Errno::EEXIST),
             Ok(target) => Some(target),
-            Err(Errno::ENOENT) if exchange => return Err(Errno::ENOENT),
-            Err(Errno::ENOENT) => None,
+            Err(Errno::ENOENT) if !exchange && to.inode().takes_names() => None,
             Err(errno) => return Err(errno),
         };
         if exchange && new.slash && target.as_ref().is_some_and(|target| !target.is_directory()) {

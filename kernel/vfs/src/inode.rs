@@ -296,6 +296,12 @@ pub trait Inode: Any + Send + Sync {
         true
     }
 
+    /// Whether names can be added to this directory at all. If not, a name that isn't there is `ENOENT` also to those
+    /// who want to make it, whatever else is wrong.
+    fn takes_names(&self) -> bool {
+        true
+    }
+
     /// The entry `name`; never `.` or `..`.
     ///
     /// # Errors

@@ -75,7 +75,9 @@ impl OpenFlags {
     const FORGOTTEN: OpenFlags = OpenFlags::CREATE
         .union(OpenFlags::EXCLUSIVE)
         .union(OpenFlags::NO_CONTROLLING_TERMINAL)
-        .union(OpenFlags::TRUNCATE);
+        .union(OpenFlags::TRUNCATE)
+        // The descriptor remembers it.
+        .union(OpenFlags::CLOSE_ON_EXEC);
     /// What `O_PATH` leaves of the others.
     const WITH_PATH: OpenFlags =
         OpenFlags::PATH.union(OpenFlags::DIRECTORY).union(OpenFlags::NO_FOLLOW).union(OpenFlags::CLOSE_ON_EXEC);
@@ -205,7 +207,7 @@ impl Context<'_> {
         let mut children = directory.lock();
         let (dentry, created) = match directory.lookup_locked(&mut children, hash, name) {
             Ok(dentry) => (dentry, false),
-            Err(Errno::ENOENT) => {
+            Err(Errno::ENOENT) if directory.inode().takes_names() => {
                 walk.mount.check_writable()?;
                 may_add(directory, &children, self.credentials)?;
                 let new = self.new_inode(directory.inode().permissions(), mode & 0o7777, NewContents::Regular);
@@ -247,7 +249,7 @@ impl Context<'_> {
             return Err(Errno::ENOTDIR);
         }
         if flags.contains(OpenFlags::PATH) {
-            return Ok(Opening::Done(OpenFile::of_path(path, flags)));
+            return Ok(Opening::Done(OpenFile::of_path(path, flags.kept())));
         }
         let mut flags = flags;
         match kind {

@@ -17,7 +17,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 
-use abi::raw::{general as raw, ioctl};
+use abi::raw::ioctl;
 use abi::{Errno, Result};
 use memory::{Destination, Frame, PAGE_SIZE, Source};
 use sync::{SpinLock, WaitQueue};
@@ -339,9 +339,8 @@ impl Ring {
             let length = source.remaining().min(PAGE_SIZE);
             let (moved, fault) = match source.peek_to_frame(&frame, 0, length) {
                 Ok(moved) => (moved, None),
-                // Small writes are all or nothing.
-                Err(fault) if total <= raw::PIPE_BUF as usize => (0, Some(fault)),
-                Err(fault) => (fault.copied, Some(fault)),
+                // A frame is filled whole or not at all, so a small write too is all or nothing.
+                Err(fault) => (0, Some(fault)),
             };
             if moved > 0 {
                 self.segments.push_back(Segment { frame, start: 0, length: moved });

@@ -203,6 +203,10 @@ impl<D: Directory> Inode for DirectoryInode<D> {
         self.1.is_fixed()
     }
 
+    fn takes_names(&self) -> bool {
+        false
+    }
+
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
         self.1.lookup(name)
     }
