@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec;
+use alloc::vec::Vec;
 
 use abi::Errno;
 use abi::raw::general as raw;
@@ -29,6 +30,8 @@ pub(super) struct Target<'a> {
     credentials: Credentials,
     /// The first name of each file that has several, until the archive ends.
     links: HashMap<LinkKey, Path>,
+    /// The directories and the time each shall have: making files in them changes it.
+    directories: Vec<(Path, Time)>,
     pub summary: Summary,
 }
 
@@ -96,6 +99,10 @@ impl Header {
             name_size,
             checksum: summed.then_some(check),
         })
+    }
+
+    fn modified(&self) -> Time {
+        Time::new(i64::from(self.modified), 0)
     }
 }
 
@@ -213,6 +220,7 @@ impl<'a> Target<'a> {
             caller: KernelCaller(vfs),
             credentials: Credentials::superuser(),
             links: HashMap::new(),
+            directories: Vec::new(),
             summary: Summary::default(),
         }
     }
@@ -273,7 +281,20 @@ impl<'a> Target<'a> {
                 self.context().make(self.root, name, header.mode & 0o7777, NewContents::Directory)?
             }
         };
-        self.settle(&path, header)
+        self.settle(&path, header)?;
+        self.directories.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        self.directories.push((path, header.modified()));
+        Ok(())
+    }
+
+    /// All archives are unpacked.
+    pub fn finish(self) -> Summary {
+        for (path, time) in self.directories {
+            let times = SetAttributes { accessed: Some(time), modified: Some(time), ..Default::default() };
+            // Its time is all it would lack.
+            let _ = path.inode().set_attributes(&times);
+        }
+        self.summary
     }
 
     fn key(header: &Header) -> Option<LinkKey> {
@@ -304,7 +325,7 @@ impl<'a> Target<'a> {
 
     /// Owner, permissions and times as the archive has them.
     fn settle(&self, path: &Path, header: &Header) -> Result<(), Errno> {
-        let modified = Some(Time::new(i64::from(header.modified), 0));
+        let modified = Some(header.modified());
         path.inode().set_attributes(&SetAttributes {
             permissions: Some(header.mode & 0o7777),
             user: Some(header.user),

@@ -115,7 +115,7 @@ pub fn unpack(mut read: impl FnMut(u64, &mut [u8]) -> usize, root: &Path, vfs: &
     loop {
         let begin = input.offset();
         match input.peek()? {
-            None => return Ok(target.summary),
+            None => return Ok(target.finish()),
             Some(0) => input.skip_zeros()?,
             Some(b'0') => cpio::unpack(&mut input, &mut target)?,
             Some(0x1f) => {

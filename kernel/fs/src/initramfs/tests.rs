@@ -18,7 +18,7 @@ impl Root {
         static MEMORY: OnceLock<Arc<Memory>> = OnceLock::new();
         let memory = MEMORY.get_or_init(|| Memory::new().unwrap());
         let vfs = Vfs::new(1);
-        let tmpfs = Tmpfs::new(memory, "rootfs", 2).unwrap();
+        let tmpfs = Tmpfs::new(memory, "rootfs", "", 2).unwrap();
         let namespace = MountNamespace::new(&vfs, tmpfs, "rootfs", MountFlags::empty()).unwrap();
         Root { vfs, namespace }
     }
@@ -135,6 +135,7 @@ fn check_sample(root: &Root) {
         root.contents("bin/large").iter().zip(0_u32..).all(|(byte, at)| *byte == (at.wrapping_mul(at) % 251) as u8)
     );
     assert_eq!((stat("empty").user, stat("empty").group, stat("empty").modified.seconds()), (7, 8, 1_000_000_000));
+    assert_eq!(stat("bin").modified.seconds(), 1_000_000_000, "though files were made in it since");
     assert_eq!(root.look("bin/sh").unwrap().dentry.kind(), FileKind::Symlink);
     assert_eq!(stat("console").represented, vfs::DeviceNumber { major: 5, minor: 1 });
     assert_eq!((stat("disk").mode, stat("pipe").mode, stat("set").mode), (0o060640, 0o010644, 0o104755));
