@@ -112,7 +112,7 @@ fn assemble() -> Result<Arc<Executor>, Failure> {
 
     let random = Random::new();
     let vfs = Vfs::new(random.word());
-    let root = Tmpfs::new(&memory, "rootfs", random.word()).map_err(part("the root file system"))?;
+    let root = Tmpfs::new(&memory, "rootfs", "", random.word()).map_err(part("the root file system"))?;
     let mounts = MountNamespace::new(&vfs, root, "rootfs", MountFlags::empty()).map_err(part("the root mount"))?;
     let calls = Calls::new(options.trace_calls);
     let ending = Arc::new(Ending::new(&options, calls.clone(), log.clone()));

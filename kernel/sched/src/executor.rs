@@ -20,6 +20,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::future::Future;
 use core::pin::pin;
+use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use core::task::{Poll, Waker};
 
@@ -39,6 +40,9 @@ const NEVER: u64 = u64::MAX;
 
 /// At most one report of a long poll in this many nanoseconds.
 const REPORT_INTERVAL: u64 = 1_000_000_000;
+
+/// A sample of the load that is taken so many nanoseconds after it was due is late: longer than any slice.
+const LATE_SAMPLE: u64 = 50_000_000;
 
 /// What is told of a task that kept its CPU in the kernel for too long, and for how many nanoseconds.
 pub type WatchdogHook = Arc<dyn Fn(&Task, u64) + Send + Sync>;
@@ -256,7 +260,7 @@ impl Executor {
     fn next(&self, here: &Cpu, ran: Option<Ran>) -> Option<(Arc<Task>, u64)> {
         let now = ran.as_ref().map_or_else(time::now, |ran| ran.end);
         if self.load.is_due(now) {
-            self.load.sample(now, self.running() as u64);
+            self.sample_load(now, ran.is_some().then_some(here));
         }
         let mut queue = here.queue.lock();
         let finished = ran.and_then(|ran| settle(&mut **queue, ran));
@@ -330,9 +334,7 @@ impl Executor {
             let end = time::now();
             add(&here.times.idle, end.saturating_sub(start));
             if self.load.is_due(end) {
-                // What was missed while this CPU halted; what woke it does not count for that time.
-                let woken = here.waiting.load(Ordering::Relaxed);
-                self.load.sample(end, self.running().saturating_sub(woken) as u64);
+                self.sample_load(end, None);
             }
         }
         self.halted.fetch_and(!(1 << number), Ordering::SeqCst);
@@ -523,9 +525,28 @@ impl Executor {
     pub fn load_averages(&self) -> [u64; 3] {
         let now = time::now();
         if self.load.is_due(now) {
-            self.load.sample(now, self.running() as u64);
+            self.sample_load(now, None);
         }
         self.load.get()
+    }
+
+    /// Takes the samples of the load that are due, on a CPU which has just ended a poll if it is `polled`.
+    ///
+    /// A sample that is late is one that no CPU came by for: each halted, or was in user mode with nobody waiting for it.
+    /// What has begun or was woken since does not count for that time, least of all what ended it, be it a key
+    /// after an idle hour.
+    #[cold]
+    fn sample_load(&self, now: u64, polled: Option<&Cpu>) {
+        self.load.sample(now, |due| {
+            let late = now - due > LATE_SAMPLE;
+            let active = |cpu: &Cpu| {
+                let times = &cpu.times;
+                let polls = times.polling.load(Ordering::Relaxed) || polled.is_some_and(|polled| ptr::eq(polled, cpu));
+                let since_then = polls && (!late || times.since.load(Ordering::Relaxed) <= due);
+                usize::from(since_then) + if late { 0 } else { cpu.waiting.load(Ordering::Relaxed) }
+            };
+            self.cpus.iter().map(active).sum::<usize>() as u64
+        });
     }
 }
 
