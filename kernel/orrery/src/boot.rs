@@ -118,7 +118,7 @@ fn assemble() -> Result<Arc<Executor>, Failure> {
     let ending = Arc::new(Ending::new(&options, calls.clone(), log.clone()));
     let hooks = hooks(&ending, &random);
     let kernel = new_kernel(Parts { executor: executor.clone(), memory, vfs, mounts, log, hooks }, calls)?;
-    watch(&kernel);
+    describe_faults(&kernel);
 
     let boot = start(kernel.clone(), options, random, ending.clone());
     executor.spawn(&sched::Parameters { name: "boot", ..Default::default() }, async move {
@@ -142,23 +142,34 @@ fn hooks(ending: &Arc<Ending>, random: &Arc<Random>) -> Hooks {
     }
 }
 
-/// Lets the kernel say which thread kept a CPU for too long, and whose fault a fault of the kernel was.
-fn watch(kernel: &Arc<Kernel>) {
-    let log = kernel.log().clone();
-    kernel.executor().set_watchdog(Arc::new(move |task, nanoseconds| {
-        let (name, identity) = (task.name(), task.identity());
-        let milliseconds = nanoseconds / 1_000_000;
-        log.print(
-            Level::Warning,
-            format_args!("{name} {identity} kept CPU {} in the kernel for {milliseconds} ms", machine::cpu::current()),
-        );
-    }));
+/// Lets the kernel say whose fault a fault of the kernel was.
+fn describe_faults(kernel: &Arc<Kernel>) {
     let executor = kernel.executor().clone();
     machine::debug::describe_context(Arc::new(move |out| {
         let _ = match executor.current_identity() {
             0 => writeln!(out, "in the kernel's own work"),
             identity => writeln!(out, "in thread {identity}"),
         };
+    }));
+}
+
+/// Lets the kernel say which thread kept a CPU for too long. How loud depends on how long: an emulated machine whose host is
+/// busy, or has to translate code it sees for the first time, now and then takes tens of milliseconds for what is a few
+/// instructions.
+fn watch(kernel: &Arc<Kernel>) {
+    let log = kernel.log().clone();
+    kernel.executor().set_watchdog(Arc::new(move |task, nanoseconds| {
+        let (name, identity) = (task.name(), task.identity());
+        let milliseconds = nanoseconds / 1_000_000;
+        let level = match milliseconds {
+            ..100 => Level::Debug,
+            100..1000 => Level::Warning,
+            1000.. => Level::Error,
+        };
+        log.print(
+            level,
+            format_args!("{name} {identity} kept CPU {} in the kernel for {milliseconds} ms", machine::cpu::current()),
+        );
     }));
 }
 
@@ -178,6 +189,9 @@ async fn start(kernel: Arc<Kernel>, options: Options, random: Arc<Random>, endin
     types.register(Arc::new(DevFsType(dev.clone()))).map_err(part("devtmpfs"))?;
 
     unpack(&kernel)?;
+    // What came before took its time with nobody there to wait for it. The watch begins with a poll of its own.
+    sched::yield_now().await;
+    watch(&kernel);
     start_init(&kernel, &dev, &options).await
 }
 
@@ -185,8 +199,7 @@ async fn start(kernel: Arc<Kernel>, options: Options, random: Arc<Random>, endin
 fn unpack(kernel: &Arc<Kernel>) -> Result<(), Failure> {
     let image = machine::device::initramfs().ok_or(Failure::NoArchive)?;
     let root = kernel.mounts().root().map_err(part("the root mount"))?;
-    let read = |offset: u64, to: &mut [u8]| usize::try_from(offset).map_or(0, |offset| image.read(offset, to));
-    let summary = initramfs::unpack(read, &root, kernel.vfs()).map_err(Failure::Archive)?;
+    let summary = initramfs::unpack(image.bytes(), &root, kernel.vfs()).map_err(Failure::Archive)?;
     let (entries, kibibytes) = (summary.entries, summary.bytes / 1024);
     kernel.log().print(Level::Information, format_args!("initramfs: {entries} files, {kibibytes} KiB"));
     image.release();

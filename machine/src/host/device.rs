@@ -58,18 +58,8 @@ pub fn command_line() -> String {
 pub struct InitramfsImage(Infallible);
 
 impl InitramfsImage {
-    /// Copies bytes out from `offset`; returns how many.
-    pub fn read(&self, _offset: usize, _to: &mut [u8]) -> usize {
-        match self.0 {}
-    }
-
-    /// Its length in bytes.
-    pub fn len(&self) -> usize {
-        match self.0 {}
-    }
-
-    /// True if there is nothing in it.
-    pub fn is_empty(&self) -> bool {
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
         match self.0 {}
     }
 

@@ -89,25 +89,10 @@ pub struct InitramfsImage {
 }
 
 impl InitramfsImage {
-    /// Copies bytes out from `offset`; returns how many: fewer than asked only at the end.
-    pub fn read(&self, offset: usize, to: &mut [u8]) -> usize {
-        let length = to.len().min(self.len().saturating_sub(offset));
-        // SAFETY: the range is RAM in the direct map that belongs to us (checked in `initramfs`).
-        let bytes = unsafe { core::slice::from_raw_parts(direct(self.range.start + offset.min(self.len())), length) };
-        if let Some(to) = to.get_mut(..length) {
-            to.copy_from_slice(bytes);
-        }
-        length
-    }
-
-    /// Its length in bytes.
-    pub fn len(&self) -> usize {
-        self.range.len()
-    }
-
-    /// True if there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.range.is_empty()
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the range is RAM in the direct map that belongs to us (checked in `initramfs`), and nobody writes there.
+        unsafe { core::slice::from_raw_parts(direct(self.range.start), self.range.len()) }
     }
 
     /// Gives its memory to the kernel.

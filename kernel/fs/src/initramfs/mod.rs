@@ -104,16 +104,14 @@ impl fmt::Display for UnpackError {
 
 impl core::error::Error for UnpackError {}
 
-/// Unpacks what `read` gives into the directory `root`, which is the root for every name in the archive. `read` fills
-/// as much as it can of a buffer, from a byte offset on, and returns how much: less than all only at the end.
+/// Unpacks `archive` into the directory `root`, which is the root for every name in it.
 ///
 /// # Errors
 /// See [`Reason`].
-pub fn unpack(mut read: impl FnMut(u64, &mut [u8]) -> usize, root: &Path, vfs: &Vfs) -> Result<Summary, UnpackError> {
-    let mut input = Input::new(&mut read);
+pub fn unpack(archive: &[u8], root: &Path, vfs: &Vfs) -> Result<Summary, UnpackError> {
+    let mut input = Input::new(archive);
     let mut target = cpio::Target::new(root, vfs);
     loop {
-        let begin = input.offset();
         match input.peek()? {
             None => return Ok(target.finish()),
             Some(0) => input.skip_zeros()?,
@@ -123,12 +121,7 @@ pub fn unpack(mut read: impl FnMut(u64, &mut [u8]) -> usize, root: &Path, vfs: &
                 unpack_all(&mut gzip, &mut target)?;
                 gzip.finish()?;
             }
-            Some(first) => {
-                let mut start = [0; 6];
-                start[0] = first;
-                let length = input.copy_ahead(&mut start)?;
-                return Err(input.error_at(begin, unsupported(start.get(..length).unwrap_or_default())));
-            }
+            Some(_) => return Err(input.error(unsupported(input.rest()))),
         }
     }
 }

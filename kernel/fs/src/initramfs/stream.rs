@@ -1,12 +1,6 @@
 //! Bytes in sequence.
 
-use alloc::vec;
-use alloc::vec::Vec;
-
 use super::{Reason, UnpackError};
-
-/// How much of the input is looked at at a time.
-const BUFFER: usize = 64 * 1024;
 
 /// A sequence of bytes with a known position.
 pub(super) trait Stream {
@@ -82,31 +76,22 @@ pub(super) trait Stream {
 
 /// The input itself.
 pub(super) struct Input<'a> {
-    read: &'a mut dyn FnMut(u64, &mut [u8]) -> usize,
-    buffer: Vec<u8>,
-    begin: usize,
-    end: usize,
-    /// The position of the buffer's first byte.
-    base: u64,
+    bytes: &'a [u8],
+    position: usize,
 }
 
 impl<'a> Input<'a> {
-    pub fn new(read: &'a mut dyn FnMut(u64, &mut [u8]) -> usize) -> Input<'a> {
-        Input { read, buffer: vec![0; BUFFER], begin: 0, end: 0, base: 0 }
+    pub fn new(bytes: &'a [u8]) -> Input<'a> {
+        Input { bytes, position: 0 }
     }
 
     pub fn offset(&self) -> u64 {
-        self.base + self.begin as u64
+        self.position as u64
     }
 
-    /// Copies what lies ahead without moving, and returns how much.
-    pub fn copy_ahead(&mut self, to: &mut [u8]) -> Result<usize, UnpackError> {
-        let ahead = self.ahead()?;
-        let length = ahead.len().min(to.len());
-        if let (Some(to), Some(from)) = (to.get_mut(..length), ahead.get(..length)) {
-            to.copy_from_slice(from);
-        }
-        Ok(length)
+    /// All that is to come.
+    pub fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.position..).unwrap_or_default()
     }
 
     pub fn error_at(&self, offset: u64, reason: Reason) -> UnpackError {
@@ -116,16 +101,11 @@ impl<'a> Input<'a> {
 
 impl Stream for Input<'_> {
     fn ahead(&mut self) -> Result<&[u8], UnpackError> {
-        if self.begin == self.end {
-            self.base += self.end as u64;
-            self.begin = 0;
-            self.end = (self.read)(self.base, &mut self.buffer).min(self.buffer.len());
-        }
-        Ok(self.buffer.get(self.begin..self.end).unwrap_or_default())
+        Ok(self.rest())
     }
 
     fn consume(&mut self, length: usize) {
-        self.begin = (self.begin + length).min(self.end);
+        self.position = self.position.saturating_add(length).min(self.bytes.len());
     }
 
     fn position(&self) -> u64 {

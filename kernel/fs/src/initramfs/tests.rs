@@ -24,17 +24,7 @@ impl Root {
     }
 
     fn unpack(&self, archive: &[u8]) -> Result<Summary, UnpackError> {
-        self.unpack_in_pieces(archive, usize::MAX)
-    }
-
-    fn unpack_in_pieces(&self, archive: &[u8], piece: usize) -> Result<Summary, UnpackError> {
-        let read = |offset: u64, to: &mut [u8]| {
-            let rest = archive.get(offset as usize..).unwrap_or_default();
-            let length = rest.len().min(to.len()).min(piece);
-            to[..length].copy_from_slice(&rest[..length]);
-            length
-        };
-        unpack(read, &self.namespace.root().unwrap(), &self.vfs)
+        unpack(archive, &self.namespace.root().unwrap(), &self.vfs)
     }
 
     fn look(&self, name: &str) -> Result<Path, Errno> {
@@ -148,8 +138,8 @@ fn every_kind_of_file_is_made() {
     let root = Root::new();
     assert_eq!(root.unpack(&sample()), Ok(Summary { entries: 12, bytes: 300_008 }));
     check_sample(&root);
-    // And again over what is there, in small pieces.
-    root.unpack_in_pieces(&sample(), 777).unwrap();
+    // And again over what is there.
+    root.unpack(&sample()).unwrap();
     check_sample(&root);
 }
 
@@ -167,7 +157,7 @@ fn compressed_and_concatenated() {
     all.resize(all.len().next_multiple_of(4), 0);
     all.extend(archive(&[entry("last", 0o100644, b"last"), entry("bin/sh", 0o100644, b"a file now")]));
     let root = Root::new();
-    assert_eq!(root.unpack_in_pieces(&all, 1000).unwrap().entries, 12 + 1 + 1 + 2);
+    assert_eq!(root.unpack(&all).unwrap().entries, 12 + 1 + 1 + 2);
     assert_eq!((root.contents("more"), root.contents("last")), (b"more".to_vec(), b"last".to_vec()));
     assert_eq!(root.contents("bin/sh"), b"a file now");
     assert_eq!(root.unpack(b""), Ok(Summary::default()));
@@ -304,7 +294,7 @@ fn mutated_archives_do_no_harm() {
             }
         }
         let root = Root::new();
-        match root.unpack_in_pieces(&bytes, 1 + step(100_000)) {
+        match root.unpack(&bytes) {
             Ok(_) => {}
             Err(error) => {
                 refused += 1;
