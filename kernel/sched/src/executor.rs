@@ -38,8 +38,9 @@ use crate::timers::{Sleep, Timer, TimerHeap};
 /// No alarm is set, no slice is running.
 const NEVER: u64 = u64::MAX;
 
-/// At most one report of a long poll in this many nanoseconds.
+/// At most one report of a long poll in this many nanoseconds, unless a later one is this many times as long.
 const REPORT_INTERVAL: u64 = 1_000_000_000;
+const FAR_LONGER: u64 = 8;
 
 /// A sample of the load that is taken so many nanoseconds after it was due is late: longer than any slice.
 const LATE_SAMPLE: u64 = 50_000_000;
@@ -153,7 +154,14 @@ pub struct Executor {
     room: SpinLock<usize>,
     load: LoadAverages,
     watchdog: RwSpinLock<Option<WatchdogHook>>,
-    next_report: AtomicU64,
+    last_report: SpinLock<Report>,
+}
+
+/// What the watchdog told last: when, and how long the poll was.
+#[derive(Default)]
+struct Report {
+    time: u64,
+    nanoseconds: u64,
 }
 
 impl Executor {
@@ -173,7 +181,7 @@ impl Executor {
             room: SpinLock::new(0),
             load: LoadAverages::default(),
             watchdog: RwSpinLock::new(None),
-            next_report: AtomicU64::new(0),
+            last_report: SpinLock::default(),
         })
     }
 
@@ -476,15 +484,14 @@ impl Executor {
     /// tasks that enter user mode call it with what `TaskClock::enter_user` measured.
     #[cold]
     pub fn report(&self, task: &Task, nanoseconds: u64) {
-        let now = time::now();
-        let next = self.next_report.load(Ordering::Relaxed);
-        if now < next
-            || self
-                .next_report
-                .compare_exchange(next, now + REPORT_INTERVAL, Ordering::Relaxed, Ordering::Relaxed)
-                .is_err()
         {
-            return;
+            let now = time::now();
+            let mut last = self.last_report.lock();
+            let fresh = last.nanoseconds > 0 && now < last.time + REPORT_INTERVAL;
+            if fresh && nanoseconds < last.nanoseconds.saturating_mul(FAR_LONGER) {
+                return;
+            }
+            *last = Report { time: now, nanoseconds };
         }
         let hook = self.watchdog.read().clone();
         if let Some(hook) = hook {

@@ -193,19 +193,20 @@ fn a_long_poll_is_reported_but_not_every_one() {
         let reports = reports.clone();
         Arc::new(move |task, time| reports.lock().unwrap().push((task.identity(), time)))
     });
-    for identity in 1..=2 {
+    for (identity, limits) in [(1, 1), (2, 1), (3, 100)] {
         let task = executor.task(&Parameters { identity, ..Parameters::default() });
         executor
-            .start(&task, async {
+            .start(&task, async move {
                 let start = time::now();
-                while time::now() < start + WATCHDOG_LIMIT + 1_000_000 {}
+                while time::now() < start + limits * WATCHDOG_LIMIT + 1_000_000 {}
             })
             .unwrap();
     }
     drain(&executor);
     let reports = reports.lock().unwrap();
-    assert_eq!(reports.len(), 1, "{reports:?}");
-    assert!(reports[0].1 > WATCHDOG_LIMIT);
+    let who: Vec<u32> = reports.iter().map(|report| report.0).collect();
+    assert_eq!(who, [1, 3], "{reports:?}");
+    assert!(reports[0].1 > WATCHDOG_LIMIT && reports[1].1 > 100 * WATCHDOG_LIMIT);
 }
 
 /// Four CPUs, tasks that wake each other in rings across them, timers, and affinities: nothing is lost, nobody runs where
