@@ -36,13 +36,15 @@ impl LoadAverages {
         now >= self.due.load(Ordering::Relaxed)
     }
 
-    /// Takes the samples that are due, all with `active` tasks.
-    pub fn sample(&self, now: u64, active: u64) {
+    /// Takes the samples that are due, all with the number of tasks that `active` tells: it is given the time when the
+    /// first of them was due.
+    pub fn sample(&self, now: u64, active: impl FnOnce(u64) -> u64) {
         let mut values = self.values.lock();
         let due = self.due.load(Ordering::Relaxed);
         if now < due {
             return;
         }
+        let active = active(due);
         let samples = 1 + (now - due) / INTERVAL;
         self.due.store(due + samples * INTERVAL, Ordering::Relaxed);
         for (value, decay) in values.iter_mut().zip(DECAY) {
@@ -84,7 +86,7 @@ mod tests {
     fn one_busy_task_for_a_minute_is_the_known_curve() {
         let load = LoadAverages::default();
         for step in 1..=12 {
-            load.sample(step * INTERVAL, 1);
+            load.sample(step * INTERVAL, |_| 1);
         }
         let [one, five, fifteen] = load.get().map(|value| value * 100 / FIXED_ONE);
         assert!((62..=65).contains(&one), "1 - 1/e: {one}");
@@ -96,10 +98,10 @@ mod tests {
     fn missed_samples_are_made_up_for() {
         let (steps, leap) = (LoadAverages::default(), LoadAverages::default());
         for load in [&steps, &leap] {
-            load.sample(INTERVAL, 4);
+            load.sample(INTERVAL, |_| 4);
         }
-        (2..=40).for_each(|step| steps.sample(step * INTERVAL, 0));
-        leap.sample(40 * INTERVAL, 0);
+        (2..=40).for_each(|step| steps.sample(step * INTERVAL, |_| 0));
+        leap.sample(40 * INTERVAL, |due| due - 2 * INTERVAL);
         for (steps, leap) in steps.get().iter().zip(leap.get()) {
             assert!(steps.abs_diff(leap) <= FIXED_ONE / 50, "{steps} {leap}");
         }
