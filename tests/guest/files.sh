@@ -2,7 +2,7 @@
 set -e
 rm -rf /tmp/files && mkdir /tmp/files && cd /tmp/files
 mkdir -p a/b/c && touch a/b/c/file && cp -a a copy
-[ "$(find copy | wc -l)" = 5 ]
+[ "$(find copy | wc -l)" = 4 ]
 mv copy/b moved && [ -e moved/c/file ] && [ ! -e copy/b ]
 ln -s moved link && [ "$(ls link/)" = c ]
 dd if=/dev/zero of=big bs=64k count=160 2>/dev/null && [ "$(stat -c %s big)" = 10485760 ]
@@ -16,7 +16,7 @@ while [ $i -lt 300 ]; do i=$((i + 1)); echo $i >f$i; done
 [ "$(cat f* | sort -n | tail -n 1)" = 300 ]
 find . -name 'f*' -exec rm {} + && [ "$(ls | grep -c '^f[0-9]')" = 0 ]
 mount | grep -q ' on /proc '
-df / >/dev/null
+df >/dev/null
 mkdir m && mount -t tmpfs none m && echo inside >m/file && [ "$(cat m/file)" = inside ] && umount m && [ ! -e m/file ]
 rmdir m 2>/dev/null
 rm -rf /tmp/files && [ ! -e /tmp/files ]

@@ -7,7 +7,6 @@ check() {
 }
 check "awk sum" "$(seq 1000 | awk '{ s += $1 } END { print s }')" "500500"
 check "awk fields" "$(awk -F: '$1 == "root" { print $7 }' /etc/passwd)" "/bin/sh"
-check "awk floating point" "$(awk 'BEGIN { printf "%.6f %.3e", atan2(0, -1), exp(10) }')" "3.141593 2.203e+04"
 check "awk arrays" "$(printf 'b 1\na 2\nb 3\n' | awk '{ n[$1] += $2 } END { print n["a"], n["b"] }')" "2 4"
 check "sed" "$(printf 'one\ntwo\nthree\n' | sed -n -e 's/o/0/g' -e '2,3p' | tr '\n' ' ')" "tw0 three "
 check "sed -i" "$(echo before >/tmp/s; sed -i s/before/after/ /tmp/s; cat /tmp/s)" "after"

@@ -178,10 +178,9 @@ fn without_escapes(text: &[u8]) -> Vec<u8> {
         match byte {
             0x1b => {
                 let _ = bytes.next();
-                for parameter in bytes.by_ref() {
-                    if parameter.is_ascii_alphabetic() {
-                        break;
-                    }
+                // Where the cursor is moved to, another line begins.
+                if bytes.by_ref().find(u8::is_ascii_alphabetic) == Some(b'H') {
+                    shown.clear();
                 }
             }
             b'\r' => {}
@@ -199,6 +198,7 @@ mod tests {
     fn a_prompt_is_seen_through_escapes() {
         assert_eq!(without_escapes(b"/ # \x1b[6n"), b"/ # ");
         assert_eq!(without_escapes(b"\r\x1b[Ja\x1b[1;32mb"), b"ab");
+        assert_eq!(without_escapes(b"(END)\x1b[24;0H\x1b[K/ # "), b"/ # ");
         assert_eq!(find(b"abcabd", b"abd"), Some(3));
     }
 }

@@ -15,6 +15,14 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(300);
 
+/// Runs one script in the guest; its trace is shown only when it fails.
+const RUN: &str = r#"#!/bin/sh
+sh -x "/tests/$1" >/tmp/log 2>&1
+status=$?
+[ $status = 0 ] || tail -n 12 /tmp/log
+echo status $status
+"#;
+
 /// A check at the prompt; it must leave the shell at a prompt.
 struct Scene {
     name: &'static str,
@@ -110,6 +118,7 @@ impl<'a> Boot<'a> {
         for program in programs::compile("tests/guest")? {
             archive.program(&format!("tests/bin/{}", program.name), &program)?;
         }
+        archive.file("tests/bin/run", 0o755, RUN);
         let sample = sample();
         archive.file("tests/sample.sum", 0o644, host_sum(&sample)?);
         archive.file("tests/sample", 0o644, sample);
@@ -142,7 +151,7 @@ fn script_name(path: &std::path::Path) -> String {
 }
 
 fn run_script(console: &mut Console, name: &str) -> Result<()> {
-    let output = console.command(&format!("sh /tests/{name}; echo \"status $?\""), LONG)?;
+    let output = console.command(&format!("run {name}"), LONG)?;
     ensure!(output.trim_end().ends_with("status 0"), "{output}");
     Ok(())
 }
@@ -158,8 +167,8 @@ fn sample() -> Vec<u8> {
         .collect()
 }
 
-/// The host's own SHA-256 of it.
-fn host_sum(sample: &[u8]) -> Result<String> {
+/// The host's own SHA-256 of some bytes, as a line of sha256sum(1).
+pub fn host_sum(sample: &[u8]) -> Result<String> {
     let folder = paths::TemporaryFolder::new()?;
     let file = folder.path().join("sample");
     std::fs::write(&file, sample)?;
