@@ -67,6 +67,18 @@ impl Errno {
         self.0.get()
     }
 
+    /// The error in what a system call left in `rax`; `None` if it succeeded. The last page of numbers are errors.
+    #[inline]
+    pub const fn of_return_value(value: usize) -> Option<Errno> {
+        if value <= usize::MAX - 4095 {
+            return None;
+        }
+        match NonZeroU16::new(value.wrapping_neg() as u16) {
+            Some(number) => Some(Errno(number)),
+            None => None,
+        }
+    }
+
     /// What a system call that failed so leaves in `rax`: the negated number.
     pub const fn as_return_value(self) -> usize {
         (self.0.get() as isize).wrapping_neg() as usize
@@ -96,6 +108,8 @@ mod tests {
     fn numbers_and_names_are_linux_s() {
         assert_eq!(Errno::ENOENT.number(), 2);
         assert_eq!(Errno::EAGAIN.as_return_value(), usize::MAX - 10);
+        assert_eq!(Errno::of_return_value(usize::MAX - 10), Some(Errno::EAGAIN));
+        assert_eq!((Errno::of_return_value(0), Errno::of_return_value(usize::MAX - 4095)), (None, None));
         assert_eq!(Errno::EHWPOISON.number(), 133);
         assert_eq!(format!("{}", Errno::EOPNOTSUPP), "EOPNOTSUPP");
         assert_eq!(size_of::<Result<()>>(), 2);

@@ -68,6 +68,7 @@ impl<'a> UserCursor<'a> {
         write: bool,
         mut copy: impl FnMut(&Space, usize, usize, usize) -> Result<(), UserFault>,
     ) -> Result<usize, UserFault> {
+        let length = length.min(self.remaining);
         let mut done = 0;
         while done < length && self.enter_slice() {
             let part = self.current.length.min(length - done);
@@ -170,6 +171,14 @@ impl<'a> Destination<'a> {
     pub async fn settle(&self, fault: UserFault) -> Result<(), Errno> {
         match &self.place {
             To::User(cursor) => cursor.space.settle(fault).await,
+            To::Kernel(_) => Err(Errno::EFAULT),
+        }
+    }
+
+    /// As [`settle`](Self::settle), but without waiting: false if the page has to be fetched first. `EFAULT`.
+    pub fn settle_now(&self, fault: UserFault) -> Result<bool, Errno> {
+        match &self.place {
+            To::User(cursor) => cursor.space.settle_now(fault),
             To::Kernel(_) => Err(Errno::EFAULT),
         }
     }
@@ -295,6 +304,14 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Gives up all but the next `length` bytes.
+    pub fn limit(&mut self, length: usize) {
+        match &mut self.place {
+            From::User(cursor) => cursor.remaining = cursor.remaining.min(length),
+            From::Kernel(slice) => *slice = slice.get(..self.progress.saturating_add(length)).unwrap_or(slice),
+        }
+    }
+
     /// Consumes `length` bytes without looking at them.
     pub fn advance(&mut self, length: usize) {
         let length = length.min(self.remaining());
@@ -308,6 +325,14 @@ impl<'a> Source<'a> {
     pub async fn settle(&self, fault: UserFault) -> Result<(), Errno> {
         match &self.place {
             From::User(cursor) => cursor.space.settle(fault).await,
+            From::Kernel(_) => Err(Errno::EFAULT),
+        }
+    }
+
+    /// As [`settle`](Self::settle), but without waiting: false if the page has to be fetched first. `EFAULT`.
+    pub fn settle_now(&self, fault: UserFault) -> Result<bool, Errno> {
+        match &self.place {
+            From::User(cursor) => cursor.space.settle_now(fault),
             From::Kernel(_) => Err(Errno::EFAULT),
         }
     }

@@ -11,6 +11,7 @@ use machine::memory::{Access, PAGE_SIZE, USER_TOP, UserFault};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::address_space::AddressSpace;
+use crate::fault::MemoryFault;
 
 /// The most bytes [`AddressSpace::read_array`] takes at once: more would let a program take the kernel's heap.
 const LARGEST_ARRAY: usize = 1 << 20;
@@ -150,6 +151,20 @@ impl AddressSpace {
             return Err(Errno::EFAULT);
         }
         self.fault(fault.address, access).await.map(|_| ()).map_err(|_| Errno::EFAULT)
+    }
+
+    /// As [`settle`](Self::settle), but without waiting: false if the page has to be fetched first. `EFAULT`.
+    #[cold]
+    pub fn settle_now(&self, fault: UserFault) -> Result<bool, Errno> {
+        let access = if fault.write { Access::WRITE } else { Access::READ };
+        if fault.address >= USER_TOP {
+            return Err(Errno::EFAULT);
+        }
+        match self.resolve(fault.address, access) {
+            Ok(_) => Ok(true),
+            Err(MemoryFault::Wait(_)) => Ok(false),
+            Err(_) => Err(Errno::EFAULT),
+        }
     }
 }
 

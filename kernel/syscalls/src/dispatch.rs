@@ -1,15 +1,19 @@
 //! From the number of a call to its function.
 //!
-//! Two functions made from the table do it: [`immediate`] calls what is plain (`now` and `try` rows), without a future,
+//! Two functions made from the table do it: [`attempt`] calls what is plain (`now`, `try` and `part` rows), without a future,
 //! the heap or the executor; [`waiting`] is the future of the rest. A plain function that needs a page of user memory
 //! which has to be fetched says so, and is run again when the page is there.
+//!
+//! [`attempt`] is on the path of every call, and stays short: every row has a function of its own, which takes the
+//! registers and gives two words, so that it is a jump through a table.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use abi::Errno;
 use machine::memory::UserFault;
-use process::{Call, Failure, Interrupted, Outcome, SystemCalls, Thread};
+use memory::PAGE_SIZE;
+use process::{Call, Failure, Immediate, Outcome, SystemCalls, Thread};
 use vfs::Stop;
 
 use crate::refusals::{Refusal, Refusals};
@@ -34,11 +38,16 @@ impl Calls {
         &self.refusals
     }
 
-    /// Prints the call when it is done.
+    /// Does the call from its start, and prints it when it is done.
     async fn traced(&self, thread: &Arc<Thread>, call: Call) -> Outcome {
         let memory = |address: usize, bytes: &mut [u8]| user::peek(thread, address, bytes);
         let line = Line::begin(call.number, call.arguments, &memory);
-        let outcome = answer(thread, call).await;
+        let outcome = match attempt(thread, &call) {
+            Step::Value(value) => outcome_of(value),
+            Step::Registers => Outcome::Registers,
+            Step::Wait(moved) => waiting(thread, call, moved).await,
+            Step::Missing(_) => waiting(thread, call, 0).await,
+        };
         let text = line.finish(&outcome, &memory);
         thread.kernel().report(format_args!("[{}] {text}", thread.tid()));
         outcome
@@ -46,7 +55,7 @@ impl Calls {
 
     /// Counts a failed call if it failed for want of a function or a flag.
     #[cold]
-    fn note(&self, call: Call, errno: Errno) {
+    fn note(&self, call: &Call, errno: Errno) {
         let flags = unknown_flags(call);
         let unknown_call = errno == Errno::ENOSYS && flags == 0;
         if unknown_call || (flags != 0 && matches!(errno, Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOSYS)) {
@@ -56,69 +65,110 @@ impl Calls {
 }
 
 impl SystemCalls for Calls {
-    async fn dispatch(&self, thread: &Arc<Thread>, call: Call) -> Outcome {
-        let outcome = if self.trace { Box::pin(self.traced(thread, call)).await } else { answer(thread, call).await };
+    #[inline]
+    fn immediate(&self, thread: &Arc<Thread>, call: &Call) -> Immediate {
+        if self.trace {
+            return Immediate::Unfinished(0);
+        }
+        match attempt(thread, call) {
+            Step::Value(value) => {
+                if let Some(errno) = Errno::of_return_value(value) {
+                    self.note(call, errno);
+                }
+                Immediate::Result(value)
+            }
+            Step::Registers => Immediate::Registers,
+            Step::Wait(moved) => Immediate::Unfinished(moved),
+            Step::Missing(_) => Immediate::Unfinished(0),
+        }
+    }
+
+    async fn dispatch(&self, thread: &Arc<Thread>, call: Call, moved: usize) -> Outcome {
+        let outcome =
+            if self.trace { Box::pin(self.traced(thread, call)).await } else { waiting(thread, call, moved).await };
         if let Outcome::Error(errno) = outcome {
-            self.note(call, errno);
+            self.note(&call, errno);
         }
         outcome
     }
 }
 
-/// How far a plain function got.
+/// How far a plain function got. Two words, to be returned in registers.
+#[derive(Clone, Copy)]
 enum Step {
-    /// To the end.
-    Done(Outcome),
-    /// It can't finish now: the future must do it.
-    Wait,
-    /// User memory has to be fetched first.
-    Fault(UserFault),
+    /// To the end: what goes into `rax`.
+    Value(usize),
+    /// To the end, and the registers are as they should be.
+    Registers,
+    /// It can't finish now: the future must do it, of which so many bytes were moved already.
+    Wait(usize),
+    /// A page of user memory has to be fetched first: its address, with bit 0 set if it is to be written.
+    Missing(usize),
 }
 
-/// What functions of calls return, as an outcome.
+/// A transfer that did not succeed in one try.
+pub(crate) enum Unfinished {
+    /// It can't.
+    Failed(Errno),
+    /// It has to wait; so many bytes were moved already.
+    Moved(usize),
+}
+
+impl From<Errno> for Unfinished {
+    fn from(errno: Errno) -> Unfinished {
+        Unfinished::Failed(errno)
+    }
+}
+
+/// What plain functions of calls return.
 trait Answer {
     fn step(self) -> Step;
 }
 
 impl Answer for usize {
     fn step(self) -> Step {
-        Step::Done(Outcome::Value(self))
+        Step::Value(self)
     }
 }
 
 impl Answer for Outcome {
     fn step(self) -> Step {
-        Step::Done(self)
+        match self {
+            Outcome::Value(value) => Step::Value(value),
+            Outcome::Error(errno) => Step::Value(errno.as_return_value()),
+            Outcome::Interrupted(_) => Step::Value(Errno::EINTR.as_return_value()),
+            Outcome::Registers => Step::Registers,
+        }
     }
 }
 
 impl Answer for Result<usize, Errno> {
     fn step(self) -> Step {
-        Step::Done(match self {
-            Ok(value) => Outcome::Value(value),
-            Err(errno) => Outcome::Error(errno),
-        })
+        Step::Value(self.unwrap_or_else(Errno::as_return_value))
     }
 }
 
-impl Answer for Result<usize, Stop> {
+impl Answer for Stop {
     fn step(self) -> Step {
         match self {
-            Ok(value) => Step::Done(Outcome::Value(value)),
-            Err(Stop::Error(errno)) => Step::Done(Outcome::Error(errno)),
-            Err(Stop::WouldBlock) => Step::Wait,
-            Err(Stop::Signalled) => Step::Done(Outcome::Interrupted(Interrupted::Restart)),
-            Err(Stop::Fault(fault)) => Step::Fault(fault),
+            Stop::Error(errno) => Step::Value(errno.as_return_value()),
+            Stop::WouldBlock | Stop::Signalled => Step::Wait(0),
+            Stop::Fault(UserFault { address, write, .. }) => {
+                Step::Missing(address - address % PAGE_SIZE + usize::from(write))
+            }
         }
     }
 }
 
-impl Answer for Result<Outcome, Stop> {
+impl<T: Answer> Answer for Result<T, Stop> {
     fn step(self) -> Step {
-        match self {
-            Ok(outcome) => Step::Done(outcome),
-            Err(stop) => Err::<usize, Stop>(stop).step(),
-        }
+        self.map_or_else(Stop::step, T::step)
+    }
+}
+
+impl Answer for () {
+    fn step(self) -> Step {
+        Step::Value(0)
     }
 }
 
@@ -128,9 +178,13 @@ impl Answer for Result<(), Errno> {
     }
 }
 
-impl Answer for Result<(), Stop> {
+impl Answer for Result<usize, Unfinished> {
     fn step(self) -> Step {
-        self.map(|()| 0).step()
+        match self {
+            Ok(moved) => Step::Value(moved),
+            Err(Unfinished::Failed(errno)) => Step::Value(errno.as_return_value()),
+            Err(Unfinished::Moved(moved)) => Step::Wait(moved),
+        }
     }
 }
 
@@ -157,43 +211,60 @@ impl Conclusion for Result<(), Failure> {
     }
 }
 
-/// Does a call: at once if that is possible.
-async fn answer(thread: &Arc<Thread>, call: Call) -> Outcome {
+/// What `rax` means to a program.
+fn outcome_of(value: usize) -> Outcome {
+    Errno::of_return_value(value).map_or(Outcome::Value(value), Outcome::Error)
+}
+
+/// Runs a plain function until all pages it needs are there.
+async fn retry(thread: &Arc<Thread>, call: &Call) -> Outcome {
     loop {
-        match immediate(thread, call) {
-            Step::Done(outcome) => return outcome,
-            Step::Wait => return waiting(thread, call).await,
-            Step::Fault(fault) => match user::fetch(thread, fault).await {
-                Ok(()) => {}
-                Err(errno) => return Outcome::Error(errno),
-            },
+        match attempt(thread, call) {
+            Step::Value(value) => return outcome_of(value),
+            Step::Registers => return Outcome::Registers,
+            // No function of this kind has anything to wait for.
+            Step::Wait(_) => return Outcome::Error(Errno::EAGAIN),
+            Step::Missing(page) => {
+                let fault = UserFault { copied: 0, address: page & !1, write: page & 1 != 0 };
+                if let Err(errno) = user::fetch(thread, fault).await {
+                    return Outcome::Error(errno);
+                }
+            }
         }
     }
 }
 
 macro_rules! plain_call {
-    (now $topic:ident $function:ident ($($argument:expr),*) $thread:ident) => {
-        Answer::step(crate::$topic::$function($thread, $($argument),*))
+    (wait $call:ident $thread:ident $function:path [$($argument:ident: $type:ty),*]) => {
+        Step::Wait(0)
     };
-    (try $topic:ident $function:ident ($($argument:expr),*) $thread:ident) => {
-        Answer::step(crate::$topic::$function($thread, $($argument),*))
+    (rare $call:ident $thread:ident $function:path [$($argument:ident: $type:ty),*]) => {
+        Step::Wait(0)
     };
-    ($kind:ident $topic:ident $function:ident ($($argument:expr),*) $thread:ident) => {
-        Step::Wait
-    };
+    ($kind:ident $call:ident $thread:ident $function:path [$($argument:ident: $type:ty),*]) => {{
+        #[inline(never)]
+        fn row(thread: &Arc<Thread>, registers: &[usize; 6]) -> Step {
+            let &[$($argument,)* ..] = registers;
+            Answer::step($function(thread, $(<$type as Argument>::parse($argument)),*))
+        }
+        row($thread, &$call.arguments)
+    }};
 }
 
 macro_rules! waiting_call {
-    (now $topic:ident $function:ident ($($argument:expr),*) $thread:ident) => {
-        Outcome::Error(Errno::ENOSYS)
+    (now $call:ident $thread:ident $moved:ident $topic:ident $function:ident [$($argument:expr),*]) => {
+        retry($thread, &$call).await
     };
-    (try $topic:ident $function:ident then $waiting:ident ($($argument:expr),*) $thread:ident) => {
+    (try $call:ident $thread:ident $moved:ident $topic:ident $function:ident then $waiting:ident [$($argument:expr),*]) => {
         Conclusion::outcome(crate::$topic::$waiting($thread, $($argument),*).await)
     };
-    (wait $topic:ident $function:ident ($($argument:expr),*) $thread:ident) => {
+    (part $call:ident $thread:ident $moved:ident $topic:ident $function:ident then $waiting:ident [$($argument:expr),*]) => {
+        Conclusion::outcome(crate::$topic::$waiting($thread, $moved, $($argument),*).await)
+    };
+    (wait $call:ident $thread:ident $moved:ident $topic:ident $function:ident [$($argument:expr),*]) => {
         Conclusion::outcome(crate::$topic::$function($thread, $($argument),*).await)
     };
-    (rare $topic:ident $function:ident ($($argument:expr),*) $thread:ident) => {
+    (rare $call:ident $thread:ident $moved:ident $topic:ident $function:ident [$($argument:expr),*]) => {
         Conclusion::outcome(Box::pin(crate::$topic::$function($thread, $($argument),*)).await)
     };
 }
@@ -201,25 +272,22 @@ macro_rules! waiting_call {
 macro_rules! dispatch {
     ($($topic:ident { $($number:ident: $kind:ident $function:ident $(then $waiting:ident)? ($($argument:ident: $type:ty),*);)* })*) => {
         /// Calls plain functions; says [`Step::Wait`] for a call that needs the future.
-        #[inline]
-        fn immediate(thread: &Arc<Thread>, call: Call) -> Step {
+        fn attempt(thread: &Arc<Thread>, call: &Call) -> Step {
             #[allow(unused_imports)]
             use crate::{argument::Argument, table::types::*};
             // Linux takes the number as an `int`: the upper half of the register doesn't count.
             match call.number as u32 {
                 $($(
                     abi::raw::general::$number => {
-                        #[allow(unused_variables)]
-                        let [$($argument,)* ..] = call.arguments;
-                        plain_call!($kind $topic $function ($(<$type as Argument>::parse($argument)),*) thread)
+                        plain_call!($kind call thread crate::$topic::$function [$($argument: $type),*])
                     }
                 )*)*
-                _ => Step::Done(Outcome::Error(Errno::ENOSYS)),
+                _ => Step::Value(Errno::ENOSYS.as_return_value()),
             }
         }
 
-        /// The calls that may wait.
-        async fn waiting(thread: &Arc<Thread>, call: Call) -> Outcome {
+        /// The calls that may wait, and those whose plain function lacked a page.
+        async fn waiting(thread: &Arc<Thread>, call: Call, moved: usize) -> Outcome {
             #[allow(unused_imports)]
             use crate::{argument::Argument, table::types::*};
             match call.number as u32 {
@@ -228,7 +296,8 @@ macro_rules! dispatch {
                         #[allow(unused_variables)]
                         let [$($argument,)* ..] = call.arguments;
                         waiting_call!(
-                            $kind $topic $function $(then $waiting)? ($(<$type as Argument>::parse($argument)),*) thread
+                            $kind call thread moved $topic $function $(then $waiting)?
+                            [$(<$type as Argument>::parse($argument)),*]
                         )
                     }
                 )*)*
@@ -237,7 +306,7 @@ macro_rules! dispatch {
         }
 
         /// The flags of a call that have no name in the table.
-        fn unknown_flags(call: Call) -> u32 {
+        fn unknown_flags(call: &Call) -> u32 {
             #[allow(unused_imports)]
             use crate::{argument::{Argument, unknown_bits}, table::types::*};
             match call.number as u32 {
@@ -265,7 +334,7 @@ mod tests {
     use abi::raw::general as number;
 
     /// The size of the future a function makes.
-    fn future_size<'a, F: Future>(_: fn(&'a Calls, &'a Arc<Thread>, Call) -> F) -> usize {
+    fn future_size<'a, F: Future>(_: fn(&'a Calls, &'a Arc<Thread>, Call, usize) -> F) -> usize {
         size_of::<F>()
     }
 
@@ -279,9 +348,9 @@ mod tests {
     fn unknown_flags_are_found_in_all_arguments() {
         let call = |number: u32, arguments| Call { number: number as usize, arguments };
         let cloexec = number::O_CLOEXEC as usize;
-        assert_eq!(unknown_flags(call(number::__NR_pipe2, [0, cloexec | 0x4000, 0, 0, 0, 0])), 0x4000);
-        assert_eq!(unknown_flags(call(number::__NR_mprotect, [0, 0, 0x100, 0, 0, 0])), 0x100);
-        assert_eq!(unknown_flags(call(number::__NR_getpid, [usize::MAX; 6])), 0);
-        assert_eq!(unknown_flags(call(number::__NR_socket, [usize::MAX; 6])), 0);
+        assert_eq!(unknown_flags(&call(number::__NR_pipe2, [0, cloexec | 0x4000, 0, 0, 0, 0])), 0x4000);
+        assert_eq!(unknown_flags(&call(number::__NR_mprotect, [0, 0, 0x100, 0, 0, 0])), 0x100);
+        assert_eq!(unknown_flags(&call(number::__NR_getpid, [usize::MAX; 6])), 0);
+        assert_eq!(unknown_flags(&call(number::__NR_socket, [usize::MAX; 6])), 0);
     }
 }

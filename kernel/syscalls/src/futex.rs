@@ -52,8 +52,8 @@ pub(crate) async fn futex(
         raw::FUTEX_WAIT => wait(thread, arguments, ANY, Deadline::Relative).await,
         raw::FUTEX_WAIT_BITSET if real_time => wait(thread, arguments, third, Deadline::RealTime).await,
         raw::FUTEX_WAIT_BITSET => wait(thread, arguments, third, Deadline::Monotonic).await,
-        raw::FUTEX_WAKE => wake(thread, arguments, ANY),
-        raw::FUTEX_WAKE_BITSET => wake(thread, arguments, third),
+        raw::FUTEX_WAKE => wake(thread, arguments, ANY).await,
+        raw::FUTEX_WAKE_BITSET => wake(thread, arguments, third).await,
         raw::FUTEX_REQUEUE => requeue(thread, arguments, None).await,
         raw::FUTEX_CMP_REQUEUE => requeue(thread, arguments, Some(third)).await,
         raw::FUTEX_WAKE_OP => wake_op(thread, arguments).await,
@@ -93,7 +93,7 @@ async fn wait_until(
     deadline: Option<u64>,
 ) -> Result<usize, Failure> {
     let space = thread.space();
-    let key = Key::new(space, arguments.word, arguments.private)?;
+    let key = key_of(thread, arguments.word, arguments.private).await?;
     let futexes = thread.kernel().futexes();
     let mut waiting = loop {
         let unchanged = || Ok(space.space().load_u32(arguments.word)? == arguments.value);
@@ -128,11 +128,23 @@ pub(crate) async fn resume_wait(thread: &Arc<Thread>, resume: Resume) -> Result<
     wait_until(thread, arguments, bits as u32, resume.deadline).await
 }
 
-fn wake(thread: &Arc<Thread>, arguments: Arguments, bits: u32) -> Result<usize, Failure> {
+/// The key of a word. Which word it is of those that may be shared is only known where there is memory.
+async fn key_of(thread: &Arc<Thread>, word: usize, private: bool) -> Result<Key, Failure> {
+    let space = thread.space();
+    let key = Key::new(space, word, private)?;
+    if !private {
+        while let Err(fault) = space.space().load_u32(word) {
+            space.settle(fault).await?;
+        }
+    }
+    Ok(key)
+}
+
+async fn wake(thread: &Arc<Thread>, arguments: Arguments, bits: u32) -> Result<usize, Failure> {
     if bits == 0 {
         return Err(Errno::EINVAL.into());
     }
-    let key = Key::new(thread.space(), arguments.word, arguments.private)?;
+    let key = key_of(thread, arguments.word, arguments.private).await?;
     // Linux counts after each one woken, so even 0 wakes one; negative numbers likewise.
     let count = (arguments.value as i32).max(1) as usize;
     Ok(thread.kernel().futexes().wake(key, count, bits))
@@ -142,8 +154,8 @@ async fn requeue(thread: &Arc<Thread>, arguments: Arguments, expected: Option<u3
     let count = |value: i32| usize::try_from(value).map_err(|_| Errno::EINVAL);
     let (wake, carry) = (count(arguments.value as i32)?, count(arguments.timeout as i32)?);
     let space = thread.space();
-    let from = Key::new(space, arguments.word, arguments.private)?;
-    let to = Key::new(space, arguments.second, arguments.private)?;
+    let from = key_of(thread, arguments.word, arguments.private).await?;
+    let to = key_of(thread, arguments.second, arguments.private).await?;
     let unchanged = || match expected {
         Some(expected) => Ok(space.space().load_u32(arguments.word)? == expected),
         None => Ok(true),
@@ -160,8 +172,8 @@ async fn requeue(thread: &Arc<Thread>, arguments: Arguments, expected: Option<u3
 async fn wake_op(thread: &Arc<Thread>, arguments: Arguments) -> Result<usize, Failure> {
     let operation = WakeOperation::new(arguments.third)?;
     let space = thread.space();
-    let one = Key::new(space, arguments.word, arguments.private)?;
-    let other = Key::new(space, arguments.second, arguments.private)?;
+    let one = key_of(thread, arguments.word, arguments.private).await?;
+    let other = key_of(thread, arguments.second, arguments.private).await?;
     let count = |value: i32| value.max(1) as usize;
     let (first, second) = (count(arguments.value as i32), count(arguments.timeout as i32));
     loop {

@@ -102,10 +102,16 @@ impl Request<'_> {
         if is_root && private { Ok(()) } else { Err(Errno::EINVAL) }
     }
 
-    /// The flags the mount will have. Access times are relative unless said otherwise.
+    /// The flags the mount will have. Access times are relative unless said otherwise; a remount that says nothing of
+    /// them leaves them as they are.
     fn mount_flags(&self) -> Flag {
+        const TIMES: Flag =
+            Flag::NO_ACCESS_TIMES.union(Flag::NO_DIRECTORY_ACCESS_TIMES).union(Flag::RELATIVE_ACCESS_TIMES);
         let mut flags = Flag::from_bits_truncate(self.flags.0);
         let exact = self.flags.0 & (raw::MS_NOATIME | raw::MS_STRICTATIME) != 0;
+        if self.flags.has(raw::MS_REMOUNT) && !exact && !flags.intersects(TIMES) {
+            return flags | (self.target.mount.flags() & TIMES);
+        }
         flags.set(Flag::RELATIVE_ACCESS_TIMES, !exact);
         flags
     }

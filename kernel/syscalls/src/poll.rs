@@ -231,8 +231,13 @@ pub(crate) fn select(
     timeout: InOut<Timeval>,
 ) -> Result<usize, Stop> {
     let length = timeout.input().read_optional(thread)?.map(select_timeout).transpose()?;
+    select_now(thread, count, [read, write, except], length)
+}
+
+/// One look at what select(2) and pselect(2) ask for.
+fn select_now(thread: &Arc<Thread>, count: i32, sets: [Address; 3], length: Option<u64>) -> Result<usize, Stop> {
     let files = thread.files();
-    let mut selection = Selection::new(count, files.capacity(), [read, write, except])?;
+    let mut selection = Selection::new(count, files.capacity(), sets)?;
     selection.read(|address, bytes| user::read_bytes(thread, address, bytes))?;
     let found = files.look(|files| selection.look(|descriptor| files.get(descriptor)))?;
     if found == 0 && length != Some(0) {
@@ -272,8 +277,28 @@ pub(crate) async fn select_waiting(
     result.map_err(|_| Interrupted::RestartUnlessHandled.into())
 }
 
-/// pselect(2). The last argument points at a pointer to the mask and its size.
-pub(crate) async fn pselect6(
+/// pselect(2) without a mask, which is what the C library makes of select(2). The last argument points at a pointer to the
+/// mask and its size.
+pub(crate) fn pselect6(
+    thread: &Arc<Thread>,
+    count: i32,
+    read: Address,
+    write: Address,
+    except: Address,
+    timeout: InOut<Timespec>,
+    mask: In<[usize; 2]>,
+) -> Result<usize, Stop> {
+    let [mask, _] = mask.read_optional(thread)?.unwrap_or_default();
+    let length = timeout.input().read_optional(thread)?.map(Timespec::to_nanoseconds).transpose()?;
+    // With a mask a signal may be let in, and the time that is left is told: the future does that.
+    if mask != 0 || length.is_some_and(|length| length > 0) {
+        return Err(Stop::WouldBlock);
+    }
+    select_now(thread, count, [read, write, except], length)
+}
+
+/// pselect(2) with a mask, or when nothing is ready.
+pub(crate) async fn pselect6_waiting(
     thread: &Arc<Thread>,
     count: i32,
     read: Address,

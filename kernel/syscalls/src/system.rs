@@ -72,6 +72,7 @@ pub(crate) fn sysinfo(thread: &Arc<Thread>, information: Out<SystemInformation>)
         loads,
         total_memory: (frames.total_frames() * PAGE_SIZE) as u64,
         free_memory: (frames.free_frames() * PAGE_SIZE) as u64,
+        shared_memory: kernel.memory().file_pages() * PAGE_SIZE as u64,
         processes: u16::try_from(kernel.processes().thread_count()).unwrap_or(u16::MAX),
         unit: 1,
         ..SystemInformation::default()

@@ -6,6 +6,7 @@
 //!   again from its start once the page is there, so it touches user memory before it changes anything, or undoes it.
 //! - `try f then g(...)`: the plain function `f` is tried first and says `Stop::WouldBlock` when it cannot finish;
 //!   then the `async` function `g` does the call from its start, and may wait.
+//! - `part f then g(...)`: likewise for transfers, of which `f` may have done a part: `g` is told how many bytes were moved.
 //! - `wait f(...)`: an `async` function.
 //! - `rare f(...)`: an `async` function whose state is large or which is called seldom: it waits in a box of its own, to
 //!   keep the future of a thread small.
@@ -155,12 +156,12 @@ macro_rules! system_calls {
                 __NR_flock: wait flock(file: Descriptor, operation: u32);
             }
             transfer {
-                __NR_read: wait read(file: Descriptor, buffer: OutBuffer<2>, count: usize);
-                __NR_write: wait write(file: Descriptor, buffer: InBuffer<2>, count: usize);
-                __NR_pread64: wait pread64(file: Descriptor, buffer: OutBuffer<2>, count: usize, offset: i64);
-                __NR_pwrite64: wait pwrite64(file: Descriptor, buffer: InBuffer<2>, count: usize, offset: i64);
-                __NR_readv: wait readv(file: Descriptor, vectors: In<IoVector>, count: usize);
-                __NR_writev: wait writev(file: Descriptor, vectors: In<IoVector>, count: usize);
+                __NR_read: part read then read_waiting(file: Descriptor, buffer: OutBuffer<2>, count: usize);
+                __NR_write: part write then write_waiting(file: Descriptor, buffer: InBuffer<2>, count: usize);
+                __NR_pread64: part pread64 then pread64_waiting(file: Descriptor, buffer: OutBuffer<2>, count: usize, offset: i64);
+                __NR_pwrite64: part pwrite64 then pwrite64_waiting(file: Descriptor, buffer: InBuffer<2>, count: usize, offset: i64);
+                __NR_readv: part readv then readv_waiting(file: Descriptor, vectors: In<IoVector>, count: usize);
+                __NR_writev: part writev then writev_waiting(file: Descriptor, vectors: In<IoVector>, count: usize);
                 __NR_preadv: rare preadv(file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, high: usize);
                 __NR_pwritev: rare pwritev(file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, high: usize);
                 __NR_preadv2: rare preadv2(file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, high: usize, flags: Flags<TransferFlags>);
@@ -247,7 +248,7 @@ macro_rules! system_calls {
                 __NR_poll: try poll then poll_waiting(files: InOut<PollDescriptor>, count: u32, timeout: i32);
                 __NR_ppoll: wait ppoll(files: InOut<PollDescriptor>, count: u32, timeout: InOut<Timespec>, mask: In<SignalSet>, size: usize);
                 __NR_select: try select then select_waiting(count: i32, read: Address, write: Address, except: Address, timeout: InOut<Timeval>);
-                __NR_pselect6: wait pselect6(count: i32, read: Address, write: Address, except: Address, timeout: InOut<Timespec>, mask: In<[usize; 2]>);
+                __NR_pselect6: try pselect6 then pselect6_waiting(count: i32, read: Address, write: Address, except: Address, timeout: InOut<Timespec>, mask: In<[usize; 2]>);
             }
             mount {
                 __NR_mount: now mount(source: CString, target: CString, kind: CString, flags: Flags<MountFlags>, data: CString);

@@ -1,4 +1,7 @@
 //! Bytes to and from files: read(2), write(2) and their kin, sendfile(2), lseek(2), truncate(2), fsync(2).
+//!
+//! The calls programs make most have two halves. The plain one moves what can be moved now, and is all that most need; the
+//! `_waiting` one goes on behind what was moved.
 
 use alloc::sync::Arc;
 use core::pin::pin;
@@ -11,8 +14,10 @@ use smallvec::SmallVec;
 use vfs::{FileKind, FileTraits, Lookup, OpenFile, Stop, Whence, transfer, wait};
 
 use crate::argument::{CString, Descriptor, Flags, In, InBuffer, InOut, OutBuffer};
+use crate::dispatch::Unfinished;
 use crate::flags::TransferFlags;
 use crate::place::{HERE, resolve};
+use crate::user;
 
 /// `MAX_RW_COUNT`: the most bytes one call moves.
 const MOST: usize = 0x7fff_f000;
@@ -29,104 +34,204 @@ enum At {
     Offset(i64),
 }
 
-/// Turns the end of a wait into what the call returns: what was moved before an interruption is delivered.
-fn moved(result: Result<Result<usize, Errno>, Interrupted>, progress: usize) -> Result<usize, Failure> {
-    match result {
-        Ok(result) => Ok(result?),
-        Err(_) if progress > 0 => Ok(progress),
-        Err(interrupted) => Err(interrupted.into()),
+/// Reads what can be had without waiting. Where something could be had, only a page to put more into is waited for.
+fn try_read(
+    thread: &Arc<Thread>,
+    file: &OpenFile,
+    destination: &mut Destination<'_>,
+    at: At,
+) -> Result<usize, Unfinished> {
+    let result = match at {
+        At::Position => wait::try_read(file, destination, &**thread),
+        At::Offset(offset) => wait::try_read_at(file, offset, destination),
+    };
+    result.or_else(|unfinished| match destination.progress() {
+        0 => Err(Unfinished::Moved(0)),
+        moved if unfinished.lacks_page() => Err(Unfinished::Moved(moved)),
+        moved => Ok(moved),
+    })
+}
+
+/// Writes what can be written without waiting.
+fn try_write(thread: &Arc<Thread>, file: &OpenFile, source: &mut Source<'_>, at: At) -> Result<usize, Unfinished> {
+    let result = match at {
+        At::Position => wait::try_write(file, source, &**thread),
+        At::Offset(offset) => wait::try_write_at(file, offset, source, &**thread),
+    };
+    result.map_err(|_| Unfinished::Moved(source.progress()))
+}
+
+/// Turns the end of a wait into what the call returns: what was moved before an interruption or error is delivered.
+fn total(result: Result<Result<usize, Errno>, Interrupted>, progress: usize, before: usize) -> Result<usize, Failure> {
+    let failure = match result {
+        Ok(Ok(moved)) => return Ok(before + moved),
+        Ok(Err(errno)) => Failure::from(errno),
+        Err(interrupted) => Failure::from(interrupted),
+    };
+    match before + progress {
+        0 => Err(failure),
+        moved => Ok(moved),
     }
 }
 
+/// Reads, behind `before` bytes that the plain half has read.
 async fn read_into(
     thread: &Arc<Thread>,
     file: &OpenFile,
     destination: &mut Destination<'_>,
     at: At,
+    before: usize,
 ) -> Result<usize, Failure> {
     let caller = &**thread;
     let result = match at {
         At::Position => thread.interruptible(pin!(wait::read(file, destination, caller))).await,
-        At::Offset(offset) => thread.interruptible(pin!(wait::read_at(file, offset, destination, caller))).await,
+        At::Offset(offset) => {
+            let offset = offset.saturating_add(before as i64);
+            thread.interruptible(pin!(wait::read_at(file, offset, destination, caller))).await
+        }
     };
-    moved(result, destination.progress())
+    total(result, destination.progress(), before)
 }
 
-async fn write_from(thread: &Arc<Thread>, file: &OpenFile, source: &mut Source<'_>, at: At) -> Result<usize, Failure> {
+/// Writes, behind `before` bytes that the plain half has written.
+async fn write_from(
+    thread: &Arc<Thread>,
+    file: &OpenFile,
+    source: &mut Source<'_>,
+    at: At,
+    before: usize,
+) -> Result<usize, Failure> {
     let caller = &**thread;
     let result = match at {
         At::Position => thread.interruptible(pin!(wait::write(file, source, caller))).await,
-        At::Offset(offset) => thread.interruptible(pin!(wait::write_at(file, offset, source, caller))).await,
+        At::Offset(offset) => {
+            let offset = offset.saturating_add(before as i64);
+            thread.interruptible(pin!(wait::write_at(file, offset, source, caller))).await
+        }
     };
-    moved(result, source.progress())
+    total(result, source.progress(), before)
 }
 
-/// The file of a descriptor that is to be read or written, and the address range checked as Linux does: after the mode.
-fn check_buffer(file: &OpenFile, writes: bool, address: usize, count: usize) -> Result<(), Errno> {
-    let flags = file.flags();
-    if check_range(address, count).is_ok() {
-        return Ok(());
+/// The open file, once the buffer is seen to be in user space: which Linux looks at after the mode.
+fn readable(thread: &Thread, file: Descriptor, address: usize, count: usize) -> Result<Arc<OpenFile>, Errno> {
+    let file = thread.files().get(file.0)?;
+    if check_range(address, count).is_err() {
+        return Err(if file.flags().readable() { Errno::EFAULT } else { Errno::EBADF });
     }
-    let allowed = if writes { flags.writable() } else { flags.readable() };
-    Err(if allowed { Errno::EFAULT } else { Errno::EBADF })
+    Ok(file)
+}
+
+/// As [`readable`], for writing.
+fn writable(thread: &Thread, file: Descriptor, address: usize, count: usize) -> Result<Arc<OpenFile>, Errno> {
+    let file = thread.files().get(file.0)?;
+    if check_range(address, count).is_err() {
+        return Err(if file.flags().writable() { Errno::EFAULT } else { Errno::EBADF });
+    }
+    Ok(file)
 }
 
 /// read(2)
-pub(crate) async fn read(
+pub(crate) fn read(
     thread: &Arc<Thread>,
     file: Descriptor,
     buffer: OutBuffer<2>,
     count: usize,
+) -> Result<usize, Unfinished> {
+    let file = readable(thread, file, buffer.0, count)?;
+    try_read(thread, &file, &mut Destination::user(thread.space(), buffer.0, count.min(MOST)), At::Position)
+}
+
+/// read(2) that has to wait.
+pub(crate) async fn read_waiting(
+    thread: &Arc<Thread>,
+    moved: usize,
+    file: Descriptor,
+    buffer: OutBuffer<2>,
+    count: usize,
 ) -> Result<usize, Failure> {
-    let file = thread.files().get(file.0)?;
-    check_buffer(&file, false, buffer.0, count)?;
-    let space = thread.space();
-    read_into(thread, &file, &mut Destination::user(space, buffer.0, count.min(MOST)), At::Position).await
+    let file = readable(thread, file, buffer.0, count)?;
+    let mut destination = Destination::user(thread.space(), buffer.0 + moved, count.min(MOST) - moved);
+    read_into(thread, &file, &mut destination, At::Position, moved).await
 }
 
 /// write(2)
-pub(crate) async fn write(
+pub(crate) fn write(
     thread: &Arc<Thread>,
     file: Descriptor,
     buffer: InBuffer<2>,
     count: usize,
+) -> Result<usize, Unfinished> {
+    let file = writable(thread, file, buffer.0, count)?;
+    try_write(thread, &file, &mut Source::user(thread.space(), buffer.0, count.min(MOST)), At::Position)
+}
+
+/// write(2) that has to wait.
+pub(crate) async fn write_waiting(
+    thread: &Arc<Thread>,
+    moved: usize,
+    file: Descriptor,
+    buffer: InBuffer<2>,
+    count: usize,
 ) -> Result<usize, Failure> {
-    let file = thread.files().get(file.0)?;
-    check_buffer(&file, true, buffer.0, count)?;
-    let space = thread.space();
-    write_from(thread, &file, &mut Source::user(space, buffer.0, count.min(MOST)), At::Position).await
+    let file = writable(thread, file, buffer.0, count)?;
+    let mut source = Source::user(thread.space(), buffer.0 + moved, count.min(MOST) - moved);
+    write_from(thread, &file, &mut source, At::Position, moved).await
 }
 
 /// pread(2)
-pub(crate) async fn pread64(
+pub(crate) fn pread64(
     thread: &Arc<Thread>,
     file: Descriptor,
     buffer: OutBuffer<2>,
     count: usize,
     offset: i64,
-) -> Result<usize, Failure> {
+) -> Result<usize, Unfinished> {
     check_offset(offset)?;
-    let file = thread.files().get(file.0)?;
+    let file = readable(thread, file, buffer.0, count)?;
     check_seekable(&file)?;
-    check_buffer(&file, false, buffer.0, count)?;
-    let space = thread.space();
-    read_into(thread, &file, &mut Destination::user(space, buffer.0, count.min(MOST)), At::Offset(offset)).await
+    try_read(thread, &file, &mut Destination::user(thread.space(), buffer.0, count.min(MOST)), At::Offset(offset))
+}
+
+/// pread(2) that has to wait.
+pub(crate) async fn pread64_waiting(
+    thread: &Arc<Thread>,
+    moved: usize,
+    file: Descriptor,
+    buffer: OutBuffer<2>,
+    count: usize,
+    offset: i64,
+) -> Result<usize, Failure> {
+    let file = readable(thread, file, buffer.0, count)?;
+    let mut destination = Destination::user(thread.space(), buffer.0 + moved, count.min(MOST) - moved);
+    read_into(thread, &file, &mut destination, At::Offset(offset), moved).await
 }
 
 /// pwrite(2)
-pub(crate) async fn pwrite64(
+pub(crate) fn pwrite64(
     thread: &Arc<Thread>,
     file: Descriptor,
     buffer: InBuffer<2>,
     count: usize,
     offset: i64,
-) -> Result<usize, Failure> {
+) -> Result<usize, Unfinished> {
     check_offset(offset)?;
-    let file = thread.files().get(file.0)?;
+    let file = writable(thread, file, buffer.0, count)?;
     check_seekable(&file)?;
-    check_buffer(&file, true, buffer.0, count)?;
-    let space = thread.space();
-    write_from(thread, &file, &mut Source::user(space, buffer.0, count.min(MOST)), At::Offset(offset)).await
+    try_write(thread, &file, &mut Source::user(thread.space(), buffer.0, count.min(MOST)), At::Offset(offset))
+}
+
+/// pwrite(2) that has to wait.
+pub(crate) async fn pwrite64_waiting(
+    thread: &Arc<Thread>,
+    moved: usize,
+    file: Descriptor,
+    buffer: InBuffer<2>,
+    count: usize,
+    offset: i64,
+) -> Result<usize, Failure> {
+    let file = writable(thread, file, buffer.0, count)?;
+    let mut source = Source::user(thread.space(), buffer.0 + moved, count.min(MOST) - moved);
+    write_from(thread, &file, &mut source, At::Offset(offset), moved).await
 }
 
 fn check_offset(offset: i64) -> Result<(), Errno> {
@@ -141,25 +246,60 @@ fn check_seekable(file: &OpenFile) -> Result<(), Errno> {
 /// The pieces of memory an array of vectors names; few fit without the heap.
 type Slices = SmallVec<[UserSlice; 8]>;
 
-/// Reads and checks an array of vectors; the total is cut to what one call may move.
-async fn gather(space: &AddressSpace, vectors: In<IoVector>, count: usize) -> Result<Slices, Errno> {
-    if count > raw::UIO_MAXIOV as usize {
-        return Err(Errno::EINVAL);
+/// An array of vectors is being read and checked; the total is cut to what one call may move.
+struct Gathering {
+    slices: Slices,
+    room: usize,
+}
+
+impl Gathering {
+    fn new(count: usize) -> Result<Gathering, Errno> {
+        if count > raw::UIO_MAXIOV as usize {
+            return Err(Errno::EINVAL);
+        }
+        let mut slices = Slices::new();
+        slices.try_reserve(count).map_err(|_| Errno::ENOMEM)?;
+        Ok(Gathering { slices, room: MOST })
     }
-    let mut slices = Slices::new();
-    slices.try_reserve(count).map_err(|_| Errno::ENOMEM)?;
-    let mut room = MOST;
-    for index in 0..count {
-        let [address, length] = space.read_value::<IoVector>(vectors.element(index).0).await?;
+
+    fn add(&mut self, [address, length]: IoVector) -> Result<(), Errno> {
         if length > isize::MAX as usize {
             return Err(Errno::EINVAL);
         }
         check_range(address, length)?;
-        let length = length.min(room);
-        room -= length;
-        slices.push(UserSlice { address, length });
+        let length = length.min(self.room);
+        self.room -= length;
+        self.slices.push(UserSlice { address, length });
+        Ok(())
     }
-    Ok(slices)
+}
+
+/// The pieces, if the array can be read without waiting.
+fn gather_now(thread: &Arc<Thread>, vectors: In<IoVector>, count: usize) -> Result<Slices, Unfinished> {
+    let mut gathering = Gathering::new(count)?;
+    for index in 0..count {
+        match user::read(thread, vectors.element(index).0) {
+            Ok(vector) => gathering.add(vector)?,
+            Err(Stop::Error(errno)) => return Err(errno.into()),
+            Err(_) => return Err(Unfinished::Moved(0)),
+        }
+    }
+    Ok(gathering.slices)
+}
+
+/// The pieces behind the first `moved` bytes.
+async fn gather(space: &AddressSpace, vectors: In<IoVector>, count: usize, mut moved: usize) -> Result<Slices, Errno> {
+    let mut gathering = Gathering::new(count)?;
+    for index in 0..count {
+        gathering.add(space.read_value(vectors.element(index).0).await?)?;
+    }
+    for slice in &mut gathering.slices {
+        let skipped = moved.min(slice.length);
+        slice.address += skipped;
+        slice.length -= skipped;
+        moved -= skipped;
+    }
+    Ok(gathering.slices)
 }
 
 async fn read_vectors(
@@ -168,13 +308,14 @@ async fn read_vectors(
     vectors: In<IoVector>,
     count: usize,
     at: At,
+    moved: usize,
 ) -> Result<usize, Failure> {
     if !file.flags().readable() {
         return Err(Errno::EBADF.into());
     }
     let space = thread.space();
-    let slices = gather(space, vectors, count).await?;
-    read_into(thread, file, &mut Destination::vector(space, &slices), at).await
+    let slices = gather(space, vectors, count, moved).await?;
+    read_into(thread, file, &mut Destination::vector(space, &slices), at, moved).await
 }
 
 async fn write_vectors(
@@ -183,35 +324,68 @@ async fn write_vectors(
     vectors: In<IoVector>,
     count: usize,
     at: At,
+    moved: usize,
 ) -> Result<usize, Failure> {
     if !file.flags().writable() {
         return Err(Errno::EBADF.into());
     }
     let space = thread.space();
-    let slices = gather(space, vectors, count).await?;
-    write_from(thread, file, &mut Source::vector(space, &slices), at).await
+    let slices = gather(space, vectors, count, moved).await?;
+    write_from(thread, file, &mut Source::vector(space, &slices), at, moved).await
 }
 
 /// readv(2)
-pub(crate) async fn readv(
+pub(crate) fn readv(
     thread: &Arc<Thread>,
+    file: Descriptor,
+    vectors: In<IoVector>,
+    count: usize,
+) -> Result<usize, Unfinished> {
+    let file = thread.files().get(file.0)?;
+    if !file.flags().readable() {
+        return Err(Errno::EBADF.into());
+    }
+    let slices = gather_now(thread, vectors, count)?;
+    try_read(thread, &file, &mut Destination::vector(thread.space(), &slices), At::Position)
+}
+
+/// readv(2) that has to wait.
+pub(crate) async fn readv_waiting(
+    thread: &Arc<Thread>,
+    moved: usize,
     file: Descriptor,
     vectors: In<IoVector>,
     count: usize,
 ) -> Result<usize, Failure> {
     let file = thread.files().get(file.0)?;
-    read_vectors(thread, &file, vectors, count, At::Position).await
+    read_vectors(thread, &file, vectors, count, At::Position, moved).await
 }
 
 /// writev(2)
-pub(crate) async fn writev(
+pub(crate) fn writev(
     thread: &Arc<Thread>,
+    file: Descriptor,
+    vectors: In<IoVector>,
+    count: usize,
+) -> Result<usize, Unfinished> {
+    let file = thread.files().get(file.0)?;
+    if !file.flags().writable() {
+        return Err(Errno::EBADF.into());
+    }
+    let slices = gather_now(thread, vectors, count)?;
+    try_write(thread, &file, &mut Source::vector(thread.space(), &slices), At::Position)
+}
+
+/// writev(2) that has to wait.
+pub(crate) async fn writev_waiting(
+    thread: &Arc<Thread>,
+    moved: usize,
     file: Descriptor,
     vectors: In<IoVector>,
     count: usize,
 ) -> Result<usize, Failure> {
     let file = thread.files().get(file.0)?;
-    write_vectors(thread, &file, vectors, count, At::Position).await
+    write_vectors(thread, &file, vectors, count, At::Position, moved).await
 }
 
 /// preadv(2). The offset comes in two registers for the sake of 32-bit machines; here the first holds it all.
@@ -226,7 +400,7 @@ pub(crate) async fn preadv(
     check_offset(low)?;
     let file = thread.files().get(file.0)?;
     check_seekable(&file)?;
-    read_vectors(thread, &file, vectors, count, At::Offset(low)).await
+    read_vectors(thread, &file, vectors, count, At::Offset(low), 0).await
 }
 
 /// pwritev(2)
@@ -241,7 +415,7 @@ pub(crate) async fn pwritev(
     check_offset(low)?;
     let file = thread.files().get(file.0)?;
     check_seekable(&file)?;
-    write_vectors(thread, &file, vectors, count, At::Offset(low)).await
+    write_vectors(thread, &file, vectors, count, At::Offset(low), 0).await
 }
 
 /// preadv2(2)
@@ -256,7 +430,7 @@ pub(crate) async fn preadv2(
 ) -> Result<usize, Failure> {
     flags.known().map_err(|_| Errno::EOPNOTSUPP)?;
     if low == -1 {
-        readv(thread, file, vectors, count).await
+        readv_waiting(thread, 0, file, vectors, count).await
     } else {
         preadv(thread, file, vectors, count, low, high).await
     }
@@ -274,7 +448,7 @@ pub(crate) async fn pwritev2(
 ) -> Result<usize, Failure> {
     let flags = flags.known().map_err(|_| Errno::EOPNOTSUPP)?;
     let written = if low == -1 {
-        writev(thread, file, vectors, count).await?
+        writev_waiting(thread, 0, file, vectors, count).await?
     } else {
         pwritev(thread, file, vectors, count, low, high).await?
     };
@@ -313,7 +487,7 @@ pub(crate) async fn sendfile(
     if let Some(at) = at {
         offset.output().store(thread, &at).await?;
     }
-    moved(result.map(|result| result.map(|()| sent)), sent)
+    total(result.map(|result| result.map(|()| sent)), sent, 0)
 }
 
 /// copy_file_range(2)
@@ -348,7 +522,7 @@ pub(crate) async fn copy_file_range(
     if let Some(at) = to_at {
         to_offset.output().store(thread, &at).await?;
     }
-    moved(result.map(|result| result.map(|()| copied)), copied)
+    total(result.map(|result| result.map(|()| copied)), copied, 0)
 }
 
 /// truncate(2)
@@ -363,7 +537,7 @@ pub(crate) fn truncate(thread: &Arc<Thread>, path: CString, length: i64) -> Resu
 /// ftruncate(2)
 pub(crate) fn ftruncate(thread: &Arc<Thread>, file: Descriptor, length: i64) -> Result<(), Errno> {
     let length = u64::try_from(length).map_err(|_| Errno::EINVAL)?;
-    thread.files().get(file.0)?.truncate(length)
+    thread.files().get(file.0)?.truncate(length, &**thread)
 }
 
 /// fallocate(2)
@@ -374,7 +548,7 @@ pub(crate) fn fallocate(
     offset: i64,
     length: i64,
 ) -> Result<(), Errno> {
-    thread.files().get(file.0)?.allocate(mode, offset, length)
+    thread.files().get(file.0)?.allocate(mode, offset, length, &**thread)
 }
 
 /// posix_fadvise(2). Advice is checked and otherwise free to be ignored.

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use abi::raw::general::PATH_MAX;
 use abi::{Errno, Result};
-use memory::{Access, AddressSpace, MemoryFault, Space, UserFault};
+use memory::{Space, UserFault};
 use process::Thread;
 use smallvec::SmallVec;
 use vfs::Stop;
@@ -212,18 +212,9 @@ pub(crate) async fn fetch(thread: &Arc<Thread>, fault: UserFault) -> Result<()> 
 fn access(thread: &Arc<Thread>, mut attempt: impl FnMut(&Space) -> Result<(), UserFault>) -> Result<(), Stop> {
     let space = thread.space();
     while let Err(fault) = attempt(space.space()) {
-        make_present(space, fault)?;
+        if !space.settle_now(fault)? {
+            return Err(Stop::Fault(fault));
+        }
     }
     Ok(())
-}
-
-/// Makes the page of a fault present if that can be done at once.
-#[cold]
-fn make_present(space: &AddressSpace, fault: UserFault) -> Result<(), Stop> {
-    let access = if fault.write { Access::WRITE } else { Access::READ };
-    match space.resolve(fault.address, access) {
-        Ok(_) => Ok(()),
-        Err(MemoryFault::Wait(_)) => Err(Stop::Fault(fault)),
-        Err(_) => Err(Errno::EFAULT.into()),
-    }
 }

@@ -17,6 +17,7 @@ use memory::{Destination, Source};
 use sync::{Listener, MutexGuard};
 
 use crate::caller::Caller;
+use crate::contents::before_write;
 use crate::file::{FileTraits, Operation, PollEvents, Stop};
 use crate::open::OpenFlags;
 use crate::open_file::OpenFile;
@@ -55,6 +56,11 @@ impl Position<'_> {
 }
 
 impl<'a> Unfinished<'a> {
+    /// Whether a page of the program has to be fetched, and nothing else is in the way.
+    pub fn lacks_page(&self) -> bool {
+        matches!(self.reached, Reached::Stopped { stop: Stop::Fault(_), .. })
+    }
+
     fn stopped(stop: impl Into<Stop>, position: Position<'a>) -> Unfinished<'a> {
         Unfinished { reached: Reached::Stopped { stop: stop.into(), position } }
     }
@@ -79,7 +85,7 @@ pub fn try_read<'a>(
         return Err(Unfinished { reached: Reached::Nothing });
     }
     if !open.has_position() {
-        return open.file().read(0, destination).map_err(|stop| Unfinished::stopped(stop, Position::At(0)));
+        return read_once(open, &mut 0, destination).map_err(|stop| Unfinished::stopped(stop, Position::At(0)));
     }
     let Some(mut position) = open.position.try_lock() else { return Err(Unfinished { reached: Reached::Admitted }) };
     match read_once(open, &mut position, destination) {
@@ -139,6 +145,21 @@ pub async fn read(open: &OpenFile, destination: &mut Destination<'_>, caller: &d
     }
 }
 
+/// Reads at `position`, leaving the file's own alone, as far as that can be done now: the fast path of pread(2).
+#[inline]
+pub fn try_read_at<'a>(
+    open: &'a OpenFile,
+    position: i64,
+    destination: &mut Destination<'_>,
+) -> Result<usize, Unfinished<'a>> {
+    let mut position = check_position(open, position)?;
+    open.check(Access::READ)?;
+    match read_once(open, &mut position, destination) {
+        Ok(moved) => Ok(moved),
+        Err(stop) => Err(Unfinished::stopped(stop, Position::At(position))),
+    }
+}
+
 /// Reads at `position`, leaving the file's own alone: pread(2), preadv(2).
 ///
 /// # Errors
@@ -149,14 +170,9 @@ pub async fn read_at(
     destination: &mut Destination<'_>,
     caller: &dyn Caller,
 ) -> Result<usize> {
-    let mut position = check_position(open, position)?;
-    open.check(Access::READ)?;
-    match read_once(open, &mut position, destination) {
+    match try_read_at(open, position, destination) {
         Ok(moved) => Ok(moved),
-        Err(stop) => {
-            let unfinished = Unfinished::stopped(stop, Position::At(position));
-            finish_read(open, destination, caller, unfinished).await
-        }
+        Err(unfinished) => finish_read(open, destination, caller, unfinished).await,
     }
 }
 
@@ -173,10 +189,10 @@ pub fn try_write<'a>(
         return Err(Unfinished { reached: Reached::Nothing });
     }
     if !open.has_position() {
-        return open.file().write(0, source).map_err(|stop| Unfinished::stopped(stop, Position::At(0)));
+        return write_once(open, &mut 0, source, caller).map_err(|stop| Unfinished::stopped(stop, Position::At(0)));
     }
     let Some(mut position) = open.position.try_lock() else { return Err(Unfinished { reached: Reached::Admitted }) };
-    match write_once(open, &mut position, source) {
+    match write_once(open, &mut position, source, caller) {
         Ok(moved) => Ok(moved),
         Err(stop) => Err(Unfinished::stopped(stop, Position::Own(position))),
     }
@@ -214,7 +230,7 @@ pub async fn finish_write<'a>(
             }
             return if moved > 0 { Ok(moved) } else { Err(errno) };
         }
-        match write_once(open, position.get(), source) {
+        match write_once(open, position.get(), source, caller) {
             Ok(_) => {
                 place.consume();
                 return Ok(source.progress());
@@ -235,35 +251,75 @@ pub async fn write(open: &OpenFile, source: &mut Source<'_>, caller: &dyn Caller
     }
 }
 
+/// Writes at `position`, leaving the file's own alone, as far as that can be done now: the fast path of pwrite(2).
+#[inline]
+pub fn try_write_at<'a>(
+    open: &'a OpenFile,
+    position: i64,
+    source: &mut Source<'_>,
+    caller: &dyn Caller,
+) -> Result<usize, Unfinished<'a>> {
+    let mut position = check_position(open, position)?;
+    open.check(Access::WRITE)?;
+    match write_once(open, &mut position, source, caller) {
+        Ok(moved) => Ok(moved),
+        Err(stop) => Err(Unfinished::stopped(stop, Position::At(position))),
+    }
+}
+
 /// Writes at `position`, leaving the file's own alone: pwrite(2), pwritev(2). With `O_APPEND` Linux appends all the
 /// same.
 ///
 /// # Errors
 /// As [`write()`]; `ESPIPE`, and `EINVAL` for a position below 0.
 pub async fn write_at(open: &OpenFile, position: i64, source: &mut Source<'_>, caller: &dyn Caller) -> Result<usize> {
-    let mut position = check_position(open, position)?;
-    open.check(Access::WRITE)?;
-    match write_once(open, &mut position, source) {
+    match try_write_at(open, position, source, caller) {
         Ok(moved) => Ok(moved),
-        Err(stop) => {
-            let unfinished = Unfinished::stopped(stop, Position::At(position));
-            finish_write(open, source, caller, unfinished).await
+        Err(unfinished) => finish_write(open, source, caller, unfinished).await,
+    }
+}
+
+/// One try, from `position` on, which moves by as much as the cursor. Faults that need no waiting are no end of it.
+#[inline]
+fn read_once(open: &OpenFile, position: &mut u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
+    let start = destination.progress();
+    loop {
+        let before = destination.progress();
+        let result = open.file().read(*position, destination);
+        *position = position.saturating_add((destination.progress() - before) as u64);
+        match result {
+            Ok(_) => return Ok(destination.progress() - start),
+            Err(Stop::Fault(fault)) if destination.settle_now(fault) == Ok(true) => {}
+            Err(stop) => return Err(stop),
         }
     }
 }
 
-/// One try, from `position` on, which moves by as much as the cursor.
+/// One try, at `position` or the end of the file; `position` is then behind what was written. Faults that need no
+/// waiting are no end of it.
 #[inline]
-fn read_once(open: &OpenFile, position: &mut u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
-    let before = destination.progress();
-    let result = open.file().read(*position, destination);
-    *position = position.saturating_add((destination.progress() - before) as u64);
-    result
+fn write_once(
+    open: &OpenFile,
+    position: &mut u64,
+    source: &mut Source<'_>,
+    caller: &dyn Caller,
+) -> Result<usize, Stop> {
+    if open.has_position() {
+        let appends = open.flags().contains(OpenFlags::APPEND);
+        before_write(open.inode(), if appends { open.file().size() } else { *position }, source, caller)?;
+    }
+    let start = source.progress();
+    loop {
+        match write_until_fault(open, position, source) {
+            Ok(_) => return Ok(source.progress() - start),
+            Err(Stop::Fault(fault)) if source.settle_now(fault) == Ok(true) => {}
+            Err(stop) => return Err(stop),
+        }
+    }
 }
 
-/// One try, at `position` or the end of the file; `position` is then behind what was written.
 #[inline]
-fn write_once(open: &OpenFile, position: &mut u64, source: &mut Source<'_>) -> Result<usize, Stop> {
+fn write_until_fault(open: &OpenFile, position: &mut u64, source: &mut Source<'_>) -> Result<usize, Stop> {
     if open.has_position() && open.flags().contains(OpenFlags::APPEND) {
         let (moved, end) = open.file().append(source)?;
         *position = end;
