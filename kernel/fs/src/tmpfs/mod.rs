@@ -34,12 +34,18 @@ use options::Options;
 
 /// `TMPFS_MAGIC`
 const MAGIC: u64 = 0x0102_1994;
+/// The top directory's permissions if nothing else is said.
+const MODE: u32 = 0o1777;
 
 /// A file system in memory.
 pub struct Tmpfs {
     shared: Arc<Shared>,
     root: Arc<TmpfsInode>,
     name: &'static str,
+    /// As mounted.
+    options: Options,
+    /// The pages and inodes it has if nothing else is said.
+    default_limit: u64,
 }
 
 /// What all inodes of one file system share.
@@ -72,28 +78,27 @@ impl Shared {
 }
 
 impl Tmpfs {
-    /// A file system for the kernel itself: no limits but the machine's memory. `random` keeps programs from guessing
-    /// how names are hashed.
+    /// A file system with mount options, half the memory in size unless told otherwise. `random` keeps programs from
+    /// guessing how names are hashed.
     ///
     /// # Errors
-    /// `ENOMEM`.
-    pub fn new(memory: &Arc<Memory>, name: &'static str, random: u64) -> Result<Arc<Tmpfs>> {
-        Tmpfs::with_options(memory, name, Options::unlimited(), random)
-    }
-
-    fn with_options(memory: &Arc<Memory>, name: &'static str, options: Options, random: u64) -> Result<Arc<Tmpfs>> {
+    /// `EINVAL` for an option that is not known, `ENOMEM`.
+    pub fn new(memory: &Arc<Memory>, name: &'static str, options: &str, random: u64) -> Result<Arc<Tmpfs>> {
+        let total = memory.frames().total_frames() as u64;
+        let options = Options::parse_for(options, total)?;
+        let default_limit = total / 2;
         let shared = Arc::new(Shared {
-            pages: PageBudget::new(memory, options.pages.unwrap_or(u64::MAX)),
+            pages: PageBudget::new(memory, options.pages.unwrap_or(default_limit)),
             inodes: AtomicU64::new(0),
-            inode_limit: AtomicU64::new(options.inodes.unwrap_or(u64::MAX)),
+            inode_limit: AtomicU64::new(options.inodes.unwrap_or(default_limit)),
             last_number: AtomicU64::new(0),
             seed: random,
         });
-        let (permissions, user, group) =
-            (options.mode.unwrap_or(0o1777), options.user.unwrap_or(0), options.group.unwrap_or(0));
+        let (user, group) = (options.user.unwrap_or(0), options.group.unwrap_or(0));
+        let permissions = options.mode.unwrap_or(MODE);
         let root = NewInode { permissions, user, group, contents: NewContents::Directory };
         let root = TmpfsInode::new(&shared, &root)?;
-        Ok(Arc::new(Tmpfs { shared, root, name }))
+        Ok(Arc::new(Tmpfs { shared, root, name, options, default_limit }))
     }
 }
 
@@ -127,17 +132,23 @@ impl FileSystem for Tmpfs {
     fn options(&self) -> String {
         let mut text = String::new();
         let (pages, inodes) = (self.shared.pages.limit(), self.shared.inode_limit.load(Ordering::Relaxed));
-        if pages != u64::MAX {
-            let _ = write!(text, ",size={}k", pages * (PAGE_SIZE as u64 / 1024));
+        // No limit is shown as it is asked for: 0.
+        let limit = |limit: u64| if limit == u64::MAX { 0 } else { limit };
+        if pages != self.default_limit {
+            let _ = write!(text, ",size={}k", limit(pages) * (PAGE_SIZE as u64 / 1024));
         }
-        if inodes != u64::MAX {
-            let _ = write!(text, ",nr_inodes={inodes}");
+        if inodes != self.default_limit {
+            let _ = write!(text, ",nr_inodes={}", limit(inodes));
         }
-        let top = self.root.permissions();
-        if top.mode & 0o7777 != 0o1777 {
-            let _ = write!(text, ",mode={:o}", top.mode & 0o7777);
+        if let Some(mode) = self.options.mode.filter(|mode| *mode != MODE) {
+            let _ = write!(text, ",mode={mode:o}");
         }
-        text
+        for (name, number) in [("uid", self.options.user), ("gid", self.options.group)] {
+            if let Some(number) = number.filter(|number| *number != 0) {
+                let _ = write!(text, ",{name}={number}");
+            }
+        }
+        text + ",inode64"
     }
 
     fn remount(&self, text: &str) -> Result<()> {
@@ -167,7 +178,7 @@ impl Drop for Tmpfs {
     }
 }
 
-/// `tmpfs` for mount(2): each mount is a new file system, half the memory in size unless told otherwise.
+/// `tmpfs` for mount(2): each mount is a new file system.
 pub struct TmpfsType {
     /// Where the pages come from, and how many there are.
     pub memory: Arc<Memory>,
@@ -181,9 +192,6 @@ impl FileSystemType for TmpfsType {
     }
 
     fn mount(&self, _source: &[u8], options: &str, _caller: &dyn Caller) -> Result<Arc<dyn FileSystem>> {
-        let total = self.memory.frames().total_frames() as u64;
-        let half = Options { pages: Some(total / 2), inodes: Some(total / 2), ..Options::unlimited() };
-        let options = Options::parse_for(options, total)?.or(half);
-        Ok(Tmpfs::with_options(&self.memory, "tmpfs", options, self.random.word())?)
+        Ok(Tmpfs::new(&self.memory, "tmpfs", options, self.random.word())?)
     }
 }

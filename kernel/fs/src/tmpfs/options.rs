@@ -19,11 +19,6 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// No limits.
-    pub fn unlimited() -> Options {
-        Options::default()
-    }
-
     /// Parses the options of a remount, where percentages make no sense.
     pub fn parse(text: &str) -> Result<Options> {
         Options::parse_for(text, 0)
@@ -32,7 +27,8 @@ impl Options {
     /// Parses a comma-separated list for a machine of `total_pages`.
     pub fn parse_for(text: &str, total_pages: u64) -> Result<Options> {
         let mut options = Options::default();
-        for option in text.split(',').filter(|option| !option.is_empty()) {
+        // Inode numbers have 64 bits anyway.
+        for option in text.split(',').filter(|option| !matches!(*option, "" | "inode64")) {
             let (name, value) = option.split_once('=').ok_or(Errno::EINVAL)?;
             match name {
                 "size" => options.pages = Some(limit(size(value, total_pages)?.div_ceil(PAGE_SIZE as u64))),
@@ -48,17 +44,6 @@ impl Options {
             }
         }
         Ok(options)
-    }
-
-    /// What was not said here is taken from `other`.
-    pub fn or(self, other: Options) -> Options {
-        Options {
-            pages: self.pages.or(other.pages),
-            inodes: self.inodes.or(other.inodes),
-            mode: self.mode.or(other.mode),
-            user: self.user.or(other.user),
-            group: self.group.or(other.group),
-        }
     }
 }
 

@@ -63,7 +63,7 @@ impl World {
         let vfs = Vfs::new(1);
         let random = Random::new();
         let log = Arc::new(KernelLog::default());
-        let tmpfs = Tmpfs::new(memory, "rootfs", 2).unwrap();
+        let tmpfs = Tmpfs::new(memory, "rootfs", "nr_inodes=0", 2).unwrap();
         let namespace = MountNamespace::new(&vfs, tmpfs, "rootfs", MountFlags::empty()).unwrap();
         let dev = DevFs::new(&vfs, memory, &random, &log).unwrap();
         vfs.file_system_types.register(Arc::new(TmpfsType { memory: memory.clone(), random })).unwrap();

@@ -151,13 +151,13 @@ fn the_table_reads_as_linux_writes_it() {
     let text = world.namespace.mounts_text(&world.root);
     assert_eq!(
         text,
-        "rootfs / rootfs rw,mode=755 0 0\n\
-         none /with\\040space tmpfs rw,size=1024k,nr_inodes=5,mode=700 0 0\n\
-         udev /dev devtmpfs ro,nosuid,mode=755 0 0\n"
+        "rootfs / rootfs rw,nr_inodes=0,inode64 0 0\n\
+         none /with\\040space tmpfs rw,size=1024k,nr_inodes=5,mode=700,inode64 0 0\n\
+         udev /dev devtmpfs ro,nosuid,mode=755,inode64 0 0\n"
     );
     let info = world.namespace.mountinfo_text(&world.root);
     let lines: Vec<&str> = info.lines().collect();
-    assert!(lines[2].ends_with(" / /dev ro,nosuid - devtmpfs udev rw,mode=755"), "{info}");
+    assert!(lines[2].ends_with(" / /dev ro,nosuid - devtmpfs udev rw,mode=755,inode64"), "{info}");
     assert_eq!(world.vfs.file_system_types.list(), "nodev\ttmpfs\nnodev\tdevtmpfs\n");
 }
 

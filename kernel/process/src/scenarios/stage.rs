@@ -359,7 +359,7 @@ impl Stage {
     pub fn new(files: &[(&str, &[u8])]) -> Stage {
         let (executor, memory) = shared().clone();
         let vfs = Vfs::new(1);
-        let root = fs::tmpfs::Tmpfs::new(&memory, "rootfs", 2).unwrap();
+        let root = fs::tmpfs::Tmpfs::new(&memory, "rootfs", "", 2).unwrap();
         let mounts = MountNamespace::new(&vfs, root, "rootfs", MountFlags::empty()).unwrap();
         let (tell, ended) = mpsc::channel();
         let hooks = Hooks {
