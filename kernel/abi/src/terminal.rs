@@ -164,7 +164,7 @@ pub struct WindowSize {
 }
 
 impl Default for Termios {
-    /// Linux's `tty_std_termios`, with the line speed of a serial console.
+    /// Linux's `tty_std_termios`.
     fn default() -> Termios {
         let mut termios = Termios {
             c_iflag: (InputFlags::ICRNL | InputFlags::IXON).bits(),

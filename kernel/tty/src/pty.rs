@@ -13,6 +13,7 @@ use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::raw::ioctl as request;
+use abi::terminal::Termios;
 use abi::{Errno, Result};
 use drivers::Received;
 use memory::{Destination, Source};
@@ -85,7 +86,8 @@ impl Pseudoterminals {
         });
         let device = DeviceNumber { major: PTY_SLAVE_MAJOR, minor: number };
         let name = format!("pts/{number}");
-        let terminal = Terminal::new(device, &name, pair.clone(), self.job_control.clone(), self.alarms.clone());
+        let (job_control, alarms) = (self.job_control.clone(), self.alarms.clone());
+        let terminal = Terminal::new(device, &name, Termios::default(), pair.clone(), job_control, alarms);
         *pair.terminal.lock() = Arc::downgrade(&terminal);
         pairs.insert(number, pair.clone());
         Ok((pair, terminal))

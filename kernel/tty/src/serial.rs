@@ -23,7 +23,9 @@ pub fn serial_terminal<R: Registers + 'static>(
 ) -> Arc<Terminal> {
     let number = DeviceNumber { major: SERIAL_MAJOR, minor: FIRST_SERIAL_MINOR.saturating_add(index) };
     let name = alloc::format!("ttyS{index}");
-    let terminal = Terminal::new(number, &name, uart.clone(), job_control, alarms);
+    let termios = settings_at_boot();
+    let terminal = Terminal::new(number, &name, termios, uart.clone(), job_control, alarms);
+    uart.configure(line_settings(&termios));
     let user: Weak<Terminal> = Arc::downgrade(&terminal);
     uart.attach(user);
     terminal
@@ -67,6 +69,12 @@ impl SerialUser for Terminal {
     fn fetched(&self) {
         self.output_fetched();
     }
+}
+
+/// Linux's settings of a serial line nobody has said anything about: 9600 bits a second, and no modem to listen to.
+fn settings_at_boot() -> Termios {
+    let termios = Termios::default();
+    Termios { c_cflag: (termios.c_cflag & !raw::CBAUD) | raw::B9600 | raw::CLOCAL, ..termios }
 }
 
 /// What `c_cflag` says about the line. A speed without a name leaves it as it is.

@@ -95,17 +95,18 @@ pub(crate) struct State {
 }
 
 impl Terminal {
-    /// A terminal with Linux's default settings, an unknown window size and no session.
+    /// A terminal with the settings `termios`, an unknown window size and no session.
     pub fn new(
         number: DeviceNumber,
         name: &str,
+        termios: Termios,
         line: Arc<dyn Line>,
         job_control: Arc<dyn JobControl>,
         alarms: Arc<dyn Alarms>,
     ) -> Arc<Terminal> {
         let state = State {
-            discipline: Discipline::new(Termios::default()),
-            speed: Termios::default().named_speed().unwrap_or_default(),
+            discipline: Discipline::new(termios),
+            speed: termios.named_speed().unwrap_or_default(),
             window: WindowSize::default(),
             session: None,
             foreground: None,
@@ -346,9 +347,11 @@ impl Terminal {
         state.generation += 1;
         let session = state.session.take();
         let foreground = state.foreground.take();
-        let effects = state.discipline.discard_input()
-            | state.discipline.discard_output()
-            | state.discipline.set_termios(Termios::default());
+        let mut effects = state.discipline.discard_input() | state.discipline.discard_output();
+        if self.number.major == PTY_SLAVE_MAJOR {
+            // Serial lines keep their settings, as in Linux: only getty(8) changes them for the next user.
+            effects |= state.discipline.set_termios(Termios::default());
+        }
         drop(state);
         if let Some(session) = session {
             self.job_control.set_controlling_terminal(session, None);
