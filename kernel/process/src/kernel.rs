@@ -236,8 +236,9 @@ impl Kernel {
         let process = Arc::new(Process::new(NewProcess {
             pid,
             kernel: self.clone(),
-            group: pid,
-            session: pid,
+            // Those of the kernel: like any process it can become the leader of its own.
+            group: 0,
+            session: 0,
             exit_signal: abi::raw::general::SIGCHLD,
             actions: Arc::new(Actions::default()),
             files: program.files,
