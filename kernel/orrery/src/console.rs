@@ -32,7 +32,7 @@ pub fn open(kernel: &Arc<Kernel>, dev: &DevFs, size: Option<(u16, u16)>) -> Resu
         let handler = uart.clone();
         port.line.connect(Arc::new(move || handler.interrupt()));
         let terminal = tty::serial_terminal(index, &uart, job_control.clone(), alarms.clone());
-        dev.register(terminal.name(), 0o620, terminal.number(), Arc::new(TerminalDevice(terminal.clone())))?;
+        dev.register(terminal.name(), 0o600, terminal.number(), Arc::new(TerminalDevice(terminal.clone())))?;
         console.get_or_insert(terminal);
     }
     if let Some(terminal) = &console {

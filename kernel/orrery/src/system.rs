@@ -150,7 +150,7 @@ impl SystemSource for System {
             release: RELEASE.into(),
             version: VERSION.into(),
             domain: text(self.with(|kernel| kernel.domain_name())),
-            build: alloc::format!("{SYSTEM} version {RELEASE} (orrery) (rustc)"),
+            build: "(orrery) (rustc)".into(),
         }
     }
 

@@ -65,7 +65,7 @@ fn cmdline(system: &dyn SystemSource) -> Result<Vec<u8>> {
 fn consoles(system: &dyn SystemSource) -> Result<Vec<u8>> {
     let mut text = Text::new();
     for (name, (major, minor)) in system.consoles() {
-        text.put(format_args!("{name:<21}-W- (EC  p a) {major:>4}:{minor}\n"));
+        text.put(format_args!("{name:<21}-W- (EC p a) {major:>4}:{minor}\n"));
     }
     Ok(text.0)
 }

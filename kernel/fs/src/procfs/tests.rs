@@ -490,7 +490,7 @@ fn other_texts_of_the_system() {
     assert_eq!(bench.text("uptime"), "124.45 10.00\n");
     assert_eq!(bench.text("loadavg"), "0.05 1.23 0.00 1/5 42\n");
     assert_eq!(bench.text("version"), "Linux version 6.12.0 (orrery@host) (rustc) #1 SMP\n");
-    assert_eq!(bench.text("consoles"), "ttyS0                -W- (EC  p a)    4:64\n");
+    assert_eq!(bench.text("consoles"), "ttyS0                -W- (EC p a)    4:64\n");
     assert_eq!(bench.text("devices"), "Character devices:\n  1 mem\n136 pts\n\nBlock devices:\n");
     assert_eq!(
         bench.text("interrupts"),

@@ -128,7 +128,9 @@ pub async fn place(space: &AddressSpace, binary: &Binary, interpreter: Option<&B
     };
     let executable = |segment: &&Segment| segment.protection.contains(Protection::EXECUTE);
     let code = hull(program.segments.iter().filter(executable), base);
-    let data = hull(program.segments.iter().filter(|segment| !executable(segment)), base);
+    // As Linux counts it: from the last segment, whatever is in it, to the end of the last bytes from the file.
+    let last = program.segments.iter().map(|segment| moved(segment.address)).max().unwrap_or_default();
+    let data = last..hull(program.segments.iter(), base).end;
     Ok(Loaded {
         start,
         program_entry,
