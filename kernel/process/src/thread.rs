@@ -18,6 +18,8 @@ use sched::Task;
 use sync::SpinLock;
 use vfs::{FileTable, Vfs, WorkingPlace};
 
+use crate::credentials::Capability;
+use crate::limits::Resource;
 use crate::process::Image;
 use crate::signal::{Information, Pending, ThreadSignals, attention, code, send};
 use crate::usage::Usage;
@@ -484,6 +486,18 @@ impl vfs::Caller for Thread {
 
     fn vfs(&self) -> &Vfs {
         self.kernel().vfs()
+    }
+
+    fn file_size_limit(&self) -> u64 {
+        self.state.process.lock_limits().soft(Resource::FileSize)
+    }
+
+    fn file_too_large(&self) {
+        let _ = send::post_thread(self, Information::kernel(Signal::XFSZ));
+    }
+
+    fn keeps_set_id(&self) -> bool {
+        self.credentials().has(Capability::Fsetid)
     }
 
     fn broken_pipe(&self) {

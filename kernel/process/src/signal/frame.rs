@@ -9,10 +9,11 @@
 
 use alloc::sync::Arc;
 
+use abi::raw::general as raw;
 use abi::signal::{ExtendedStateMark, Signal, SignalAction, SignalContext, SignalFrame, UserContext, action_flags};
 use abi::{Errno, Result};
 use machine::user::{General, Registers};
-use memory::{AddressSpace, UserFault};
+use memory::{Access, AddressSpace, MemoryFault, UserFault};
 use vfs::Stop;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -37,6 +38,9 @@ const CLEARED_FLAGS: usize = 0x1_0500;
 
 /// The largest extended state taken back from a program: more than that of AVX-512.
 const MAXIMUM_STATE: usize = 4096;
+
+/// An extended state up to AVX fits in this.
+const USUAL_STATE: usize = 1024;
 
 /// Bytes of the legacy part of an extended state.
 const LEGACY_STATE: usize = 512;
@@ -102,8 +106,8 @@ pub(super) async fn call_handler(thread: &Arc<Thread>, information: &Information
     if !action.has(action_flags::NO_DEFER) {
         blocked.insert(signal);
     }
-    if stack.flags & abi::raw::general::SS_AUTODISARM != 0 {
-        thread.signals().lock().stack = Default::default();
+    if stack.flags & raw::SS_AUTODISARM != 0 {
+        thread.signals().lock().stack = SignalStack::default();
     }
     thread.set_mask(blocked);
     Ok(())
@@ -165,68 +169,77 @@ fn try_write_state(registers: &mut Registers, space: &AddressSpace, address: usi
 /// # Errors
 /// [`Stop::Fault`]: a page of the frame is missing; fetch it and call again.
 pub fn return_from_handler(thread: &Arc<Thread>) -> Result<Outcome, Stop> {
-    let space = thread.space();
     let address = thread.with_registers(|registers| registers.general.rsp).wrapping_sub(8);
-    let mut frame = SignalFrame::new_zeroed();
-    let read = |at: usize, bytes: &mut [u8]| -> Result<bool, Stop> {
-        match space.space().read(at, bytes) {
-            Ok(()) => Ok(true),
-            Err(fault) => match space.resolve(fault.address, memory::Access::READ) {
-                Ok(_) | Err(memory::MemoryFault::Wait(_)) => Err(Stop::Fault(fault)),
-                Err(_) => Ok(false),
-            },
-        }
-    };
+    let mut context = UserContext::new_zeroed();
     let context_at = address.wrapping_add(core::mem::offset_of!(SignalFrame, context));
-    if !read(context_at, frame.context.as_mut_bytes())? {
+    if !read(thread, context_at, context.as_mut_bytes())? {
         return Ok(refuse(thread));
     }
-    let context = &frame.context;
-    let state_at = context.registers.extended_state;
-    if state_at == 0 {
-        thread.with_registers(reset_state);
-    } else {
-        let mut state = [0; MAXIMUM_STATE + size_of::<u32>()];
-        let Some(legacy) = state.get_mut(..LEGACY_STATE) else { return Ok(refuse(thread)) };
-        if !read(state_at, legacy)? {
-            return Ok(refuse(thread));
-        }
-        let size = marked_size(legacy);
-        if size > LEGACY_STATE {
-            let rest = state.get_mut(LEGACY_STATE..size + size_of::<u32>()).unwrap_or_default();
-            if !read(state_at.wrapping_add(LEGACY_STATE), rest)? {
-                return Ok(refuse(thread));
-            }
-        }
-        let complete = size > LEGACY_STATE
-            && state.get(size..size + size_of::<u32>()) == Some(ExtendedStateMark::END_MAGIC.as_bytes());
-        let taken = thread.with_registers(|registers| {
-            if complete {
-                registers.set_extended_state(state.get(..size).unwrap_or_default())
-            } else {
-                // Only the legacy part is there: Linux takes that and resets the rest.
-                set_legacy_state(registers, state.get(..LEGACY_STATE).unwrap_or_default())
-            }
-        });
-        if !taken {
-            return Ok(refuse(thread));
-        }
+    let taken = match context.registers.extended_state {
+        0 => thread.with_registers(reset_state),
+        state => take_state(thread, state)?,
+    };
+    if !taken {
+        return Ok(refuse(thread));
     }
     thread.with_registers(|registers| restore(&mut registers.general, &context.registers));
-    let pointer = context.registers.rsp;
     {
         // As sigaltstack(2), with errors ignored: the frame is the program's to write.
         let mut own = thread.signals().lock();
         let stack = context.stack;
-        let kept = abi::raw::general::SS_AUTODISARM;
-        if stack.flags & abi::raw::general::SS_DISABLE != 0 {
-            own.stack = Default::default();
-        } else if !is_on(&own.stack, pointer) && stack.size >= abi::raw::general::MINSIGSTKSZ as usize {
-            own.stack = abi::signal::SignalStack { flags: stack.flags & kept, ..stack };
+        if stack.flags & raw::SS_DISABLE != 0 {
+            own.stack = SignalStack::default();
+        } else if !is_on(&own.stack, context.registers.rsp) && stack.size >= raw::MINSIGSTKSZ as usize {
+            own.stack = SignalStack { flags: stack.flags & raw::SS_AUTODISARM, ..stack };
         }
     }
     thread.set_mask(context.mask);
     Ok(Outcome::Registers)
+}
+
+/// Reads from the program's memory; false if there is nothing to be read.
+fn read(thread: &Thread, address: usize, bytes: &mut [u8]) -> Result<bool, Stop> {
+    let space = thread.space();
+    let Err(fault) = space.space().read(address, bytes) else { return Ok(true) };
+    match space.resolve(fault.address, Access::READ) {
+        Ok(_) | Err(MemoryFault::Wait(_)) => Err(Stop::Fault(fault)),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Takes the extended state from a frame. False if it can't be read or makes no sense.
+fn take_state(thread: &Thread, address: usize) -> Result<bool, Stop> {
+    let mut legacy = [0; LEGACY_STATE];
+    if !read(thread, address, &mut legacy)? {
+        return Ok(false);
+    }
+    match marked_size(&legacy) {
+        LEGACY_STATE => Ok(thread.with_registers(|registers| set_legacy_state(registers, &legacy))),
+        // Two sizes of buffer: clearing the large one costs more than all the rest.
+        size if size <= USUAL_STATE => take_whole_state::<{ USUAL_STATE + 4 }>(thread, address, size, &legacy),
+        size => take_whole_state::<{ MAXIMUM_STATE + 4 }>(thread, address, size, &legacy),
+    }
+}
+
+fn take_whole_state<const ROOM: usize>(
+    thread: &Thread,
+    address: usize,
+    size: usize,
+    legacy: &[u8; LEGACY_STATE],
+) -> Result<bool, Stop> {
+    let mut state = [0; ROOM];
+    let Some((first, rest)) = state.split_at_mut_checked(LEGACY_STATE) else { return Ok(false) };
+    first.copy_from_slice(legacy);
+    let Some(rest) = rest.get_mut(..size + size_of::<u32>() - LEGACY_STATE) else { return Ok(false) };
+    if !read(thread, address.wrapping_add(LEGACY_STATE), rest)? {
+        return Ok(false);
+    }
+    let complete = state.get(size..size + size_of::<u32>()) == Some(ExtendedStateMark::END_MAGIC.as_bytes());
+    Ok(thread.with_registers(|registers| match state.get(..size) {
+        Some(state) if complete => registers.set_extended_state(state),
+        // Only the legacy part is there: Linux takes that and resets the rest.
+        _ => set_legacy_state(registers, legacy),
+    }))
 }
 
 fn refuse(thread: &Arc<Thread>) -> Outcome {
