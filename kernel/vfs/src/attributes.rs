@@ -8,6 +8,8 @@ use abi::status::{Stat, StatFs, Statx, StatxTime};
 use abi::time::Timespec;
 use abi::{Errno, Result};
 
+use crate::caller::Caller;
+use crate::contents::{Claim, check_length, new_permissions};
 use crate::credentials::{Access, Capabilities};
 use crate::filesystem::Statistics;
 use crate::inode::{Attributes, DeviceNumber, FileKind, Link, SetAttributes, Time, XattrFlags};
@@ -266,7 +268,8 @@ impl Context<'_> {
         }
         path.mount.check_writable()?;
         self.credentials.check(path.inode().permissions(), Access::WRITE)?;
-        set_size(path, size)
+        let _writing = Claim::to_write(path.inode())?;
+        set_size(path, size, self.caller)
     }
 
     /// An extended attribute's value.
@@ -345,14 +348,20 @@ impl Context<'_> {
     }
 }
 
-/// Changes the length of a file that may be written, and clears set-ID bits.
-pub(crate) fn set_size(path: &Path, size: u64) -> Result<()> {
+/// Changes the length of a file that was opened or claimed for writing. Somebody else's program is disarmed.
+///
+/// # Errors
+/// `EINVAL` for a length below 0, `EFBIG` beyond the caller's limit, and the file system's.
+pub(crate) fn set_size(path: &Path, size: u64, caller: &dyn Caller) -> Result<()> {
     if size > i64::MAX as u64 {
         return Err(Errno::EINVAL);
     }
-    let mode = path.inode().permissions().mode;
-    let permissions = Some(without_set_id(mode)).filter(|&new| new != mode & 0o7777);
-    path.inode().set_attributes(&SetAttributes { size: Some(size), permissions, ..Default::default() })
+    let inode = path.inode();
+    if caller.file_size_limit() != u64::MAX && size > inode.attributes().size {
+        check_length(size, caller)?;
+    }
+    let permissions = new_permissions(inode, caller);
+    inode.set_attributes(&SetAttributes { size: Some(size), permissions, ..Default::default() })
 }
 
 /// The permission bits of a program that must not keep its powers: without set-user-ID, and without set-group-ID where

@@ -21,6 +21,19 @@ pub trait Caller: Send + Sync {
     /// It wrote to a pipe or socket nobody reads any more: `SIGPIPE` for the thread.
     fn broken_pipe(&self);
 
+    /// The longest a file may become that it writes: `RLIMIT_FSIZE`.
+    fn file_size_limit(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// It wanted to make a file longer than that: `SIGXFSZ` for the thread.
+    fn file_too_large(&self) {}
+
+    /// Whether a file keeps its set-ID bits when this caller changes its contents: `CAP_FSETID`.
+    fn keeps_set_id(&self) -> bool {
+        true
+    }
+
     /// The program's memory, for arguments that point into it. `None` for the kernel: ioctls then get `EFAULT`.
     fn memory(&self) -> Option<&AddressSpace>;
 

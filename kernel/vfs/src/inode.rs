@@ -16,6 +16,7 @@ use abi::{Errno, Result};
 use bitflags::bitflags;
 
 use crate::caller::Caller;
+use crate::contents::Claims;
 use crate::file::File;
 use crate::locks::FileLocks;
 use crate::mount::Path;
@@ -390,6 +391,11 @@ pub trait Inode: Any + Send + Sync {
 
     /// Record locks and flock(2) locks on it, where the file system has room for them.
     fn locks(&self) -> Option<&FileLocks> {
+        None
+    }
+
+    /// Who writes and who executes it, where the file system has room for that: programs can be executed there.
+    fn claims(&self) -> Option<&Claims> {
         None
     }
 

@@ -13,6 +13,7 @@
 //! | `open_file`, `file_table` | [`OpenFile`]: an open file description; [`FileTable`]: a process's descriptors |
 //! | `wait`, `transfer`, `poll` | the one loop that makes "try" into "wait": [`wait::read`], [`wait::write`]; sendfile and its kin; poll and select |
 //! | `pipe`, `fifo`, `event` | pipes, named and not; eventfd |
+//! | `contents` | what every change of a file respects: `RLIMIT_FSIZE`, set-ID bits, running programs |
 //! | `locks` | POSIX record locks and flock(2) |
 //! | `credentials` | [`Credentials`]: who acts, and what a mode permits |
 //!
@@ -29,6 +30,7 @@ extern crate alloc;
 mod attributes;
 mod caller;
 mod change;
+mod contents;
 mod credentials;
 mod dentry;
 mod device;
@@ -54,6 +56,7 @@ mod walk;
 
 pub use attributes::NewTime;
 pub use caller::{Caller, KernelCaller};
+pub use contents::Claims;
 pub use credentials::{Access, Capabilities, Credentials};
 pub use dentry::Dentry;
 pub use device::{Device, DeviceClass, DeviceRegistry};

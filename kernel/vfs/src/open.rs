@@ -8,6 +8,7 @@ use bitflags::bitflags;
 
 use crate::attributes::set_size;
 use crate::change::may_add;
+use crate::contents::Claim;
 use crate::credentials::Access;
 use crate::device::DeviceClass;
 use crate::fifo::FifoOpening;
@@ -274,6 +275,8 @@ impl Context<'_> {
     /// Opens a file whose permissions need no further look.
     fn open_checked(&self, path: Path, flags: OpenFlags) -> Result<Opening> {
         let request = OpenRequest { flags, caller: self.caller };
+        let changes = flags.writable() || flags.contains(OpenFlags::TRUNCATE);
+        let claim = if changes { Claim::to_write(path.inode())? } else { None };
         let file: Arc<dyn File> = match path.dentry.kind() {
             FileKind::Fifo => {
                 let pipe = path.inode().clone().fifo()?;
@@ -285,19 +288,20 @@ impl Context<'_> {
             _ => path.inode().clone().open(&request)?,
         };
         if flags.contains(OpenFlags::TRUNCATE) {
-            set_size(&path, 0)?;
+            set_size(&path, 0, self.caller)?;
         }
-        Ok(Opening::Done(OpenFile::new(file, Origin::Path(path), flags.kept())))
+        let claim = claim.filter(|_| flags.writable());
+        Ok(Opening::Done(OpenFile::claimed(file, Origin::Path(path), flags.kept(), claim)))
     }
 
     fn open_device(&self, class: DeviceClass, path: &Path, request: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
         self.caller.vfs().devices.open(class, path.inode().device(), request)
     }
 
-    /// Opens a program for execve(2).
+    /// Opens a program for execve(2). Nobody writes it as long as it is open or mapped.
     ///
     /// # Errors
-    /// `EACCES` when it is no regular file, may not be executed, or lies on a `noexec` mount; those of path resolution.
+    /// `ETXTBSY` when somebody does; `EACCES` when it is no regular file, may not be executed, or lies on a `noexec` mount; those of path resolution.
     pub fn open_program(&self, start: &Path, name: &[u8], how: Lookup) -> Result<Arc<OpenFile>> {
         let path = self.lookup(start, name, how)?;
         if path.dentry.kind() == FileKind::Symlink {
@@ -308,7 +312,8 @@ impl Context<'_> {
         }
         self.check_access(&path, Access::EXECUTE)?;
         let flags = OpenFlags::LARGE_FILE;
+        let claim = Claim::to_execute(path.inode())?;
         let file = path.inode().clone().open(&OpenRequest { flags, caller: self.caller })?;
-        Ok(OpenFile::new(file, Origin::Path(path), flags))
+        Ok(OpenFile::claimed(file, Origin::Path(path), flags, claim))
     }
 }

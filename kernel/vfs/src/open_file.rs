@@ -10,9 +10,11 @@ use sync::Mutex;
 
 use crate::Access;
 use crate::attributes::set_size;
+use crate::caller::Caller;
+use crate::contents::{Claim, check_length, new_permissions};
 use crate::directory::{DirectoryEntry, DirectorySink};
 use crate::file::{AllocateMode, File, FileTraits, Stop, Whence};
-use crate::inode::{Attributes, DeviceNumber, FileKind, Inode};
+use crate::inode::{Attributes, DeviceNumber, FileKind, Inode, SetAttributes};
 use crate::locks::LockOwner;
 use crate::mount::{MountFlags, Path};
 use crate::open::OpenFlags;
@@ -45,14 +47,26 @@ pub struct OpenFile {
     /// Held over a whole read or write at the file's position, page faults included, so that processes that share it
     /// never get the same bytes: Linux's `f_pos_lock`. Files without positions never take it.
     pub(crate) position: Mutex<u64>,
+    /// That it writes or executes the file.
+    _claim: Option<Claim>,
 }
 
 impl OpenFile {
     /// An open file at position 0.
     pub fn new(file: Arc<dyn File>, origin: Origin, flags: OpenFlags) -> Arc<OpenFile> {
+        OpenFile::claimed(file, origin, flags, None)
+    }
+
+    /// The same, of a file that was claimed for writing or executing.
+    pub(crate) fn claimed(
+        file: Arc<dyn File>,
+        origin: Origin,
+        flags: OpenFlags,
+        claim: Option<Claim>,
+    ) -> Arc<OpenFile> {
         let traits = file.traits();
         let flags = AtomicU32::new(flags.bits());
-        Arc::new(OpenFile { file, origin, traits, flags, position: Mutex::new(0) })
+        Arc::new(OpenFile { file, origin, traits, flags, position: Mutex::new(0), _claim: claim })
     }
 
     /// A file opened with `O_PATH`: a name and nothing more.
@@ -213,20 +227,20 @@ impl OpenFile {
     ///
     /// # Errors
     /// `EINVAL` when it can't be written or has no length, `EFBIG`, `ENOSPC`.
-    pub fn truncate(&self, size: u64) -> Result<()> {
+    pub fn truncate(&self, size: u64, caller: &dyn Caller) -> Result<()> {
         self.usable()?;
         let path = self.named_path().ok_or(Errno::EINVAL)?;
         if !self.flags().writable() || path.dentry.kind() != FileKind::Regular {
             return Err(Errno::EINVAL);
         }
-        set_size(path, size)
+        set_size(path, size, caller)
     }
 
     /// fallocate(2).
     ///
     /// # Errors
     /// `EINVAL`, `EBADF` when it can't be written, `EOPNOTSUPP`, `ENODEV`, `ESPIPE`, `EFBIG`, `ENOSPC`.
-    pub fn allocate(&self, mode: u32, offset: i64, length: i64) -> Result<()> {
+    pub fn allocate(&self, mode: u32, offset: i64, length: i64, caller: &dyn Caller) -> Result<()> {
         let (offset, length) = match (u64::try_from(offset), u64::try_from(length)) {
             (Ok(offset), Ok(length)) if length > 0 => (offset, length),
             _ => return Err(Errno::EINVAL),
@@ -247,10 +261,15 @@ impl OpenFile {
             Some(FileKind::Directory) => return Err(Errno::EISDIR),
             _ => return Err(Errno::ENODEV),
         }
-        if offset.checked_add(length).is_none_or(|end| end > i64::MAX as u64) {
-            return Err(Errno::EFBIG);
+        let end = offset.checked_add(length).filter(|&end| end <= i64::MAX as u64).ok_or(Errno::EFBIG)?;
+        if !mode.contains(AllocateMode::KEEP_SIZE) && end > self.file.size() {
+            check_length(end, caller)?;
         }
-        self.file.allocate(mode, offset, length)
+        self.file.allocate(mode, offset, length)?;
+        match new_permissions(self.inode(), caller) {
+            None => Ok(()),
+            permissions => self.inode().set_attributes(&SetAttributes { permissions, ..Default::default() }),
+        }
     }
 
     /// Hands the entries of a directory to `sink` until it is full: getdents64(2).

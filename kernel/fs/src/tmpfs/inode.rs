@@ -10,8 +10,8 @@ use abi::{Errno, Result};
 use memory::{PAGE_SIZE, PageCache, Pager};
 use sync::SpinLock;
 use vfs::{
-    Attributes, Caller, DeviceNumber, File, FileKind, FileLocks, Inode, Link, NewContents, NewInode, OpenRequest,
-    Permissions, Pipe, RenameFlags, SetAttributes, Time, XattrFlags,
+    Attributes, Caller, Claims, DeviceNumber, File, FileKind, FileLocks, Inode, Link, NewContents, NewInode,
+    OpenRequest, Permissions, Pipe, RenameFlags, SetAttributes, Time, XattrFlags,
 };
 
 use super::Shared;
@@ -38,6 +38,7 @@ pub(super) struct TmpfsInode {
     pub contents: Contents,
     xattrs: SpinLock<Xattrs>,
     locks: FileLocks,
+    claims: Claims,
 }
 
 /// What is in it.
@@ -93,6 +94,7 @@ impl TmpfsInode {
             contents,
             xattrs: SpinLock::default(),
             locks: FileLocks::default(),
+            claims: Claims::default(),
         }))
     }
 
@@ -360,6 +362,10 @@ impl Inode for TmpfsInode {
     fn fifo(self: Arc<Self>) -> Result<Arc<Pipe>> {
         let Contents::Fifo(pipe) = &self.contents else { return Err(Errno::ENXIO) };
         Ok(pipe.lock().get_or_insert_with(|| Pipe::new(self.number, self.permissions())).clone())
+    }
+
+    fn claims(&self) -> Option<&Claims> {
+        Some(&self.claims)
     }
 
     fn locks(&self) -> Option<&FileLocks> {

@@ -178,7 +178,7 @@ fn mappings_are_the_file() {
     world.mkdir("d").unwrap();
     assert_eq!(world.open("d", READ).unwrap().mapping().err(), Some(Errno::ENODEV));
     // Beyond a new end there is nothing any more.
-    open.truncate(PAGE as u64).unwrap();
+    open.truncate(PAGE as u64, &world).unwrap();
     assert_eq!(block_on(program.0.copy_in(shared + PAGE, &mut [0; 1])), Err(Errno::EFAULT));
     world.unlink("f").unwrap();
     drop(open);

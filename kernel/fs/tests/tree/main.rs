@@ -53,6 +53,9 @@ struct World {
     who: Credentials,
     umask: u32,
     broken_pipes: AtomicUsize,
+    /// `RLIMIT_FSIZE`, and how often it was met.
+    size_limit: u64,
+    too_large: AtomicUsize,
     memory: &'static Arc<Memory>,
     _alone: Permit<'static>,
 }
@@ -79,6 +82,8 @@ impl World {
             who: context,
             umask: 0o022,
             broken_pipes: AtomicUsize::new(0),
+            size_limit: u64::MAX,
+            too_large: AtomicUsize::new(0),
             memory,
             _alone: alone,
         };
@@ -203,6 +208,18 @@ impl Caller for World {
 
     fn broken_pipe(&self) {
         self.broken_pipes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn file_size_limit(&self) -> u64 {
+        self.size_limit
+    }
+
+    fn file_too_large(&self) {
+        self.too_large.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn keeps_set_id(&self) -> bool {
+        self.who.has(Capabilities::FSETID)
     }
 
     fn memory(&self) -> Option<&AddressSpace> {

@@ -88,9 +88,9 @@ fn modes_of_access_bind() {
     for open in [&reader, &neither, &name] {
         assert_eq!(world.write(open, b"x"), Err(Errno::EBADF));
     }
-    assert_eq!(reader.truncate(0), Err(Errno::EINVAL));
-    assert_eq!(name.truncate(0), Err(Errno::EBADF));
-    assert_eq!(writer.truncate(2), Ok(()));
+    assert_eq!(reader.truncate(0, &world), Err(Errno::EINVAL));
+    assert_eq!(name.truncate(0, &world), Err(Errno::EBADF));
+    assert_eq!(writer.truncate(2, &world), Ok(()));
     assert_eq!(name.attributes().size, 2);
     assert_eq!(name.flags(), OpenFlags::PATH);
     assert_eq!(reader.flags(), OpenFlags::LARGE_FILE);
@@ -149,4 +149,26 @@ fn programs() {
     world.namespace.remount(&world.root, MountFlags::NO_EXECUTE, "", true).unwrap();
     assert_eq!(open("p"), Err(Errno::EACCES));
     assert_eq!(world.may("p", Access::EXECUTE), Err(Errno::EACCES));
+}
+
+#[test]
+fn programs_are_not_written_while_they_run() {
+    use Errno as E;
+    let world = World::new();
+    world.write_file("f", b"program");
+    world.context().chmod(&world.look("f").unwrap(), 0o755).unwrap();
+    let execute = || world.context().open_program(&world.root, b"f", vfs::Lookup::FOLLOW);
+    let writer = world.open("f", WRITE).unwrap();
+    assert_eq!(execute().err(), Some(E::ETXTBSY));
+    drop(writer);
+    let (program, other) = (execute().unwrap(), execute().unwrap());
+    assert_eq!(world.open("f", WRITE).err(), Some(E::ETXTBSY));
+    assert_eq!(world.open("f", READ | OpenFlags::TRUNCATE).err(), Some(E::ETXTBSY));
+    assert_eq!(world.context().truncate(&world.look("f").unwrap(), 0), Err(E::ETXTBSY));
+    assert!(world.open("f", READ).is_ok());
+    drop(program);
+    assert_eq!(world.open("f", WRITE).err(), Some(E::ETXTBSY));
+    drop(other);
+    assert!(world.open("f", WRITE).is_ok());
+    assert_eq!(world.read_file("f").unwrap(), b"program");
 }

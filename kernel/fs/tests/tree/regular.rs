@@ -28,12 +28,12 @@ fn positions_and_holes() {
     assert_eq!(seek(-5, Whence::End), Ok(3 * PAGE as u64 - 2));
     assert_eq!(world.read(&open, &mut bytes), Ok(5));
     assert_eq!(&bytes[..5], b"\0\0end");
-    open.truncate(3 * PAGE as u64 + 1).unwrap();
-    open.truncate(4 * PAGE as u64).unwrap();
+    open.truncate(3 * PAGE as u64 + 1, &world).unwrap();
+    open.truncate(4 * PAGE as u64, &world).unwrap();
     let end = block_on(wait::read_at(&open, 3 * PAGE as i64, &mut Destination::kernel(&mut bytes), &world));
     assert_eq!((end, &bytes[..3]), (Ok(10), &b"e\0\0"[..]));
     assert_eq!(block_on(wait::read_at(&open, -1, &mut Destination::kernel(&mut bytes), &world)), Err(Errno::EINVAL));
-    assert_eq!(open.truncate(u64::MAX), Err(Errno::EINVAL));
+    assert_eq!(open.truncate(u64::MAX, &world), Err(Errno::EINVAL));
     let beyond = block_on(wait::write_at(&open, i64::MAX, &mut Source::kernel(b"xy"), &world));
     assert_eq!(beyond, Err(Errno::EFBIG));
 }
@@ -43,20 +43,20 @@ fn allocation_and_punching() {
     let world = World::new();
     let open = world.create("f").unwrap();
     world.write(&open, &[1; 4 * PAGE]).unwrap();
-    assert_eq!(open.allocate(0x3, PAGE as i64 / 2, 2 * PAGE as i64), Ok(()));
+    assert_eq!(open.allocate(0x3, PAGE as i64 / 2, 2 * PAGE as i64, &world), Ok(()));
     assert_eq!(open.attributes().blocks, 3 * 8);
     let bytes = world.read_file("f").unwrap();
     let expected: Vec<u8> = (0..4 * PAGE).map(|at| u8::from(!(PAGE / 2..5 * PAGE / 2).contains(&at))).collect();
     assert_eq!(bytes, expected);
-    assert_eq!(open.allocate(0, 0, 10 * PAGE as i64), Ok(()));
+    assert_eq!(open.allocate(0, 0, 10 * PAGE as i64, &world), Ok(()));
     assert_eq!((open.attributes().size, open.attributes().blocks), (10 * PAGE as u64, 80));
-    assert_eq!(open.allocate(1, 0, 12 * PAGE as i64), Ok(()));
+    assert_eq!(open.allocate(1, 0, 12 * PAGE as i64, &world), Ok(()));
     assert_eq!(open.attributes().size, 10 * PAGE as u64);
-    assert_eq!(open.allocate(2, 0, 1), Err(Errno::EOPNOTSUPP));
-    assert_eq!(open.allocate(0, 0, 0), Err(Errno::EINVAL));
-    assert_eq!(open.allocate(0, i64::MAX, 1), Err(Errno::EFBIG));
-    assert_eq!(open.allocate(0x3, 0, i64::MAX), Ok(()));
-    assert_eq!(world.open("f", READ).unwrap().allocate(0, 0, 1), Err(Errno::EBADF));
+    assert_eq!(open.allocate(2, 0, 1, &world), Err(Errno::EOPNOTSUPP));
+    assert_eq!(open.allocate(0, 0, 0, &world), Err(Errno::EINVAL));
+    assert_eq!(open.allocate(0, i64::MAX, 1, &world), Err(Errno::EFBIG));
+    assert_eq!(open.allocate(0x3, 0, i64::MAX, &world), Ok(()));
+    assert_eq!(world.open("f", READ).unwrap().allocate(0, 0, 1, &world), Err(Errno::EBADF));
 }
 
 #[test]
@@ -91,9 +91,9 @@ fn limits_hold() {
     assert_eq!(world.write(&open, &[1; 5 * PAGE]), Ok(4 * PAGE));
     assert_eq!(world.write(&open, b"x"), Err(Errno::ENOSPC));
     assert_eq!((small.statistics().blocks, small.statistics().free_blocks), (4, 0));
-    open.truncate(PAGE as u64).unwrap();
+    open.truncate(PAGE as u64, &world).unwrap();
     assert_eq!(small.statistics().free_blocks, 3);
-    assert_eq!(open.allocate(0, 0, 1 << 40), Err(Errno::ENOSPC));
+    assert_eq!(open.allocate(0, 0, 1 << 40, &world), Err(Errno::ENOSPC));
     world.link("m/f", "m/g").unwrap();
     world.mkdir("m/d").unwrap();
     assert_eq!(world.mkdir("m/e"), Err(Errno::ENOSPC));
@@ -158,4 +158,46 @@ fn data_goes_from_file_to_file() {
     assert_eq!(world.read_file("to").unwrap()[5..25], contents[10..30]);
     let overlap = transfer::copy_file_range((&to, Some(&mut input)), (&to, Some(&mut output)), 20, &mut copied, &world);
     assert_eq!(block_on(overlap), Err(Errno::EINVAL));
+}
+
+#[test]
+fn files_stay_within_the_limit_of_who_writes_them() {
+    let mut world = World::new();
+    world.size_limit = 10;
+    let file = world.create("f").unwrap();
+    let append = world.open("f", WRITE | OpenFlags::APPEND).unwrap();
+    assert_eq!(world.write(&file, b"12345678"), Ok(8));
+    assert_eq!(world.write(&append, b"90ab"), Ok(2));
+    assert_eq!(world.write(&append, b""), Ok(0));
+    assert_eq!(world.too_large.load(Ordering::Relaxed), 0);
+    assert_eq!(world.write(&append, b"c"), Err(Errno::EFBIG));
+    assert_eq!(file.truncate(11, &world), Err(Errno::EFBIG));
+    assert_eq!(file.allocate(0, 0, 11, &world), Err(Errno::EFBIG));
+    assert_eq!(world.too_large.load(Ordering::Relaxed), 3);
+    assert_eq!((file.allocate(1, 0, 11, &world), file.truncate(9, &world)), (Ok(()), Ok(())));
+    assert_eq!(world.read_file("f").unwrap(), b"123456789");
+}
+
+#[test]
+fn who_changes_a_program_disarms_it() {
+    let mut world = World::new();
+    let file = world.create("f").unwrap();
+    let arm = |world: &World| world.context().chmod(&world.look("f").unwrap(), 0o6777).unwrap();
+    arm(&world);
+    world.write(&file, b"by root").unwrap();
+    assert_eq!(world.stat("f").unwrap().mode, 0o106777);
+    world.become_user(1000, &[]);
+    world.write(&file, b"").unwrap();
+    assert_eq!(world.stat("f").unwrap().mode, 0o106777);
+    world.write(&file, b"x").unwrap();
+    assert_eq!(world.stat("f").unwrap().mode, 0o100777);
+    for change in [&|world: &World| file.truncate(1, world), &|world: &World| file.allocate(1, 0, 1, world)]
+        as [&dyn Fn(&World) -> Result<()>; 2]
+    {
+        world.become_root();
+        arm(&world);
+        world.become_user(1000, &[]);
+        change(&world).unwrap();
+        assert_eq!(world.stat("f").unwrap().mode, 0o100777);
+    }
 }
