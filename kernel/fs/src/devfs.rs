@@ -5,7 +5,7 @@
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
-use memory::{Destination, Memory, Source};
+use memory::{Destination, Memory, PageBudget, PageCache, Pager, Source};
 use vfs::{
     Caller, Device, DeviceClass, DeviceNumber, File, FileSystem, FileSystemType, FileTraits, Inode, NewContents,
     NewInode, OpenRequest, Stop, Vfs,
@@ -38,7 +38,7 @@ impl DevFs {
         });
         let number = |minor| DeviceNumber { major: MEMORY, minor };
         dev.register("null", 0o666, number(3), Arc::new(MemoryDevice::Null))?;
-        dev.register("zero", 0o666, number(5), Arc::new(MemoryDevice::Zero))?;
+        dev.register("zero", 0o666, number(5), Arc::new(MemoryDevice::Zero(memory.clone())))?;
         dev.register("full", 0o666, number(7), Arc::new(MemoryDevice::Full))?;
         dev.register("random", 0o666, number(8), Arc::new(MemoryDevice::Random(random.clone())))?;
         dev.register("urandom", 0o666, number(9), Arc::new(MemoryDevice::Random(random.clone())))?;
@@ -110,7 +110,7 @@ impl FileSystemType for DevFsType {
 #[derive(Clone)]
 enum MemoryDevice {
     Null,
-    Zero,
+    Zero(Arc<Memory>),
     Full,
     Random(Arc<Random>),
 }
@@ -129,7 +129,7 @@ impl File for MemoryDevice {
     fn read(&self, _: u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
         match self {
             MemoryDevice::Null => Ok(0),
-            MemoryDevice::Zero | MemoryDevice::Full => Ok(destination.zero(destination.remaining())?),
+            MemoryDevice::Zero(_) | MemoryDevice::Full => Ok(destination.zero(destination.remaining())?),
             MemoryDevice::Random(random) => {
                 let before = destination.progress();
                 while destination.remaining() > 0 {
@@ -147,7 +147,7 @@ impl File for MemoryDevice {
     fn write(&self, _: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
         let length = source.remaining();
         match self {
-            MemoryDevice::Null | MemoryDevice::Zero => source.advance(length),
+            MemoryDevice::Null | MemoryDevice::Zero(_) => source.advance(length),
             MemoryDevice::Full => return Err(Errno::ENOSPC.into()),
             MemoryDevice::Random(random) => {
                 while source.remaining() > 0 {
@@ -158,5 +158,12 @@ impl File for MemoryDevice {
             }
         }
         Ok(length)
+    }
+    /// Each mapping of the zero device is memory of its own.
+    fn pager(&self) -> Option<Arc<dyn Pager>> {
+        let MemoryDevice::Zero(memory) = self else { return None };
+        let pages = PageCache::new(PageBudget::new(memory, u64::MAX));
+        pages.extend(i64::MAX as u64);
+        Some(Arc::new(pages))
     }
 }

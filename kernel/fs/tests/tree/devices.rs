@@ -67,3 +67,17 @@ fn the_kernel_log() {
     let sequence: u64 = next.split(',').nth(1).unwrap().parse().unwrap();
     assert!(sequence > 3000, "{next}");
 }
+
+#[test]
+fn each_mapping_of_zero_is_its_own() {
+    let world = world();
+    let map = |name: &str| world.open(name, OpenFlags::READ_WRITE).unwrap().mapping().map(|mapped| mapped.pager.clone());
+    let (one, other) = (map("dev/zero").unwrap(), map("dev/zero").unwrap());
+    let mut byte = [9];
+    one.page(5, true).unwrap().write(0, &[7]);
+    one.page(5, false).unwrap().read(0, &mut byte);
+    assert_eq!(byte, [7]);
+    other.page(5, false).unwrap().read(0, &mut byte);
+    assert_eq!(byte, [0]);
+    assert_eq!(map("dev/null").err(), Some(Errno::ENODEV));
+}
