@@ -1,12 +1,48 @@
 /* truncate(2), lseek(2), holes: what lies between, and SEEK_DATA, SEEK_HOLE. */
 #include "twin.h"
 
+static int signals;
+
+static void count_signal(int number)
+{
+	(void)number;
+	signals++;
+}
+
 static void sizes(int file)
 {
 	struct stat data;
 
 	fstat(file, &data);
 	printf("size %ld, blocks %ld\n", (long)data.st_size, (long)data.st_blocks);
+}
+
+/* What the limit leaves is written, then nothing. The output may be a file too: it is written when the limit is off. */
+static void at_the_limit(void)
+{
+	struct rlimit limit = {1000, RLIM_INFINITY}, none = {RLIM_INFINITY, RLIM_INFINITY};
+	static char block[3000];
+	static int results[8], errors[8];
+	int small = open("small", O_CREAT | O_RDWR, 0644), append = open("small", O_WRONLY | O_APPEND), count = 0;
+
+	signal(SIGXFSZ, count_signal);
+	setrlimit(RLIMIT_FSIZE, &limit);
+#define NOTE(call) (errno = 0, results[count] = (call), errors[count++] = errno)
+	NOTE(write(small, block, 3000));
+	NOTE(write(small, block, 1));
+	NOTE(write(append, block, 1));
+	NOTE(pwrite(small, block, 100, 950));
+	NOTE(write(small, block, 0));
+	NOTE(ftruncate(small, 2000));
+	NOTE(ftruncate(small, 1000));
+	NOTE(fallocate(small, 0, 500, 501));
+	setrlimit(RLIMIT_FSIZE, &none);
+	for (int i = 0; i < count; i++)
+		printf("%d %s\n", results[i], errors[i] ? strerrorname_np(errors[i]) : "");
+	printf("signals %d\n", signals);
+	sizes(small);
+	show_status("no handler", CHILD(signal(SIGXFSZ, SIG_DFL); limit.rlim_cur = 0; setrlimit(RLIMIT_FSIZE, &limit);
+					write(small, block, 1)));
 }
 
 int main(void)
@@ -75,13 +111,6 @@ int main(void)
 	TRY(fallocate(file, 2, 0, 1));
 	TRY(fallocate(file, 0, 0, 0));
 	TRY(fallocate(file, 0, -1, 5));
-	struct rlimit limit = {1000, 1000};
-	setrlimit(RLIMIT_FSIZE, &limit);
-	signal(SIGXFSZ, SIG_IGN);
-	int small = open("small", O_CREAT | O_RDWR, 0644);
-	static char block[3000];
-	TRY(write(small, block, 3000));
-	TRY(write(small, block, 1));
-	TRY(ftruncate(small, 2000));
+	at_the_limit();
 	return 0;
 }
