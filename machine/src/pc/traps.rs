@@ -32,6 +32,8 @@ pub mod vector {
     pub const SHOOTDOWN: u8 = 0xf2;
     /// What the local APIC delivers when an interrupt has gone away.
     pub const SPURIOUS: u8 = 0xff;
+    /// General protection.
+    pub const PROTECTION: u8 = 13;
     /// Page fault.
     pub const PAGE_FAULT: u8 = 14;
     /// Non-maskable interrupt.

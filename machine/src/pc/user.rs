@@ -21,6 +21,14 @@ const IRET_FLAGS: usize = !(USER_FLAGS | FIXED_FLAGS) | INTERRUPT_FLAG | 0x1_010
 /// `orig_rax` when the program is not in a system call.
 const NO_CALL: usize = usize::MAX;
 
+/// Bits of a page fault's error code.
+mod error {
+    pub const PRESENT: u64 = 1;
+    pub const WRITE: u64 = 2;
+    pub const USER: u64 = 4;
+    pub const FETCH: u64 = 0x10;
+}
+
 /// The whole state of a program on the CPU.
 pub struct Registers {
     /// The general registers.
@@ -116,7 +124,7 @@ pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
 fn run_slowly(general: &mut General) -> Result<Return, Trap> {
     if (general.rip << 16) as isize >> 16 != general.rip as isize {
         // The CPU would find out in the kernel. Linux's programs get a general protection fault, too.
-        return Err(Trap::Exception(Exception { vector: 13, error: 0, address: general.rip }));
+        return Err(Trap::Exception(Exception { vector: vector::PROTECTION, error: 0, address: general.rip }));
     }
     general.rflags = general.rflags & USER_FLAGS | FIXED_FLAGS;
     // SAFETY: rip is canonical, and the flags are a program's.
@@ -132,15 +140,17 @@ fn trapped(general: &mut General, returned: &Return) -> Trap {
     }
     general.orig_rax = NO_CALL;
     match returned.vector as u8 {
-        vector::PAGE_FAULT => {
+        vector::PAGE_FAULT if returned.error & error::USER != 0 => {
             let access = match returned.error {
-                error if error & 0x10 != 0 => Access::EXECUTE,
-                error if error & 2 != 0 => Access::WRITE,
+                error if error & error::FETCH != 0 => Access::EXECUTE,
+                error if error & error::WRITE != 0 => Access::WRITE,
                 _ => Access::READ,
             };
             let address = Cr2::read_raw() as usize;
-            Trap::PageFault(PageFault { address, access, present: returned.error & 1 != 0 })
+            Trap::PageFault(PageFault { address, access, present: returned.error & error::PRESENT != 0 })
         }
+        // An access by the CPU in the kernel's name, say of a segment's descriptor: no page of the program would help.
+        vector::PAGE_FAULT => Trap::Exception(Exception { vector: vector::PROTECTION, error: 0, address: general.rip }),
         vector @ 32.. => {
             traps::interrupt(vector);
             Trap::Interrupted
