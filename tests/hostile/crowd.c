@@ -296,10 +296,11 @@ static void limit(void)
 /* Numbers are not given twice, also after the highest. */
 static void numbers(void)
 {
-	pid_t self = getpid(), last = 0;
-	int wraps = 0;
+	pid_t self = getpid();
+	volatile pid_t last = 0;
+	volatile int wraps = 0;
 
-	for (int i = 0; i < 40000; i++) {
+	for (volatile int i = 0; i < 40000; i++) {
 		pid_t child = vfork();
 
 		if (child == 0)
