@@ -34,6 +34,10 @@ impl Inspected {
 }
 
 impl ProcessSource for Inspected {
+    fn id(&self) -> Option<ProcessId> {
+        Some(self.0.upgrade()?.pid())
+    }
+
     fn status(&self) -> Result<ProcessStatus> {
         let process = self.process()?;
         let terminal = process.kernel().processes().terminal(process.session_id());
@@ -97,6 +101,10 @@ impl ProcessSource for Inspected {
             return Some(process.pid()).filter(|pid| *pid > after);
         }
         process.threads().iter().map(|thread| thread.tid()).filter(|tid| *tid > after).min()
+    }
+
+    fn has_memory(&self) -> bool {
+        self.space().is_ok()
     }
 
     fn owner(&self) -> (u32, u32) {

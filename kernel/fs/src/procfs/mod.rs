@@ -141,7 +141,7 @@ impl Directory for Root {
         if let Some(id) = process::number(name) {
             let process = self.0.process(id).ok_or(Errno::ENOENT)?;
             // A thread's number finds its process, without being listed.
-            let id = process.status().map_or(id, |status| status.id);
+            let id = process.id().unwrap_or(id);
             return Ok(process::directory(Subject { process, id, thread: None }));
         }
         let (index, ..) = Root::fixed().find(|(_, known, _)| known.as_bytes() == name).ok_or(Errno::ENOENT)?;

@@ -274,13 +274,12 @@ struct ProcessLink {
 impl Target for ProcessLink {
     fn target(&self, caller: &dyn Caller) -> Result<Link> {
         let process = &self.subject.process;
-        let status = process.status().map_err(|_| Errno::ENOENT)?;
+        process.id().ok_or(Errno::ENOENT)?;
         if !process.may_be_inspected_by(caller) {
             return Err(Errno::EACCES);
         }
-        let gone =
-            self.subject.process.thread(self.subject.thread_id()).is_none_or(|thread| thread.state == State::Zombie);
-        if gone || status.memory.is_none() {
+        let gone = process.thread(self.subject.thread_id()).is_none_or(|thread| thread.state == State::Zombie);
+        if gone || !process.has_memory() {
             return Err(Errno::ENOENT);
         }
         (self.follow)(&self.subject).map(to_path)

@@ -261,12 +261,16 @@ pub struct InputOutput {
 /// One process, as /proc/PID looks into it. Holding one keeps no process alive: once it is collected, methods give
 /// `ESRCH` or nothing.
 pub trait ProcessSource: Send + Sync {
+    /// Its number, `None` once it is collected: cheap, because every lookup asks.
+    fn id(&self) -> Option<ProcessId>;
     /// The process as a whole, or `ESRCH`.
     fn status(&self) -> Result<ProcessStatus>;
     /// One of its threads.
     fn thread(&self, thread: ProcessId) -> Option<ThreadStatus>;
     /// The smallest thread number above `after`: directories are listed step by step.
     fn next_thread(&self, after: ProcessId) -> Option<ProcessId>;
+    /// Whether it still has memory, and so a program it executes.
+    fn has_memory(&self) -> bool;
     /// Who owns its files here, (user, group): cheap, because every lookup asks. Effective ids, or root if not dumpable.
     fn owner(&self) -> (u32, u32);
     /// Whether `caller` may look into it as `PTRACE_MODE_READ` asks; guards `exe`, `cwd`, `fd`, `maps`, `environ`.

@@ -91,6 +91,9 @@ impl FakeProcess {
 }
 
 impl ProcessSource for FakeProcess {
+    fn id(&self) -> Option<u32> {
+        self.with(|fake| (!fake.threads.is_empty()).then_some(fake.status.id))
+    }
     fn status(&self) -> Result<ProcessStatus> {
         self.with(|fake| if fake.threads.is_empty() { Err(Errno::ESRCH) } else { Ok(fake.status.clone()) })
     }
@@ -99,6 +102,9 @@ impl ProcessSource for FakeProcess {
     }
     fn next_thread(&self, after: u32) -> Option<u32> {
         self.with(|fake| fake.threads.range(after + 1..).next().map(|(id, _)| *id))
+    }
+    fn has_memory(&self) -> bool {
+        self.with(|fake| fake.status.memory.is_some())
     }
     fn owner(&self) -> (u32, u32) {
         (1000, 100)
