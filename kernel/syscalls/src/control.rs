@@ -7,21 +7,13 @@ use abi::Errno;
 use abi::files::FileLock;
 use abi::raw::general as raw;
 use process::{Failure, Thread};
-use vfs::{FileLocks, FlockKind, LockOwner, OpenFile, OpenFlags, RecordLock, RecordLockKind};
+use vfs::{FileLocks, FlockKind, LockOwner, OpenFile, OpenFlags, RecordLock, RecordLockKind, Stop};
 
 use crate::argument::{Descriptor, In, Out};
 use crate::open::descriptor_limit;
 
-/// `F_GETLK` and its kin beyond what 64-bit programs call so.
-const OFD_GETLK: u32 = raw::F_OFD_GETLK;
-
-/// fcntl(2)
-pub(crate) async fn fcntl(
-    thread: &Arc<Thread>,
-    file: Descriptor,
-    command: u32,
-    argument: usize,
-) -> Result<usize, Failure> {
+/// fcntl(2), but for locks.
+pub(crate) fn fcntl(thread: &Arc<Thread>, file: Descriptor, command: u32, argument: usize) -> Result<usize, Stop> {
     let files = thread.files();
     let open = files.get(file.0)?;
     match command {
@@ -44,17 +36,33 @@ pub(crate) async fn fcntl(
             open.set_flags(OpenFlags::from_bits_truncate(argument as u32), thread.credentials().for_files())?;
             Ok(0)
         }
-        raw::F_GETLK | OFD_GETLK => get_lock(thread, &open, command == OFD_GETLK, argument).await,
-        raw::F_SETLK => set_lock(thread, &open, false, false, argument).await,
-        raw::F_SETLKW => set_lock(thread, &open, false, true, argument).await,
-        raw::F_OFD_SETLK => set_lock(thread, &open, true, false, argument).await,
-        raw::F_OFD_SETLKW => set_lock(thread, &open, true, true, argument).await,
         raw::F_GETPIPE_SZ => Ok(open.file().pipe().ok_or(Errno::EBADF)?.capacity()),
         raw::F_SETPIPE_SZ => {
             let pipe = open.file().pipe().ok_or(Errno::EBADF)?;
             // The argument is an `unsigned int`.
             Ok(pipe.set_capacity(argument as u32 as usize, thread.credentials().for_files())?)
         }
+        raw::F_GETLK | raw::F_SETLK | raw::F_SETLKW => Err(Stop::WouldBlock),
+        raw::F_OFD_GETLK | raw::F_OFD_SETLK | raw::F_OFD_SETLKW => Err(Stop::WouldBlock),
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
+/// fcntl(2) with locks.
+pub(crate) async fn fcntl_waiting(
+    thread: &Arc<Thread>,
+    file: Descriptor,
+    command: u32,
+    argument: usize,
+) -> Result<usize, Failure> {
+    let open = thread.files().get(file.0)?;
+    match command {
+        raw::F_GETLK => get_lock(thread, &open, false, argument).await,
+        raw::F_SETLK => set_lock(thread, &open, false, false, argument).await,
+        raw::F_SETLKW => set_lock(thread, &open, false, true, argument).await,
+        raw::F_OFD_GETLK => get_lock(thread, &open, true, argument).await,
+        raw::F_OFD_SETLK => set_lock(thread, &open, true, false, argument).await,
+        raw::F_OFD_SETLKW => set_lock(thread, &open, true, true, argument).await,
         _ => Err(Errno::EINVAL.into()),
     }
 }

@@ -9,8 +9,8 @@ use vfs::{DirectoryEntry, DirectorySink, Dirent64Writer, OpenFile};
 
 use crate::argument::{Address, Descriptor};
 
-/// How much is laid out in the kernel at once, before it is copied to the program.
-const PIECE: usize = 4096;
+/// How much is laid out in the kernel at once, before it is copied to the program. Room for the longest name seven times.
+const PIECE: usize = 2048;
 
 /// getdents64(2)
 pub(crate) async fn getdents64(

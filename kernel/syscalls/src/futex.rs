@@ -9,6 +9,7 @@ use abi::time::Timespec;
 use memory::{AddressSpace, UserFault};
 use process::futex::{ANY, Key};
 use process::{Call, Failure, Interrupted, Resume, Thread};
+use vfs::Stop;
 
 use crate::argument::{Address, In};
 
@@ -24,8 +25,34 @@ struct Arguments {
     private: bool,
 }
 
+/// futex(2), of its many operations the one that is asked for most and waits for nothing: waking threads of one process.
+pub(crate) fn futex(
+    thread: &Arc<Thread>,
+    word: Address,
+    operation: i32,
+    value: u32,
+    _timeout: usize,
+    _second: Address,
+    third: u32,
+) -> Result<usize, Stop> {
+    const WAKE: u32 = raw::FUTEX_WAKE | raw::FUTEX_PRIVATE_FLAG;
+    const WAKE_BITSET: u32 = raw::FUTEX_WAKE_BITSET | raw::FUTEX_PRIVATE_FLAG;
+    let bits = match operation as u32 {
+        WAKE => ANY,
+        WAKE_BITSET if third != 0 => third,
+        _ => return Err(Stop::WouldBlock),
+    };
+    let key = Key::new(thread.space(), word.0, true)?;
+    Ok(thread.kernel().futexes().wake(key, wake_count(value), bits))
+}
+
+/// How many are to be woken. Linux counts after each one woken, so even 0 wakes one; negative numbers likewise.
+fn wake_count(value: u32) -> usize {
+    (value as i32).max(1) as usize
+}
+
 /// futex(2)
-pub(crate) async fn futex(
+pub(crate) async fn futex_waiting(
     thread: &Arc<Thread>,
     word: Address,
     operation: i32,
@@ -145,9 +172,7 @@ async fn wake(thread: &Arc<Thread>, arguments: Arguments, bits: u32) -> Result<u
         return Err(Errno::EINVAL.into());
     }
     let key = key_of(thread, arguments.word, arguments.private).await?;
-    // Linux counts after each one woken, so even 0 wakes one; negative numbers likewise.
-    let count = (arguments.value as i32).max(1) as usize;
-    Ok(thread.kernel().futexes().wake(key, count, bits))
+    Ok(thread.kernel().futexes().wake(key, wake_count(arguments.value), bits))
 }
 
 async fn requeue(thread: &Arc<Thread>, arguments: Arguments, expected: Option<u32>) -> Result<usize, Failure> {

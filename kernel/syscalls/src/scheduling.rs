@@ -49,8 +49,13 @@ fn all_cpus() -> u64 {
     u64::MAX >> (u64::BITS as usize - machine::cpu::count().clamp(1, machine::cpu::MAX_CPUS))
 }
 
+/// sched_yield(2), if there is nobody to give way to.
+pub(crate) fn sched_yield(thread: &Arc<Thread>) -> Result<usize, Stop> {
+    if thread.task().executor().others_wait() { Err(Stop::WouldBlock) } else { Ok(0) }
+}
+
 /// sched_yield(2)
-pub(crate) async fn sched_yield(thread: &Arc<Thread>) -> Result<usize, Failure> {
+pub(crate) async fn sched_yield_waiting(thread: &Arc<Thread>) -> Result<usize, Failure> {
     thread.task().give_way().await;
     Ok(0)
 }

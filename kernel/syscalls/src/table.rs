@@ -48,7 +48,7 @@ macro_rules! system_calls {
                 __NR_arch_prctl: now arch_prctl(code: i32, argument: Address);
             }
             scheduling {
-                __NR_sched_yield: wait sched_yield();
+                __NR_sched_yield: try sched_yield then sched_yield_waiting();
                 __NR_sched_getaffinity: now sched_getaffinity(pid: i32, length: u32, mask: Address);
                 __NR_sched_setaffinity: wait sched_setaffinity(pid: i32, length: u32, mask: Address);
                 __NR_sched_getscheduler: now sched_getscheduler(pid: i32);
@@ -118,7 +118,7 @@ macro_rules! system_calls {
                 __NR_setitimer: now setitimer(which: i32, new: In<IntervalTimer>, old: Out<IntervalTimer>);
             }
             futex {
-                __NR_futex: wait futex(word: Address, operation: i32, value: u32, timeout: usize, second: Address, third: u32);
+                __NR_futex: try futex then futex_waiting(word: Address, operation: i32, value: u32, timeout: usize, second: Address, third: u32);
             }
             memory {
                 __NR_brk: wait brk(end: Address);
@@ -152,7 +152,7 @@ macro_rules! system_calls {
                 __NR_pipe2: now pipe2(ends: Out<[i32; 2]>, flags: Flags<PipeFlags>);
             }
             control {
-                __NR_fcntl: wait fcntl(file: Descriptor, command: u32, argument: usize);
+                __NR_fcntl: try fcntl then fcntl_waiting(file: Descriptor, command: u32, argument: usize);
                 __NR_flock: wait flock(file: Descriptor, operation: u32);
             }
             transfer {
@@ -166,7 +166,7 @@ macro_rules! system_calls {
                 __NR_pwritev: rare pwritev(file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, high: usize);
                 __NR_preadv2: rare preadv2(file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, high: usize, flags: Flags<TransferFlags>);
                 __NR_pwritev2: rare pwritev2(file: Descriptor, vectors: In<IoVector>, count: usize, low: i64, high: usize, flags: Flags<TransferFlags>);
-                __NR_lseek: wait lseek(file: Descriptor, offset: i64, whence: u32);
+                __NR_lseek: try lseek then lseek_waiting(file: Descriptor, offset: i64, whence: u32);
                 __NR_sendfile: rare sendfile(to: Descriptor, from: Descriptor, offset: InOut<i64>, count: usize);
                 __NR_copy_file_range: rare copy_file_range(from: Descriptor, from_offset: InOut<i64>, to: Descriptor, to_offset: InOut<i64>, count: usize, flags: u32);
                 __NR_truncate: now truncate(path: CString, length: i64);

@@ -461,7 +461,19 @@ pub(crate) async fn pwritev2(
 }
 
 /// lseek(2)
-pub(crate) async fn lseek(thread: &Arc<Thread>, file: Descriptor, offset: i64, whence: u32) -> Result<usize, Failure> {
+pub(crate) fn lseek(thread: &Arc<Thread>, file: Descriptor, offset: i64, whence: u32) -> Result<usize, Stop> {
+    let file = thread.files().get(file.0)?;
+    let whence = Whence::new(whence)?;
+    Ok(file.try_seek(offset, whence).ok_or(Stop::WouldBlock)?? as usize)
+}
+
+/// lseek(2) of a file that somebody else is reading or writing.
+pub(crate) async fn lseek_waiting(
+    thread: &Arc<Thread>,
+    file: Descriptor,
+    offset: i64,
+    whence: u32,
+) -> Result<usize, Failure> {
     let file = thread.files().get(file.0)?;
     let whence = Whence::new(whence)?;
     Ok(file.seek(offset, whence).await? as usize)

@@ -68,14 +68,29 @@ impl DirectorySink for Dirent64Writer<'_> {
             self.refused = true;
             return false;
         };
-        record.fill(0);
-        let header = entry.number.to_le_bytes().into_iter().chain(entry.next.to_le_bytes());
-        let header = header.chain((length as u16).to_le_bytes()).chain([entry.kind.entry_type()]);
-        for (byte, value) in record.iter_mut().zip(header.chain(entry.name.iter().copied())) {
-            *byte = value;
-        }
+        lay_out(record, &entry);
         self.used = end;
         true
+    }
+}
+
+/// Fills a record, which has room for the name and at least one byte more.
+fn lay_out(record: &mut [u8], entry: &DirectoryEntry<'_>) {
+    let length = record.len() as u16;
+    // The last word holds the name's end and the padding.
+    if let Some((_, padding)) = record.split_last_chunk_mut::<8>() {
+        *padding = [0; 8];
+    }
+    let Some((header, rest)) = record.split_first_chunk_mut::<HEADER>() else { return };
+    let [number @ .., _, _, _, _, _, _, _, _, _, _, _] = header;
+    *number = entry.number.to_le_bytes();
+    let [_, _, _, _, _, _, _, _, next @ .., _, _, _] = header;
+    *next = entry.next.to_le_bytes();
+    let [.., low, high, kind] = header;
+    [*low, *high] = length.to_le_bytes();
+    *kind = entry.kind.entry_type();
+    if let Some(name) = rest.get_mut(..entry.name.len()) {
+        name.copy_from_slice(entry.name);
     }
 }
 
