@@ -10,7 +10,9 @@
 use alloc::sync::Arc;
 
 use abi::raw::general as raw;
-use abi::signal::{ExtendedStateMark, Signal, SignalAction, SignalContext, SignalFrame, UserContext, action_flags};
+use abi::signal::{
+    ExtendedStateMark, Signal, SignalAction, SignalContext, SignalFrame, SignalStack, UserContext, action_flags,
+};
 use abi::{Errno, Result};
 use machine::user::{General, Registers};
 use memory::{Access, AddressSpace, MemoryFault, UserFault};
