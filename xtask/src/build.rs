@@ -19,22 +19,8 @@ pub fn kernel() -> Result<Kernel> {
     if let Some(image) = std::env::var_os("ORRERY_KERNEL").map(PathBuf::from) {
         return Ok(Kernel { linked: image.clone(), image });
     }
-    let cargo = std::env::var("ORRERY_CARGO").unwrap_or_else(|_| "cargo".into());
-    let rustc = std::env::var("ORRERY_RUSTC").unwrap_or_else(|_| "rustc".into());
-    let target = paths::target().join("kernel");
-    let mut command = Command::new(&cargo);
-    command.current_dir(paths::root()).args(["build", "--release", "--package", "image"]);
-    command.args(["--target", "x86_64-unknown-none"]).arg("--target-dir").arg(&target);
-    if std::env::var("ORRERY_BUILD_STD").is_ok_and(|value| value == "1") {
-        // Without ready-made core and alloc they are built from source, which stable compilers only do when told so.
-        command.arg("-Zbuild-std=core,alloc,compiler_builtins").env("RUSTC_BOOTSTRAP", "1");
-    }
-    if !rustix::termios::isatty(rustix::stdio::stderr()) {
-        command.arg("--quiet");
-    }
-    command.env("RUSTC", &rustc).env("CARGO_ENCODED_RUSTFLAGS", flags(&rustc)?.join("\x1f"));
-    command.env_remove("CARGO_TARGET_DIR").stdin(Stdio::null());
-    let status = command.status().with_context(|| format!("cannot start {cargo}"))?;
+    let target = kernel_target();
+    let status = cargo_build(&target)?.status().context("cannot start cargo")?;
     ensure!(status.success(), "the kernel does not build");
 
     let linked = target.join("x86_64-unknown-none/release/orrery-kernel");
@@ -44,6 +30,38 @@ pub fn kernel() -> Result<Kernel> {
         std::fs::write(&image, image::add_symbols(&elf)?).context("cannot write the kernel image")?;
     }
     Ok(Kernel { image, linked })
+}
+
+/// Where the kernel is built: apart from the host's programs, which have other flags.
+fn kernel_target() -> PathBuf {
+    paths::target().join("kernel")
+}
+
+/// The line that builds the kernel to a target folder.
+fn cargo_build(target: &Path) -> Result<Command> {
+    let cargo = std::env::var("ORRERY_CARGO").unwrap_or_else(|_| "cargo".into());
+    let rustc = std::env::var("ORRERY_RUSTC").unwrap_or_else(|_| "rustc".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(paths::root()).args(["build", "--release", "--package", "image"]);
+    command.args(["--target", "x86_64-unknown-none"]).arg("--target-dir").arg(target);
+    if std::env::var("ORRERY_BUILD_STD").is_ok_and(|value| value == "1") {
+        // Without ready-made core and alloc they are built from source, which stable compilers only do when told so.
+        command.arg("-Zbuild-std=core,alloc,compiler_builtins").env("RUSTC_BOOTSTRAP", "1");
+    }
+    if !rustix::termios::isatty(rustix::stdio::stderr()) {
+        command.arg("--quiet");
+    }
+    command.env("RUSTC", &rustc).env("CARGO_ENCODED_RUSTFLAGS", flags(&rustc)?.join("\x1f"));
+    command.env_remove("CARGO_TARGET_DIR").stdin(Stdio::null());
+    Ok(command)
+}
+
+/// Builds the kernel; warnings are errors. cargo repeats the warnings of what is already built.
+pub fn check_for_warnings() -> Result<()> {
+    let output = cargo_build(&kernel_target())?.output().context("cannot start cargo")?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success() && !text.contains("warning: "), "{text}");
+    Ok(())
 }
 
 /// Is `made` missing, or older than `from`?
@@ -65,7 +83,9 @@ fn linker(rustc: &str) -> Result<Vec<String>> {
     let sysroot = PathBuf::from(String::from_utf8_lossy(&sysroot.stdout).trim());
     let bundled = sysroot.join("lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld");
     let on_path = |name: &str| {
-        std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).map(|dir| dir.join(name)).find(|p| p.is_file())
+        std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+            .map(|dir| dir.join(name))
+            .find(|p| p.is_file())
     };
     if bundled.is_file() {
         Ok(vec![format!("-Clinker={}", bundled.display())])

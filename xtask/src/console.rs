@@ -125,9 +125,14 @@ impl Console {
         self.started.elapsed()
     }
 
-    /// The process id of QEMU.
-    pub fn pid(&self) -> u32 {
-        self.machine.child.id()
+    /// Processor time that QEMU has used so far.
+    pub fn processor_time(&self) -> Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.machine.child.id()))?;
+        // Fields 14 and 15 of proc(5), counted after the name in parentheses; in hundredths of a second.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks =
+            |field: usize| fields.get(field).and_then(|ticks| ticks.parse::<u64>().ok()).context("/proc's stat");
+        Ok(Duration::from_millis(10 * (ticks(11)? + ticks(12)?)))
     }
 
     /// Waits until `matched` finds something in what is new on the screen: where it begins and how long it is.

@@ -29,7 +29,10 @@ impl Debug {
         let log = crate::paths::target().join("console.log");
         let console = std::fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let machine = vm.start(Stdio::piped(), console.into())?;
-        println!("The console goes to {}. The machine waits at its first instruction; `continue` boots.", log.display());
+        println!(
+            "The console goes to {}. The machine waits at its first instruction; `continue` boots.",
+            log.display()
+        );
 
         let mut gdb = Command::new("gdb");
         gdb.arg("-q").arg(&linked).args(["-ex", "set confirm off", "-ex", "set pagination off"]);

@@ -56,7 +56,9 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "an initramfs of noise",
-        vm: |context| with_archive(context, Some((0..100_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect())),
+        vm: |context| {
+            with_archive(context, Some((0..100_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()))
+        },
         expected: Expected::Failure(&["initramfs", "archive"]),
     },
     Case {
@@ -207,7 +209,8 @@ fn damage(mut bytes: Vec<u8>, seed: u32) -> Vec<u8> {
         state ^= state << 17;
         state as usize % below.max(1)
     };
-    let headers: Vec<usize> = bytes.windows(6).enumerate().filter(|(_, text)| text == b"070701").map(|(at, _)| at).collect();
+    let headers: Vec<usize> =
+        bytes.windows(6).enumerate().filter(|(_, text)| text == b"070701").map(|(at, _)| at).collect();
     for _ in 0..1 + any(3) {
         let header = headers.get(any(headers.len())).copied().unwrap_or(0);
         let place = if any(4) == 0 { any(bytes.len()) } else { header + any(110) };

@@ -29,7 +29,7 @@ struct Scene {
     play: fn(&mut Console) -> Result<()>,
 }
 
-const SCENES: [Scene; 12] = [
+const SCENES: [Scene; 13] = [
     Scene { name: "commands and statuses", play: commands },
     Scene { name: "editing keys", play: editing },
     Scene { name: "history and completion", play: history },
@@ -42,6 +42,7 @@ const SCENES: [Scene; 12] = [
     Scene { name: "top", play: top },
     Scene { name: "less", play: less },
     Scene { name: "two forks and printf", play: textbook },
+    Scene { name: "idle", play: idle },
 ];
 
 /// One job per boot.
@@ -346,6 +347,16 @@ fn less(console: &mut Console) -> Result<()> {
     console.expect("1000", PATIENCE)?;
     console.send("q")?;
     console.expect_prompt(PATIENCE).map(drop)
+}
+
+/// An idle guest leaves the host's processor alone.
+fn idle(console: &mut Console) -> Result<()> {
+    settle();
+    let before = console.processor_time()?;
+    std::thread::sleep(Duration::from_secs(5));
+    let used = console.processor_time()? - before;
+    ensure!(used <= Duration::from_millis(150), "idle for 5 s it used {used:?} of processor time");
+    says(console, "echo awake", "awake")
 }
 
 fn textbook(console: &mut Console) -> Result<()> {

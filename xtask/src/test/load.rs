@@ -30,7 +30,8 @@ pub fn jobs() -> Vec<Job> {
 }
 
 /// Four at a time, so that page tables, caches of memory and process ids are used by all CPUs at once.
-const LOAD_ON_ALL: &str = "for i in 1 2 3 4; do forks 1500 /tests/bin/nothing >/tmp/$i & done; wait; cat /tmp/?; forks 200";
+const LOAD_ON_ALL: &str =
+    "for i in 1 2 3 4; do forks 1500 /tests/bin/nothing >/tmp/$i & done; wait; cat /tmp/?; forks 200";
 
 /// Runs a command at the prompt of a machine of its own; it must succeed.
 fn run(context: &Context, cpus: u32, command: &str, limit: Duration) -> Result<()> {

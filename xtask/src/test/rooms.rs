@@ -21,8 +21,11 @@ pub fn jobs() -> Vec<Job> {
 /// Passed, failed, and what was printed.
 fn cargo_test() -> Result<(usize, usize, String)> {
     let nextest = Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|out| out.status.success());
-    let arguments: &[&str] =
-        if nextest { &["nextest", "run", "--no-fail-fast", "--status-level", "fail"] } else { &["test", "--no-fail-fast"] };
+    let arguments: &[&str] = if nextest {
+        &["nextest", "run", "--no-fail-fast", "--status-level", "fail"]
+    } else {
+        &["test", "--no-fail-fast"]
+    };
     let output = Command::new("cargo")
         .current_dir(paths::root())
         .args(arguments)
@@ -41,7 +44,8 @@ fn cargo_test() -> Result<(usize, usize, String)> {
 /// Sums nextest's `Summary [...] 12 tests run: 11 passed, 1 failed` or the `test result:` lines of cargo test.
 fn count(text: &str) -> (usize, usize) {
     let mut sums = (0, 0);
-    for line in text.lines().filter(|line| line.contains("test result:") || line.trim_start().starts_with("Summary [")) {
+    for line in text.lines().filter(|line| line.contains("test result:") || line.trim_start().starts_with("Summary ["))
+    {
         let words: Vec<&str> = line.split([' ', ',', ';']).filter(|word| !word.is_empty()).collect();
         for pair in words.windows(2) {
             match pair {
@@ -63,7 +67,8 @@ mod tests {
     fn sums_of_both_runners_are_read() {
         let text = "     Summary [   0.5s] 12 tests run: 10 passed (1 slow), 2 failed, 0 skipped\n";
         assert_eq!(count(text), (10, 2));
-        let text = "test result: ok. 3 passed; 0 failed; 1 ignored;\ntest result: FAILED. 4 passed; 1 failed; 0 ignored\n";
+        let text =
+            "test result: ok. 3 passed; 0 failed; 1 ignored;\ntest result: FAILED. 4 passed; 1 failed; 0 ignored\n";
         assert_eq!(count(text), (7, 1));
     }
 }

@@ -54,10 +54,14 @@ fn printed(output: &Output) -> String {
 
 fn arguments(context: &Context) -> Result<()> {
     let script = "printf '<%s>' \"$@\"; exit 77";
-    let output = output_of(&mut x_run(context, &["--", "sh", "-c", script, "0", "a b", "it's", "", "$HOME", "x\ny"])?, b"")?;
+    let output =
+        output_of(&mut x_run(context, &["--", "sh", "-c", script, "0", "a b", "it's", "", "$HOME", "x\ny"])?, b"")?;
     ensure!(printed(&output) == "<a b><it's><><$HOME><x\ny>", "printed {:?}", printed(&output));
     ensure!(output.status.code() == Some(77), "status {}", output.status);
-    let output = output_of(&mut x_run(context, &["--machine", "microvm", "--cpus", "2", "--memory", "128M", "--", "nproc"])?, b"")?;
+    let output = output_of(
+        &mut x_run(context, &["--machine", "microvm", "--cpus", "2", "--memory", "128M", "--", "nproc"])?,
+        b"",
+    )?;
     ensure!(printed(&output) == "2\n" && output.status.success(), "nproc printed {:?}", printed(&output));
     let output = output_of(&mut x_run(context, &["--", "nosuchcommand"])?, b"")?;
     ensure!(output.status.code() == Some(127), "status {}", output.status);

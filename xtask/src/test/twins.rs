@@ -3,8 +3,8 @@
 //! Linux's answers come from Debian's kernel in the same QEMU with the same initramfs, and are kept in `target/twin`
 //! by the sum of the program, the kernel's version and the way it is run; `--fresh` asks again.
 
+use super::Job;
 use super::batch::{self, Done, Item};
-use super::{Context, Job};
 use crate::initramfs::Initramfs;
 use crate::programs::{self, Program};
 use crate::qemu::{Guest, Machine};
@@ -125,7 +125,10 @@ fn parse(text: &str) -> Option<Done> {
 fn keep_for_a_look(results: &BTreeMap<String, Done>) {
     for (name, done) in results {
         // Only a convenience: a test does not fail because of it.
-        let _ = std::fs::write(paths::target().join(format!("twin/{name}.here")), format!("{}\n{}", done.status, done.output));
+        let _ = std::fs::write(
+            paths::target().join(format!("twin/{name}.here")),
+            format!("{}\n{}", done.status, done.output),
+        );
     }
 }
 
@@ -161,9 +164,9 @@ fn difference(expected: &Done, found: &Done) -> String {
             continue;
         }
         // The nearest line where both agree again.
-        let meet = (0..40).flat_map(|sum| (0..=sum).map(move |d| (d, sum - d))).find(|&(d, e)| {
-            matches!((left.get(i + d), right.get(j + e)), (Some(x), Some(y)) if x == y)
-        });
+        let meet = (0..40)
+            .flat_map(|sum| (0..=sum).map(move |d| (d, sum - d)))
+            .find(|&(d, e)| matches!((left.get(i + d), right.get(j + e)), (Some(x), Some(y)) if x == y));
         let (d, e) = meet.unwrap_or((left.len() - i.min(left.len()), right.len() - j.min(right.len())));
         for line in left.iter().skip(i).take(d) {
             text.push_str(&format!("Linux | {line}\n"));
