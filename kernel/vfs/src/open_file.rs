@@ -193,13 +193,25 @@ impl OpenFile {
     /// # Errors
     /// `ESPIPE`, `EINVAL` for a position below 0, `ENXIO` for data or holes beyond the end, `EOVERFLOW`.
     pub async fn seek(&self, offset: i64, whence: Whence) -> Result<u64> {
-        if !self.usable()?.traits().contains(FileTraits::SEEKABLE) {
-            return Err(Errno::ESPIPE);
+        match self.try_seek(offset, whence) {
+            Some(result) => result,
+            None => self.seek_from(&mut *self.position.lock().await, offset, whence),
         }
-        if self.traits.contains(FileTraits::STREAM) {
-            return Ok(0);
+    }
+
+    /// As [`seek`](Self::seek), unless somebody else is using the position.
+    pub fn try_seek(&self, offset: i64, whence: Whence) -> Option<Result<u64>> {
+        match self.usable() {
+            Err(errno) => return Some(Err(errno)),
+            Ok(file) if !file.traits().contains(FileTraits::SEEKABLE) => return Some(Err(Errno::ESPIPE)),
+            Ok(_) if self.traits.contains(FileTraits::STREAM) => return Some(Ok(0)),
+            Ok(_) => {}
         }
-        let mut position = self.position.lock().await;
+        let mut position = self.position.try_lock()?;
+        Some(self.seek_from(&mut position, offset, whence))
+    }
+
+    fn seek_from(&self, position: &mut u64, offset: i64, whence: Whence) -> Result<u64> {
         let base = match whence {
             Whence::Start => 0,
             Whence::Current => i64::try_from(*position).map_err(|_| Errno::EOVERFLOW)?,
