@@ -30,7 +30,8 @@ impl Initramfs {
     /// The usual guest, whose session is an interactive login shell.
     pub fn standard() -> Result<Initramfs> {
         let mut archive = Initramfs::default();
-        for folder in ["bin", "dev", "etc", "home", "mnt", "proc", "root", "sbin", "sys", "usr/bin", "usr/sbin", "var"] {
+        for folder in ["bin", "dev", "etc", "home", "mnt", "proc", "root", "sbin", "sys", "usr/bin", "usr/sbin", "var"]
+        {
             archive.folder(folder, 0o755);
         }
         archive.folder("tmp", 0o1777);
@@ -69,7 +70,8 @@ impl Initramfs {
 
     /// Adds a compiled program.
     pub fn program(&mut self, path: &str, program: &programs::Program) -> Result<()> {
-        let content = std::fs::read(&program.path).with_context(|| format!("cannot read {}", program.path.display()))?;
+        let content =
+            std::fs::read(&program.path).with_context(|| format!("cannot read {}", program.path.display()))?;
         self.file(path, 0o755, content);
         Ok(())
     }

@@ -70,7 +70,8 @@ fn fetch(folder: &Path) -> Result<()> {
 
 /// The package that `linux-image-cloud-amd64` stands for today.
 fn newest() -> Result<String> {
-    let output = Command::new("apt-cache").args(["depends", "linux-image-cloud-amd64"]).output().context("no apt-cache")?;
+    let output =
+        Command::new("apt-cache").args(["depends", "linux-image-cloud-amd64"]).output().context("no apt-cache")?;
     let text = String::from_utf8_lossy(&output.stdout);
     text.lines()
         .find_map(|line| line.trim().strip_prefix("Depends: "))

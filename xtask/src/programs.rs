@@ -103,7 +103,14 @@ fn compile_one(source: &Path, headers: &[Vec<u8>], flags: &[&str], output_folder
     if program.is_file() && std::fs::read_to_string(&sum_file).is_ok_and(|known| known == sum) {
         return Ok(());
     }
-    let output = Command::new("cc").args(FLAGS).args(flags).arg("-o").arg(&program).arg(source).output().context("cannot start cc")?;
+    let output = Command::new("cc")
+        .args(FLAGS)
+        .args(flags)
+        .arg("-o")
+        .arg(&program)
+        .arg(source)
+        .output()
+        .context("cannot start cc")?;
     if !output.status.success() {
         bail!("{} does not compile:\n{}", source.display(), String::from_utf8_lossy(&output.stderr));
     }

@@ -115,7 +115,13 @@ impl Run {
                 stty.extend(["-echo", "-icrnl", "-isig", "-ixon"]);
             }
             let window = terminal::window().filter(|_| self.hardware.kernel == Guest::Linux);
-            archive.session(Session { command: self.command.clone(), input: early, terminal: stty, announced: one_command, window });
+            archive.session(Session {
+                command: self.command.clone(),
+                input: early,
+                terminal: stty,
+                announced: one_command,
+                window,
+            });
             archive
         };
         let mut options = Vec::new();

@@ -9,7 +9,8 @@ pub fn write(calls: Option<&str>, boot: Option<&str>) -> Result<()> {
     let mut page = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     for (name, table) in [("calls", calls), ("boot", boot)] {
         if let Some(table) = table {
-            page = replaced(&page, name, table).with_context(|| format!("{} has no markers for {name}", path.display()))?;
+            page = replaced(&page, name, table)
+                .with_context(|| format!("{} has no markers for {name}", path.display()))?;
         }
     }
     std::fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))
