@@ -189,6 +189,23 @@ fn a_child_is_stopped_continued_and_killed() {
 }
 
 #[test]
+fn a_stopped_child_is_terminated_when_it_goes_on() {
+    let stage = Stage::new(&[]);
+    let mut steps = vec![call!(__NR_fork), IfZero("child"), call!(__NR_kill, 2, raw::SIGSTOP as usize)];
+    collect(&mut steps, 2, raw::WUNTRACED);
+    steps.extend([
+        call!(__NR_kill, 2, raw::SIGTERM as usize),
+        call!(__NR_wait4, 2, 0, raw::WNOHANG as usize, 0),
+        Show("not yet"),
+        call!(__NR_kill, 2, raw::SIGCONT as usize),
+    ]);
+    collect(&mut steps, 2, 0);
+    steps.extend([call!(__NR_exit_group, 0), Label("child"), Spin, Jump("child")]);
+    let expected = [("waited", 2), ("status", 0x137f), ("not yet", 0), ("waited", 2), ("status", 15)];
+    assert_eq!(stage.play(steps).1, told(&expected));
+}
+
+#[test]
 fn a_stopped_sleep_starts_again_unnoticed() {
     let stage = Stage::new(&[]);
     let mut steps = vec![call!(__NR_fork), IfZero("child")];

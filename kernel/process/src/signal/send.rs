@@ -79,7 +79,9 @@ fn queue(
         return Ok(());
     }
     let fatal = is_default && default_of(signal) == DefaultAction::Terminate;
-    if fatal && (signal == Signal::KILL || would_take(process, target, signal)) {
+    // Who is stopped takes nothing before it goes on, except for KILL.
+    let takes = !signals.stop.is_stopped() && would_take(process, target, signal);
+    if fatal && (signal == Signal::KILL || takes) {
         process.begin_exit(ExitStatus::Killed(signal));
         return Ok(());
     }
