@@ -45,7 +45,7 @@ pub enum MemoryFault {
     NotPermitted,
     /// Beyond the end of the mapped file, or the file can't give the page: `SIGBUS` with `BUS_ADRERR`.
     Bus,
-    /// No frame is left: the out-of-memory killer decides.
+    /// No frame is left. See the module `shortage`.
     OutOfMemory,
     /// The page is being read from a disk: wait and try again.
     Wait(PageWait),
@@ -84,11 +84,13 @@ impl From<OutOfMemory> for MemoryFault {
 }
 
 impl AddressSpace {
-    /// Resolves a fault, waiting for pages that must be read. The error is never [`MemoryFault::Wait`].
+    /// Resolves a fault, waiting for pages that must be read and for memory that others give back. The error is never
+    /// [`MemoryFault::Wait`], and [`MemoryFault::OutOfMemory`] only if nobody can.
     pub async fn fault(&self, address: usize, access: Access) -> Result<Resolution, MemoryFault> {
         loop {
             match self.resolve(address, access) {
                 Err(MemoryFault::Wait(page)) => page.ready().await,
+                Err(MemoryFault::OutOfMemory) if self.find_room().await => {}
                 result => return result,
             }
         }
@@ -128,6 +130,9 @@ impl AddressSpace {
         if access.contains(Access::WRITE) {
             let frame = self.memory().zeroed().ok_or(MemoryFault::OutOfMemory)?;
             self.space().map(page, frame, rights)?;
+        } else if self.memory().frames().is_scarce() {
+            // The page itself costs nothing, but the tables to it do.
+            return Err(MemoryFault::OutOfMemory);
         } else {
             self.space().map(page, self.memory().zero().clone(), rights | Access::COPY_ON_WRITE)?;
         }

@@ -91,8 +91,8 @@ impl FrameAllocator {
             self.give_block(at, order as u8);
             at += 1 << order;
         }
-        // Linux's min_free_kbytes is about as much on a machine of this size.
-        self.reserve.store((self.total_frames() / 64).min(1024), Ordering::Relaxed);
+        // 4 MiB, as Linux's min_free_kbytes is about on a machine of this kind; less on a very small one.
+        self.reserve.store((self.total_frames() / 32).min(1024), Ordering::Relaxed);
     }
 
     /// Whether only the reserve is left, which is the kernel's: its heap and page tables must go on while a program is
@@ -100,6 +100,21 @@ impl FrameAllocator {
     #[inline]
     pub fn is_scarce(&self) -> bool {
         self.free_in_blocks.load(Ordering::Relaxed) < self.reserve.load(Ordering::Relaxed)
+    }
+
+    /// Whether the reserve will be reached soon: no new process or thread may begin, so that those there are can go on.
+    pub fn is_low(&self) -> bool {
+        self.free_in_blocks.load(Ordering::Relaxed) < 2 * self.reserve.load(Ordering::Relaxed)
+    }
+
+    /// Whether half of the reserve is gone: what the kernel keeps for programs has grown where no frame of theirs is counted.
+    /// Somebody has to end before anything else goes on.
+    pub fn is_critical(&self) -> bool {
+        self.is_critical_with(self.free_in_blocks.load(Ordering::Relaxed))
+    }
+
+    fn is_critical_with(&self, free: usize) -> bool {
+        free < self.reserve.load(Ordering::Relaxed) / 2
     }
 
     /// Free blocks of each order, as /proc/buddyinfo shows them. Frames in the CPUs' stocks are counted as order 0.
@@ -236,9 +251,15 @@ impl FrameAllocator {
         // Otherwise a part was free already: the rest stays marked and is lost, which is safe, and was reported.
     }
 
+    /// Tells how much is free. At the critical mark the thread that takes memory now is interrupted as soon as it is back
+    /// in user mode, so that it looks: checking at each system call would cost all of them.
     #[inline]
     fn publish(&self, blocks: &Blocks) {
+        let before = self.free_in_blocks.load(Ordering::Relaxed);
         self.free_in_blocks.store(blocks.free, Ordering::Relaxed);
+        if blocks.free < before && self.is_critical_with(blocks.free) {
+            machine::cpu::kick(machine::cpu::current());
+        }
     }
 
     /// Splits the smallest sufficient block. Its frames stay marked free.

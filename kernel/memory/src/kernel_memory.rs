@@ -6,7 +6,10 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use abi::Errno;
 use machine::memory::{Frame, FrameSource};
 
+use sync::RwSpinLock;
+
 use crate::frames::FrameAllocator;
+use crate::shortage::Rescue;
 
 /// The memory of a kernel: its frames, the page of zeros everybody reads, and how much has been promised.
 pub struct Memory {
@@ -16,6 +19,7 @@ pub struct Memory {
     committed: AtomicUsize,
     file_pages: AtomicU64,
     next_space: AtomicU64,
+    rescue: RwSpinLock<Option<Arc<dyn Rescue>>>,
 }
 
 impl Memory {
@@ -30,12 +34,22 @@ impl Memory {
             committed: AtomicUsize::new(0),
             file_pages: AtomicU64::new(0),
             next_space: AtomicU64::new(1),
+            rescue: RwSpinLock::new(None),
         }))
     }
 
     /// The allocator, for its statistics.
     pub fn frames(&self) -> &Arc<FrameAllocator> {
         &self.frames
+    }
+
+    /// Who makes room when memory is out. Without anybody, what needs memory fails.
+    pub fn set_rescue(&self, rescue: Arc<dyn Rescue>) {
+        *self.rescue.write() = Some(rescue);
+    }
+
+    pub(crate) fn rescue(&self) -> Option<Arc<dyn Rescue>> {
+        self.rescue.read().clone()
     }
 
     /// Whether new programs get their stack, mappings and heap at random places (boot option `norandmaps`,

@@ -15,6 +15,7 @@
 //! | `fault` | [`AddressSpace::resolve`]: demand-zero, copy-on-write, file pages, growing stacks |
 //! | `user_access`, `cursor` | bytes to and from programs: `copy_in`, `copy_out`; [`Source`] and [`Destination`] of file operations |
 //! | `pager`, `page_cache` | [`Pager`]: "give me page i"; [`PageCache`]: a file's pages in RAM; who maps them |
+//! | `shortage` | what happens when memory is out: [`Rescue`] |
 //! | `views` | what /proc shows of a space |
 //!
 //! **Who calls.** The process room creates, forks and clears address spaces and resolves faults; syscalls calls the mmap
@@ -46,6 +47,7 @@ mod page_cache;
 mod pager;
 mod per_cpu_cache;
 mod remap;
+mod shortage;
 mod user_access;
 mod views;
 
@@ -58,6 +60,7 @@ pub use kernel_memory::Memory;
 pub use map::{MAXIMUM_AREAS, MINIMUM_ADDRESS, MapRequest};
 pub use page_cache::{CacheError, PageBudget, PageCache};
 pub use pager::{FileIdentity, MappedFile, Mappings, Pager, PagerError};
+pub use shortage::{Relief, Rescue};
 pub use user_access::check_range;
 pub use views::{AreaView, ProgramLayout, Resident, Usage};
 

@@ -153,7 +153,7 @@ impl AddressSpace {
         self.fault(fault.address, access).await.map(|_| ()).map_err(|_| Errno::EFAULT)
     }
 
-    /// As [`settle`](Self::settle), but without waiting: false if the page has to be fetched first. `EFAULT`.
+    /// As [`settle`](Self::settle), but without waiting: false if that can't be avoided. `EFAULT`.
     #[cold]
     pub fn settle_now(&self, fault: UserFault) -> Result<bool, Errno> {
         let access = if fault.write { Access::WRITE } else { Access::READ };
@@ -162,7 +162,7 @@ impl AddressSpace {
         }
         match self.resolve(fault.address, access) {
             Ok(_) => Ok(true),
-            Err(MemoryFault::Wait(_)) => Ok(false),
+            Err(MemoryFault::Wait(_) | MemoryFault::OutOfMemory) => Ok(false),
             Err(_) => Err(Errno::EFAULT),
         }
     }

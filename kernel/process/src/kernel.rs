@@ -17,6 +17,7 @@ use crate::futex::Futexes;
 use crate::limits::Limits;
 use crate::process::{ExitStatus, NewProcess, Program};
 use crate::run::{SystemCalls, run};
+use crate::shortage::Shortage;
 use crate::signal::Actions;
 use crate::thread::{Name, NewThread};
 use crate::{Credentials, Pid, Process, Processes, Thread};
@@ -93,7 +94,7 @@ impl Kernel {
             let task = thread.task().clone();
             task.executor().clone().start(&task, run(thread, calls.clone()))
         };
-        Ok(Arc::new(Kernel {
+        let kernel = Arc::new(Kernel {
             executor: parts.executor,
             memory: parts.memory,
             vfs: parts.vfs,
@@ -107,7 +108,9 @@ impl Kernel {
             start: Box::new(start),
             no_files: FileTable::new(),
             no_place: Arc::new(WorkingPlace::new(root)),
-        }))
+        });
+        kernel.memory.set_rescue(Shortage::new(Arc::downgrade(&kernel)));
+        Ok(kernel)
     }
 
     /// Who polls the threads.

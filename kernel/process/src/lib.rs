@@ -10,6 +10,7 @@
 //! | [`signal`] | sets, queues, actions, sending, delivery, frames, stopping |
 //! | [`group`] | sessions and groups; job control for terminals |
 //! | [`credentials`], [`limits`], [`usage`], [`timers`] | who it is, what it may use, what it has used, its timers |
+//! | `shortage` | who has to end when memory is out |
 //! | [`futex`] | sleeping until a word of memory changes |
 //!
 //! **Who calls.** kernel/syscalls parses arguments and calls the plain functions of these modules, one a system call; the terminal
@@ -39,6 +40,7 @@ pub mod limits;
 mod pid;
 mod process;
 mod run;
+mod shortage;
 pub mod signal;
 mod thread;
 pub mod timers;

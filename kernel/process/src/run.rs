@@ -154,7 +154,7 @@ async fn live<C: SystemCalls>(mut thread: Arc<Thread>, calls: C) {
             },
             Event::PageFault(fault) => thread.resolve(fault).await,
             Event::Exception(exception) => thread.raise_exception(exception),
-            Event::Interrupted => {}
+            Event::Interrupted => thread.heed_shortage().await,
         }
         if !thread.is_ready() || interrupted.is_some() {
             if thread.settle(interrupted).await {
@@ -205,21 +205,25 @@ impl Thread {
         self.count_fault(false);
         match self.space().resolve(fault.address, fault.access) {
             Ok(_) => {}
-            Err(MemoryFault::Wait(page)) => self.resolve_later(fault, page).await,
+            Err(reason @ (MemoryFault::Wait(_) | MemoryFault::OutOfMemory)) => self.resolve_later(fault, reason).await,
             Err(reason) => self.raise_fault(&fault, &reason),
         }
     }
 
-    /// The page has to be fetched from a device.
+    /// The page has to be fetched from a device, or somebody has to give memory back.
     #[cold]
-    async fn resolve_later(self: &Arc<Self>, fault: PageFault, page: memory::PageWait) {
-        self.count_fault(true);
-        if self.killable(page.ready()).await.is_err() {
-            return;
-        }
+    async fn resolve_later(self: &Arc<Self>, fault: PageFault, reason: MemoryFault) {
+        self.count_fault(matches!(reason, MemoryFault::Wait(_)));
         let space = self.space().clone();
         if let Ok(Err(reason)) = self.killable(space.fault(fault.address, fault.access)).await {
             self.raise_fault(&fault, &reason);
+        }
+    }
+
+    /// Goes no further while the kernel is short of memory for itself.
+    async fn heed_shortage(&self) {
+        if self.space().memory().frames().is_critical() {
+            let _ = self.killable(self.space().wait_for_reserve()).await;
         }
     }
 
@@ -260,6 +264,7 @@ impl Thread {
             }
             if self.task().executor().should_yield() {
                 sched::yield_now().await;
+                self.heed_shortage().await;
                 continue;
             }
             if self.is_ready() {

@@ -1,7 +1,9 @@
 //! Page faults.
 
 use super::*;
-use crate::{MemoryFault, Pager, PagerError, Resolution};
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::{MemoryFault, Pager, PagerError, Relief, Rescue, Resolution};
 use machine::memory::Frame;
 
 fn mapped(result: Result<Resolution, MemoryFault>) -> bool {
@@ -205,6 +207,42 @@ fn when_frames_are_gone_the_fault_says_so() {
     assert_eq!(space.set_byte(area + touched * PAGE, 1), Err(Errno::EFAULT));
     assert_eq!(wait(space.advise(area, free * PAGE, 4)), Ok(()));
     assert_eq!(kernel.free(), free);
+}
+
+/// Gives memory back by taking it from another space, a few times.
+struct Generous {
+    other: Arc<AddressSpace>,
+    area: usize,
+    asked: AtomicUsize,
+}
+
+impl Rescue for Generous {
+    fn make_room(&self, _space: &AddressSpace) -> Relief {
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+        if asked >= 3 {
+            return Relief::GiveUp;
+        }
+        if asked == 2 {
+            wait(self.other.advise(self.area, 4096 * PAGE, 4)).unwrap();
+        }
+        Relief::Wait
+    }
+}
+
+#[test]
+fn whoever_needs_memory_waits_until_another_gives_it_back() {
+    let kernel = kernel();
+    let free = kernel.free();
+    let other = kernel.space();
+    let area = other.anonymous(0, 4096, READ_WRITE, PRIVATE).unwrap();
+    (0..4096).for_each(|page| other.set_byte(area + page * PAGE, 1).unwrap());
+    let rescue = Arc::new(Generous { other, area, asked: AtomicUsize::new(0) });
+    kernel.memory.set_rescue(rescue.clone());
+    let space = kernel.space();
+    let area = space.anonymous(0, free, READ_WRITE, PRIVATE | MapFlags::NO_RESERVE).unwrap();
+    let touched = (0..free).take_while(|page| space.set_byte(area + page * PAGE, 1).is_ok()).count();
+    assert_eq!(rescue.asked.load(Ordering::Relaxed), 4, "two turns for nothing, one that helped, one that gave up");
+    assert!(touched > free - 4096, "the pages that were given back were used");
 }
 
 /// A file whose pages arrive when they have been waited for.

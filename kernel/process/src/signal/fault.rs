@@ -58,14 +58,8 @@ impl Thread {
         let (signal, code) = match reason {
             MemoryFault::NotPermitted => (Signal::SEGV, code::SEGV_NO_ACCESS),
             MemoryFault::Bus => (Signal::BUS, code::BUS_ADDRESS),
-            MemoryFault::OutOfMemory => {
-                self.kernel().report(format_args!(
-                    "Out of memory: killed process {} ({})",
-                    self.process().pid(),
-                    self.name().as_str()
-                ));
-                return send::force(self, Information::kernel(Signal::KILL));
-            }
+            // Nobody could be ended instead.
+            MemoryFault::OutOfMemory => return send::force(self, Information::kernel(Signal::KILL)),
             MemoryFault::NotMapped | MemoryFault::Wait(_) => (Signal::SEGV, code::SEGV_NOT_MAPPED),
         };
         send::force(self, Information::fault(signal, code, fault.address));

@@ -1,0 +1,39 @@
+//! When memory is out.
+//!
+//! The allocator keeps a reserve for the kernel ([`FrameAllocator`](crate::FrameAllocator)), and says in steps that the end is
+//! near: no new processes, no more pages for programs, and last nothing at all until somebody has given memory back. Who
+//! that is to be is not this room's to know: a [`Rescue`] chooses. Whoever needs memory waits here meanwhile.
+
+use crate::address_space::{AddressSpace, yield_now};
+
+/// What becomes of somebody who needs memory when there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relief {
+    /// Somebody is giving memory back: try again, and again.
+    Wait,
+    /// There is nobody left to take memory from, or it is the asker who has to go.
+    GiveUp,
+}
+
+/// Who makes room when memory is out: the process room, which knows who has how much.
+pub trait Rescue: Send + Sync {
+    /// Memory is out for `space`. Makes somebody give it back, unless somebody is at it.
+    fn make_room(&self, space: &AddressSpace) -> Relief;
+}
+
+impl AddressSpace {
+    /// Lets others run while one of them gives memory back. True if it is worth trying again.
+    #[cold]
+    pub(crate) async fn find_room(&self) -> bool {
+        let relief = self.memory().rescue().map_or(Relief::GiveUp, |rescue| rescue.make_room(self));
+        if relief == Relief::Wait {
+            yield_now().await;
+        }
+        relief == Relief::Wait
+    }
+
+    /// Waits while the kernel itself is short of memory, before its program may ask for anything more.
+    pub async fn wait_for_reserve(&self) {
+        while self.memory().frames().is_critical() && self.find_room().await {}
+    }
+}
