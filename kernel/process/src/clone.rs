@@ -7,6 +7,7 @@ use abi::{Errno, Result};
 
 use crate::credentials::Capability;
 use crate::limits::Resource;
+use crate::pid::Family;
 use crate::process::{Image, NewProcess};
 use crate::thread::NewThread;
 use crate::{Failure, Interrupted, Pid, Process, Thread};
@@ -154,14 +155,21 @@ fn check(thread: &Thread, request: &CloneRequest) -> Result<()> {
     Ok(())
 }
 
-/// Makes the thread, with its process if it is to have one of its own. Nobody can see it yet.
-fn make(parent: &Arc<Thread>, request: &CloneRequest) -> Result<Arc<Thread>> {
-    let kernel = parent.kernel();
+/// `EAGAIN` if the user has as many processes as he may.
+fn check_limit(parent: &Thread, family: &Family) -> Result<()> {
     let limit = parent.process().limits().soft(Resource::Processes);
     let credentials = parent.credentials();
     let privileged = credentials.has(Capability::SysResource) || credentials.has(Capability::SysAdmin);
-    if !privileged && u64::from(kernel.processes().lock().processes_of(credentials.users.real)) >= limit {
-        return Err(Errno::EAGAIN);
+    let full = !privileged && u64::from(family.processes_of(credentials.users.real)) >= limit;
+    if full { Err(Errno::EAGAIN) } else { Ok(()) }
+}
+
+/// Makes the thread, with its process if it is to have one of its own. Nobody can see it yet.
+fn make(parent: &Arc<Thread>, request: &CloneRequest) -> Result<Arc<Thread>> {
+    let kernel = parent.kernel();
+    check_limit(parent, &kernel.processes().lock())?;
+    if kernel.memory().frames().is_low() {
+        return Err(Errno::ENOMEM);
     }
     let number = kernel.processes().number()?;
     let tid = number.pid();
@@ -238,7 +246,10 @@ fn enter(parent: &Arc<Thread>, request: &CloneRequest, child: &Arc<Thread>) -> R
     let own = parent.process();
     let mut family = processes.lock();
     let result = if parent.is_signalled() {
-        Err(Interrupted::RestartAlways)
+        Err(Interrupted::RestartAlways.into())
+    } else if let Err(errno) = check_limit(parent, &family) {
+        // Asked again, now that nobody can come in between.
+        Err(errno.into())
     } else {
         if !request.has(flag::THREAD) {
             let elder = if request.has(flag::PARENT) { own.parent_pid() } else { own.pid() };
@@ -258,7 +269,7 @@ fn enter(parent: &Arc<Thread>, request: &CloneRequest, child: &Arc<Thread>) -> R
     if result.is_err() && request.has(flag::VM) && !request.has(flag::THREAD) {
         child.image().unjoin();
     }
-    result.map_err(Failure::from)
+    result
 }
 
 /// Takes back what [`enter`] did: the thread never ran.
