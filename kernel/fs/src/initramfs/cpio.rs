@@ -289,7 +289,8 @@ impl<'a> Target<'a> {
 
     /// All archives are unpacked.
     pub fn finish(self) -> Summary {
-        for (path, time) in self.directories {
+        // From the last to the first, as Linux does: what the first archive says of a directory holds.
+        for (path, time) in self.directories.into_iter().rev() {
             let times = SetAttributes { accessed: Some(time), modified: Some(time), ..Default::default() };
             // Its time is all it would lack.
             let _ = path.inode().set_attributes(&times);
