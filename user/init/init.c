@@ -2,8 +2,8 @@
  * /init, the guest's first program: prepares it, runs the session on the console, buries orphans, and ends with the
  * session's exit status, which switches the machine off.
  *
- * The session is /etc/session, a script written by whoever made the initramfs, or else a login shell. poweroff(8) and
- * reboot(8) send SIGUSR2 and SIGTERM.
+ * The session is /etc/session, a script written by whoever made the initramfs, or else a login shell. halt(8), poweroff(8)
+ * and reboot(8) send SIGUSR1, SIGUSR2 and SIGTERM.
  *
  * It does without a C library, whose own start would cost more than all that is done here: the way to the prompt is short.
  */
@@ -116,7 +116,8 @@ static void finish(int status)
 /* The kernel starts a program with the number of arguments, the arguments and the environment on the stack. */
 __attribute__((used)) static void start(long *stack)
 {
-	const unsigned long handled = 1UL << (SIGCHLD - 1) | 1UL << (SIGUSR2 - 1) | 1UL << (SIGTERM - 1);
+	const unsigned long handled =
+		1UL << (SIGCHLD - 1) | 1UL << (SIGUSR1 - 1) | 1UL << (SIGUSR2 - 1) | 1UL << (SIGTERM - 1);
 	int status = -1;
 
 	inherit((const char **)stack + 1 + stack[0] + 1);
@@ -129,6 +130,9 @@ __attribute__((used)) static void start(long *stack)
 		switch (call(rt_sigtimedwait, &handled, 0, 0, sizeof handled)) {
 		case SIGCHLD:
 			status = bury(session);
+			break;
+		case SIGUSR1:
+			switch_off(RB_HALT_SYSTEM);
 			break;
 		case SIGUSR2:
 			switch_off(RB_POWER_OFF);

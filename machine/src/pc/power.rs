@@ -49,18 +49,24 @@ fn write(register: Register, mapped: &AtomicPtr<u8>, value: u16) {
     }
 }
 
+/// Tells whoever started QEMU how the machine ends.
+fn tell<'a>(line: impl Iterator<Item = &'a u8>) {
+    // SAFETY: on a QEMU without this device, and on other PCs, nothing listens to this port.
+    unsafe {
+        if port::read_u8(DEBUG_CONSOLE) == DEBUG_CONSOLE as u8 {
+            line.for_each(|byte| port::write_u8(DEBUG_CONSOLE, *byte));
+        }
+    }
+}
+
 /// Switches the machine off. Ways to tell the status first, then the way of PCs; at last the CPU just halts.
 pub fn off(status: u8) -> ! {
     interrupts::disable();
-    // SAFETY: on a QEMU without these devices, and on other PCs, nothing listens to these ports.
+    let digits = [b'0' + status / 100, b'0' + status / 10 % 10, b'0' + status % 10];
+    let leading = if status < 10 { 2 } else { usize::from(status < 100) };
+    tell(b"exit ".iter().chain(digits.iter().skip(leading)).chain(b"\n"));
+    // SAFETY: on a QEMU without this device, and on other PCs, nothing listens to this port.
     unsafe {
-        if port::read_u8(DEBUG_CONSOLE) == DEBUG_CONSOLE as u8 {
-            let digits = [b'0' + status / 100, b'0' + status / 10 % 10, b'0' + status % 10];
-            let leading = if status < 10 { 2 } else { usize::from(status < 100) };
-            for byte in b"exit ".iter().chain(digits.iter().skip(leading)).chain(b"\n") {
-                port::write_u8(DEBUG_CONSOLE, *byte);
-            }
-        }
         port::write_u8(DEBUG_EXIT, status);
     }
     if let Some(platform) = super::acpi::get() {
@@ -76,6 +82,7 @@ pub fn off(status: u8) -> ! {
 /// Starts the machine again: as the firmware says, as PCs do, by the keyboard controller, by a fault the CPU cannot report.
 pub fn reset() -> ! {
     interrupts::disable();
+    tell(b"restart\n".iter());
     if let Some((register, value)) = super::acpi::get().and_then(|platform| platform.reset) {
         write(register, &RESET, value.into());
     }
