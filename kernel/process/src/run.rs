@@ -157,11 +157,13 @@ async fn live<C: SystemCalls>(mut thread: Arc<Thread>, calls: C) {
             Event::Interrupted => thread.heed_shortage().await,
         }
         if !thread.is_ready() || interrupted.is_some() {
-            if thread.settle(interrupted).await {
-                break;
-            }
+            let over = thread.settle(interrupted).await;
+            // Even if it is over: what ends is the new program, whose memory is to be given back.
             if let Some(successor) = thread.take_successor() {
                 thread = successor;
+            }
+            if over {
+                break;
             }
         }
     }
