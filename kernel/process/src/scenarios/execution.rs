@@ -221,3 +221,17 @@ fn damaged_programs_never_harm_anybody_else() {
         assert_eq!(stage.kernel.processes().count(), 1);
     }
 }
+
+#[test]
+fn a_refused_file_is_let_go_of() {
+    for bytes in [b"hello".as_slice(), b"\x7fELF", b"#!/nothing\n", b""] {
+        let stage = Stage::new(&[("/bad", bytes)]);
+        let before = stage.references("/bad");
+        let mut steps = vec![call!(__NR_fork), IfZero("child"), call!(__NR_wait4, -1, 0, 0, 0)];
+        steps.extend([call!(__NR_exit_group, 0), Label("child")]);
+        steps.extend(execute("/bad", 1));
+        steps.push(call!(__NR_exit_group, 2));
+        stage.play(steps);
+        assert_eq!(stage.references("/bad"), before, "{bytes:?}");
+    }
+}

@@ -387,6 +387,16 @@ impl Stage {
         file.file().write(0, &mut source).map_err(|_| ()).unwrap();
     }
 
+    /// How many references there are to what a name stands for.
+    pub fn references(&self, name: &str) -> usize {
+        let root = self.kernel.mounts().root().unwrap();
+        let credentials = vfs::Credentials::superuser();
+        let caller = KernelCaller(self.kernel.vfs());
+        let context = Context { root: &root, credentials: &credentials, caller: &caller, umask: 0 };
+        let path = context.lookup(&root, name.as_bytes(), Lookup::FOLLOW).unwrap();
+        Arc::strong_count(path.inode())
+    }
+
     /// Starts init, which plays `steps`.
     pub fn start(&self, steps: Vec<Step>) -> Arc<Mutex<Told>> {
         let told = Arc::new(Mutex::new(Told::new()));
