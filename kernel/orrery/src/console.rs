@@ -15,10 +15,9 @@ use tty::{
 };
 use vfs::DeviceNumber;
 
-/// `/dev/tty`, `/dev/console` and `/dev/ptmx`.
+/// `/dev/tty` and `/dev/console`.
 const TTY: DeviceNumber = DeviceNumber { major: 5, minor: 0 };
 const CONSOLE: DeviceNumber = DeviceNumber { major: 5, minor: 1 };
-const PTMX: DeviceNumber = DeviceNumber { major: 5, minor: 2 };
 
 /// Makes a terminal of each serial port, with its nodes in /dev; the first one becomes the console. Lets programs
 /// make pseudoterminals, and mount the file system of their slaves.
@@ -44,7 +43,7 @@ pub fn open(kernel: &Arc<Kernel>, dev: &DevFs, size: Option<(u16, u16)>) -> Resu
         kernel.log().set_console(Box::new(move |line| shown.print(line.as_bytes())));
     }
     let pseudoterminals = Pseudoterminals::new(job_control, alarms);
-    dev.register("ptmx", 0o666, PTMX, pseudoterminals.clone())?;
+    dev.register("ptmx", 0o666, tty::PTMX, pseudoterminals.clone())?;
     let slaves = Arc::new(DevPtsType(DevPts::new(pseudoterminals)));
     kernel.vfs().file_system_types.register(slaves)?;
     Ok(console)

@@ -1,6 +1,7 @@
-//! `/dev/pts`: the slaves that exist at this moment, as device files.
+//! `/dev/pts`: the slaves that exist at this moment, as device files, and `ptmx`, which makes them. See devpts in the
+//! kernel's documentation; `ptmx` here has no permissions until somebody gives it some, as everybody has `/dev/ptmx`.
 
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
@@ -16,6 +17,8 @@ use crate::terminal::PTY_SLAVE_MAJOR;
 /// `DEVPTS_SUPER_MAGIC`.
 const MAGIC: u64 = 0x1cd1;
 const ROOT_NUMBER: u64 = 1;
+const PTMX_NUMBER: u64 = 2;
+const PTMX: &[u8] = b"ptmx";
 /// Inode numbers of slaves are theirs plus this, as in Linux.
 const FIRST_NUMBER: u64 = 3;
 
@@ -27,7 +30,8 @@ pub struct DevPts {
 impl DevPts {
     /// Shows the slaves of `pseudoterminals`.
     pub fn new(pseudoterminals: Arc<Pseudoterminals>) -> Arc<DevPts> {
-        Arc::new(DevPts { root: Arc::new(Root(pseudoterminals)) })
+        let ptmx = Arc::new(Node::new(0, 0));
+        Arc::new(DevPts { root: Arc::new(Root { pseudoterminals, ptmx }) })
     }
 }
 
@@ -42,6 +46,10 @@ impl FileSystem for DevPts {
 
     fn statistics(&self) -> Statistics {
         Statistics { magic: MAGIC, block_size: 4096, name_length: 255, ..Statistics::default() }
+    }
+
+    fn options(&self) -> String {
+        ",gid=5,mode=620,ptmxmode=000".into()
     }
 }
 
@@ -60,7 +68,10 @@ impl FileSystemType for DevPtsType {
     }
 }
 
-struct Root(Arc<Pseudoterminals>);
+struct Root {
+    pseudoterminals: Arc<Pseudoterminals>,
+    ptmx: Arc<Node>,
+}
 
 impl Inode for Root {
     fn attributes(&self) -> Attributes {
@@ -82,7 +93,7 @@ impl Inode for Root {
     }
 
     fn open(self: Arc<Self>, _request: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
-        Ok(Arc::new(RootFile(self.0.clone())))
+        Ok(Arc::new(RootFile(self.pseudoterminals.clone())))
     }
 
     fn keeps_entries(&self) -> bool {
@@ -90,10 +101,15 @@ impl Inode for Root {
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
+        if name == PTMX {
+            return Ok(Arc::new(DeviceFile { number: PTMX_NUMBER, device: crate::pty::PTMX, node: self.ptmx.clone() }));
+        }
         let text = core::str::from_utf8(name).map_err(|_| Errno::ENOENT)?;
         let number: u32 = text.parse().map_err(|_| Errno::ENOENT)?;
-        let pair = self.0.find(number).filter(|_| number.to_string() == text).ok_or(Errno::ENOENT)?;
-        Ok(Arc::new(Slave { number, node: pair.node.clone() }))
+        let pair = self.pseudoterminals.find(number).filter(|_| number.to_string() == text).ok_or(Errno::ENOENT)?;
+        let device = DeviceNumber { major: PTY_SLAVE_MAJOR, minor: number };
+        let number = FIRST_NUMBER + u64::from(number);
+        Ok(Arc::new(DeviceFile { number, device, node: pair.node.clone() }))
     }
 }
 
@@ -105,11 +121,17 @@ impl File for RootFile {
     }
 
     fn read_directory(&self, position: &mut u64, sink: &mut dyn DirectorySink) -> Result<()> {
-        // The cookie of slave N is N + 2.
-        while let Some(number) = u32::try_from(position.saturating_sub(2)).ok().and_then(|from| self.0.next(from)) {
+        let kind = FileKind::CharacterDevice;
+        if *position <= 2 {
+            if !sink.entry(DirectoryEntry { name: PTMX, number: PTMX_NUMBER, kind, next: 3 }) {
+                return Ok(());
+            }
+            *position = 3;
+        }
+        // The cookie of slave N is N + 3.
+        while let Some(number) = u32::try_from(position.saturating_sub(3)).ok().and_then(|from| self.0.next(from)) {
             let (name, inode) = (number.to_string(), FIRST_NUMBER + u64::from(number));
-            let next = u64::from(number) + 3;
-            let kind = FileKind::CharacterDevice;
+            let next = u64::from(number) + 4;
             if !sink.entry(DirectoryEntry { name: name.as_bytes(), number: inode, kind, next }) {
                 break;
             }
@@ -119,7 +141,7 @@ impl File for RootFile {
     }
 }
 
-/// What can be changed of a slave's device file: grantpt(3) and mesg(1) do.
+/// What can be changed of a device file: grantpt(3) and mesg(1) do.
 pub(crate) struct Node(SpinLock<NodeState>);
 
 struct NodeState {
@@ -131,26 +153,34 @@ struct NodeState {
 impl Default for Node {
     /// The superuser's, and writable for group 5, `tty`.
     fn default() -> Node {
-        let permissions = Permissions { mode: FileKind::CharacterDevice.mode() | 0o620, user: 0, group: 5 };
+        Node::new(0o620, 5)
+    }
+}
+
+impl Node {
+    /// The superuser's.
+    fn new(permissions: u32, group: u32) -> Node {
+        let permissions = Permissions { mode: FileKind::CharacterDevice.mode() | permissions, user: 0, group };
         Node(SpinLock::new(NodeState { permissions, created: Time::now(), changed: Time::now() }))
     }
 }
 
-struct Slave {
-    number: u32,
+struct DeviceFile {
+    number: u64,
+    device: DeviceNumber,
     node: Arc<Node>,
 }
 
-impl Inode for Slave {
+impl Inode for DeviceFile {
     fn attributes(&self) -> Attributes {
         let node = self.node.0.lock();
         Attributes {
-            number: FIRST_NUMBER + u64::from(self.number),
+            number: self.number,
             mode: node.permissions.mode,
             links: 1,
             user: node.permissions.user,
             group: node.permissions.group,
-            represented: self.device(),
+            represented: self.device,
             block_size: 1024,
             accessed: node.created,
             modified: node.created,
@@ -168,7 +198,7 @@ impl Inode for Slave {
     }
 
     fn device(&self) -> DeviceNumber {
-        DeviceNumber { major: PTY_SLAVE_MAJOR, minor: self.number }
+        self.device
     }
 
     fn set_attributes(&self, changes: &SetAttributes) -> Result<()> {

@@ -49,6 +49,6 @@ pub use discipline::{Availability, Discipline, Effects, Front};
 pub use drivers::Received;
 pub use file::TerminalFile;
 pub use job_control::{JobControl, Member, ProcessId, TerminalSignal};
-pub use pty::Pseudoterminals;
+pub use pty::{PTMX, Pseudoterminals};
 pub use serial::serial_terminal;
 pub use terminal::{Alarms, Line, Terminal};

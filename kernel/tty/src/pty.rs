@@ -29,6 +29,9 @@ const CHUNK: usize = 256;
 /// Pairs there may be at a time, Linux's `kernel.pty.max`.
 const MOST_PAIRS: u32 = 4096;
 
+/// The number of `/dev/ptmx`.
+pub const PTMX: DeviceNumber = DeviceNumber { major: 5, minor: 2 };
+
 /// All pseudoterminals of one kernel: the device `/dev/ptmx`, and what [`DevPts`](crate::DevPts) shows.
 pub struct Pseudoterminals {
     job_control: Arc<dyn JobControl>,

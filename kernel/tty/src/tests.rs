@@ -626,4 +626,23 @@ fn devpts_shows_the_slaves_there_are() {
     assert_eq!(root.lookup(b"0").unwrap().permissions().mode, raw::S_IFCHR | 0o600, "it is remembered");
     assert_eq!(root.lookup(b"00").err(), Some(Errno::ENOENT));
     assert_eq!(root.lookup(b"1").err(), Some(Errno::ENOENT));
+    let ptmx = root.lookup(b"ptmx").unwrap();
+    assert_eq!((ptmx.device(), ptmx.permissions().mode), (PTMX, raw::S_IFCHR));
+
+    // Read with room for one entry at a time, as by a program with a small buffer.
+    let list = root.open(&vfs::OpenRequest { flags: vfs::OpenFlags::empty(), caller: &leader }).unwrap();
+    let (mut position, mut names) = (2, Vec::new());
+    for _ in 0..4 {
+        let mut room = 1;
+        let mut take = |entry: vfs::DirectoryEntry<'_>| {
+            if room == 0 {
+                return false;
+            }
+            room -= 1;
+            names.push(String::from_utf8_lossy(entry.name).into_owned());
+            true
+        };
+        list.read_directory(&mut position, &mut take).unwrap();
+    }
+    assert_eq!(names, ["ptmx", "0"]);
 }
