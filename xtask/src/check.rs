@@ -19,9 +19,12 @@ use std::process::{Command, ExitCode};
 /// both of its sides and their tests.
 const LARGEST_MACHINE_SHARE: f64 = 25.0;
 
+/// Gives a note about what was found, or complains.
+type Check = fn() -> Result<String>;
+
 /// Runs all checks; prints each, and the failures at the end.
 pub fn run() -> Result<ExitCode> {
-    let checks: [(&str, fn() -> Result<String>); 9] = [
+    let checks: [(&str, Check); 9] = [
         ("rustfmt", rustfmt),
         ("clippy on the host", clippy_host),
         ("clippy on the bare machine", clippy_bare),
@@ -58,12 +61,17 @@ fn quiet(command: &mut Command) -> Result<String> {
     Ok(String::new())
 }
 
+/// The cargo that runs us, which `x` chose.
+fn cargo() -> Command {
+    Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()))
+}
+
 fn rustfmt() -> Result<String> {
-    quiet(Command::new("cargo").args(["fmt", "--all", "--check"]))
+    quiet(cargo().args(["fmt", "--all", "--check"]))
 }
 
 fn clippy_host() -> Result<String> {
-    quiet(Command::new("cargo").args(["clippy", "--quiet", "--all-targets", "--", "-D", "warnings"]))
+    quiet(cargo().args(["clippy", "--quiet", "--all-targets", "--", "-D", "warnings"]))
 }
 
 /// Clippy comes with the host's compiler; without the bare target's core of the same compiler there is nothing to check
@@ -72,7 +80,7 @@ fn clippy_bare() -> Result<String> {
     let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output()?;
     let sysroot = PathBuf::from(String::from_utf8_lossy(&sysroot.stdout).trim());
     if sysroot.join("lib/rustlib/x86_64-unknown-none").is_dir() {
-        let mut command = Command::new("cargo");
+        let mut command = cargo();
         command.args(["clippy", "--quiet", "-p", "image", "--target", "x86_64-unknown-none", "--", "-D", "warnings"]);
         return quiet(&mut command);
     }

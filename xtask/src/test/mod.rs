@@ -64,6 +64,9 @@ impl Context {
     }
 }
 
+/// What a job does; an error is a failure of the job as a whole.
+type Body = Box<dyn Fn(&Context, &Report) -> Result<()> + Send + Sync>;
+
 /// A piece of work with checks of its own.
 struct Job {
     name: String,
@@ -71,7 +74,7 @@ struct Job {
     checks: Vec<String>,
     /// How many processors it keeps busy.
     width: usize,
-    body: Box<dyn Fn(&Context, &Report) -> Result<()> + Send + Sync>,
+    body: Body,
 }
 
 impl Job {

@@ -20,13 +20,15 @@ pub fn jobs() -> Vec<Job> {
 
 /// Passed, failed, and what was printed.
 fn cargo_test() -> Result<(usize, usize, String)> {
-    let nextest = Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|out| out.status.success());
+    // The cargo that runs us, which `x` chose.
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let nextest = Command::new(&cargo).args(["nextest", "--version"]).output().is_ok_and(|out| out.status.success());
     let arguments: &[&str] = if nextest {
         &["nextest", "run", "--no-fail-fast", "--status-level", "fail"]
     } else {
         &["test", "--no-fail-fast"]
     };
-    let output = Command::new("cargo")
+    let output = Command::new(&cargo)
         .current_dir(paths::root())
         .args(arguments)
         .env("CARGO_TERM_COLOR", "never")
