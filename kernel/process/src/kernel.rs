@@ -40,8 +40,11 @@ pub struct Hooks {
     /// Stops the machine: reboot(2). Should not return.
     pub shut_down: Box<dyn Fn(Shutdown) + Send + Sync>,
     /// Fills bytes with random ones.
-    pub random: Box<dyn Fn(&mut [u8]) + Send + Sync>,
+    pub random: Box<FillRandom>,
 }
+
+/// Fills bytes with random ones.
+pub type FillRandom = dyn Fn(&mut [u8]) + Send + Sync;
 
 /// What a kernel is made of.
 pub struct Parts {
@@ -224,8 +227,12 @@ impl Kernel {
         self.start_init_playing(program, |_| {}).await
     }
 
-    /// As [`Kernel::start_init`], with something done to the registers before the program runs: for tests on the host.
-    pub(crate) async fn start_init_playing(
+    /// As [`Kernel::start_init`], with something done to the registers before the program runs: on the host, tests play
+    /// programs so.
+    ///
+    /// # Errors
+    /// As [`Kernel::start_init`].
+    pub async fn start_init_playing(
         self: &Arc<Self>,
         program: FirstProgram<'_>,
         prepare: impl FnOnce(&mut machine::user::Registers) + Send,

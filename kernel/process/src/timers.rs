@@ -59,10 +59,11 @@ impl Wake for Alarm {
         let Some(process) = self.0.upgrade() else { return };
         let spent = {
             let mut timers = process.interval_timers().lock();
-            timers.real.take_if(|armed| Arc::ptr_eq(&armed.alarm, &self)).map(|armed| {
-                timers.real = again(&process, &armed);
-                armed
-            })
+            let spent = timers.real.take_if(|armed| Arc::ptr_eq(&armed.alarm, &self));
+            if let Some(armed) = &spent {
+                timers.real = again(&process, armed);
+            }
+            spent
         };
         // A timer that was changed in this instant is not the one that went off.
         if spent.is_some() {

@@ -1,6 +1,7 @@
 //! Putting the segments of a program, and of its interpreter, in place.
 
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use abi::memory::{MapFlags, Protection};
@@ -45,8 +46,7 @@ impl Binary {
     /// `ENOEXEC` if the path is not ended by a zero, `EIO`.
     pub async fn interpreter(&self, thread: &Arc<Thread>, file: &OpenFile) -> Result<Option<Vec<u8>>> {
         let Some(range) = self.program.interpreter.clone() else { return Ok(None) };
-        let mut path = Vec::new();
-        path.resize((range.end - range.start) as usize, 0);
+        let mut path = vec![0; (range.end - range.start) as usize];
         if read(thread, file, range.start, &mut path).await? < path.len() {
             return Err(Errno::EIO);
         }

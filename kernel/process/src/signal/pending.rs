@@ -21,7 +21,7 @@ impl Pending {
     }
 
     /// How many are queued.
-    pub fn len(&self) -> usize {
+    pub fn queued(&self) -> usize {
         self.queue.len()
     }
 
@@ -109,6 +109,6 @@ mod tests {
         pending.add(from(1, 0));
         assert_eq!(pending.take(SignalSet::of(&[Signal::INT])), None);
         pending.discard(SignalSet::STOPPING);
-        assert_eq!((pending.set(), pending.len()), (SignalSet::of(&[Signal::HUP]), 1));
+        assert_eq!((pending.set(), pending.queued()), (SignalSet::of(&[Signal::HUP]), 1));
     }
 }

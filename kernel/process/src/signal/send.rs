@@ -89,7 +89,7 @@ fn queue(
     match target {
         Some(thread) => {
             let mut own = thread.signals().lock();
-            if limited && own.pending.len() as u64 >= process.limits().soft(Resource::PendingSignals) {
+            if limited && own.pending.queued() as u64 >= process.limits().soft(Resource::PendingSignals) {
                 return Err(Errno::EAGAIN);
             }
             if own.pending.add(information) && own.wants(signal) {
@@ -97,7 +97,7 @@ fn queue(
             }
         }
         None => {
-            if limited && signals.pending.len() as u64 >= process.limits().soft(Resource::PendingSignals) {
+            if limited && signals.pending.queued() as u64 >= process.limits().soft(Resource::PendingSignals) {
                 return Err(Errno::EAGAIN);
             }
             if signals.pending.add(information) {

@@ -4,6 +4,10 @@
 //! process's signals, its list of threads, a thread's signals. Parent, group and session change only under the family's
 //! lock and can be read freely.
 
+mod attributes;
+mod image;
+mod report;
+
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -16,49 +20,13 @@ use sync::{RwSpinLock, SpinGuard, SpinLock, WaitQueue};
 use vfs::{FileTable, Path, WorkingPlace};
 
 use crate::limits::Limits;
-use crate::signal::{Actions, ProcessSignals, Report, attention};
+use crate::signal::{Actions, ProcessSignals, attention};
 use crate::thread::{Name, RunState};
 use crate::timers::IntervalTimers;
 use crate::usage::Usage;
 use crate::{Credentials, Kernel, Pid, Thread};
 
-/// An address space and how many processes execute in it: after vfork(2) two do. The last one out clears it.
-pub struct Image {
-    space: Arc<AddressSpace>,
-    users: AtomicU32,
-}
-
-impl Image {
-    pub(crate) fn new(space: Arc<AddressSpace>) -> Arc<Image> {
-        Arc::new(Image { space, users: AtomicU32::new(1) })
-    }
-
-    #[inline]
-    pub(crate) const fn space(&self) -> &Arc<AddressSpace> {
-        &self.space
-    }
-
-    /// One more process executes in it.
-    pub(crate) fn join(&self) {
-        self.users.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The process that was to join will not come to be.
-    pub(crate) fn unjoin(&self) {
-        self.users.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// A process left it. The last one frees the memory, letting others run meanwhile.
-    pub(crate) async fn leave(&self) {
-        if self.users.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.space.clear().await;
-        }
-    }
-
-    pub(crate) fn is_shared(&self) -> bool {
-        self.users.load(Ordering::Relaxed) > 1
-    }
-}
+pub use image::Image;
 
 /// What a process executes.
 #[derive(Clone, Default)]
@@ -81,14 +49,6 @@ struct Possessions {
 struct PastUsage {
     threads: Usage,
     children: Usage,
-}
-
-/// What a status word of wait(2) may be had for: the low bits of [`Process::report`].
-mod report {
-    pub const NONE: u32 = 0;
-    pub const CONTINUED: u32 = 1;
-    /// With the signal's number above.
-    pub const STOPPED: u32 = 2;
 }
 
 /// `exit_status` of a process that isn't ending.
@@ -122,7 +82,7 @@ pub struct Process {
     executing: AtomicU32,
     /// No thread is left: a zombie until somebody collects it.
     zombie: AtomicBool,
-    /// What a parent can collect of a living process: see the module `report`.
+    /// What a parent can collect of a living process, as `report` encodes it.
     report: AtomicU32,
     /// Woken when a child has something to report.
     child_event: WaitQueue,
@@ -539,21 +499,6 @@ impl Process {
         self.is_zombie() || self.exit_status().is_some()
     }
 
-    /// What a parent can collect, of a living process.
-    pub(crate) fn report(&self) -> Option<Report> {
-        decode_report(self.report.load(Ordering::Acquire))
-    }
-
-    pub(crate) fn set_report(&self, report: Option<Report>) {
-        self.report.store(encode_report(report), Ordering::Release);
-    }
-
-    /// Takes a report if it is still this one.
-    pub(crate) fn take_report(&self, report: Report) -> bool {
-        let word = encode_report(Some(report));
-        self.report.compare_exchange(word, report::NONE, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-    }
-
     pub(crate) const fn child_event(&self) -> &WaitQueue {
         &self.child_event
     }
@@ -579,81 +524,6 @@ impl Process {
         &self.lent_back
     }
 
-    pub(crate) fn is_unkillable(&self) -> bool {
-        self.unkillable.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set_unkillable(&self, unkillable: bool) {
-        self.unkillable.store(unkillable, Ordering::Relaxed);
-    }
-
-    /// Whether it has executed a program of its own.
-    pub fn has_executed(&self) -> bool {
-        self.executed.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set_executed(&self) {
-        self.executed.store(true, Ordering::Relaxed);
-    }
-
-    /// `PR_GET_CHILD_SUBREAPER`
-    pub fn is_subreaper(&self) -> bool {
-        self.reaps.load(Ordering::Relaxed)
-    }
-
-    /// `PR_SET_CHILD_SUBREAPER`
-    pub fn set_subreaper(&self, reaps: bool) {
-        self.reaps.store(reaps, Ordering::Relaxed);
-    }
-
-    /// `PR_GET_DUMPABLE`: 0, 1 or 2.
-    pub fn dumpable(&self) -> u32 {
-        self.dumpable.load(Ordering::Relaxed)
-    }
-
-    /// `PR_SET_DUMPABLE`
-    pub fn set_dumpable(&self, dumpable: u32) {
-        self.dumpable.store(dumpable, Ordering::Relaxed);
-    }
-
-    /// `PR_GET_NO_NEW_PRIVS`
-    pub fn no_new_privileges(&self) -> bool {
-        self.no_new_privileges.load(Ordering::Relaxed)
-    }
-
-    /// `PR_SET_NO_NEW_PRIVS`: for good.
-    pub fn forbid_new_privileges(&self) {
-        self.no_new_privileges.store(true, Ordering::Relaxed);
-    }
-
-    /// personality(2)
-    pub fn personality(&self) -> u32 {
-        self.personality.load(Ordering::Relaxed)
-    }
-
-    /// personality(2)
-    pub fn set_personality(&self, personality: u32) {
-        self.personality.store(personality, Ordering::Relaxed);
-    }
-
-    /// /proc/PID/oom_score_adj, -1000 to 1000.
-    pub fn out_of_memory_adjustment(&self) -> i32 {
-        self.out_of_memory_adjustment.load(Ordering::Relaxed) as i32
-    }
-
-    /// Sets what [`Process::out_of_memory_adjustment`] gives.
-    pub fn set_out_of_memory_adjustment(&self, adjustment: i32) {
-        self.out_of_memory_adjustment.store(adjustment as u32, Ordering::Relaxed);
-    }
-
-    /// What a child takes over, beyond what its maker names.
-    pub(crate) fn inherit(&self, parent: &Process) {
-        self.dumpable.store(parent.dumpable(), Ordering::Relaxed);
-        self.no_new_privileges.store(parent.no_new_privileges(), Ordering::Relaxed);
-        self.personality.store(parent.personality(), Ordering::Relaxed);
-        self.set_out_of_memory_adjustment(parent.out_of_memory_adjustment());
-    }
-
     /// When it was made, in nanoseconds since boot.
     pub const fn started(&self) -> u64 {
         self.started
@@ -666,7 +536,7 @@ impl Process {
 
     /// How many signals wait for it, each queued one counted.
     pub fn queued_signals(&self) -> u64 {
-        self.signals.lock().pending.len() as u64
+        self.signals.lock().pending.queued() as u64
     }
 
     /// What it is doing, as /proc names it: what its first thread does.
@@ -681,20 +551,4 @@ impl Process {
 /// The most memory a space ever had, in KiB.
 fn peak_resident(space: &AddressSpace) -> u64 {
     (space.usage().peak_resident * memory::PAGE_SIZE / 1024) as u64
-}
-
-fn encode_report(report: Option<Report>) -> u32 {
-    match report {
-        None => report::NONE,
-        Some(Report::Continued) => report::CONTINUED,
-        Some(Report::Stopped(signal)) => report::STOPPED | u32::from(signal.number()) << 8,
-    }
-}
-
-fn decode_report(word: u32) -> Option<Report> {
-    match word & 0xff {
-        report::CONTINUED => Some(Report::Continued),
-        report::STOPPED => abi::signal::Signal::new((word >> 8) as i32).ok().map(Report::Stopped),
-        _ => None,
-    }
 }
