@@ -102,6 +102,10 @@ pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
         Some(script) => script(&mut registers.general, space),
         None => Trap::Exception(Exception { vector: 6, error: 0, address: registers.general.rip }),
     };
+    if trap == Trap::Interrupted {
+        // As on `pc`, the handlers have run when this returns.
+        super::cpu::take_interrupts();
+    }
     if trap == Trap::Syscall {
         registers.general.orig_rax = registers.general.rax;
         registers.general.rax = -38_isize as usize;
