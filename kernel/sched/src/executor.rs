@@ -17,11 +17,10 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::future::Future;
 use core::pin::pin;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use core::task::{Poll, Waker};
 
 use machine::cpu;
@@ -31,12 +30,10 @@ use sync::{RwSpinLock, SpinLock};
 
 use crate::clock::{WATCHDOG_LIMIT, add};
 use crate::load::LoadAverages;
+use crate::per_cpu::{Cpu, CpuTimes, NEVER, Statistics};
 use crate::policy::{Arrival, Fair, Policy};
 use crate::task::{Parameters, Task};
 use crate::timers::{Sleep, Timer, TimerHeap};
-
-/// No alarm is set, no slice is running.
-const NEVER: u64 = u64::MAX;
 
 /// At most one report of a long poll in this many nanoseconds, unless a later one is this many times as long.
 const REPORT_INTERVAL: u64 = 1_000_000_000;
@@ -54,91 +51,6 @@ struct Ran {
     nanoseconds: u64,
     end: u64,
     finished: bool,
-}
-
-/// What belongs to one CPU. In cache lines of its own.
-#[repr(align(128))]
-struct Cpu {
-    queue: SpinLock<Box<dyn Policy>>,
-    /// How many wait in the queue, for those who look without the lock.
-    waiting: AtomicUsize,
-    /// The current task should give way: something better waits, or its slice is over.
-    give_way: AtomicBool,
-    /// The identity of the task being polled, 0 if none.
-    identity: AtomicU32,
-    /// When the current task's slice is over.
-    slice_end: AtomicU64,
-    /// What the machine's alarm is set to. It may be earlier than anything we wait for: it is set anew when it goes off.
-    alarm: AtomicU64,
-    timers: SpinLock<TimerHeap>,
-    times: CpuClock,
-}
-
-/// Where a CPU's time went. One writer: the CPU.
-#[derive(Default)]
-struct CpuClock {
-    user: AtomicU64,
-    system: AtomicU64,
-    idle: AtomicU64,
-    switches: AtomicU64,
-    /// When the present poll or halt began, and which of them it is.
-    since: AtomicU64,
-    halted: AtomicBool,
-    polling: AtomicBool,
-}
-
-impl Cpu {
-    fn new(policy: Box<dyn Policy>) -> Cpu {
-        Cpu {
-            queue: SpinLock::new(policy),
-            waiting: AtomicUsize::new(0),
-            give_way: AtomicBool::new(false),
-            identity: AtomicU32::new(0),
-            slice_end: AtomicU64::new(NEVER),
-            alarm: AtomicU64::new(NEVER),
-            timers: SpinLock::default(),
-            times: CpuClock::default(),
-        }
-    }
-
-    /// Makes the alarm go off at `deadline` at the latest. Setting it is dear and cancelling it mostly useless, so an
-    /// earlier one is left alone.
-    fn alarm_by(&self, deadline: u64) {
-        if deadline < self.alarm.load(Ordering::Relaxed) {
-            self.alarm.store(deadline, Ordering::Relaxed);
-            time::set_alarm(Some(deadline));
-        }
-    }
-
-    /// Begins to measure the current task's slice if others wait.
-    fn measure_slice(&self) {
-        let end = self.slice_end.load(Ordering::Relaxed);
-        if end != NEVER && self.waiting.load(Ordering::Relaxed) > 0 {
-            self.alarm_by(end);
-        }
-    }
-}
-
-/// Nanoseconds of one CPU since boot, see `/proc/stat`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CpuTimes {
-    /// In user mode.
-    pub user: u64,
-    /// In the kernel, for some task.
-    pub system: u64,
-    /// Halted.
-    pub idle: u64,
-}
-
-/// Totals since boot.
-#[derive(Clone, Debug, Default)]
-pub struct Statistics {
-    /// Each CPU's times.
-    pub cpus: Vec<CpuTimes>,
-    /// Times a CPU went from one task to another.
-    pub switches: u64,
-    /// Tasks that run or want to, now.
-    pub running: usize,
 }
 
 /// Polls futures on all CPUs. One per kernel; see the module's page.

@@ -11,7 +11,7 @@
 //! | `policy` | [`Policy`]: the order of a queue; [`Fair`] (the default) and [`Fifo`] |
 //! | `timers` | [`Timer`] and [`Sleep`]: being woken at a time, by the CPU's alarm |
 //! | `clock` | [`TaskClock`]: user and kernel time of a task |
-//! | `load` | the load averages of `/proc/loadavg` |
+//! | `load`, `per_cpu` | the load averages of `/proc/loadavg`; what belongs to one CPU |
 //!
 //! Who calls it: `process` makes a task of each thread and asks [`Executor::should_yield`] on every way to user mode;
 //! `orrery` runs [`Executor::run`] on each CPU and installs the executor as the machine's interrupt handler; everybody who
@@ -28,14 +28,16 @@ extern crate alloc;
 mod clock;
 mod executor;
 mod load;
+mod per_cpu;
 mod policy;
 mod task;
 mod timers;
 mod yielding;
 
 pub use clock::{TaskClock, WATCHDOG_LIMIT};
-pub use executor::{CpuTimes, Executor, Statistics, WatchdogHook};
+pub use executor::{Executor, WatchdogHook};
 pub use load::FIXED_ONE;
+pub use per_cpu::{CpuTimes, Statistics};
 pub use policy::{Arrival, Fair, Fifo, Policy, Share, weight_of};
 pub use task::{Parameters, Task};
 pub use timers::{Sleep, Timer};
