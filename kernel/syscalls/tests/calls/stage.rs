@@ -203,8 +203,7 @@ impl Program {
         let value = Arc::new(Mutex::new(vec![0; length]));
         let place = value.clone();
         self.touch(move |space| space.read(address, &mut place.lock().unwrap()));
-        let bytes = value.lock().unwrap().clone();
-        bytes
+        value.lock().unwrap().clone()
     }
 
     /// Gives a signal a handler, which notes it and returns.
