@@ -157,10 +157,12 @@ async fn live<C: SystemCalls>(mut thread: Arc<Thread>, calls: C) {
             Event::Interrupted => thread.heed_shortage().await,
         }
         if !thread.is_ready() || interrupted.is_some() {
-            let over = thread.settle(interrupted).await;
-            // Even if it is over: what ends is the new program, whose memory is to be given back.
-            if let Some(successor) = thread.take_successor() {
+            let mut over = thread.settle(interrupted).await;
+            // Even if it is over: what ends is the new program, whose memory is to be given back. And what came for the
+            // thread while it executed is to be seen to before the new program runs.
+            while let Some(successor) = thread.take_successor() {
                 thread = successor;
+                over = over || thread.settle(None).await;
             }
             if over {
                 break;
