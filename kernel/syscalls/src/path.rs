@@ -229,6 +229,9 @@ pub(crate) fn getcwd(thread: &Arc<Thread>, buffer: OutBuffer<1>, size: usize) ->
     let place = thread.working_place();
     let mut text = place.working().working_directory(&place.root())?;
     text.push(0);
+    if text.len() > abi::raw::general::PATH_MAX as usize {
+        return Err(Errno::ENAMETOOLONG.into());
+    }
     if text.len() > size {
         return Err(Errno::ERANGE.into());
     }
