@@ -285,8 +285,9 @@ impl AddressSpace {
             self.map(&MapRequest { address: bss, length, protection, flags, backing: Backing::Anonymous })?;
         }
         if file_length > 0 && memory_length > file_length && protection.contains(Protection::WRITE) {
-            // What the file's last page holds beyond the segment's end must read as zero.
-            self.zero(file_end, bss.min(end) - file_end).await.map_err(|_| Errno::ENOEXEC)?;
+            // What the file's last page holds beyond must read as zero: to the end of the page, not only of the
+            // segment, since the loader of glibc takes its first memory from there.
+            self.zero(file_end, bss - file_end).await.map_err(|_| Errno::ENOEXEC)?;
         }
         Ok(())
     }

@@ -248,6 +248,11 @@ fn a_program_is_loaded() {
     let mut byte = [0];
     cache.read_at(2 * PAGE as u64 + 0x900, &mut crate::Destination::kernel(&mut byte)).unwrap();
     assert_eq!(byte, [3], "the file is untouched");
+    // One that ends in the page where its zeros begin: the rest of the page is zero as well.
+    let small = BASE + 8 * PAGE;
+    wait(space.map_segment(small, 0x180, &mapped, PAGE as u64, 0x100, READ_WRITE)).unwrap();
+    assert_eq!((space.byte(small + 0xff), space.byte(small + 0x17f)), (Ok(2), Ok(0)));
+    assert_eq!((space.byte(small + 0x180), space.byte(small + 0xfff)), (Ok(0), Ok(0)));
     assert_eq!(wait(space.map_segment(BASE, 10, &mapped, 5, 10, READ)), Err(Errno::ENOEXEC));
     assert_eq!(wait(space.map_segment(BASE, 10, &mapped, 0, 11, READ)), Err(Errno::ENOEXEC));
     assert_eq!(wait(space.map_segment(usize::MAX - 5, 10, &mapped, 0xffa, 10, READ)), Err(Errno::ENOEXEC));
