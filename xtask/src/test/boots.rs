@@ -278,7 +278,8 @@ fn job_control(console: &mut Console) -> Result<()> {
     settle();
     let jobs = console.command("jobs", PATIENCE)?;
     ensure!(jobs.contains("Stopped (tty input)"), "jobs says {jobs:?}");
-    console.command("kill %1; wait", PATIENCE)?;
+    // A stopped job takes the signal when it goes on.
+    console.command("kill %1; kill -CONT %1; wait", PATIENCE)?;
     // ash reports the end with the next prompt.
     console.command("", PATIENCE).map(drop)
 }
