@@ -9,6 +9,7 @@ use process::timers::{self, Setting};
 use vfs::Stop;
 
 use crate::argument::{In, Out};
+use crate::user;
 
 fn to_program(setting: Setting) -> IntervalTimer {
     IntervalTimer {
@@ -41,7 +42,9 @@ pub(crate) fn setitimer(
 ) -> Result<(), Stop> {
     let new = new.read_optional(thread)?.map(from_program).transpose()?.unwrap_or_default();
     let before = timers::set(thread, which, new)?;
-    old.write_optional(thread, &to_program(before))
+    user::undo_if_missing(old.write_optional(thread, &to_program(before)), || {
+        let _ = timers::set(thread, which, before);
+    })
 }
 
 #[cfg(test)]
