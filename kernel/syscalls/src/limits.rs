@@ -12,7 +12,6 @@ use process::{Thread, usage};
 use vfs::Stop;
 
 use crate::argument::{In, Out};
-use crate::user;
 
 /// getrlimit(2)
 pub(crate) fn getrlimit(thread: &Arc<Thread>, resource: u32, limit: Out<ResourceLimit>) -> Result<(), Stop> {
@@ -37,11 +36,8 @@ pub(crate) fn prlimit64(
 ) -> Result<(), Stop> {
     let new = new.read_optional(thread)?;
     let process = process_of(thread, pid)?;
-    let resource = Resource::new(resource)?;
-    let before = limits::change(thread, &process, resource, new)?;
-    user::undo_if_missing(old.write_optional(thread, &before), || {
-        let _ = new.map(|_| limits::change(thread, &process, resource, Some(before)));
-    })
+    let before = limits::change(thread, &process, Resource::new(resource)?, new)?;
+    old.write_optional(thread, &before)
 }
 
 /// getrusage(2)

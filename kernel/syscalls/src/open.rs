@@ -111,7 +111,6 @@ fn begin_open(
     mode: u32,
 ) -> Result<Opening, Stop> {
     let path = path.path(thread)?;
-    thread.files().check_room(descriptor_limit(thread))?;
     let flags = Open::from_bits_truncate(flags);
     Ok(resolve(thread, directory, &path, |context, start| context.open(start, &path, flags, mode))?)
 }

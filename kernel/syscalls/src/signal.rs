@@ -46,11 +46,9 @@ pub(crate) fn rt_sigaction(
 ) -> Result<(), Stop> {
     check_size(size)?;
     let new = new.read_optional(thread)?;
-    let signal = Signal::new(number.0)?;
-    let before = action::set(thread, signal, new)?;
-    user::undo_if_missing(old.write_optional(thread, &before), || {
-        let _ = new.map(|_| action::set(thread, signal, Some(before)));
-    })
+    let before = action::set(thread, Signal::new(number.0)?, new)?;
+    // As on Linux a bad address for the old action is found when the new one holds already.
+    old.write_optional(thread, &before)
 }
 
 /// rt_sigprocmask(2)
@@ -64,9 +62,7 @@ pub(crate) fn rt_sigprocmask(
     check_size(size)?;
     let change = new.read_optional(thread)?.map(|set| (how as u32, set));
     let before = mask::change(thread, change)?;
-    user::undo_if_missing(old.write_optional(thread, &before), || {
-        let _ = mask::change(thread, Some((raw::SIG_SETMASK, before)));
-    })
+    old.write_optional(thread, &before)
 }
 
 /// rt_sigreturn(2): the frame on the stack says what the registers were.
@@ -150,9 +146,7 @@ pub(crate) async fn pause(thread: &Arc<Thread>) -> Result<usize, Failure> {
 pub(crate) fn sigaltstack(thread: &Arc<Thread>, new: In<SignalStack>, old: Out<SignalStack>) -> Result<(), Stop> {
     let new = new.read_optional(thread)?;
     let before = mask::alternate_stack(thread, new)?;
-    user::undo_if_missing(old.write_optional(thread, &before), || {
-        let _ = new.map(|_| mask::alternate_stack(thread, Some(before)));
-    })
+    old.write_optional(thread, &before)
 }
 
 /// kill(2)

@@ -9,7 +9,6 @@ use process::timers::{self, Setting};
 use vfs::Stop;
 
 use crate::argument::{In, Out};
-use crate::user;
 
 fn to_program(setting: Setting) -> IntervalTimer {
     IntervalTimer {
@@ -42,9 +41,7 @@ pub(crate) fn setitimer(
 ) -> Result<(), Stop> {
     let new = new.read_optional(thread)?.map(from_program).transpose()?.unwrap_or_default();
     let before = timers::set(thread, which, new)?;
-    user::undo_if_missing(old.write_optional(thread, &to_program(before)), || {
-        let _ = timers::set(thread, which, before);
-    })
+    old.write_optional(thread, &to_program(before))
 }
 
 #[cfg(test)]

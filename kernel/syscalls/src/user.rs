@@ -191,16 +191,6 @@ pub(crate) fn write(thread: &Arc<Thread>, address: usize, from: &[u8]) -> Result
     access(thread, |space| space.write(address, from))
 }
 
-/// Takes a change back if what was before it could not be told for want of a page: the call will be run again. A bad
-/// address is, as on Linux, noticed too late for that, and the change stays.
-pub(crate) fn undo_if_missing(told: Result<(), Stop>, undo: impl FnOnce()) -> Result<(), Stop> {
-    told.inspect_err(|stop| {
-        if matches!(stop, Stop::Fault(_)) {
-            undo();
-        }
-    })
-}
-
 /// Copies what is present of the bytes at `address`, and nothing more: for tracing.
 pub(crate) fn peek(thread: &Arc<Thread>, address: usize, to: &mut [u8]) -> usize {
     match thread.space().space().read(address, to) {

@@ -76,16 +76,6 @@ impl FileTable {
         act(OpenFiles(&self.slots.lock().files))
     }
 
-    /// Whether there is a number for one more file: open(2) wants to know before it makes the file.
-    ///
-    /// # Errors
-    /// `EMFILE`.
-    pub fn check_room(&self, limit: u64) -> Result<()> {
-        let slots = self.slots.lock();
-        let free = next_clear_bit(&slots.used, slots.lowest_free);
-        if (free as u64) < limit { Ok(()) } else { Err(Errno::EMFILE) }
-    }
-
     /// Gives a file the lowest free number. `limit` is `RLIMIT_NOFILE`.
     ///
     /// # Errors

@@ -92,19 +92,3 @@ fn a_traced_kernel_writes_a_line_for_each_call() {
     }
     assert!(!log.contains("read("), "{log}");
 }
-
-#[test]
-fn a_full_table_makes_no_file() {
-    let (_stage, init) = Stage::start();
-    let limit = init.store(DATA + 0x100, &[2_u64, 2]);
-    assert_eq!(init.call(number::__NR_setrlimit, [number::RLIMIT_NOFILE as usize, limit]), Ok(0));
-    let name = init.string(DATA, "/new");
-    assert_eq!(init.pipe(), (0, 1));
-    assert_eq!(init.call(number::__NR_open, [name, CREATE, 0o644]), Err(Errno::EMFILE));
-    assert_eq!(init.call(number::__NR_access, [name, 0]), Err(Errno::ENOENT));
-    assert_eq!(init.call(number::__NR_pipe2, [DATA, 0]), Err(Errno::EMFILE));
-    assert_eq!(init.call(number::__NR_dup, [0]), Err(Errno::EMFILE));
-    assert_eq!(init.call(number::__NR_dup2, [0, 2]), Err(Errno::EBADF));
-    assert_eq!(init.call(number::__NR_close, [0]), Ok(0));
-    assert_eq!(init.call(number::__NR_open, [name, CREATE, 0o644]), Ok(0));
-}
