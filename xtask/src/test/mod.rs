@@ -6,7 +6,6 @@
 //! | `console ...` | boots on both machines with 1, 2 and 4 CPUs, the shell used as a person does, then real programs |
 //! | `twin ...` | programs whose output must equal that on Linux |
 //! | `bad ...` | damaged archives, strange options, too little memory: a clear line and a failing status |
-//! | `hostile ...` | programs that do what nobody should |
 //! | `load ...` | a thousand processes, a hundred thousand starts |
 //! | `run ...` | `x run` itself: pipes, exit statuses, the terminal left in order |
 //!
@@ -15,7 +14,6 @@
 mod bad;
 mod batch;
 mod boots;
-mod hostile;
 mod load;
 mod report;
 mod rooms;
@@ -100,7 +98,6 @@ impl Test {
         jobs.extend(load::jobs());
         jobs.extend(boots::jobs()?);
         jobs.extend(twins::jobs()?);
-        jobs.extend(hostile::jobs()?);
         jobs.extend(bad::jobs());
         jobs.extend(run::jobs());
         jobs.retain(|job| context.wants(&job.name) || job.checks.iter().any(|check| context.wants(check)));
