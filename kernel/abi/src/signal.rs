@@ -220,14 +220,8 @@ pub mod action_flags {
     pub const RESET_HANDLER: u64 = raw::SA_RESETHAND as u64;
     pub const RESTORER: u64 = 0x0400_0000;
     /// What the kernel keeps; unknown bits are cleared, so that programs can find out what is supported.
-    pub const KNOWN: u64 = NO_CHILD_STOP
-        | NO_CHILD_WAIT
-        | SIGINFO
-        | ON_STACK
-        | RESTART
-        | NO_DEFER
-        | RESET_HANDLER
-        | RESTORER;
+    pub const KNOWN: u64 =
+        NO_CHILD_STOP | NO_CHILD_WAIT | SIGINFO | ON_STACK | RESTART | NO_DEFER | RESET_HANDLER | RESTORER;
 }
 
 /// `stack_t`, see sigaltstack(2).

@@ -182,10 +182,10 @@ impl KernelLog {
         let end = text.floor_char_boundary(LONGEST);
         let text: Arc<str> = Arc::from(text.get(..end).unwrap_or_default().trim_end_matches('\n'));
         let record = self.ring.lock().push(priority, machine::time::now(), text);
-        if priority & 7 < self.console_level() {
-            if let Some(console) = &*self.console.read() {
-                console(&record.line(false));
-            }
+        if priority & 7 < self.console_level()
+            && let Some(console) = &*self.console.read()
+        {
+            console(&record.line(false));
         }
         self.arrived.wake_all();
     }

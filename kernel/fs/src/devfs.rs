@@ -32,10 +32,8 @@ impl DevFs {
     /// # Errors
     /// `ENOMEM`, `EBUSY` when a number is registered already.
     pub fn new(vfs: &Arc<Vfs>, memory: &Arc<Memory>, random: &Arc<Random>, log: &Arc<KernelLog>) -> Result<Arc<DevFs>> {
-        let dev = Arc::new(DevFs {
-            files: Tmpfs::new(memory, "devtmpfs", "mode=755", random.word())?,
-            vfs: vfs.clone(),
-        });
+        let dev =
+            Arc::new(DevFs { files: Tmpfs::new(memory, "devtmpfs", "mode=755", random.word())?, vfs: vfs.clone() });
         let number = |minor| DeviceNumber { major: MEMORY, minor };
         dev.register("null", 0o666, number(3), Arc::new(MemoryDevice::Null))?;
         dev.register("zero", 0o666, number(5), Arc::new(MemoryDevice::Zero(memory.clone())))?;

@@ -47,11 +47,15 @@ enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Memory => formatter.write_str("not enough memory to start: give the machine more (24 MiB or more)"),
+            Failure::Memory => {
+                formatter.write_str("not enough memory to start: give the machine more (24 MiB or more)")
+            }
             Failure::NoArchive => formatter.write_str(
                 "no initramfs was given, so there is no program to run: give the machine one (QEMU: -initrd FILE)",
             ),
-            Failure::Archive(error) if matches!(error.reason, initramfs::Reason::File(Errno::ENOMEM | Errno::ENOSPC)) => {
+            Failure::Archive(error)
+                if matches!(error.reason, initramfs::Reason::File(Errno::ENOMEM | Errno::ENOSPC)) =>
+            {
                 write!(formatter, "the initramfs does not fit into memory: give the machine more ({error})")
             }
             Failure::Archive(error) => write!(formatter, "the initramfs is damaged at {error}"),
@@ -105,7 +109,10 @@ fn assemble() -> Result<Arc<Executor>, Failure> {
     }
     let cpus = machine::cpu::count();
     let mebibytes = memory.frames().total_frames() / 256;
-    log.print(Level::Notice, format_args!("Orrery {}: {cpus} CPUs, {mebibytes} MiB of memory", env!("CARGO_PKG_VERSION")));
+    log.print(
+        Level::Notice,
+        format_args!("Orrery {}: {cpus} CPUs, {mebibytes} MiB of memory", env!("CARGO_PKG_VERSION")),
+    );
     for complaint in &options.complaints {
         log.print(Level::Error, format_args!("{complaint}"));
     }
@@ -224,8 +231,7 @@ async fn start_init(kernel: &Arc<Kernel>, dev: &Arc<DevFs>, options: &Options) -
         environment.push(b"TERM=linux".to_vec());
     }
     environment.extend(options.init_environment.iter().map(|word| word.as_bytes().to_vec()));
-    let program =
-        FirstProgram { path: path.as_bytes(), arguments: &arguments, environment: &environment, files };
+    let program = FirstProgram { path: path.as_bytes(), arguments: &arguments, environment: &environment, files };
     kernel.start_init(program).await.map_err(|errno| Failure::Init(path.into(), errno))?;
     Ok(())
 }

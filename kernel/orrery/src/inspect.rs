@@ -91,7 +91,9 @@ impl ProcessSource for Inspected {
         match self.find_thread(thread) {
             Some(thread) => Some(thread_status(&thread)),
             // A zombie has no thread left, but is still listed with its own number.
-            None => self.0.upgrade().filter(|process| process.pid() == thread && process.is_zombie()).map(|p| zombie(&p)),
+            None => {
+                self.0.upgrade().filter(|process| process.pid() == thread && process.is_zombie()).map(|p| zombie(&p))
+            }
         }
     }
 
@@ -124,9 +126,8 @@ impl ProcessSource for Inspected {
         }
         let Some(asking) = process.kernel().processes().process(caller.process()) else { return false };
         let (asking, asked) = (asking.credentials(), process.credentials());
-        let same_user = [asked.users.real, asked.users.effective, asked.users.saved]
-            .iter()
-            .all(|user| *user == asking.users.files);
+        let same_user =
+            [asked.users.real, asked.users.effective, asked.users.saved].iter().all(|user| *user == asking.users.files);
         let same_group = [asked.groups.real, asked.groups.effective, asked.groups.saved]
             .iter()
             .all(|group| *group == asking.groups.files);

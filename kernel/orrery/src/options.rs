@@ -144,7 +144,8 @@ mod tests {
 
     #[test]
     fn known_options_are_taken_and_the_rest_is_init_s() {
-        let options = Options::parse("quiet init=/bin/sh console.size=30x100 TERM=xterm single norandmaps -- -c \"echo hi\"");
+        let options =
+            Options::parse("quiet init=/bin/sh console.size=30x100 TERM=xterm single norandmaps -- -c \"echo hi\"");
         assert!(options.quiet && !options.randomize_addresses);
         assert_eq!(options.init.as_deref(), Some("/bin/sh"));
         assert_eq!(options.console_size, Some((30, 100)));

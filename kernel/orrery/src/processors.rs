@@ -24,7 +24,9 @@ fn this_one() -> Processor {
         family: features.as_ref().map_or(0, |features| features.family_id().into()),
         model: features.as_ref().map_or(0, |features| features.model_id().into()),
         stepping: features.as_ref().map_or(0, |features| features.stepping_id().into()),
-        clock_khz: id.get_processor_frequency_info().map_or(0, |info| u32::from(info.processor_base_frequency()) as u64 * 1000),
+        clock_khz: id
+            .get_processor_frequency_info()
+            .map_or(0, |info| u32::from(info.processor_base_frequency()) as u64 * 1000),
         cache_kib: id.get_l2_l3_cache_and_tlb_info().map_or(0, |cache| cache.l2cache_size().into()),
         apic: 0,
         cpuid_level: id.get_vendor_info().map_or(0, |_| highest_leaf()),

@@ -46,7 +46,9 @@ struct Entry {
 enum EntryState {
     Asleep(Waker),
     /// Woken, and not polled since. `alone` tells that the wake-up was given to this entry only.
-    Woken { alone: bool },
+    Woken {
+        alone: bool,
+    },
 }
 
 impl Waiters {

@@ -171,7 +171,8 @@ impl Bench {
             processes.members.lock().unwrap().insert(process, Member { process, group: process, session });
         }
         let number = DeviceNumber { major: 4, minor: 64 };
-        let terminal = Terminal::new(number, "ttyS0", Termios::default(), wire.clone(), processes.clone(), clock.clone());
+        let terminal =
+            Terminal::new(number, "ttyS0", Termios::default(), wire.clone(), processes.clone(), clock.clone());
         *wire.terminal.lock().unwrap() = Arc::downgrade(&terminal);
         Bench { wire, processes, clock, terminal, kernel_files: Vfs::new(1) }
     }

@@ -71,7 +71,8 @@ fn the_kernel_log() {
 #[test]
 fn each_mapping_of_zero_is_its_own() {
     let world = world();
-    let map = |name: &str| world.open(name, OpenFlags::READ_WRITE).unwrap().mapping().map(|mapped| mapped.pager.clone());
+    let map =
+        |name: &str| world.open(name, OpenFlags::READ_WRITE).unwrap().mapping().map(|mapped| mapped.pager.clone());
     let (one, other) = (map("dev/zero").unwrap(), map("dev/zero").unwrap());
     let mut byte = [9];
     one.page(5, true).unwrap().write(0, &[7]);
