@@ -1,4 +1,4 @@
-//! The archive a guest starts from: newc cpio (cpio(5)), written here so that the same input gives the same bytes.
+//! The archive a guest starts from.
 //!
 //! [`Initramfs::standard`] holds BusyBox with a symbolic link for each of its applets, `/etc`, the programs of `user/`, and
 //! `/init`. What one run is about, its *session*, is an interactive shell, or else what the script `/etc/session` says: it
@@ -6,25 +6,28 @@
 
 use crate::{paths, programs};
 use anyhow::{Context, Result, ensure};
-use std::collections::BTreeMap;
+use launch::archive::Archive;
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::process::Command;
 
-/// A file system to be, by path without the leading slash.
+/// An archive that can be filled with what this repository builds.
 #[derive(Clone, Default)]
-pub struct Initramfs {
-    entries: BTreeMap<String, Entry>,
+pub struct Initramfs(Archive);
+
+impl Deref for Initramfs {
+    type Target = Archive;
+
+    fn deref(&self) -> &Archive {
+        &self.0
+    }
 }
 
-#[derive(Clone)]
-struct Entry {
-    mode: u32,
-    content: Vec<u8>,
+impl DerefMut for Initramfs {
+    fn deref_mut(&mut self) -> &mut Archive {
+        &mut self.0
+    }
 }
-
-const FOLDER: u32 = 0o040_000;
-const FILE: u32 = 0o100_000;
-const LINK: u32 = 0o120_000;
 
 impl Initramfs {
     /// The usual guest, whose session is an interactive login shell.
@@ -53,32 +56,12 @@ impl Initramfs {
         Ok(archive)
     }
 
-    /// Adds a regular file, and the folders it lies in.
-    pub fn file(&mut self, path: &str, permissions: u32, content: impl Into<Vec<u8>>) {
-        self.insert(path, Entry { mode: FILE | permissions, content: content.into() });
-    }
-
-    /// Adds a symbolic link.
-    pub fn link(&mut self, path: &str, target: &str) {
-        self.insert(path, Entry { mode: LINK | 0o777, content: target.into() });
-    }
-
-    /// Adds a folder.
-    pub fn folder(&mut self, path: &str, permissions: u32) {
-        self.insert(path, Entry { mode: FOLDER | permissions, content: Vec::new() });
-    }
-
     /// Adds a compiled program.
     pub fn program(&mut self, path: &str, program: &programs::Program) -> Result<()> {
         let content =
             std::fs::read(&program.path).with_context(|| format!("cannot read {}", program.path.display()))?;
         self.file(path, 0o755, content);
         Ok(())
-    }
-
-    /// Removes an entry.
-    pub fn remove(&mut self, path: &str) {
-        self.entries.remove(path);
     }
 
     /// Sets what this boot is about.
@@ -91,39 +74,6 @@ impl Initramfs {
             None => self.remove("etc/session"),
         }
     }
-
-    fn insert(&mut self, path: &str, entry: Entry) {
-        for (slash, _) in path.match_indices('/') {
-            let folder = path.get(..slash).unwrap_or_default();
-            self.entries.entry(folder.into()).or_insert(Entry { mode: FOLDER | 0o755, content: Vec::new() });
-        }
-        self.entries.insert(path.into(), entry);
-    }
-
-    /// The archive: entries sorted by path, owned by root, from the beginning of time.
-    pub fn bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for (inode, (path, entry)) in (1..).zip(&self.entries) {
-            append(&mut bytes, inode, path, entry.mode, &entry.content);
-        }
-        append(&mut bytes, 0, "TRAILER!!!", 0, &[]);
-        bytes
-    }
-}
-
-/// One record of the newc format: a header of hexadecimal numbers, the name, the content, each padded to four bytes.
-fn append(bytes: &mut Vec<u8>, inode: u32, path: &str, mode: u32, content: &[u8]) {
-    let links = if mode & 0o170_000 == FOLDER { 2 } else { 1 };
-    let fields = [inode, mode, 0, 0, links, 0, content.len() as u32, 0, 0, 0, 0, path.len() as u32 + 1, 0];
-    bytes.extend(b"070701");
-    for field in fields {
-        bytes.extend(format!("{field:08x}").bytes());
-    }
-    bytes.extend(path.bytes());
-    bytes.push(0);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes.extend(content);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
 }
 
 /// What happens on the console after `/init` has prepared the guest.
@@ -142,8 +92,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Separates what the boot printed from what the session prints: ASCII's record separator.
-    pub const ANNOUNCEMENT: u8 = 0x1e;
+    /// Separates what the boot printed from what the session prints.
+    pub const ANNOUNCEMENT: u8 = launch::console::ANNOUNCEMENT;
 
     /// The script; none if there is nothing to prepare for a shell, which `/init` then starts by itself.
     fn script(&self) -> Option<String> {
@@ -191,20 +141,6 @@ fn applets(busybox: &PathBuf) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_archive_has_headers_of_110_bytes_and_ends_with_a_trailer() {
-        let mut archive = Initramfs::default();
-        archive.file("etc/motd", 0o644, "hi\n");
-        let bytes = archive.bytes();
-        assert!(bytes.starts_with(b"070701"));
-        assert_eq!(bytes.len() % 4, 0);
-        let text = String::from_utf8_lossy(&bytes);
-        assert_eq!(text.matches("070701").count(), 3);
-        assert!(text.find("etc\0").unwrap() < text.find("etc/motd\0").unwrap());
-        assert!(text.contains("TRAILER!!!\0"));
-        assert_eq!(bytes.get(110..114), Some(&b"etc\0"[..]));
-    }
 
     #[test]
     fn words_survive_the_shell() {

@@ -6,11 +6,11 @@
 //! | `programs.rs` | the C programs of `user/` and `tests/`, linked statically |
 //! | `initramfs.rs` | the archive a guest starts from: BusyBox, `/init`, the programs |
 //! | `linux.rs` | Debian's Linux kernel, the oracle and the yardstick |
-//! | `qemu.rs` | a virtual machine as a value, and the line that starts it |
 //! | `console.rs` | a serial console driven as a person does: type, then wait for what appears |
-//! | `run.rs`, `terminal.rs`, `debug.rs` | `x run` and `x debug`, and the user's terminal |
+//! | `run.rs`, `debug.rs` | `x run` and `x debug` |
 //! | `check.rs`, `test/`, `bench/` | `x check`, `x test`, `x bench` |
 //!
+//! A virtual machine as a value, the terminal and the format of archives are shared with `orrery`, the command: see `cli/launch`.
 //! Everything made goes to `target/`; nothing is written elsewhere but temporary files, removed at the end.
 
 #![forbid(unsafe_code)]
@@ -25,12 +25,11 @@ mod initramfs;
 mod linux;
 mod paths;
 mod programs;
-mod qemu;
 mod run;
-mod terminal;
 mod test;
 
 use clap::{Parser, Subcommand};
+use launch::{qemu, terminal};
 use std::process::ExitCode;
 
 /// Orrery's one command: run, test, check, measure and debug the kernel.

@@ -4,8 +4,8 @@
 //! and two devices to end with: `debugcon` (port 0xe9), where the guest writes `exit STATUS`, and `isa-debug-exit`
 //! (port 0xf4), which ends QEMU. The first carries all eight bits of the status, which the second cannot.
 
-use crate::paths::TemporaryFolder;
-use anyhow::{Context, Result, bail};
+use crate::temporary::TemporaryFolder;
+use anyhow::{Context, Error, Result, bail};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -60,19 +60,25 @@ pub enum Clock {
 }
 
 /// A machine that can be started.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Vm {
+    /// Its model.
     pub machine: Machine,
+    /// Who executes its instructions.
     pub accelerator: Accelerator,
     /// QEMU's name of the processor.
     pub cpu: &'static str,
+    /// How many it has.
     pub cpus: u32,
     /// In MiB.
     pub memory: u32,
+    /// The image to boot, through PVH.
     pub kernel: PathBuf,
     /// The archive's bytes; none starts the kernel without one.
     pub initramfs: Option<Vec<u8>>,
+    /// The kernel's options.
     pub command_line: String,
+    /// Its time.
     pub clock: Clock,
     /// Waits for a debugger on this socket before the first instruction.
     pub debugger: Option<PathBuf>,
@@ -97,6 +103,9 @@ impl Vm {
     }
 
     /// Starts QEMU with these standard streams.
+    ///
+    /// # Errors
+    /// When QEMU is not there, or the archive cannot be written for it.
     pub fn start(&self, input: Stdio, output: Stdio) -> Result<Running> {
         let folder = TemporaryFolder::new()?;
         let mut command = Command::new("qemu-system-x86_64");
@@ -130,13 +139,19 @@ impl Vm {
             command.arg("-S").arg("-gdb").arg(format!("unix:{},server=on,wait=off", socket.display()));
         }
         command.stdin(input).stdout(output).stderr(Stdio::piped());
-        let child = command.spawn().context("cannot start qemu-system-x86_64")?;
+        let child = command.spawn().map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::new(error)
+                .context("there is no qemu-system-x86_64: install it (Debian: apt-get install qemu-system-x86)"),
+            _ => Error::new(error).context("cannot start qemu-system-x86_64"),
+        })?;
         Ok(Running { child, folder, finished: false })
     }
 }
 
 /// A started QEMU. Dropping it ends the process.
+#[derive(Debug)]
 pub struct Running {
+    /// QEMU.
     pub child: Child,
     folder: TemporaryFolder,
     finished: bool,
@@ -156,7 +171,7 @@ impl Running {
             return Ok(status);
         }
         if said.lines().any(|line| line == "restart") {
-            eprintln!("x: the guest asked for a restart; a machine of ours runs once");
+            eprintln!("the guest asked for a restart; a machine of ours runs once");
             return Ok(0);
         }
         let mut complaint = String::new();
