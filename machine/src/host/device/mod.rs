@@ -1,0 +1,159 @@
+//! Devices of the host machine: what it was given when it was started, and entropy.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `console` | [`Console`]: what the standard streams are; how they become the boundary's |
+//! | `stream` | [`ByteStream`]: an open file of the host as a device |
+//!
+//! Whoever starts the machine hands over open descriptors ([`Devices`]); nothing is opened by name later. When the machine is
+//! off, [`Installed::finish`] delivers what was written and closes them.
+
+use crate::device::{Program, SerialPort, StandardStreams};
+use std::convert::Infallible;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+mod console;
+mod stream;
+
+#[allow(unused_imports)] // for whoever starts a machine
+pub use console::{Console, StandardStream, Terminal};
+pub use stream::ByteStream;
+
+use console::Streams;
+
+/// What a machine is given: nothing by default.
+#[derive(Default)]
+pub struct Devices {
+    /// The kernel's options.
+    pub command_line: String,
+    /// The first files: a cpio archive, plain or compressed by gzip.
+    pub initramfs: Option<Vec<u8>>,
+    /// The first program, instead of an init.
+    pub program: Option<Program>,
+    /// The standard streams, and the terminal.
+    pub console: Console,
+}
+
+/// The devices of a machine.
+pub struct Installed {
+    command_line: String,
+    program: Option<Program>,
+    initramfs: Mutex<Option<Vec<u8>>>,
+    streams: Streams,
+}
+
+impl From<Devices> for Installed {
+    fn from(devices: Devices) -> Installed {
+        Installed {
+            command_line: devices.command_line,
+            program: devices.program,
+            initramfs: Mutex::new(devices.initramfs),
+            streams: Streams::new(devices.console),
+        }
+    }
+}
+
+impl Installed {
+    #[allow(dead_code)] // no machine ends yet
+    /// The machine is off: delivers what was written, for as long as somebody reads it, and lets go of the host's files.
+    pub fn finish(&self) {
+        self.streams.finish();
+    }
+}
+
+/// A window of I/O ports; the host machine has none.
+#[derive(Debug)]
+pub struct PortWindow(Infallible);
+
+impl PortWindow {
+    /// Reads the byte at `offset`.
+    pub fn read_u8(&self, _offset: u16) -> u8 {
+        match self.0 {}
+    }
+
+    /// Writes the byte at `offset`.
+    pub fn write_u8(&self, _offset: u16, _value: u8) {
+        match self.0 {}
+    }
+}
+
+/// An interrupt line; the host machine has none.
+#[derive(Debug)]
+pub struct InterruptLine(Infallible);
+
+impl InterruptLine {
+    /// Calls `handler` at each interrupt from now on.
+    pub fn connect(&self, _handler: Arc<dyn Fn() + Send + Sync>) {
+        match self.0 {}
+    }
+}
+
+/// The serial ports: none.
+pub fn serial_ports() -> Vec<SerialPort> {
+    Vec::new()
+}
+
+/// The devices of a machine that was given none.
+static NOTHING: LazyLock<Installed> = LazyLock::new(|| Installed::from(Devices::default()));
+
+fn installed() -> &'static Installed {
+    &NOTHING
+}
+
+/// The standard streams.
+pub fn standard_streams() -> StandardStreams {
+    installed().streams.standard()
+}
+
+/// The terminal.
+pub fn terminal() -> Option<ByteStream> {
+    installed().streams.terminal()
+}
+
+impl ByteStream {
+    /// Calls `handler` from now on, as the handler of an interrupt, when something may have changed that was asked for.
+    pub fn connect(&self, handler: Arc<dyn Fn() + Send + Sync>) {
+        self.set_interrupt(Box::new(move || handler()));
+    }
+}
+
+/// 32 bytes nobody can guess.
+pub fn random_seed() -> [u8; 32] {
+    let mut seed = [0; 32];
+    let filled = rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty());
+    if filled != Ok(seed.len()) {
+        // A host that forbids the call still gave the process random hash keys.
+        use std::hash::{BuildHasher, RandomState};
+        seed.chunks_mut(8).for_each(|part| part.copy_from_slice(&RandomState::new().hash_one(0).to_ne_bytes()));
+    }
+    seed
+}
+
+/// The kernel's options.
+pub fn command_line() -> String {
+    installed().command_line.clone()
+}
+
+/// What the machine was started to run.
+pub fn program() -> Option<Program> {
+    installed().program.clone()
+}
+
+/// The archive with the first files.
+#[derive(Debug)]
+pub struct InitramfsImage(Vec<u8>);
+
+impl InitramfsImage {
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Gives its memory back.
+    pub fn release(self) {}
+}
+
+/// The initramfs, once.
+pub fn initramfs() -> Option<InitramfsImage> {
+    installed().initramfs.lock().unwrap_or_else(PoisonError::into_inner).take().map(InitramfsImage)
+}
