@@ -2,17 +2,21 @@
  * /init, the guest's first program: prepares it, runs the session on the console, buries orphans, and ends with the
  * session's exit status, which switches the machine off.
  *
- * The session is /etc/session, a script written by whoever made the initramfs, or else a login shell. halt(8), poweroff(8)
- * and reboot(8) send SIGUSR1, SIGUSR2 and SIGTERM.
+ * The session is /etc/session, a script written by whoever made the initramfs, or else a login shell. Where `orrery run`
+ * brought this program, it is what /.orrery/session describes (see cli/src/vm.rs). halt(8), poweroff(8) and reboot(8) send
+ * SIGUSR1, SIGUSR2 and SIGTERM.
  *
  * It does without a C library, whose own start would cost more than all that is done here: the way to the prompt is short.
  */
+#include <asm/termbits.h>
 #include <fcntl.h>
 #include <linux/signal.h>
 #include <linux/wait.h>
 #include <sys/reboot.h>
 #include <sys/syscall.h>
 
+#define TCGETS 0x5401
+#define TCSETS 0x5402
 #define TIOCSCTTY 0x540e
 
 /* call(number, up to five arguments): the result, or an error as its negative number. */
@@ -54,11 +58,82 @@ static void inherit(const char **given)
 
 static void prepare(void)
 {
+	call(mkdir, "/proc", 0755);
+	call(mkdir, "/dev", 0755);
 	call(mount, "proc", "/proc", "proc", 0, 0);
 	call(mount, "devtmpfs", "/dev", "devtmpfs", 0, 0);
 	call(mkdir, "/dev/pts", 0755);
 	call(mount, "devpts", "/dev/pts", "devpts", 0, "gid=5,mode=620");
 	call(chdir, "/root");
+}
+
+/* The description of a session: strings, each with its zero. */
+static char description[1 << 20];
+
+/* Steps over the string at *next. */
+static char *take(char **next)
+{
+	char *string = *next;
+
+	while (*(*next)++)
+		;
+	return string;
+}
+
+/* Lets every byte pass the console as it is: of output, of input. */
+static void make_raw(int output, int input)
+{
+	struct termios terminal;
+
+	call(ioctl, 0, TCGETS, &terminal);
+	if (output)
+		terminal.c_oflag &= ~ONLCR;
+	if (input) {
+		terminal.c_iflag &= ~(ICRNL | IXON);
+		terminal.c_lflag &= ~(ECHO | ISIG);
+	}
+	call(ioctl, 0, TCSETS, &terminal);
+}
+
+/*
+ * Becomes the program that is described: flags (o, i: raw output, input; a: announce it), the file to read as standard
+ * input or nothing, the folder, the program, the number of arguments, these, and the environment.
+ */
+static void become_described(char *next, char *end)
+{
+	static const char complaint[] = "orrery: the program can't be executed in the guest\n", announcement = 0x1e;
+	static const char *words[1 << 16];
+	const char **last = words + sizeof words / sizeof *words - 2, **word = words, **environment = words;
+	char *flags = take(&next), *input = take(&next), *folder = take(&next), *program = take(&next);
+	int count = 0, output_raw = 0, input_raw = 0, announced = 0;
+
+	for (; *flags; flags++) {
+		output_raw |= *flags == 'o';
+		input_raw |= *flags == 'i';
+		announced |= *flags == 'a';
+	}
+	make_raw(output_raw, input_raw);
+	for (char *digit = take(&next); *digit; digit++)
+		count = count * 10 + *digit - '0';
+	while (next < end && word < last) {
+		*word++ = take(&next);
+		if (--count == 0) {
+			*word++ = 0;
+			environment = word;
+		}
+	}
+	if (announced)
+		call(write, 1, &announcement, 1);
+	if (*input) {
+		call(close, 0);
+		call(open, input, O_RDONLY);
+		call(unlink, input);
+	}
+	call(rmdir, "/.orrery");
+	call(chdir, folder);
+	long error = call(execve, program, words, environment);
+	call(write, 2, complaint, sizeof complaint - 1);
+	call(exit, error == -2 ? 127 : 126);
 }
 
 /* Becomes the session: the leader of a new one, with the console as its terminal, so that Ctrl-C and job control work. */
@@ -79,6 +154,15 @@ static void become_session(void)
 	if (console > 2)
 		call(close, console);
 	call(rt_sigprocmask, SIG_SETMASK, &none, 0, sizeof none);
+	long file = call(open, "/.orrery/session", O_RDONLY | O_CLOEXEC);
+	if (file >= 0) {
+		long length = 0, more;
+		while ((more = call(read, file, description + length, sizeof description - 1 - length)) > 0)
+			length += more;
+		call(unlink, "/.orrery/session");
+		call(unlink, "/.orrery/init");
+		become_described(description, description + length);
+	}
 	call(execve, script[0], script, environment);
 	call(execve, shell[0], shell, environment);
 	call(write, 2, complaint, sizeof complaint - 1);
