@@ -7,6 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use bitflags::bitflags;
 
+pub use crate::folder::SharedFolder;
 pub use platform::device::{ByteStream, InitramfsImage, InterruptLine, PortWindow};
 
 /// A 16550-like serial port.
@@ -106,6 +107,11 @@ pub struct Program {
 /// What the machine was started to run, if it was started for one program.
 pub fn program() -> Option<Program> {
     platform::device::program()
+}
+
+/// Folders of the host to be shown to the guest, in the order they were given.
+pub fn folders() -> Vec<SharedFolder> {
+    platform::device::folders()
 }
 
 /// 32 bytes nobody can foretell, as far as the machine has such: different on every call.

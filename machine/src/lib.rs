@@ -7,6 +7,7 @@
 //! | [`memory`] | [`memory::Frame`]: counted pages of untyped RAM; [`memory::Space`]: user address spaces, copies to and from them |
 //! | [`user`] | [`user::Registers`] of a program, [`user::enter`] to run it until it traps |
 //! | [`device`] | what was found: serial ports, interrupt lines, boot files; entropy |
+//! | [`folder`] | folders of the host shown to the guest |
 //! | [`power`], [`debug`] | stop and reset; the emergency console, backtraces |
 //!
 //! Two machines give exactly this: `pc` (bare x86-64) and `host` (a Linux process, for tests), chosen by `target_os`. The
@@ -23,6 +24,7 @@ extern crate alloc;
 pub mod cpu;
 pub mod debug;
 pub mod device;
+pub mod folder;
 pub mod memory;
 pub mod power;
 pub mod time;

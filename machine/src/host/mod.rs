@@ -7,6 +7,7 @@ pub mod copy;
 pub mod cpu;
 pub mod debug;
 pub mod device;
+pub mod folder;
 pub mod frames;
 pub mod paging;
 pub mod power;

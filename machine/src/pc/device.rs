@@ -3,6 +3,7 @@
 use super::layout::direct;
 use super::{block, features, frames, io_apic, port, start_info, time};
 use crate::device::{Program, Readiness, SerialPort, StandardStream, StandardStreams, StreamStop, WindowSize};
+use crate::folder::SharedFolder;
 use crate::memory::PAGE_SIZE;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -184,6 +185,11 @@ pub fn initramfs() -> Option<InitramfsImage> {
         return None;
     }
     Some(InitramfsImage { range })
+}
+
+/// Folders of the host: none yet.
+pub fn folders() -> Vec<SharedFolder> {
+    Vec::new()
 }
 
 /// 32 bytes nobody can foretell, as far as the CPU has such; always different ones.

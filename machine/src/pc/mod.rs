@@ -11,7 +11,7 @@
 //! | [`block`], [`descriptors`], [`features`] | per-CPU block; GDT, TSS, IDT; what the CPU can do |
 //! | [`traps`], `traps.s`, [`user`], [`extended`] | exceptions and interrupts; running programs; FPU, SSE, AVX state |
 //! | [`cpu`], [`secondary`], `secondary.s` | CPUs, and how the others are started |
-//! | [`acpi`], [`local_apic`], [`io_apic`], [`time`], [`device`], [`power`] | the platform's devices |
+//! | [`acpi`], [`local_apic`], [`io_apic`], [`time`], [`device`], [`folder`], [`power`] | the platform's devices |
 //! | [`debug`], [`serial`], [`panic`], [`symbols`] | a kernel in trouble |
 
 pub mod acpi;
@@ -24,6 +24,7 @@ pub mod descriptors;
 pub mod device;
 pub mod extended;
 pub mod features;
+pub mod folder;
 pub mod frames;
 pub mod io_apic;
 pub mod kernel_space;

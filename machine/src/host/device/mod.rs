@@ -9,6 +9,7 @@
 //! off, [`Installed::finish`] delivers what was written and closes them.
 
 use crate::device::{Program, SerialPort, StandardStreams};
+use crate::folder::SharedFolder;
 use std::convert::Infallible;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -32,6 +33,8 @@ pub struct Devices {
     pub program: Option<Program>,
     /// The standard streams, and the terminal.
     pub console: Console,
+    /// Folders to be shown to the guest.
+    pub folders: Vec<SharedFolder>,
 }
 
 /// The devices of a machine.
@@ -40,6 +43,7 @@ pub struct Installed {
     program: Option<Program>,
     initramfs: Mutex<Option<Vec<u8>>>,
     streams: Streams,
+    folders: Vec<SharedFolder>,
 }
 
 impl From<Devices> for Installed {
@@ -49,6 +53,7 @@ impl From<Devices> for Installed {
             program: devices.program,
             initramfs: Mutex::new(devices.initramfs),
             streams: Streams::new(devices.console),
+            folders: devices.folders,
         }
     }
 }
@@ -137,6 +142,11 @@ pub fn command_line() -> String {
 /// What the machine was started to run.
 pub fn program() -> Option<Program> {
     installed().program.clone()
+}
+
+/// Folders of the host shown to the guest.
+pub fn folders() -> Vec<SharedFolder> {
+    installed().folders.clone()
 }
 
 /// The archive with the first files.

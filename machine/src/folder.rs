@@ -1,0 +1,184 @@
+//! Folders of the host shown to the guest.
+//!
+//! A [`SharedFolder`] is a folder the person who started the machine gave away, whole or read-only. A [`Node`] stands for
+//! one file in it, of any kind; an [`OpenNode`] for a regular file or directory whose contents are in use. Everything is
+//! reached from the folder's root by one name at a time, so neither `..` nor a symbolic link leads out, whatever the
+//! guest asks and whoever changes the folder meanwhile: the machine follows no link, ever.
+//!
+//! What a node is stays fixed: its [`Identity`]. If the host puts another file in its place, operations on the node give
+//! `ESTALE`; looking the name up again gives the new one. A read-only folder refuses every change here, in the machine,
+//! with `EROFS`.
+//!
+//! Files are owned as the host says, with one exception: if the machine doesn't run as root, its own user and group are
+//! shown as 0, and 0 is mapped back.
+//!
+//! **Who calls.** The kernel's hostfs. **Who synchronises.** Nodes lock inside, for no longer than one call; a call goes to
+//! the host's file system and takes as long as that takes. `pc` has no such folders: there the types have no values.
+
+use crate::platform;
+use alloc::vec::Vec;
+use core::fmt;
+
+pub use platform::folder::{Node, OpenNode};
+
+/// A Linux error number: what the host said, or the machine itself in Linux's words.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct HostError(pub u16);
+
+/// What operations on folders return.
+pub type Result<T, E = HostError> = core::result::Result<T, E>;
+
+impl fmt::Debug for HostError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "errno {}", self.0)
+    }
+}
+
+/// A folder of the host, and where the guest is to see it.
+#[derive(Clone, Debug)]
+pub struct SharedFolder {
+    pub(crate) guest_path: Vec<u8>,
+    pub(crate) read_only: bool,
+    pub(crate) root: Node,
+}
+
+impl SharedFolder {
+    /// The absolute path in the guest; `/` for a root file system.
+    pub fn guest_path(&self) -> &[u8] {
+        &self.guest_path
+    }
+
+    /// Whether the machine refuses all changes.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Its top directory.
+    pub fn root(&self) -> &Node {
+        &self.root
+    }
+}
+
+/// Which file it is: the same for all names of one file, and not used again for another while the first is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Identity {
+    /// The host's number of the file system.
+    pub device: u64,
+    /// The inode number there.
+    pub number: u64,
+    /// The kind of file: the `S_IFMT` bits of the mode.
+    pub kind: u32,
+    /// When it was made, in nanoseconds since 1970, where the host knows: inode numbers are used again.
+    pub created: Option<i64>,
+}
+
+/// Everything statx(2) tells. Times are nanoseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Which file.
+    pub identity: Identity,
+    /// Kind and permissions.
+    pub mode: u32,
+    /// Number of names.
+    pub links: u32,
+    /// Owner, as the guest sees it.
+    pub user: u32,
+    /// Group, as the guest sees it.
+    pub group: u32,
+    /// Major and minor number a device node stands for. It is only ever shown: no device of the host is opened.
+    pub represented: (u32, u32),
+    /// Length in bytes.
+    pub size: u64,
+    /// Best size of a transfer.
+    pub block_size: u32,
+    /// Blocks of 512 bytes in use.
+    pub blocks: u64,
+    /// Last access.
+    pub accessed: i64,
+    /// Last change of the contents.
+    pub modified: i64,
+    /// Last change of anything.
+    pub changed: i64,
+}
+
+/// Changes of attributes; `None` leaves as it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Change {
+    /// The length.
+    pub size: Option<u64>,
+    /// The owner, as the guest sees it.
+    pub user: Option<u32>,
+    /// The group, as the guest sees it.
+    pub group: Option<u32>,
+    /// Permission bits. They are set after the owner, which takes set-ID bits away.
+    pub permissions: Option<u32>,
+    /// Time of the last access.
+    pub accessed: Option<i64>,
+    /// Time of the last change.
+    pub modified: Option<i64>,
+}
+
+/// What a new file gets.
+#[derive(Clone, Copy, Debug)]
+pub struct Ownership {
+    /// Exactly these bits, whatever the host's umask.
+    pub permissions: u32,
+    /// The owner, as the guest sees it. Without root's rights on the host, files belong to who runs the machine.
+    pub user: u32,
+    /// The group, likewise.
+    pub group: u32,
+}
+
+/// What [`Node::make`] makes. Device nodes are never made on the host.
+#[derive(Clone, Copy, Debug)]
+pub enum NewNode<'a> {
+    /// An empty directory.
+    Directory,
+    /// A symbolic link to this.
+    Symlink(&'a [u8]),
+    /// A FIFO.
+    Fifo,
+    /// A socket's node.
+    Socket,
+}
+
+/// How [`Node::rename`] treats a name that is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rename {
+    /// It is replaced.
+    Replace,
+    /// `EEXIST`.
+    Keep,
+    /// The two change places.
+    Exchange,
+}
+
+/// An entry of a directory; never `.` or `..`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FolderEntry {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// Its inode number.
+    pub number: u64,
+    /// Its kind, as the `d_type` of getdents(2); 0 if unknown.
+    pub entry_type: u8,
+}
+
+/// How full the host's file system is: statfs(2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes in a block.
+    pub block_size: u64,
+    /// All blocks.
+    pub blocks: u64,
+    /// Free ones.
+    pub free_blocks: u64,
+    /// Those an ordinary user may take.
+    pub available_blocks: u64,
+    /// All inodes.
+    pub inodes: u64,
+    /// Free ones.
+    pub free_inodes: u64,
+    /// The longest name.
+    pub name_length: u64,
+}

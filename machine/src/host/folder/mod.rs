@@ -1,0 +1,143 @@
+//! Shared folders on a Linux host: descriptors opened beforehand, and from there one name at a time.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `mod` | opening a folder to share it; what its nodes have in common |
+//! | `node` | [`Node`]: finding, making, moving and changing files by name |
+//! | `opened` | [`OpenNode`]: contents of files, entries of directories |
+//! | `descriptors` | how many descriptors all this may take |
+//! | `status` | attributes, and whose they are |
+//!
+//! **Why nobody gets out.** A name is one component: never empty, `.`, `..`, never with a slash or a zero byte
+//! ([`checked`]). It is looked at by calls that don't follow links (`statx` with `AT_SYMLINK_NOFOLLOW`), and opened only by
+//! `openat2` with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS`, as a mere name (`O_PATH`), which touches
+//! neither a device nor a FIFO. What came back is compared with the [`Identity`](crate::folder::Identity) it must have, and
+//! only then, and only if it is a regular file or a directory, opened in earnest: through `/proc/self/fd`, so that it is that very file and no
+//! other. Swapping a component between two of these calls gives `ESTALE` at worst.
+//!
+//! The system calls used after a folder was opened: openat, openat2, statx, fstatfs, getdents64, lseek, readlinkat,
+//! mkdirat, mknodat, symlinkat, linkat, unlinkat, renameat2, fchmod, fchmodat, fchown, fchownat, utimensat, ftruncate, fallocate, preadv, pwrite,
+//! pwritev, pwritev2, fsync, fdatasync, syncfs, f*xattr, close.
+
+mod descriptors;
+mod node;
+mod opened;
+mod status;
+
+#[cfg(test)]
+mod tests;
+
+pub use node::Node;
+pub use opened::OpenNode;
+
+use crate::folder::{HostError, Result, SharedFolder};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::io::Errno;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+const ENFILE: HostError = HostError(Errno::NFILE.raw_os_error() as u16);
+const EROFS: HostError = HostError(Errno::ROFS.raw_os_error() as u16);
+const ESTALE: HostError = HostError(Errno::STALE.raw_os_error() as u16);
+const EINVAL: HostError = HostError(Errno::INVAL.raw_os_error() as u16);
+const ENAMETOOLONG: HostError = HostError(Errno::NAMETOOLONG.raw_os_error() as u16);
+const ENXIO: HostError = HostError(Errno::NXIO.raw_os_error() as u16);
+
+/// `NAME_MAX`
+const NAME_MAX: usize = 255;
+
+/// Never out of the folder, never through a link.
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+
+/// Why a folder can't be shared; each says what to do.
+#[derive(Debug)]
+pub enum ShareError {
+    /// The folder itself.
+    Folder(PathBuf, std::io::Error),
+    /// It is something else.
+    NotAFolder(PathBuf),
+    /// The path in the guest.
+    GuestPath(Vec<u8>),
+    /// The host lacks openat2(2).
+    NoOpenat2(Errno),
+    /// The host's /proc is missing.
+    NoProc(Errno),
+}
+
+impl fmt::Display for ShareError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ShareError::Folder(path, error) => {
+                write!(formatter, "{} can't be shared: {error}; check the path and its permissions", path.display())
+            }
+            ShareError::NotAFolder(path) => {
+                write!(formatter, "{} is not a folder: name the folder it is in", path.display())
+            }
+            ShareError::GuestPath(path) => write!(
+                formatter,
+                "{} can't be a place in the guest: give an absolute path without \"..\"",
+                String::from_utf8_lossy(path)
+            ),
+            ShareError::NoOpenat2(errno) => write!(
+                formatter,
+                "sharing a folder needs the system call openat2, which this host refuses ({errno}): use Linux 5.8 or \
+                 newer, and let the container's seccomp profile allow it"
+            ),
+            ShareError::NoProc(errno) => {
+                write!(formatter, "sharing a folder needs /proc, which this host lacks ({errno}): mount it")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ShareError {}
+
+/// What all nodes of one folder have in common.
+struct Share {
+    read_only: bool,
+    owner: status::Owner,
+    /// `/proc/self/fd`: by it a descriptor of a mere name becomes one that can be read.
+    descriptors: OwnedFd,
+    /// Held while a directory gets another parent, so that no two make a ring.
+    moving: Mutex<()>,
+}
+
+impl SharedFolder {
+    /// Opens the folder `host` to be shown at `guest`. From here on only the descriptor counts: the folder may be renamed.
+    ///
+    /// # Errors
+    /// What the person who asked for it should know.
+    pub fn open(host: &Path, guest: &[u8], read_only: bool) -> Result<SharedFolder, ShareError> {
+        let absolute = guest.first() == Some(&b'/') && !guest.contains(&0);
+        if !absolute || guest.split(|byte| *byte == b'/').any(|component| component == b"..") {
+            return Err(ShareError::GuestPath(guest.to_vec()));
+        }
+        let folder = |errno: Errno| match errno {
+            Errno::NOTDIR if host.exists() => ShareError::NotAFolder(host.into()),
+            errno => ShareError::Folder(host.into(), errno.into()),
+        };
+        let name = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(host.as_os_str().as_bytes(), name, Mode::empty()).map_err(folder)?;
+        rustix::fs::openat2(&root, c".", name, Mode::empty(), BENEATH).map_err(ShareError::NoOpenat2)?;
+        let descriptors = rustix::fs::openat(CWD, c"/proc/self/fd", name, Mode::empty()).map_err(ShareError::NoProc)?;
+        let status = rustix::fs::statx(&root, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS | StatxFlags::BTIME)
+            .map_err(folder)?;
+        let owner = status::Owner::of_this_process();
+        let share = Arc::new(Share { read_only, owner, descriptors, moving: Mutex::new(()) });
+        let root = Node::root(share, owner.status(&status).identity, root);
+        Ok(SharedFolder { guest_path: guest.to_vec(), read_only, root })
+    }
+}
+
+/// A name that leads to an entry of this directory and nowhere else.
+fn checked(name: &[u8]) -> Result<&[u8]> {
+    match name {
+        b"" | b"." | b".." => Err(EINVAL),
+        name if name.len() > NAME_MAX => Err(ENAMETOOLONG),
+        name if name.contains(&b'/') || name.contains(&0) => Err(EINVAL),
+        name => Ok(name),
+    }
+}

@@ -1,0 +1,511 @@
+//! A file of a shared folder: finding it again, and what can be done to it by name.
+//!
+//! A node remembers where it was last seen: a directory and a name in it. Its descriptor is opened from there when
+//! needed, the directory's own from its place if need be, and may be closed again at any time. The root's stays.
+
+use super::descriptors::{self, Permit, with_room};
+use super::opened::OpenNode;
+use super::{BENEATH, EINVAL, ENXIO, EROFS, ESTALE, Share, checked, status};
+use crate::folder::{Change, Identity, NewNode, Ownership, Rename, Result, Room, Status};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, Uid};
+use rustix::io::Errno;
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// How deep a directory may lie to be found again: far deeper than any path, yet not without end.
+const MAX_DEPTH: usize = 1 << 16;
+
+/// A file of a shared folder, of any kind.
+#[derive(Clone)]
+pub struct Node(pub(super) Arc<Inner>);
+
+/// What a node is.
+pub struct Inner {
+    share: Arc<Share>,
+    identity: Identity,
+    place: Mutex<Option<Place>>,
+    descriptor: Mutex<Descriptors>,
+    used: AtomicBool,
+}
+
+/// Where a node was last seen. The root has none, nor has a file without a name.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub directory: Arc<Inner>,
+    name: Box<[u8]>,
+}
+
+/// The descriptors there are of a node.
+#[derive(Default)]
+struct Descriptors {
+    /// Opened to find it by (`O_PATH`).
+    own: Option<Arc<OwnedFd>>,
+    /// Those of its open nodes: they serve as well, and work when the file has no name any more.
+    opened: Vec<Weak<OwnedFd>>,
+}
+
+impl Descriptors {
+    fn any(&self) -> Option<Arc<OwnedFd>> {
+        self.own.clone().or_else(|| self.opened.iter().find_map(Weak::upgrade))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Inner {
+    /// Whether it was used since this was last asked.
+    pub fn was_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
+    }
+
+    /// Closes the descriptor to find it by; one that is being used is closed after that.
+    pub fn forget_descriptor(&self) {
+        lock(&self.descriptor).own = None;
+    }
+
+    fn open_already(&self) -> Option<Arc<OwnedFd>> {
+        self.used.store(true, Ordering::Relaxed);
+        lock(&self.descriptor).any()
+    }
+
+    pub(super) fn place(&self) -> Result<Place> {
+        lock(&self.place).clone().ok_or(ESTALE)
+    }
+
+    /// A descriptor of exactly this file.
+    fn descriptor(self: &Arc<Inner>) -> Result<Arc<OwnedFd>> {
+        if let Some(open) = self.open_already() {
+            return Ok(open);
+        }
+        // Up to the nearest directory that is open, and down again.
+        let mut closed = Vec::new();
+        let (mut node, mut place) = (self.clone(), self.place()?);
+        let mut directory = loop {
+            let above = place.directory.clone();
+            closed.push((node, place.name));
+            if let Some(open) = above.open_already() {
+                break open;
+            }
+            if closed.len() > MAX_DEPTH {
+                return Err(ESTALE);
+            }
+            place = above.place()?;
+            node = above;
+        };
+        for (node, name) in closed.iter().rev() {
+            directory = node.open_in(&directory, name)?;
+        }
+        Ok(directory)
+    }
+
+    fn open_in(self: &Arc<Inner>, directory: &OwnedFd, name: &[u8]) -> Result<Arc<OwnedFd>> {
+        let how = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = with_room(|| rustix::fs::openat2(directory, name, how, Mode::empty(), BENEATH));
+        let found = Arc::new(opened.map_err(|error| match Errno::from_raw_os_error(i32::from(error.0)) {
+            Errno::NOENT | Errno::NOTDIR | Errno::LOOP => ESTALE,
+            _ => error,
+        })?);
+        if self.status_by(&*found, b"")?.identity != self.identity {
+            return Err(ESTALE);
+        }
+        let mut descriptors = lock(&self.descriptor);
+        if let Some(own) = &descriptors.own {
+            return Ok(own.clone());
+        }
+        descriptors.own = Some(found.clone());
+        drop(descriptors);
+        descriptors::remember(Arc::downgrade(self));
+        Ok(found)
+    }
+
+    /// The status of `name` in an open directory, or of what is open itself if the name is empty.
+    fn status_by(&self, open: impl AsFd, name: &[u8]) -> Result<Status> {
+        let how = if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::SYMLINK_NOFOLLOW };
+        let found = rustix::fs::statx(open, name, how | AtFlags::NO_AUTOMOUNT, status::WANTED)?;
+        Ok(self.share.owner.status(&found))
+    }
+}
+
+impl Drop for Inner {
+    /// Lets go of the directory, and that of its own. They may be any number, so not by recursion.
+    fn drop(&mut self) {
+        let place = |inner: &mut Inner| inner.place.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let mut next = place(self);
+        while let Some(mut inner) = next.and_then(|place| Arc::into_inner(place.directory)) {
+            next = place(&mut inner);
+        }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Node({}:{})", self.0.identity.device, self.0.identity.number)
+    }
+}
+
+impl Node {
+    /// The top of a folder, whose descriptor stays open.
+    pub(super) fn root(share: Arc<Share>, identity: Identity, open: OwnedFd) -> Node {
+        let descriptor = Descriptors { own: Some(Arc::new(open)), opened: Vec::new() };
+        Node::new(share, identity, None, descriptor)
+    }
+
+    fn new(share: Arc<Share>, identity: Identity, place: Option<Place>, descriptor: Descriptors) -> Node {
+        let (place, descriptor) = (Mutex::new(place), Mutex::new(descriptor));
+        Node(Arc::new(Inner { share, identity, place, descriptor, used: AtomicBool::new(false) }))
+    }
+
+    pub(super) fn check_writable(&self) -> Result<()> {
+        if self.0.share.read_only { Err(EROFS) } else { Ok(()) }
+    }
+
+    /// Which file it is.
+    pub fn identity(&self) -> Identity {
+        self.0.identity
+    }
+
+    /// Everything about it, now.
+    ///
+    /// # Errors
+    /// `ESTALE` when it is no longer where it was last seen, and nobody has it open.
+    pub fn status(&self) -> Result<Status> {
+        if let Some(open) = self.0.open_already() {
+            return self.0.status_by(&*open, b"");
+        }
+        // Looking needs no descriptor of the file itself.
+        let Place { directory, name } = self.0.place()?;
+        let found = self.0.status_by(&*directory.descriptor()?, &name)?;
+        if found.identity == self.0.identity { Ok(found) } else { Err(ESTALE) }
+    }
+
+    /// What the name `name` in this directory leads to, now. Links are not followed.
+    ///
+    /// # Errors
+    /// `ENOENT`, `ENOTDIR`, `EACCES`, `ESTALE`, `ENAMETOOLONG`; `EINVAL` for what is no name.
+    pub fn look(&self, name: &[u8]) -> Result<Status> {
+        self.0.status_by(&*self.0.descriptor()?, checked(name)?)
+    }
+
+    /// A node for the file found under `name`.
+    pub fn entry(&self, name: &[u8], found: &Status) -> Node {
+        let place = Place { directory: self.0.clone(), name: name.into() };
+        Node::new(self.0.share.clone(), found.identity, Some(place), Descriptors::default())
+    }
+
+    /// The node was seen under `name` in `directory`: it will be looked for there.
+    pub fn seen_at(&self, directory: &Node, name: &[u8]) {
+        let mut place = lock(&self.0.place);
+        match &mut *place {
+            Some(place) if Arc::ptr_eq(&place.directory, &directory.0) => {
+                if *place.name != *name {
+                    place.name = name.into();
+                }
+                return;
+            }
+            _ => drop(place),
+        }
+        let _moving = lock(&self.0.share.moving);
+        if directory.is_within(self) {
+            return;
+        }
+        let new = Place { directory: directory.0.clone(), name: name.into() };
+        let old = lock(&self.0.place).replace(new);
+        drop(old);
+    }
+
+    /// Whether this is `other` or was last seen somewhere in it. Stable while directories don't move.
+    pub(super) fn is_within(&self, other: &Node) -> bool {
+        let mut current = self.0.clone();
+        loop {
+            if Arc::ptr_eq(&current, &other.0) {
+                return true;
+            }
+            let above = lock(&current.place).as_ref().map(|place| place.directory.clone());
+            match above {
+                Some(directory) => current = directory,
+                None => return false,
+            }
+        }
+    }
+
+    /// Opens a regular file or a directory in earnest.
+    ///
+    /// # Errors
+    /// `ENXIO` for every other kind: nothing else of the host is ever opened. `EROFS`, `EACCES`, `ENFILE`, `ESTALE`.
+    pub fn open(&self, read: bool, write: bool) -> Result<OpenNode> {
+        if write {
+            self.check_writable()?;
+        }
+        let how = match (read, write) {
+            (true, true) => OFlags::RDWR,
+            (false, true) => OFlags::WRONLY,
+            _ => OFlags::RDONLY,
+        };
+        let permit = Permit::take()?;
+        Ok(self.adopt(self.reopen(how)?, !write || read, write, permit))
+    }
+
+    /// Opens exactly this file, which is looked at first.
+    fn reopen(&self, how: OFlags) -> Result<OwnedFd> {
+        let kind = match FileType::from_raw_mode(self.0.identity.kind) {
+            FileType::RegularFile => OFlags::empty(),
+            FileType::Directory => OFlags::DIRECTORY,
+            _ => return Err(ENXIO),
+        };
+        let name = self.0.descriptor()?;
+        let how = how | kind | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+        let number = name.as_raw_fd().to_string();
+        with_room(|| rustix::fs::openat(&self.0.share.descriptors, number.as_str(), how, Mode::empty()))
+    }
+
+    /// Makes an open node of a descriptor of this file.
+    fn adopt(&self, descriptor: OwnedFd, readable: bool, writable: bool, permit: Permit) -> OpenNode {
+        let descriptor = Arc::new(descriptor);
+        let mut descriptors = lock(&self.0.descriptor);
+        descriptors.opened.retain(|open| open.strong_count() > 0);
+        descriptors.opened.push(Arc::downgrade(&descriptor));
+        drop(descriptors);
+        OpenNode::new(self.clone(), descriptor, readable, writable, permit)
+    }
+
+    /// Makes a regular file, which must not exist, open for reading and writing.
+    ///
+    /// # Errors
+    /// `EEXIST`, `EROFS`, `EACCES`, `ENOSPC`, `ENFILE`.
+    pub fn create(&self, name: &[u8], new: &Ownership) -> Result<(OpenNode, Status)> {
+        self.check_writable()?;
+        let (permit, name) = (Permit::take()?, checked(name)?);
+        let directory = self.0.descriptor()?;
+        let how = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(new.permissions);
+        let descriptor = with_room(|| rustix::fs::openat2(&directory, name, how, mode, BENEATH))?;
+        let found = self.finish_new(descriptor.as_fd(), b"", new)?;
+        Ok((self.entry(name, &found).adopt(descriptor, true, true, permit), found))
+    }
+
+    /// Makes a regular file without a name in this directory.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP`, `EROFS`, `EACCES`, `ENOSPC`, `ENFILE`.
+    pub fn create_unnamed(&self, new: &Ownership) -> Result<(OpenNode, Status)> {
+        self.check_writable()?;
+        let permit = Permit::take()?;
+        let directory = self.0.descriptor()?;
+        let how = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(new.permissions);
+        let descriptor = with_room(|| rustix::fs::openat2(&directory, c".", how, mode, BENEATH))?;
+        let found = self.finish_new(descriptor.as_fd(), b"", new)?;
+        let node = Node::new(self.0.share.clone(), found.identity, None, Descriptors::default());
+        Ok((node.adopt(descriptor, true, true, permit), found))
+    }
+
+    /// Makes a file of another kind.
+    ///
+    /// # Errors
+    /// `EEXIST`, `EROFS`, `EACCES`, `ENOSPC`.
+    pub fn make(&self, name: &[u8], contents: NewNode<'_>, new: &Ownership) -> Result<Status> {
+        self.check_writable()?;
+        let name = checked(name)?;
+        let directory = self.0.descriptor()?;
+        let mode = Mode::from_raw_mode(new.permissions);
+        match contents {
+            NewNode::Directory => rustix::fs::mkdirat(&directory, name, mode)?,
+            NewNode::Symlink(text) => rustix::fs::symlinkat(text, &directory, name)?,
+            NewNode::Fifo => rustix::fs::mknodat(&directory, name, FileType::Fifo, mode, 0)?,
+            NewNode::Socket => rustix::fs::mknodat(&directory, name, FileType::Socket, mode, 0)?,
+        }
+        self.finish_new(directory.as_fd(), name, new)
+    }
+
+    /// Gives a new file its owner and exact permissions, as far as its file system has such, and tells what it came to.
+    fn finish_new(&self, open: BorrowedFd<'_>, name: &[u8], new: &Ownership) -> Result<Status> {
+        let made = self.0.status_by(open, name)?;
+        let owner = self.0.share.owner;
+        let how = if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::SYMLINK_NOFOLLOW };
+        let mut changed = false;
+        if owner.is_privileged() && (made.user, made.group) != (new.user, new.group) {
+            let (user, group) = (Uid::from_raw(new.user), Gid::from_raw(new.group));
+            changed |= rustix::fs::chownat(open, name, Some(user), Some(group), how).is_ok();
+        }
+        let is_link = made.identity.kind == FileType::Symlink.as_raw_mode();
+        if !is_link && (changed || made.mode & 0o7777 != new.permissions & 0o7777) {
+            changed = true;
+            if name.is_empty() {
+                let _ = rustix::fs::fchmod(open, Mode::from_raw_mode(new.permissions & 0o7777));
+            } else {
+                // By a descriptor of the file itself: fchmodat would follow a link that was put there meanwhile.
+                let permissions = Some(new.permissions);
+                let _ = self.entry(name, &made).change(&Change { permissions, ..Change::default() });
+            }
+        }
+        if changed { self.0.status_by(open, name) } else { Ok(made) }
+    }
+
+    /// Gives `target` one more name, here.
+    ///
+    /// # Errors
+    /// `EEXIST`, `EMLINK`, `EXDEV`, `EPERM`, `EROFS`.
+    pub fn link(&self, name: &[u8], target: &Node) -> Result<()> {
+        self.check_writable()?;
+        let (directory, file) = (self.0.descriptor()?, target.0.descriptor()?);
+        let (from, name) = (&self.0.share.descriptors, checked(name)?);
+        rustix::fs::linkat(from, file.as_raw_fd().to_string(), &directory, name, AtFlags::SYMLINK_FOLLOW)?;
+        target.seen_at(self, name);
+        Ok(())
+    }
+
+    /// Removes a name that is no directory.
+    ///
+    /// # Errors
+    /// `ENOENT`, `EISDIR`, `EACCES`, `EPERM`, `EROFS`.
+    pub fn unlink(&self, name: &[u8]) -> Result<()> {
+        self.check_writable()?;
+        Ok(rustix::fs::unlinkat(&*self.0.descriptor()?, checked(name)?, AtFlags::empty())?)
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// `ENOENT`, `ENOTDIR`, `ENOTEMPTY`, `EBUSY`, `EACCES`, `EROFS`.
+    pub fn rmdir(&self, name: &[u8]) -> Result<()> {
+        self.check_writable()?;
+        Ok(rustix::fs::unlinkat(&*self.0.descriptor()?, checked(name)?, AtFlags::REMOVEDIR)?)
+    }
+
+    /// Moves `name` to `new_name` in `to`.
+    ///
+    /// # Errors
+    /// `ENOENT`, `EEXIST`, `ENOTEMPTY`, `EINVAL`, `EXDEV`, `EACCES`, `EROFS`.
+    pub fn rename(&self, name: &[u8], to: &Node, new_name: &[u8], how: Rename) -> Result<()> {
+        self.check_writable()?;
+        to.check_writable()?;
+        let (name, new_name) = (checked(name)?, checked(new_name)?);
+        let (from, into) = (self.0.descriptor()?, to.0.descriptor()?);
+        let flags = match how {
+            Rename::Replace => RenameFlags::empty(),
+            Rename::Keep => RenameFlags::NOREPLACE,
+            Rename::Exchange => RenameFlags::EXCHANGE,
+        };
+        Ok(rustix::fs::renameat_with(&from, name, &into, new_name, flags)?)
+    }
+
+    /// The text of a symbolic link.
+    ///
+    /// # Errors
+    /// `EINVAL` when it is none.
+    pub fn read_link(&self) -> Result<Vec<u8>> {
+        if self.0.identity.kind != FileType::Symlink.as_raw_mode() {
+            return Err(EINVAL);
+        }
+        Ok(rustix::fs::readlinkat(&*self.0.descriptor()?, c"", Vec::new())?.into_bytes())
+    }
+
+    /// Changes attributes.
+    ///
+    /// # Errors
+    /// `EPERM`, `EACCES`, `EROFS`, `EFBIG`, `EINVAL` for the length of what has none.
+    pub fn change(&self, change: &Change) -> Result<()> {
+        self.check_writable()?;
+        if let Some(size) = change.size {
+            if self.0.identity.kind != FileType::RegularFile.as_raw_mode() {
+                return Err(EINVAL);
+            }
+            rustix::fs::ftruncate(self.reopen(OFlags::WRONLY)?, size)?;
+        }
+        self.change_by(&*self.0.descriptor()?, change)
+    }
+
+    /// Changes attributes other than the length by a descriptor of the file.
+    pub(super) fn change_by(&self, open: &OwnedFd, change: &Change) -> Result<()> {
+        let owner = self.0.share.owner;
+        if change.user.is_some() || change.group.is_some() {
+            let user = change.user.map(|user| Uid::from_raw(owner.real_user(user)));
+            let group = change.group.map(|group| Gid::from_raw(owner.real_group(group)));
+            rustix::fs::chownat(open, c"", user, group, AtFlags::EMPTY_PATH)?;
+        }
+        let number = open.as_raw_fd().to_string();
+        if let Some(permissions) = change.permissions {
+            let mode = Mode::from_raw_mode(permissions & 0o7777);
+            rustix::fs::chmodat(&self.0.share.descriptors, number.as_str(), mode, AtFlags::empty())?;
+        }
+        if change.accessed.is_some() || change.modified.is_some() {
+            let times = Timestamps { last_access: time(change.accessed), last_modification: time(change.modified) };
+            rustix::fs::utimensat(&self.0.share.descriptors, number.as_str(), &times, AtFlags::empty())?;
+        }
+        Ok(())
+    }
+
+    /// How full the file system is that it lies in.
+    ///
+    /// # Errors
+    /// `ESTALE`, `EIO`.
+    pub fn room(&self) -> Result<Room> {
+        Ok(status::room(&rustix::fs::fstatfs(&*self.0.descriptor()?)?))
+    }
+
+    /// The value of the extended attribute `name`.
+    ///
+    /// # Errors
+    /// `ENODATA`, `EOPNOTSUPP`; `ENXIO` for what is neither file nor directory.
+    pub fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
+        let open = self.reopen(OFlags::RDONLY)?;
+        whole(|buffer| rustix::fs::fgetxattr(&open, name, buffer))
+    }
+
+    /// Sets an extended attribute; `create` and `replace` say what must not and what must be there.
+    ///
+    /// # Errors
+    /// `EEXIST`, `ENODATA`, `ENOSPC`, `EOPNOTSUPP`, `EROFS`.
+    pub fn set_xattr(&self, name: &[u8], value: &[u8], create: bool, replace: bool) -> Result<()> {
+        self.check_writable()?;
+        let mut flags = rustix::fs::XattrFlags::empty();
+        flags.set(rustix::fs::XattrFlags::CREATE, create);
+        flags.set(rustix::fs::XattrFlags::REPLACE, replace);
+        Ok(rustix::fs::fsetxattr(self.reopen(OFlags::RDONLY)?, name, value, flags)?)
+    }
+
+    /// Removes an extended attribute.
+    ///
+    /// # Errors
+    /// `ENODATA`, `EOPNOTSUPP`, `EROFS`.
+    pub fn remove_xattr(&self, name: &[u8]) -> Result<()> {
+        self.check_writable()?;
+        Ok(rustix::fs::fremovexattr(self.reopen(OFlags::RDONLY)?, name)?)
+    }
+
+    /// The names of all extended attributes, each followed by a zero byte.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP`.
+    pub fn xattrs(&self) -> Result<Vec<u8>> {
+        let open = self.reopen(OFlags::RDONLY)?;
+        whole(|buffer| rustix::fs::flistxattr(&open, buffer))
+    }
+}
+
+/// A time to set; none leaves it as it is.
+fn time(nanoseconds: Option<i64>) -> Timespec {
+    match nanoseconds {
+        None => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        Some(time) => Timespec { tv_sec: time.div_euclid(1_000_000_000), tv_nsec: time.rem_euclid(1_000_000_000) },
+    }
+}
+
+/// What a call puts into a buffer that may be too short at first: 64 KiB is the most Linux gives.
+fn whole(call: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> Result<Vec<u8>> {
+    let mut buffer = vec![0; 4096];
+    loop {
+        match call(&mut buffer) {
+            Ok(length) => {
+                buffer.truncate(length);
+                return Ok(buffer);
+            }
+            Err(Errno::RANGE) if buffer.len() < 1 << 16 => buffer.resize(1 << 16, 0),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}

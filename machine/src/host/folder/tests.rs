@@ -1,0 +1,369 @@
+//! Shared folders against real ones: what the guest may do is done, and nothing leads out.
+
+use super::*;
+use crate::folder::{Change, NewNode, Node, Ownership, Rename};
+use crate::memory::{Frame, PAGE_SIZE};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+
+const NEW: Ownership = Ownership { permissions: 0o640, user: 0, group: 0 };
+
+fn errno<T>(result: Result<T>) -> Errno {
+    Errno::from_raw_os_error(i32::from(result.err().expect("an error").0))
+}
+
+/// A temporary folder, removed at the end of the test.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new(name: &str) -> Temporary {
+        let path = std::env::temp_dir().join(format!("orrery-folder-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).unwrap();
+        Temporary(path)
+    }
+
+    fn share(&self, read_only: bool) -> SharedFolder {
+        SharedFolder::open(&self.0, b"/mnt", read_only).unwrap()
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn find(directory: &Node, name: &str) -> Result<Node> {
+    directory.look(name.as_bytes()).map(|found| directory.entry(name.as_bytes(), &found))
+}
+
+fn names(directory: &Node) -> Vec<String> {
+    let open = directory.open(true, false).unwrap();
+    let mut names = Vec::new();
+    loop {
+        let entries = open.entries(false).unwrap();
+        if entries.is_empty() {
+            names.sort();
+            return names;
+        }
+        names.extend(entries.into_iter().map(|entry| String::from_utf8(entry.name).unwrap()));
+    }
+}
+
+#[test]
+fn files_are_made_written_read_moved_and_removed() {
+    let folder = Temporary::new("life");
+    let share = folder.share(false);
+    let root = share.root();
+    let (file, status) = root.create(b"a", &NEW).unwrap();
+    assert_eq!((status.mode, status.size, status.links), (0o100_640, 0, 1));
+    assert_eq!(file.write(3, b"hello").unwrap(), 5);
+    assert_eq!(file.append(b"!").unwrap(), (1, 9));
+    assert_eq!(fs::read(folder.at("a")).unwrap(), b"\0\0\0hello!");
+    let mut buffer = [0; 16];
+    assert_eq!(file.read(4, &mut buffer).unwrap(), 5);
+    assert_eq!(&buffer[..5], b"ello!");
+
+    assert_eq!(errno(root.create(b"a", &NEW)), Errno::EXIST);
+    root.make(b"d", NewNode::Directory, &Ownership { permissions: 0o777, ..NEW }).unwrap();
+    assert_eq!(fs::metadata(folder.at("d")).unwrap().mode() & 0o7777, 0o777, "whatever the umask");
+    let directory = find(root, "d").unwrap();
+    root.rename(b"a", &directory, b"b", Rename::Keep).unwrap();
+    file.node().seen_at(&directory, b"b");
+    directory.link(b"c", file.node()).unwrap();
+    assert_eq!(find(&directory, "b").unwrap().identity(), find(&directory, "c").unwrap().identity());
+    assert_eq!(errno(root.rmdir(b"d")), Errno::NOTEMPTY);
+    directory.unlink(b"b").unwrap();
+    directory.unlink(b"c").unwrap();
+    assert_eq!(file.status().unwrap().links, 0, "an open file outlives its names");
+    assert_eq!(file.read(3, &mut buffer).unwrap(), 6);
+    root.rmdir(b"d").unwrap();
+    assert!(names(root).is_empty());
+}
+
+#[test]
+fn attributes_are_changed() {
+    let folder = Temporary::new("change");
+    fs::write(folder.at("f"), "12345").unwrap();
+    let share = folder.share(false);
+    let file = find(share.root(), "f").unwrap();
+    let times = Change { accessed: Some(-1), modified: Some(1_500_000_000), ..Change::default() };
+    file.change(&times).unwrap();
+    file.change(&Change { size: Some(2), permissions: Some(0o4751), ..Change::default() }).unwrap();
+    let status = file.status().unwrap();
+    assert_eq!((status.size, status.mode & 0o7777, status.accessed), (2, 0o4751, -1));
+    file.change(&times).unwrap();
+    assert_eq!(file.status().unwrap().modified, 1_500_000_000);
+    symlink("nowhere", folder.at("l")).unwrap();
+    let link = find(share.root(), "l").unwrap();
+    assert_eq!(link.read_link().unwrap(), b"nowhere");
+    link.change(&times).unwrap();
+    assert_eq!(errno(link.change(&Change { permissions: Some(0o777), ..Change::default() })), Errno::OPNOTSUPP);
+    assert_eq!(errno(file.read_link()), Errno::INVAL);
+}
+
+#[test]
+fn frames_are_filled_and_written() {
+    let folder = Temporary::new("frames");
+    let bytes: Vec<u8> = (0..3 * PAGE_SIZE + 5).map(|index| (index % 251) as u8).collect();
+    fs::write(folder.at("f"), &bytes).unwrap();
+    let file = find(folder.share(false).root(), "f").unwrap().open(true, true).unwrap();
+    let frames: Vec<Frame> = (0..4).map(|_| Frame::zeroed().unwrap()).collect();
+    assert_eq!(file.read_frames(0, &frames).unwrap(), bytes.len());
+    let mut page = [0; PAGE_SIZE];
+    frames[2].read(0, &mut page);
+    assert_eq!(page[..], bytes[2 * PAGE_SIZE..3 * PAGE_SIZE]);
+    assert_eq!(file.write_frames(1, &frames, PAGE_SIZE + 7).unwrap(), PAGE_SIZE + 7);
+    assert_eq!(fs::read(folder.at("f")).unwrap()[1..PAGE_SIZE + 8], bytes[..PAGE_SIZE + 7]);
+    assert_eq!(file.read_frames(1 << 40, &frames).unwrap(), 0);
+    assert_eq!(errno(file.read_frames(u64::MAX, &frames)), Errno::INVAL);
+}
+
+#[test]
+fn names_are_one_component() {
+    let folder = Temporary::new("names");
+    let share = folder.share(false);
+    let root = share.root();
+    for bad in [&b""[..], b".", b"..", b"a/b", b"/etc/passwd", b"../x", b"a\0b", b"x/", b"/"] {
+        assert_eq!(errno(root.look(bad)), Errno::INVAL);
+        assert_eq!(errno(root.create(bad, &NEW)), Errno::INVAL);
+        assert_eq!(errno(root.make(bad, NewNode::Directory, &NEW)), Errno::INVAL);
+        assert_eq!(errno(root.unlink(bad)), Errno::INVAL);
+        assert_eq!(errno(root.rmdir(bad)), Errno::INVAL);
+        assert_eq!(errno(root.rename(bad, root, b"a", Rename::Replace)), Errno::INVAL);
+        assert_eq!(errno(root.rename(b"a", root, bad, Rename::Replace)), Errno::INVAL);
+    }
+    let long = [b'x'; 256];
+    assert_eq!(errno(root.look(&long)), Errno::NAMETOOLONG);
+    assert_eq!(root.create(&long[..255], &NEW).unwrap().1.size, 0);
+}
+
+#[test]
+fn links_are_never_followed() {
+    let folder = Temporary::new("links");
+    symlink("/etc", folder.at("etc")).unwrap();
+    symlink("/etc/passwd", folder.at("passwd")).unwrap();
+    symlink("..", folder.at("up")).unwrap();
+    let share = folder.share(false);
+    for name in ["etc", "passwd", "up"] {
+        let link = find(share.root(), name).unwrap();
+        assert_eq!(errno(link.open(true, false)), Errno::NXIO);
+        assert_eq!(errno(link.look(b"passwd")), Errno::NOTDIR);
+        assert_eq!(errno(link.create(b"x", &NEW)), Errno::NOTDIR);
+        assert_eq!(errno(share.root().create(name.as_bytes(), &NEW)), Errno::EXIST);
+    }
+    // A link that hangs is no way to make a file elsewhere either.
+    let outside = folder.0.with_extension("outside");
+    symlink(&outside, folder.at("hangs")).unwrap();
+    assert_eq!(errno(share.root().create(b"hangs", &NEW)), Errno::EXIST);
+    assert!(!outside.exists());
+}
+
+#[test]
+fn a_component_swapped_for_a_link_is_stale() {
+    let folder = Temporary::new("swap");
+    fs::create_dir(folder.at("d")).unwrap();
+    fs::write(folder.at("d/passwd"), "ours").unwrap();
+    let share = folder.share(false);
+    let directory = find(share.root(), "d").unwrap();
+    let file = find(&directory, "passwd").unwrap();
+    directory.0.forget_descriptor();
+    fs::rename(folder.at("d"), folder.at("moved")).unwrap();
+    symlink("/etc", folder.at("d")).unwrap();
+    assert_eq!(errno(directory.look(b"passwd")), Errno::STALE);
+    assert_eq!(errno(file.open(true, false)), Errno::STALE);
+    assert_eq!(errno(directory.create(b"x", &NEW)), Errno::STALE);
+    // Seen again in its new place, it is found again.
+    directory.seen_at(share.root(), b"moved");
+    assert_eq!(file.open(true, false).unwrap().status().unwrap().size, 4);
+    // Another file under the same name is another file.
+    fs::write(folder.at("new"), "other").unwrap();
+    file.0.forget_descriptor();
+    fs::rename(folder.at("new"), folder.at("moved/passwd")).unwrap();
+    assert_eq!(errno(file.open(true, false)), Errno::STALE);
+}
+
+/// One thread swaps a name between a file and a link as fast as it can; whatever the other reads is the file's.
+#[test]
+fn races_with_links_are_lost() {
+    let folder = Temporary::new("race");
+    let secret = folder.0.with_extension("secret");
+    fs::write(&secret, "secret").unwrap();
+    fs::write(folder.at("file"), "public").unwrap();
+    symlink(&secret, folder.at("link")).unwrap();
+    let share = folder.share(false);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let mut read = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let exchange = rustix::fs::RenameFlags::EXCHANGE;
+                rustix::fs::renameat_with(CWD, folder.at("file"), CWD, folder.at("link"), exchange).unwrap();
+            }
+        });
+        for _ in 0..3000 {
+            let Ok(node) = find(share.root(), "file") else { continue };
+            let Ok(open) = node.open(true, false) else { continue };
+            let mut bytes = [0; 6];
+            assert_eq!(open.read(0, &mut bytes).unwrap(), 6);
+            assert_eq!(&bytes, b"public");
+            read += 1;
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    fs::remove_file(secret).unwrap();
+    assert!(read > 0);
+}
+
+#[test]
+fn fifos_sockets_and_devices_are_not_opened() {
+    let folder = Temporary::new("special");
+    let share = folder.share(false);
+    let root = share.root();
+    root.make(b"fifo", NewNode::Fifo, &NEW).unwrap();
+    root.make(b"socket", NewNode::Socket, &NEW).unwrap();
+    let mut made = vec!["fifo", "socket"];
+    let device = rustix::fs::makedev(1, 3);
+    if rustix::fs::mknodat(CWD, folder.at("null"), rustix::fs::FileType::CharacterDevice, Mode::RUSR, device).is_ok() {
+        made.push("null");
+        assert_eq!(find(root, "null").unwrap().status().unwrap().represented, (1, 3));
+    }
+    for name in made {
+        let node = find(root, name).unwrap();
+        // Opening a FIFO for reading would hang for ever: there is no writer.
+        assert_eq!(errno(node.open(true, false)), Errno::NXIO);
+        assert_eq!(errno(node.open(false, true)), Errno::NXIO);
+        node.change(&Change { permissions: Some(0o600), ..Change::default() }).unwrap();
+        assert_eq!(node.status().unwrap().mode & 0o7777, 0o600);
+        assert_eq!(errno(node.change(&Change { size: Some(0), ..Change::default() })), Errno::INVAL);
+    }
+}
+
+#[test]
+fn read_only_refuses_every_change() {
+    let folder = Temporary::new("readonly");
+    fs::write(folder.at("f"), "as it was").unwrap();
+    fs::create_dir(folder.at("d")).unwrap();
+    let share = folder.share(true);
+    let root = share.root();
+    let file = find(root, "f").unwrap();
+    let open = file.open(true, false).unwrap();
+    let change = Change { permissions: Some(0o777), ..Change::default() };
+    let shorter = Change { size: Some(0), ..Change::default() };
+    let refused = [
+        file.open(true, true).map(drop),
+        root.create(b"x", &NEW).map(drop),
+        root.create_unnamed(&NEW).map(drop),
+        root.make(b"x", NewNode::Directory, &NEW).map(drop),
+        root.link(b"x", &file),
+        root.unlink(b"f"),
+        root.rmdir(b"d"),
+        root.rename(b"f", root, b"g", Rename::Replace),
+        file.change(&change),
+        file.change(&shorter),
+        open.change(&change),
+        open.change(&shorter),
+        file.set_xattr(b"user.a", b"b", false, false),
+        file.remove_xattr(b"user.a"),
+    ];
+    assert!(refused.iter().all(|result| *result == Err(EROFS)), "{refused:?}");
+    for result in [open.write(0, b"x").map(drop), open.append(b"x").map(drop), open.allocate(0, 0, 1)] {
+        assert_eq!(errno(result), Errno::BADF);
+    }
+    assert_eq!(fs::read(folder.at("f")).unwrap(), b"as it was");
+    assert_eq!(names(root), ["d", "f"]);
+}
+
+#[test]
+fn ten_thousand_files_need_few_descriptors() {
+    let folder = Temporary::new("many");
+    fs::create_dir(folder.at("d")).unwrap();
+    for index in 0..10_000 {
+        fs::write(folder.at(&format!("d/{index}")), index.to_string()).unwrap();
+    }
+    let share = folder.share(false);
+    let directory = find(share.root(), "d").unwrap();
+    assert_eq!(names(&directory).len(), 10_000);
+    let nodes: Vec<Node> = (0..10_000).map(|index| find(&directory, &index.to_string()).unwrap()).collect();
+    for (index, node) in nodes.iter().enumerate() {
+        let mut bytes = [0; 8];
+        let length = node.open(true, false).unwrap().read(0, &mut bytes).unwrap();
+        assert_eq!(bytes[..length], *index.to_string().as_bytes());
+    }
+    // Twice, so that some were closed meanwhile.
+    assert!(nodes.iter().all(|node| node.status().is_ok()));
+    let open = fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
+    assert!(open < limit / 4 || open < 9_000, "{open} of {limit}");
+}
+
+/// A path far deeper than one call could name, and as deep a chain of nodes to drop.
+#[test]
+fn directories_are_as_deep_as_they_like() {
+    let folder = Temporary::new("deep");
+    let share = folder.share(false);
+    let mut directory = share.root().clone();
+    for _ in 0..3000 {
+        let status =
+            directory.make(b"directory", NewNode::Directory, &Ownership { permissions: 0o755, ..NEW }).unwrap();
+        directory = directory.entry(b"directory", &status);
+    }
+    // All closed: it is found again from the root.
+    let mut above = Some(directory.0.clone());
+    while let Some(inner) = above {
+        above = inner.place().ok().map(|place| place.directory);
+        if above.is_some() {
+            inner.forget_descriptor();
+        }
+    }
+    directory.create(b"f", &NEW).unwrap();
+    drop((directory, share));
+    // The standard library removes by descriptors too, level by level.
+    let status = std::process::Command::new("rm").arg("-rf").arg(&folder.0).status().unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn directories_that_change_places_make_no_ring() {
+    let folder = Temporary::new("ring");
+    fs::create_dir_all(folder.at("a/b")).unwrap();
+    let share = folder.share(false);
+    let a = find(share.root(), "a").unwrap();
+    let b = find(&a, "b").unwrap();
+    b.seen_at(&a, b"b");
+    // The host turns them round while the guest stands in b.
+    fs::rename(folder.at("a/b"), folder.at("b")).unwrap();
+    fs::rename(folder.at("a"), folder.at("b/a")).unwrap();
+    a.seen_at(&b, b"a");
+    assert!(!b.is_within(&a) || !a.is_within(&b));
+}
+
+#[test]
+fn files_without_a_name_get_one() {
+    let folder = Temporary::new("unnamed");
+    let share = folder.share(false);
+    let (file, status) = match share.root().create_unnamed(&NEW) {
+        Err(HostError(number)) if i32::from(number) == Errno::OPNOTSUPP.raw_os_error() => return,
+        made => made.unwrap(),
+    };
+    assert_eq!((status.links, names(share.root()).len()), (0, 0));
+    file.write(0, b"kept").unwrap();
+    share.root().link(b"named", file.node()).unwrap();
+    assert_eq!(fs::read(folder.at("named")).unwrap(), b"kept");
+}
+
+#[test]
+fn what_cannot_be_shared_says_why() {
+    let folder = Temporary::new("why");
+    fs::write(folder.at("f"), "").unwrap();
+    let say = |path: &Path, guest: &[u8]| SharedFolder::open(path, guest, false).unwrap_err().to_string();
+    assert!(say(&folder.at("none"), b"/mnt").contains("No such file"));
+    assert!(say(&folder.at("f"), b"/mnt").contains("is not a folder"));
+    assert!(say(&folder.0, b"mnt").contains("absolute path"));
+    assert!(say(&folder.0, b"/a/../b").contains("absolute path"));
+}
