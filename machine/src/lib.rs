@@ -10,7 +10,7 @@
 //! | [`folder`] | folders of the host shown to the guest |
 //! | [`power`], [`debug`] | stop and reset; the emergency console, backtraces |
 //!
-//! Two machines give exactly this: `pc` (bare x86-64) and `host` (a Linux process, for tests), chosen by `target_os`. The
+//! Two machines give exactly this: `pc` (bare x86-64) and `host` (a Linux process), chosen by `target_os`. The
 //! files next to this one are the boundary and what both share; each function hands over to `platform`.
 //!
 //! The rule everything rests on: **interrupts are off whenever the kernel runs.** They are taken in three places: in user
@@ -44,3 +44,9 @@ mod platform;
 #[cfg(not(target_os = "none"))]
 #[path = "host/mod.rs"]
 mod platform;
+
+/// What starts a machine in this process.
+#[cfg(not(target_os = "none"))]
+pub mod host {
+    pub use crate::platform::{Configuration, Devices, Engine, StartError, run};
+}

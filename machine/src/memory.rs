@@ -63,6 +63,7 @@ impl FrameRecord {
     }
 
     /// Makes a reserved frame one that a source may hand out.
+    #[cfg(target_os = "none")]
     pub(crate) fn make_usable(&self) {
         self.references.store(0, Ordering::Release);
     }
@@ -119,18 +120,11 @@ pub trait FrameSource: Send + Sync {
     fn total_frames(&self) -> usize;
 }
 
-static SOURCE: spin::Once<&'static dyn FrameSource> = spin::Once::new();
-
 /// Makes `source` the one all frames, page tables and the heap come from. Until then a boot arena serves them. The first
 /// call counts; later ones are ignored.
 pub fn install(source: Arc<dyn FrameSource>) {
-    let mut first = false;
-    SOURCE.call_once(|| {
-        first = true;
-        // SAFETY: the reference that the pointer stands for is never given up.
-        unsafe { &*Arc::into_raw(source) }
-    });
-    if first {
+    // SAFETY: the reference that the pointer stands for is never given up.
+    if platform::frames::install(unsafe { &*Arc::into_raw(source) }) {
         platform::frames::release_arena();
     }
 }
@@ -138,7 +132,7 @@ pub fn install(source: Arc<dyn FrameSource>) {
 /// The source in charge, if one is.
 #[inline]
 pub(crate) fn source() -> Option<&'static dyn FrameSource> {
-    SOURCE.get().copied()
+    platform::frames::source()
 }
 
 /// Takes 2^`order` frames and makes each owned once. The numbers are checked, not believed.

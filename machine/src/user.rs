@@ -51,6 +51,8 @@ pub enum Trap {
     Exception(Exception),
     /// An interrupt arrived; its handlers have run.
     Interrupted,
+    /// The machine has lost the program: it can't go on. On `host`, its process was killed, or there is none to be had.
+    Lost,
 }
 
 /// A memory access of a program that failed.

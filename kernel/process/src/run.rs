@@ -124,6 +124,7 @@ enum Event {
     PageFault(PageFault),
     Exception(Exception),
     Interrupted,
+    Lost,
 }
 
 /// The whole life of a thread, as its task polls it. When a poll leaves the thread waiting, what the program has in the
@@ -155,6 +156,7 @@ async fn live<C: SystemCalls>(mut thread: Arc<Thread>, calls: C) {
             Event::PageFault(fault) => thread.resolve(fault).await,
             Event::Exception(exception) => thread.raise_exception(exception),
             Event::Interrupted => thread.heed_shortage().await,
+            Event::Lost => thread.raise_loss(),
         }
         if !thread.is_ready() || interrupted.is_some() {
             let mut over = thread.settle(interrupted).await;
@@ -188,6 +190,7 @@ impl Thread {
             Trap::PageFault(fault) => Event::PageFault(fault),
             Trap::Exception(exception) => Event::Exception(exception),
             Trap::Interrupted => Event::Interrupted,
+            Trap::Lost => Event::Lost,
         }
     }
 

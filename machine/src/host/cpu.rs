@@ -1,120 +1,318 @@
 //! CPUs of the host machine: threads that know a number.
+//!
+//! Interrupts are things noted in a CPU's [`Line`]: a kick, an alarm that is due, handlers of devices. They are handled where the
+//! boundary says: in the window, when the CPU waits, and when it comes back from a program. Whoever notes one looks where the
+//! CPU is, under the line's lock: one that waits is woken; the program of one that runs a program gets a
+//! signal, which its CPU sees as an interrupt.
+//!
+//! A CPU that waits does so until its alarm. For one that runs a program the [`watch`] looks at the clock: a thread
+//! that sleeps until the first alarm of such a CPU, and for ever if there is none.
 
-use crate::cpu::{Handler, MAX_CPUS, PerCpu};
+use super::machine::{InterruptHandler, Machine, current as machine, lock};
+use crate::cpu::{Handler, MAX_CPUS};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
-
-static COUNT: AtomicUsize = AtomicUsize::new(4);
 
 thread_local! {
     static CURRENT: Cell<usize> = const { Cell::new(0) };
 }
 
-/// CPUs of this machine.
-pub fn count() -> usize {
-    COUNT.load(Ordering::Relaxed)
+/// A thread of a program's process, as the host knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostThread {
+    /// The process.
+    pub process: libc::pid_t,
+    /// The thread.
+    pub thread: libc::pid_t,
 }
 
-/// Slots of a [`PerCpu`]: [`current`] is below this whatever a test sets.
+/// The signal that makes a program come back.
+pub const INTERRUPT: libc::c_int = libc::SIGURG;
+
+impl HostThread {
+    /// Makes the program come back to its CPU. If it is back already, it comes back once more: nobody minds.
+    fn interrupt(self) {
+        // SAFETY: sends a signal. The thread is not reaped before its CPU has left it, under the line's lock.
+        unsafe { libc::syscall(libc::SYS_tgkill, self.process, self.thread, INTERRUPT) };
+    }
+}
+
+/// Where a CPU is.
+#[derive(Clone, Copy, Default)]
+enum Place {
+    /// In the kernel: it will look.
+    #[default]
+    Kernel,
+    /// Waiting for an interrupt.
+    Idle,
+    /// Running a program.
+    User(HostThread),
+}
+
+/// What is pending for a CPU.
+#[derive(Default)]
+struct Pending {
+    place: Place,
+    kicked: bool,
+    alarm: Option<u64>,
+    handlers: Vec<InterruptHandler>,
+}
+
+impl Pending {
+    fn is_due(&self) -> bool {
+        let alarm_is_due = || self.alarm.is_some_and(|deadline| deadline <= super::time::now());
+        self.kicked || !self.handlers.is_empty() || alarm_is_due()
+    }
+}
+
+#[derive(Default)]
+#[repr(align(128))]
+struct Line {
+    pending: Mutex<Pending>,
+    raised: Condvar,
+}
+
+impl Line {
+    /// Notes something, and makes the CPU look.
+    fn note(&self, what: impl FnOnce(&mut Pending)) {
+        let mut pending = lock(&self.pending);
+        what(&mut pending);
+        match pending.place {
+            Place::Kernel => {}
+            Place::Idle => self.raised.notify_all(),
+            Place::User(thread) => thread.interrupt(),
+        }
+    }
+}
+
+/// The thread that looks at the clock for CPUs that run programs.
+#[derive(Default)]
+struct Watch {
+    /// When it looks next; `u64::MAX` for never.
+    next: Mutex<u64>,
+    changed: Condvar,
+    started: OnceLock<()>,
+}
+
+/// The CPUs of one machine.
+pub struct Cpus {
+    count: AtomicUsize,
+    lines: Box<[Line]>,
+    handler: OnceLock<Arc<dyn Handler>>,
+    watch: Watch,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Cpus {
+    /// `count` CPUs that do not run yet.
+    pub fn new(count: usize) -> Cpus {
+        Cpus {
+            count: AtomicUsize::new(count),
+            lines: (0..MAX_CPUS).map(|_| Line::default()).collect(),
+            handler: OnceLock::new(),
+            watch: Watch { next: Mutex::new(u64::MAX), ..Watch::default() },
+            threads: Mutex::default(),
+        }
+    }
+
+    fn line(&self, cpu: usize) -> &Line {
+        // SAFETY: numbers of CPUs are below MAX_CPUS, see `set_current`.
+        unsafe { self.lines.get_unchecked(cpu) }
+    }
+
+    /// Makes every CPU, and the watch, look.
+    pub fn kick_all(&self) {
+        self.lines.iter().for_each(|line| line.note(|pending| pending.kicked = true));
+        drop(lock(&self.watch.next));
+        self.watch.changed.notify_all();
+    }
+
+    /// Waits for the end of the threads that play CPUs 1 and up, and of the watch.
+    pub fn join(&self) {
+        loop {
+            let Some(thread) = lock(&self.threads).pop() else { return };
+            let _ = thread.join();
+        }
+    }
+
+    fn keep(&self, thread: std::io::Result<JoinHandle<()>>) {
+        lock(&self.threads).extend(thread);
+    }
+
+    /// Says that this CPU is about to run a program on `thread`. False if something is pending: then it should not.
+    pub fn enter_user(&'static self, machine: &'static Machine, thread: HostThread) -> bool {
+        let mut pending = lock(&self.line(current()).pending);
+        if pending.is_due() {
+            return false;
+        }
+        pending.place = Place::User(thread);
+        let alarm = pending.alarm;
+        drop(pending);
+        if let Some(alarm) = alarm {
+            self.watch_until(machine, alarm);
+        }
+        true
+    }
+
+    /// This CPU's program is back.
+    pub fn leave_user(&self) {
+        lock(&self.line(current()).pending).place = Place::Kernel;
+    }
+
+    /// Makes the watch look at `deadline` at the latest.
+    fn watch_until(&'static self, machine: &'static Machine, deadline: u64) {
+        let mut next = lock(&self.watch.next);
+        if deadline < *next {
+            *next = deadline;
+            drop(next);
+            self.watch.changed.notify_all();
+            self.watch.started.get_or_init(|| {
+                self.keep(machine.spawn("watch", 0, move || watch(machine)));
+            });
+        }
+    }
+
+    /// Interrupts the programs of CPUs whose alarm is due; returns the next alarm of those that run programs.
+    fn interrupt_due(&self) -> u64 {
+        let now = super::time::now();
+        let mut next = u64::MAX;
+        for line in self.lines.iter().take(self.count.load(Ordering::Relaxed)) {
+            let pending = lock(&line.pending);
+            let (Place::User(thread), Some(alarm)) = (pending.place, pending.alarm) else { continue };
+            if alarm <= now {
+                thread.interrupt();
+            } else {
+                next = next.min(alarm);
+            }
+        }
+        next
+    }
+}
+
+/// Looks at the clock until the machine is off.
+fn watch(machine: &'static Machine) {
+    let watch = &machine.cpus.watch;
+    let mut next = lock(&watch.next);
+    while !machine.is_off() {
+        let left = next.saturating_sub(super::time::now());
+        if left > 0 {
+            let limit = (*next != u64::MAX).then_some(left);
+            next = wait(&watch.changed, next, limit);
+            continue;
+        }
+        // A CPU that enters a program meanwhile with an earlier alarm says so after this.
+        *next = u64::MAX;
+        drop(next);
+        let found = machine.cpus.interrupt_due();
+        next = lock(&watch.next);
+        *next = found.min(*next);
+    }
+}
+
+/// Waits on `condition`, for at most `left` nanoseconds if there is a limit.
+fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>, left: Option<u64>) -> MutexGuard<'a, T> {
+    match left {
+        None => condition.wait(guard).unwrap_or_else(PoisonError::into_inner),
+        Some(left) => {
+            let result = condition.wait_timeout(guard, Duration::from_nanos(left));
+            result.unwrap_or_else(PoisonError::into_inner).0
+        }
+    }
+}
+
+/// CPUs of this machine.
+pub fn count() -> usize {
+    machine().cpus.count.load(Ordering::Relaxed)
+}
+
+/// Slots of a [`crate::cpu::PerCpu`]: [`current`] is below this whatever a test sets.
 pub fn slots() -> usize {
     MAX_CPUS
 }
 
 /// Sets the number of CPUs, 1 to [`MAX_CPUS`]. For tests, before anything is made per CPU.
 pub fn set_count(count: usize) {
-    COUNT.store(count.clamp(1, MAX_CPUS), Ordering::Relaxed);
+    machine().cpus.count.store(count.clamp(1, MAX_CPUS), Ordering::Relaxed);
 }
 
 /// The CPU this thread plays: 0 unless told.
+#[inline]
 pub fn current() -> usize {
     CURRENT.get()
 }
 
-/// Makes this thread play `cpu`. For tests.
+/// Makes this thread play `cpu`. For tests, and for the threads that are CPUs.
 pub fn set_current(cpu: usize) {
     CURRENT.set(cpu.min(MAX_CPUS - 1));
 }
 
-static HANDLER: OnceLock<Arc<dyn Handler>> = OnceLock::new();
-
 /// Installs the handler; the first call counts.
 pub fn install(handler: Arc<dyn Handler>) {
-    let _ = HANDLER.set(handler);
-}
-
-/// What is pending for a CPU.
-#[derive(Default)]
-struct Pending {
-    kicked: bool,
-    alarm: Option<u64>,
-}
-
-#[derive(Default)]
-struct Line {
-    pending: Mutex<Pending>,
-    raised: Condvar,
-}
-
-static LINES: std::sync::LazyLock<PerCpu<Line>> = std::sync::LazyLock::new(|| PerCpu::new(|_| Line::default()));
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    let _ = machine().cpus.handler.set(handler);
 }
 
 /// Starts the other CPUs as threads and runs `main` on each, on this thread as CPU 0.
 pub fn start(main: Arc<dyn Fn(usize) + Send + Sync>) -> ! {
+    let machine = machine();
     for cpu in 1..count() {
         let main = main.clone();
-        std::thread::spawn(move || {
-            set_current(cpu);
-            main(cpu);
-        });
+        machine.cpus.keep(machine.spawn(&format!("cpu {cpu}"), cpu, move || run(&*main, cpu)));
     }
     set_current(0);
-    main(0);
+    run(&*main, 0)
+}
+
+fn run(main: &(dyn Fn(usize) + Send + Sync), cpu: usize) -> ! {
+    main(cpu);
     loop {
         wait_for_interrupt();
     }
 }
 
-/// Makes `cpu` leave [`wait_for_interrupt`].
+/// Makes `cpu` leave its program or [`wait_for_interrupt`].
 pub fn kick(cpu: usize) {
-    if let Some(line) = LINES.of(cpu) {
-        lock(&line.pending).kicked = true;
-        line.raised.notify_all();
+    let cpus = &machine().cpus;
+    if cpu < cpus.count.load(Ordering::Relaxed) {
+        cpus.line(cpu).note(|pending| pending.kicked = true);
     }
 }
 
-/// Sleeps until a kick or the alarm, and handles it.
+/// Lets CPU 0 of `machine` run `handler` as the handler of an interrupt, soon. Called by the threads that play devices.
+pub fn raise(machine: &Machine, handler: InterruptHandler) {
+    machine.cpus.line(0).note(|pending| pending.handlers.push(handler));
+}
+
+/// Sleeps until something is pending, and handles it.
 pub fn wait_for_interrupt() {
-    let line = LINES.get();
+    let machine = machine();
+    let line = machine.cpus.line(current());
     let mut pending = lock(&line.pending);
-    while !pending.kicked {
-        pending = match pending.alarm {
-            None => line.raised.wait(pending).unwrap_or_else(PoisonError::into_inner),
-            Some(deadline) => {
-                let left = deadline.saturating_sub(super::time::now());
-                if left == 0 {
-                    break;
-                }
-                let left = Duration::from_nanos(left);
-                line.raised.wait_timeout(pending, left).unwrap_or_else(PoisonError::into_inner).0
-            }
-        };
+    pending.place = Place::Idle;
+    while !pending.is_due() && !machine.is_off() {
+        let left = pending.alarm.map(|deadline| deadline.saturating_sub(super::time::now()).max(1));
+        pending = wait(&line.raised, pending, left);
     }
+    pending.place = Place::Kernel;
     drop(pending);
     take_interrupts();
 }
 
 /// Handles what is pending for this CPU.
 pub fn take_interrupts() {
-    let mut pending = lock(&LINES.get().pending);
+    let machine = machine();
+    machine.check_power();
+    let mut pending = lock(&machine.cpus.line(current()).pending);
     let kicked = std::mem::take(&mut pending.kicked);
     let alarm = pending.alarm.take_if(|deadline| *deadline <= super::time::now()).is_some();
+    let handlers = std::mem::take(&mut pending.handlers);
     drop(pending);
-    if let Some(handler) = HANDLER.get() {
+    for handler in handlers {
+        handler();
+    }
+    if let Some(handler) = machine.cpus.handler.get() {
         if kicked {
             handler.kicked();
         }
@@ -124,13 +322,15 @@ pub fn take_interrupts() {
     }
 }
 
-/// One turn of a spin loop.
+/// One turn of a spin loop. There may be more CPUs than the host has: let others go on.
 pub fn relax() {
+    machine().check_power();
     std::thread::yield_now();
 }
 
+/// Sets this CPU's alarm. It is in the kernel, so it will look.
 pub(super) fn set_alarm(deadline: Option<u64>) {
-    let line = LINES.get();
+    let line = machine().cpus.line(current());
     lock(&line.pending).alarm = deadline;
-    line.raised.notify_all();
+    line.raised.notify_all(); // in tests another thread may play the same CPU
 }

@@ -1,64 +1,230 @@
-//! Frames of the host machine: a region of this process's memory that the system fills when it is first touched.
+//! Frames of the host machines.
 //!
-//! The lower half serves as the boot arena, so that tests which install no source have frames; the upper half is what
-//! [`usable`] offers. Frame 0 is never handed out.
+//! The process sets one large range of addresses aside; each machine takes a part of it, its [`Zone`], and shows its memory
+//! there: a sparse memfd, which the processes of its programs map too. So a frame's number says where the kernel finds it without
+//! asking which machine it belongs to, and costs nothing before it is touched. The records lie in a second range, the
+//! same way. Numbers are not used again when a machine ends: a frame that was forgotten can never come to mean another.
+//!
+//! A zone: first what the machine itself needs (the stubs' code, a page for each stub), then the arena that serves until a
+//! source is installed, then what [`usable`] offers. Frame 0 exists nowhere.
 
-use crate::memory::{FrameRecord, MAX_ORDER, PAGE_SIZE};
-use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+use super::machine::{current, lock};
+use super::stub;
+use crate::memory::{FrameRecord, FrameSource, MAX_ORDER, PAGE_SIZE};
 use std::collections::BTreeMap;
+use std::io;
 use std::num::NonZeroU32;
 use std::ops::Range;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::ptr;
+use std::sync::{LazyLock, Mutex, OnceLock};
 
-const FRAMES: usize = 64 << 20 >> 12;
-const ARENA: Range<usize> = 1..FRAMES / 2;
+/// The most frames all machines of a process can have: 1 TiB of addresses.
+const MOST_FRAMES: usize = 1 << 28;
 
-struct Region {
-    start: usize,
-    records: Vec<FrameRecord>,
-    /// The free blocks of the arena: first frame -> count.
-    arena: Mutex<BTreeMap<usize, usize>>,
+/// Frames of the arena of a machine that runs programs: the kernel installs its source before it needs many.
+const ARENA_FRAMES: usize = 1024;
+
+/// Zones begin at multiples of the longest run.
+const ALIGNMENT: usize = 1 << MAX_ORDER;
+
+/// The ranges of addresses, and how much of them is taken.
+struct Reservation {
+    bytes: usize,
+    records: usize,
+    frames: usize,
+    taken: Mutex<usize>,
 }
 
-static REGION: LazyLock<Region> = LazyLock::new(|| {
-    // A zeroed allocation with small alignment is one fresh mapping: nothing is touched. So align by hand.
-    let layout = Layout::from_size_align((FRAMES + 1) * PAGE_SIZE, 16).unwrap_or(Layout::new::<u128>());
-    // SAFETY: the size is not 0.
-    let start = unsafe { alloc_zeroed(layout) };
-    if start.is_null() {
-        handle_alloc_error(layout);
-    }
-    let records: Vec<FrameRecord> = (0..FRAMES).map(|_| FrameRecord::reserved()).collect();
-    records.iter().skip(ARENA.end).for_each(FrameRecord::make_usable);
-    Region {
-        start: start.expose_provenance().next_multiple_of(PAGE_SIZE),
-        records,
-        arena: Mutex::new(BTreeMap::from([(ARENA.start, ARENA.len())])),
+static RESERVATION: LazyLock<Reservation> = LazyLock::new(|| {
+    let mut frames = MOST_FRAMES;
+    loop {
+        // A limit on addresses (ulimit -v) leaves us less.
+        let reserve = |length: usize| reserve(length).ok();
+        if let Some(bytes) = reserve(frames * PAGE_SIZE)
+            && let Some(records) = reserve(frames * size_of::<FrameRecord>())
+        {
+            return Reservation { bytes, records, frames, taken: Mutex::new(ALIGNMENT) };
+        }
+        frames /= 2;
+        if frames < ALIGNMENT {
+            return Reservation { bytes: 0, records: 0, frames: 0, taken: Mutex::new(0) };
+        }
     }
 });
 
-/// The records of all frames.
+/// Sets addresses aside.
+fn reserve(length: usize) -> io::Result<usize> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping, at an address of the host's choice.
+    let start = unsafe { libc::mmap(ptr::null_mut(), length, libc::PROT_NONE, flags, -1, 0) };
+    if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(start.expose_provenance()) }
+}
+
+/// The result of a call of the host that gives -1 for an error.
+pub fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// The frames of one machine.
+pub struct Zone {
+    memory: OnceLock<OwnedFd>,
+    numbers: Range<usize>,
+    arena: Range<usize>,
+    /// The free blocks of the arena: first frame -> count.
+    free: Mutex<BTreeMap<usize, usize>>,
+}
+
+impl Zone {
+    /// A zone for a machine that runs programs, with `frames` frames for the kernel to hand out.
+    ///
+    /// # Errors
+    /// The host gives no memory or no addresses.
+    pub fn for_programs(frames: usize) -> io::Result<Zone> {
+        let own = stub::OWN_FRAMES + ARENA_FRAMES;
+        Zone::with_own(frames + own, stub::OWN_FRAMES, ARENA_FRAMES)
+    }
+
+    /// A zone of `frames` frames of which `arena` serve before a source is installed.
+    ///
+    /// # Errors
+    /// As [`Zone::for_programs`].
+    pub fn new(frames: usize, arena: usize) -> io::Result<Zone> {
+        Zone::with_own(frames, 0, arena)
+    }
+
+    fn with_own(frames: usize, own: usize, arena: usize) -> io::Result<Zone> {
+        let start = {
+            let mut taken = lock(&RESERVATION.taken);
+            let end = taken.checked_add(frames.next_multiple_of(ALIGNMENT));
+            let Some(end) = end.filter(|end| *end <= RESERVATION.frames) else {
+                return Err(io::ErrorKind::OutOfMemory.into());
+            };
+            std::mem::replace(&mut *taken, end)
+        };
+        let memory = memory_file(frames)?;
+        let records_length = ((start + frames) * size_of::<FrameRecord>()).next_multiple_of(PAGE_SIZE);
+        // SAFETY: both ranges lie in our reservation. The bytes are a part that nobody else was given; records that are already
+        // there stay as they are.
+        unsafe {
+            let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+            let rights = libc::PROT_READ | libc::PROT_WRITE;
+            let bytes = ptr::with_exposed_provenance_mut(RESERVATION.bytes + start * PAGE_SIZE);
+            if libc::mmap(bytes, frames * PAGE_SIZE, rights, flags, memory.as_raw_fd(), 0) == libc::MAP_FAILED {
+                return Err(io::Error::last_os_error());
+            }
+            checked(libc::mprotect(record_address(0).cast(), records_length, rights))?;
+        }
+        let arena = start + own..start + own + arena;
+        let zone = Zone {
+            memory: OnceLock::from(memory),
+            numbers: start..start + frames,
+            free: Mutex::new(BTreeMap::from([(arena.start, arena.len())])),
+            arena,
+        };
+        // Fresh records say "free". What is not the source's to hand out must say otherwise.
+        for number in start..zone.arena.end {
+            // SAFETY: the record was just mapped, and nobody else has seen it.
+            unsafe { record_address(number).write(FrameRecord::reserved()) };
+        }
+        Ok(zone)
+    }
+
+    /// The file behind the frames: frame `n` of the zone is at `(n - first) * 4096`.
+    ///
+    /// # Errors
+    /// The machine is over.
+    pub fn file(&self) -> io::Result<&OwnedFd> {
+        self.memory.get().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// The number of the zone's first frame, which is the first of the machine's own.
+    pub fn first(&self) -> usize {
+        self.numbers.start
+    }
+
+    /// The zone's frames.
+    pub fn contains(&self, number: usize) -> bool {
+        self.numbers.contains(&number)
+    }
+
+    /// Gives the memory back to the host. Frames that somebody still has lose their bytes: touching them ends the process.
+    pub fn release(&self) {
+        let length = self.numbers.len() * PAGE_SIZE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+        let bytes = bytes(self.numbers.start as u32).cast();
+        // SAFETY: the zone's own range; the reservation stays as it was before. No kernel runs on it any more.
+        unsafe { libc::mmap(bytes, length, libc::PROT_NONE, flags, -1, 0) };
+        if let Some(memory) = self.memory.get() {
+            // The descriptor itself is closed at the process's end at the latest; the memory goes now.
+            // SAFETY: our own descriptor.
+            let _ = unsafe { libc::fallocate(memory.as_raw_fd(), PUNCH_HOLE, 0, length as libc::off_t) };
+        }
+    }
+}
+
+/// Give the memory back, keep the size.
+const PUNCH_HOLE: libc::c_int = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+
+/// An unnamed file for `frames` frames, whose size is fixed.
+fn memory_file(frames: usize) -> io::Result<OwnedFd> {
+    // SAFETY: the name is a C string; the descriptor is new and ours.
+    let memory = unsafe {
+        let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+        OwnedFd::from_raw_fd(checked(libc::memfd_create(c"orrery memory".as_ptr(), flags))?)
+    };
+    let length = libc::off_t::try_from(frames * PAGE_SIZE).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    // SAFETY: our own descriptor.
+    unsafe {
+        checked(libc::ftruncate(memory.as_raw_fd(), length))?;
+        let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+        checked(libc::fcntl(memory.as_raw_fd(), libc::F_ADD_SEALS, seals))?;
+    }
+    Ok(memory)
+}
+
+fn record_address(number: usize) -> *mut FrameRecord {
+    ptr::with_exposed_provenance_mut(RESERVATION.records + number * size_of::<FrameRecord>())
+}
+
+/// The records of all frames up to the end of this machine's.
 pub fn records() -> &'static [FrameRecord] {
-    &REGION.records
+    let zone = &current().zone;
+    // SAFETY: `with_own` mapped them, from the very first on, for as long as the process lives; zeros are valid records.
+    unsafe { std::slice::from_raw_parts(record_address(0), zone.numbers.end) }
 }
 
 /// The record of a frame.
 ///
 /// # Safety
 /// `number` was found in [`records`].
+#[inline]
 pub unsafe fn record(number: u32) -> &'static FrameRecord {
     // SAFETY: by contract of the caller.
-    unsafe { REGION.records.get_unchecked(number as usize) }
+    unsafe { &*record_address(number as usize) }
 }
 
 /// The alias of a frame found in [`records`].
+#[inline]
 pub fn bytes(number: u32) -> *mut u8 {
-    std::ptr::with_exposed_provenance_mut(REGION.start + number as usize * PAGE_SIZE)
+    ptr::with_exposed_provenance_mut(RESERVATION.bytes + number as usize * PAGE_SIZE)
 }
 
 /// What a source may hand out.
 pub fn usable() -> Vec<Range<usize>> {
-    std::iter::once(ARENA.end..FRAMES).collect()
+    let zone = &current().zone;
+    std::iter::once(zone.arena.end..zone.numbers.end).collect()
+}
+
+/// The source of this thread's machine.
+#[inline]
+pub fn source() -> Option<&'static dyn FrameSource> {
+    current().source.get().copied()
+}
+
+/// Makes `source` the machine's; false if it has one.
+pub fn install(source: &'static dyn FrameSource) -> bool {
+    current().source.set(source).is_ok()
 }
 
 /// A run from the arena, owned once: first fit.
@@ -67,43 +233,48 @@ pub fn take_from_arena(order: u8) -> Option<NonZeroU32> {
         return None;
     }
     let count = 1_usize << order;
-    let mut arena = REGION.arena.lock().unwrap_or_else(PoisonError::into_inner);
-    let (block, length, first) = arena.iter().find_map(|(&block, &length)| {
+    let mut free = lock(&current().zone.free);
+    let (block, length, first) = free.iter().find_map(|(&block, &length)| {
         let first = block.next_multiple_of(count);
         (first + count <= block + length).then_some((block, length, first))
     })?;
-    arena.remove(&block);
+    free.remove(&block);
     if first > block {
-        arena.insert(block, first - block);
+        free.insert(block, first - block);
     }
     if first + count < block + length {
-        arena.insert(first + count, block + length - first - count);
+        free.insert(first + count, block + length - first - count);
     }
-    REGION.records.iter().skip(first).take(count).for_each(FrameRecord::make_owned);
+    records().iter().skip(first).take(count).for_each(FrameRecord::make_owned);
     NonZeroU32::new(first as u32)
 }
 
-/// Takes a run back.
+/// Takes a run back. A frame of another machine is forgotten: its memory goes with that machine.
 pub fn give_to_arena(first: u32, order: u8) {
+    let zone = &current().zone;
     let mut start = first as usize;
     let mut length = 1_usize << order;
-    let mut arena = REGION.arena.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((&before, &its)) = arena.range(..start).next_back()
+    if !zone.arena.contains(&start) {
+        return;
+    }
+    let mut free = lock(&zone.free);
+    if let Some((&before, &its)) = free.range(..start).next_back()
         && before + its == start
     {
-        arena.remove(&before);
+        free.remove(&before);
         (start, length) = (before, its + length);
     }
-    if let Some(its) = arena.remove(&(start + length)) {
+    if let Some(its) = free.remove(&(start + length)) {
         length += its;
     }
-    arena.insert(start, length);
+    free.insert(start, length);
 }
 
 /// The arena of the host machine stays with it.
 pub fn release_arena() {}
 
-/// True if the arena owns the frame even when a source is installed.
+/// True if the frame does not go to the installed source: the arena's, and other machines'.
 pub fn is_arena(number: u32) -> bool {
-    ARENA.contains(&(number as usize))
+    let zone = &current().zone;
+    zone.arena.contains(&(number as usize)) || !zone.contains(number as usize)
 }

@@ -1,15 +1,33 @@
-//! The machine as an ordinary Linux process: what kernel rooms compile and test against.
+//! The machine as an ordinary Linux process, with no KVM and no root: a sandbox, and what kernel rooms are tested on.
 //!
-//! Frames are a region of the process's memory, a space is a map from page to frame, a CPU is a thread. Everything
-//! here keeps the meaning of the boundary, at the price of speed.
+//! | file | what it does |
+//! | --- | --- |
+//! | `machine` | [`run`]: a machine from its start to its end; which machine a thread works for |
+//! | `frames` | guest memory: one sparse memfd a machine, shown to the kernel in one range of addresses |
+//! | `paging` | a space: which frame each page shows. What the processes of programs map is a cache of it |
+//! | `stub` | the processes programs run in: how they are made, emptied, locked up, told what to map |
+//! | `user`, `access` | a program's registers; entering it; what an instruction that faulted tried |
+//! | `cpu` | CPUs are threads; kicks, alarms, interrupts of devices |
+//! | `time`, `device`, `power`, `debug`, `copy` | the rest of the boundary |
+//!
+//! The threat model stands in docs/src/host-machine.md.
 
+mod access;
 pub mod copy;
 pub mod cpu;
 pub mod debug;
 pub mod device;
 pub mod folder;
 pub mod frames;
+mod machine;
 pub mod paging;
 pub mod power;
+mod stub;
 pub mod time;
 pub mod user;
+
+#[cfg(test)]
+mod tests;
+
+pub use device::Devices;
+pub use machine::{Configuration, Engine, StartError, run};

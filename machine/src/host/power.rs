@@ -1,11 +1,13 @@
-//! The end of a host machine is the end of the process.
+//! The end of a host machine: its CPUs unwind, and the caller of [`super::run`] has the status.
 
-/// Ends the process with `status`.
+use super::machine;
+
+/// Ends the machine with `status`.
 pub fn off(status: u8) -> ! {
-    std::process::exit(i32::from(status))
+    machine::current().off(status)
 }
 
-/// A process cannot reset itself: it ends, successfully, as a machine without a reset line does.
+/// There is nobody to start it again: it ends, successfully, as a machine without a reset line does.
 pub fn reset() -> ! {
     off(0)
 }

@@ -1,47 +1,108 @@
-//! Programs in tests: a closure plays the program. Real programs on the host are a later machine.
+//! Programs: their registers, and running them in a stub.
+//!
+//! [`enter`] lets the program go on in its space's stub, on this CPU's thread of it, and says how it came back. Faults for pages that the space
+//! has, and the stub only did not show, are answered here. In tests of rooms a closure can play the program instead.
+//!
+//! The extended state (x87, SSE, AVX...) stays in the stub's thread while the kernel runs; a number tells whose it is. A state that is
+//! loaded gets a new number; if the thread's is the same, it still has the newest values.
 
-use crate::memory::{OutOfMemory, Space};
-use crate::user::{Exception, General, Trap};
+use super::access::{attempted, is_syscall_instruction};
+use super::machine;
+use super::paging::USER_TOP;
+use super::stub::{Gone, NOBODY, Stop, Stub, general_registers, host_registers, new_number, signal_information};
+use crate::memory::{OutOfMemory, PAGE_SIZE, Space};
+use crate::user::{Exception, General, PageFault, Trap};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use libc::{c_int, user_regs_struct};
 
 /// Plays a program: looks at and changes its registers and memory, and says how it trapped. What it must remember
 /// it keeps in the registers, as programs do; so it survives a fork.
 pub type Script = Arc<dyn Fn(&mut General, &Space) -> Trap + Send + Sync>;
 
-/// Bytes of an extended state with x87 and SSE only.
-const STATE_BYTES: usize = 576;
+/// Bytes of an extended state with x87 and SSE only: that of a machine that runs no programs.
+const SMALL_STATE: usize = 576;
+
+/// Offsets in an extended state: MXCSR, and the components that are present.
+const MXCSR: usize = 24;
+const PRESENT: usize = 512;
+const HEADER_END: usize = 576;
+/// The part every CPU has.
+const LEGACY: usize = 512;
+
+/// The flags a program may set: the arithmetic ones, trap, direction, nested task, resume, alignment check, identification.
+const USER_FLAGS: usize = 0x25_4dd5;
+/// Interrupts on, and the bit that is always set.
+const FIXED_FLAGS: usize = 0x202;
+/// `orig_rax` when the program is not in a system call.
+const NO_CALL: usize = usize::MAX;
+/// `rax` at a system call before anybody has answered: -ENOSYS.
+const NO_ANSWER: usize = -38_isize as usize;
+
+/// Numbers of exceptions.
+mod vector {
+    pub const DIVIDE: u8 = 0;
+    pub const DEBUG: u8 = 1;
+    pub const BREAKPOINT: u8 = 3;
+    pub const OVERFLOW: u8 = 4;
+    pub const INVALID_OPCODE: u8 = 6;
+    pub const PROTECTION: u8 = 13;
+    pub const X87: u8 = 16;
+    pub const ALIGNMENT: u8 = 17;
+    pub const SIMD: u8 = 19;
+}
 
 /// The state of a program, with the interface of `pc`.
 pub struct Registers {
     /// The general registers.
     pub general: General,
     extended: Vec<u8>,
+    /// The number of its last load into a thread.
+    number: u64,
+    /// The stub whose thread, of this CPU, has newer values than `extended`.
+    live: Option<Arc<Stub>>,
     fs_base: usize,
     gs_base: usize,
     script: Option<Script>,
 }
 
-/// The components an extended state has (XCR0): x87 and SSE.
+/// The components an extended state has, as in XCR0.
 pub fn extended_features() -> u64 {
-    3
+    machine::current().stubs.as_ref().map_or(3, |pool| pool.components())
 }
 
 /// The state of a program that has not run.
 fn initial_state() -> Vec<u8> {
+    if let Some(pool) = &machine::current().stubs {
+        return pool.initial_state().to_vec();
+    }
     let mut state = vec![0x7f, 0x03]; // the x87's control word
-    state.resize(24, 0);
-    state.extend([0x80, 0x1f]); // MXCSR
-    state.resize(STATE_BYTES, 0);
+    state.resize(MXCSR, 0);
+    state.extend([0x80, 0x1f]);
+    state.resize(SMALL_STATE, 0);
     state
+}
+
+fn initial(entry: usize, stack: usize) -> General {
+    General { rip: entry, rsp: stack, rflags: FIXED_FLAGS, orig_rax: NO_CALL, ..General::default() }
+}
+
+fn word(state: &[u8], offset: usize) -> u32 {
+    let bytes = state.get(offset..offset + 4).and_then(|bytes| bytes.try_into().ok());
+    bytes.map_or(0, u32::from_ne_bytes)
+}
+
+fn long(state: &[u8], offset: usize) -> u64 {
+    u64::from(word(state, offset)) | u64::from(word(state, offset + 4)) << 32
 }
 
 impl Registers {
     /// A program about to start at `entry`.
     pub fn new(entry: usize, stack: usize) -> Result<Registers, OutOfMemory> {
-        let general = General { rip: entry, rsp: stack, rflags: 0x202, ..General::default() };
-        Ok(Registers { general, extended: initial_state(), fs_base: 0, gs_base: 0, script: None })
+        let general = initial(entry, stack);
+        let extended = initial_state();
+        Ok(Registers { general, extended, number: NOBODY, live: None, fs_base: 0, gs_base: 0, script: None })
     }
 
     /// Lets `script` play the program.
@@ -51,26 +112,34 @@ impl Registers {
 
     /// As `new`, in place: the program is replaced by another.
     pub fn reset(&mut self, entry: usize, stack: usize) {
-        self.general = General { rip: entry, rsp: stack, rflags: 0x202, ..General::default() };
+        self.general = initial(entry, stack);
         (self.extended, self.fs_base, self.gs_base) = (initial_state(), 0, 0);
+        (self.live, self.number) = (None, NOBODY);
     }
 
     /// A copy for a fork.
     pub fn duplicate(&mut self) -> Result<Registers, OutOfMemory> {
-        Ok(Registers { general: self.general, extended: self.extended.clone(), script: self.script.clone(), ..*self })
+        self.park();
+        let (extended, script) = (self.extended.clone(), self.script.clone());
+        Ok(Registers { general: self.general, extended, script, number: NOBODY, live: None, ..*self })
     }
 
-    /// Nothing is in a CPU on the host.
-    pub fn park(&mut self) {}
+    /// Saves what only the stub's thread has: to be called before the program may run on another CPU.
+    pub fn park(&mut self) {
+        if let Some(stub) = self.live.take() {
+            // If the process is gone, so is the program.
+            let _ = stub.save_extended_state(&mut self.extended);
+        }
+    }
 
     /// The base of FS.
     pub fn fs_base(&mut self) -> usize {
         self.fs_base
     }
 
-    /// Sets the base of FS.
+    /// Sets the base of FS. An address outside user space is taken as 0.
     pub fn set_fs_base(&mut self, base: usize) {
-        self.fs_base = base;
+        self.fs_base = if base < USER_TOP { base } else { 0 };
     }
 
     /// The base of GS.
@@ -78,37 +147,215 @@ impl Registers {
         self.gs_base
     }
 
-    /// Sets the base of GS.
+    /// Sets the base of GS. An address outside user space is taken as 0.
     pub fn set_gs_base(&mut self, base: usize) {
-        self.gs_base = base;
+        self.gs_base = if base < USER_TOP { base } else { 0 };
     }
 
     /// The extended state in XSAVE's standard format.
     pub fn extended_state(&mut self) -> &[u8] {
+        self.park();
         &self.extended
     }
 
-    /// Replaces the extended state. False if it is too short.
-    pub fn set_extended_state(&mut self, state: &[u8]) -> bool {
-        let Some(state) = state.get(..STATE_BYTES) else { return false };
-        self.extended.copy_from_slice(state);
+    /// Replaces the extended state by an image a program made up: of the size [`extended_state`](Self::extended_state) has, or just the
+    /// 512 bytes of `fxsave`. False, and nothing changes, if no CPU could have made it.
+    pub fn set_extended_state(&mut self, image: &[u8]) -> bool {
+        const VALID_MXCSR: u32 = 0xffff;
+        let whole = image.len() >= self.extended.len();
+        let Some(legacy) = image.get(..LEGACY) else { return false };
+        if word(legacy, MXCSR) & !VALID_MXCSR != 0 {
+            return false;
+        }
+        if whole {
+            let rest = image.get(PRESENT + 8..HEADER_END).unwrap_or_default();
+            if long(image, PRESENT) & !extended_features() != 0 || rest.iter().any(|byte| *byte != 0) {
+                return false;
+            }
+        }
+        let mut state = vec![0; self.extended.len()];
+        let part = if whole { image } else { legacy };
+        state.iter_mut().zip(part).for_each(|(to, from)| *to = *from);
+        if let Some(present) = state.get_mut(PRESENT).filter(|_| !whole) {
+            *present = 3; // x87 and SSE; the others start anew
+        }
+        self.extended = state;
+        (self.live, self.number) = (None, NOBODY);
         true
+    }
+
+    /// Sees to it that `stub`'s thread of this CPU has the extended state.
+    fn bring(&mut self, stub: &Arc<Stub>) {
+        let is_there = self.number != NOBODY && stub.owner() == self.number;
+        if is_there && self.live.as_ref().is_none_or(|live| Arc::ptr_eq(live, stub)) {
+            return;
+        }
+        self.park();
+        self.number = new_number();
+        if !stub.load_extended_state(self.number, &self.extended) {
+            // The host knows better what its CPUs can have: such a state does not exist.
+            self.extended = initial_state();
+            stub.load_extended_state(self.number, &self.extended);
+        }
+    }
+
+    /// Takes what the program's registers have become.
+    fn take(&mut self, registers: &user_regs_struct, stub: &Arc<Stub>) {
+        self.general = general_registers(registers);
+        self.general.rflags = self.general.rflags & USER_FLAGS | FIXED_FLAGS;
+        (self.fs_base, self.gs_base) = (registers.fs_base as usize, registers.gs_base as usize);
+        self.live = Some(stub.clone());
+    }
+
+    /// The host's form of the registers.
+    fn for_host(&mut self) -> user_regs_struct {
+        self.general.rflags = self.general.rflags & USER_FLAGS | FIXED_FLAGS;
+        host_registers(&self.general, self.fs_base, self.gs_base)
     }
 }
 
-/// One step of the script. A program without one executes an invalid opcode.
+/// Runs the program until it traps.
 pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
-    let trap = match registers.script.clone() {
-        Some(script) => script(&mut registers.general, space),
-        None => Trap::Exception(Exception { vector: 6, error: 0, address: registers.general.rip }),
-    };
+    if let Some(script) = registers.script.clone() {
+        return play(&script, registers, space);
+    }
+    if (registers.general.rip << 16) as isize >> 16 != registers.general.rip as isize {
+        // The CPU would find out in the host. Linux's programs get a general protection fault, too.
+        return exception(registers, vector::PROTECTION);
+    }
+    let machine = machine::current();
+    loop {
+        machine.check_power();
+        let Some(stub) = space.0.enter() else { return Trap::Lost };
+        if !machine.cpus.enter_user(machine, stub.host_thread()) {
+            stub.end();
+            return interrupted();
+        }
+        registers.bring(&stub);
+        let result = stub.run(&registers.for_host());
+        machine.cpus.leave_user();
+        stub.end();
+        let trap = match result {
+            Ok((stop, after)) => {
+                registers.take(&after, &stub);
+                trapped(registers, space, stop, &after, &stub)
+            }
+            Err(Gone) => Err(Gone),
+        };
+        match trap {
+            Ok(Trap::PageFault(fault)) if space.0.show(fault.address & !(PAGE_SIZE - 1), fault.access) => {}
+            Ok(trap) => return trap,
+            Err(Gone) => {
+                registers.live = None;
+                if let Some(pool) = &machine.stubs {
+                    pool.bury(&stub);
+                }
+                return Trap::Lost;
+            }
+        }
+    }
+}
+
+/// As on `pc`, the handlers have run when a program is back for an interrupt.
+fn interrupted() -> Trap {
+    super::cpu::take_interrupts();
+    Trap::Interrupted
+}
+
+fn exception(registers: &Registers, vector: u8) -> Trap {
+    Trap::Exception(Exception { vector, error: 0, address: registers.general.rip })
+}
+
+/// What a stop means.
+fn trapped(
+    registers: &mut Registers,
+    space: &Space,
+    stop: Stop,
+    after: &user_regs_struct,
+    stub: &Stub,
+) -> Result<Trap, Gone> {
+    if after.cs != super::stub::USER_CODE {
+        // A far jump into the host's 32-bit segment, which does not exist here.
+        return Ok(exception(registers, vector::PROTECTION));
+    }
+    match stop {
+        Stop::Syscall if is_syscall_instruction(space, registers.general.rip) => Ok(Trap::Syscall),
+        Stop::Syscall => {
+            // `int 0x80` and `sysenter`: without that gate, as here, they are protection faults.
+            registers.general.rip = registers.general.rip.wrapping_sub(2);
+            registers.general.rax = registers.general.orig_rax;
+            registers.general.orig_rax = NO_CALL;
+            Ok(exception(registers, vector::PROTECTION))
+        }
+        Stop::Event => Ok(interrupted()),
+        Stop::Signal(signal) => {
+            let (code, address) = signal_information(stub.host_thread().thread)?;
+            signalled(registers, space, signal, code, address)
+        }
+    }
+}
+
+/// What a signal of the host means.
+fn signalled(
+    registers: &mut Registers,
+    space: &Space,
+    signal: c_int,
+    code: c_int,
+    address: usize,
+) -> Result<Trap, Gone> {
+    /// `si_code` of what the host's kernel found itself; of faults with and without a mapping; of an integer's division and overflow; of a
+    /// misaligned access; of a step.
+    const SI_KERNEL: c_int = 0x80;
+    const SEGV_MAPERR: c_int = 1;
+    const SEGV_ACCERR: c_int = 2;
+    const FPE_INTDIV: c_int = 1;
+    const FPE_INTOVF: c_int = 2;
+    const BUS_ADRALN: c_int = 1;
+    const TRAP_TRACE: c_int = 2;
+    // Codes above 0 come from the CPU; others from somebody who sent the signal.
+    let from_cpu = code > 0;
+    Ok(match signal {
+        libc::SIGSEGV if code == SEGV_MAPERR || code == SEGV_ACCERR => {
+            let access = attempted(space, &registers.general, registers.fs_base, registers.gs_base, address);
+            let present = space.lookup(address).is_some();
+            Trap::PageFault(PageFault { address, access, present })
+        }
+        libc::SIGSEGV if from_cpu => exception(registers, vector::PROTECTION),
+        libc::SIGBUS if code == BUS_ADRALN => exception(registers, vector::ALIGNMENT),
+        // The host has no memory for the frame.
+        libc::SIGBUS if from_cpu => return Err(Gone),
+        libc::SIGFPE if code == FPE_INTDIV => exception(registers, vector::DIVIDE),
+        libc::SIGFPE if code == FPE_INTOVF => exception(registers, vector::OVERFLOW),
+        libc::SIGFPE if from_cpu => {
+            let control = word(registers.extended_state(), MXCSR);
+            let simd = control & !(control >> 7) & 0x3f != 0;
+            exception(registers, if simd { vector::SIMD } else { vector::X87 })
+        }
+        libc::SIGILL if from_cpu => exception(registers, vector::INVALID_OPCODE),
+        libc::SIGTRAP if code == SI_KERNEL => exception(registers, vector::BREAKPOINT),
+        libc::SIGTRAP if code == TRAP_TRACE || from_cpu => exception(registers, vector::DEBUG),
+        libc::SIGSYS if from_cpu => vsyscall(registers, address),
+        _ => interrupted(),
+    })
+}
+
+/// The program called into the host's vsyscall page, which does not exist here. The host has returned from it already.
+fn vsyscall(registers: &mut Registers, address: usize) -> Trap {
+    registers.general.rip = address;
+    registers.general.rsp = registers.general.rsp.wrapping_sub(8);
+    registers.general.orig_rax = NO_CALL;
+    Trap::PageFault(PageFault { address, access: crate::memory::Access::EXECUTE, present: false })
+}
+
+/// One step of a script.
+fn play(script: &Script, registers: &mut Registers, space: &Space) -> Trap {
+    let trap = script(&mut registers.general, space);
     if trap == Trap::Interrupted {
-        // As on `pc`, the handlers have run when this returns.
         super::cpu::take_interrupts();
     }
     if trap == Trap::Syscall {
         registers.general.orig_rax = registers.general.rax;
-        registers.general.rax = -38_isize as usize;
+        registers.general.rax = NO_ANSWER;
     }
     trap
 }

@@ -6,9 +6,9 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::ops::Range;
 
-/// The first address a program cannot have: one page below the end of the lower half, as on Linux, so that no
-/// instruction can end on the non-canonical boundary.
-pub const USER_TOP: usize = 0x7fff_ffff_f000;
+/// The first address a program cannot have. On `pc` one page below the end of the lower half, as on Linux, so that no
+/// instruction can end on the non-canonical boundary; on `host` a little less.
+pub const USER_TOP: usize = platform::paging::USER_TOP;
 
 bitflags::bitflags! {
     /// What may be done to a page, or what was tried.

@@ -7,14 +7,14 @@
 
 use super::boot::Region;
 use super::layout::{DIRECT_MAP, direct};
-use crate::memory::{FrameRecord, MAX_ORDER, PAGE_SIZE, give_frames};
+use crate::memory::{FrameRecord, FrameSource, MAX_ORDER, PAGE_SIZE, give_frames};
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use core::num::NonZeroU32;
 use core::ops::Range;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-use spin::Mutex;
+use spin::{Mutex, Once};
 
 /// Memory below is left to firmware and the start of other CPUs.
 const LOW_MEMORY: usize = 1 << 20;
@@ -40,6 +40,24 @@ struct Boot {
 
 static BOOT: Mutex<Boot> =
     Mutex::new(Boot { arena: 0..0, usable: Ranges::new_const(), returned: ArrayVec::new_const() });
+
+static SOURCE: Once<&'static dyn FrameSource> = Once::new();
+
+/// The source in charge, if one is.
+#[inline]
+pub fn source() -> Option<&'static dyn FrameSource> {
+    SOURCE.get().copied()
+}
+
+/// Puts `source` in charge; false if there is one already.
+pub fn install(source: &'static dyn FrameSource) -> bool {
+    let mut first = false;
+    SOURCE.call_once(|| {
+        first = true;
+        source
+    });
+    first
+}
 
 /// The records of all frames.
 #[inline]

@@ -15,12 +15,15 @@ use super::frames;
 use super::shootdown;
 use super::table::{ENTRIES, Entry, Table, group_of};
 use crate::lock::{SpinGuard, SpinLock};
-use crate::memory::{Access, Frame, Mapping, OutOfMemory, PAGE_SIZE, USER_TOP};
+use crate::memory::{Access, Frame, Mapping, OutOfMemory, PAGE_SIZE};
 use arrayvec::ArrayVec;
 use core::cell::RefCell;
 use core::num::NonZeroU32;
 use core::ops::{ControlFlow, Range};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// See [`crate::memory::USER_TOP`].
+pub const USER_TOP: usize = 0x7fff_ffff_f000;
 
 pub use super::kernel_space::{initialise, kernel_root, map_device, map_stack};
 

@@ -48,6 +48,12 @@ impl Thread {
         send::force(self, information);
     }
 
+    /// The machine has lost the program: nothing of the process can go on.
+    #[cold]
+    pub(crate) fn raise_loss(self: &Arc<Self>) {
+        send::force(self, Information::kernel(Signal::KILL));
+    }
+
     /// Sends the signal a page fault that can't be resolved stands for.
     pub(crate) fn raise_fault(self: &Arc<Self>, fault: &PageFault, reason: &MemoryFault) {
         let error = u64::from(fault.present)

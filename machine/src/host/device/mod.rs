@@ -8,10 +8,11 @@
 //! Whoever starts the machine hands over open descriptors ([`Devices`]); nothing is opened by name later. When the machine is
 //! off, [`Installed::finish`] delivers what was written and closes them.
 
+use super::{cpu, machine};
 use crate::device::{Program, SerialPort, StandardStreams};
 use crate::folder::SharedFolder;
 use std::convert::Infallible;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 mod console;
 mod stream;
@@ -59,7 +60,6 @@ impl From<Devices> for Installed {
 }
 
 impl Installed {
-    #[allow(dead_code)] // no machine ends yet
     /// The machine is off: delivers what was written, for as long as somebody reads it, and lets go of the host's files.
     pub fn finish(&self) {
         self.streams.finish();
@@ -98,11 +98,8 @@ pub fn serial_ports() -> Vec<SerialPort> {
     Vec::new()
 }
 
-/// The devices of a machine that was given none.
-static NOTHING: LazyLock<Installed> = LazyLock::new(|| Installed::from(Devices::default()));
-
 fn installed() -> &'static Installed {
-    &NOTHING
+    &machine::current().devices
 }
 
 /// The standard streams.
@@ -118,7 +115,8 @@ pub fn terminal() -> Option<ByteStream> {
 impl ByteStream {
     /// Calls `handler` from now on, as the handler of an interrupt, when something may have changed that was asked for.
     pub fn connect(&self, handler: Arc<dyn Fn() + Send + Sync>) {
-        self.set_interrupt(Box::new(move || handler()));
+        let machine = machine::current();
+        self.set_interrupt(Box::new(move || cpu::raise(machine, handler.clone())));
     }
 }
 

@@ -1,0 +1,268 @@
+//! [`Machine`]: one machine in this process, from [`run`] to its end. Several can run at once.
+//!
+//! Everything of a machine hangs from its value: its frames, its CPUs, its clock, its devices, the processes its programs
+//! run in. A thread that works for a machine is told so once ([`Machine::adopt`]), and the boundary's functions find
+//! it by [`current`]. A thread that was told nothing, as in the tests of the rooms, works for a small machine
+//! that runs no programs.
+//!
+//! The end, [`Machine::off`], unwinds: the CPU that asked for it by a panic payload of its own, the others as soon as they come
+//! to a place where interrupts are taken. So every guard is dropped, and the caller of [`run`] goes on with the status.
+
+use super::cpu::Cpus;
+use super::device::{Devices, Installed};
+use super::frames::Zone;
+use super::stub::Pool;
+use super::time::Clock;
+use crate::cpu::MAX_CPUS;
+use crate::debug::Describe;
+use crate::memory::FrameSource;
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::{fmt, io, thread};
+
+/// The status when the kernel panicked.
+const PANICKED: u8 = 101;
+
+/// Frames of a thread's own machine that was told nothing: 64 MiB.
+const DEFAULT_FRAMES: usize = 64 << 20 >> 12;
+
+/// How programs run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// The CPU's thread traces the program's process and is handed each system call and fault by ptrace(2): simple, and always
+    /// there. The reference for the other.
+    #[default]
+    Ptrace,
+}
+
+/// What a machine is made of.
+pub struct Configuration {
+    /// How many CPUs, 1 to [`MAX_CPUS`]: each is a thread.
+    pub cpus: usize,
+    /// Bytes of memory. They cost nothing before they are touched.
+    pub memory: usize,
+    /// How programs run.
+    pub engine: Engine,
+    /// What the machine is given.
+    pub devices: Devices,
+}
+
+impl Default for Configuration {
+    fn default() -> Configuration {
+        let cpus = thread::available_parallelism().map_or(1, usize::from).min(MAX_CPUS);
+        Configuration { cpus, memory: 1 << 30, engine: Engine::default(), devices: Devices::default() }
+    }
+}
+
+/// Why a machine could not be started: what was asked of the host, and what it said.
+#[derive(Debug)]
+pub struct StartError {
+    /// What was tried, in words.
+    pub step: &'static str,
+    /// What can be done about it.
+    pub advice: &'static str,
+    /// The host's answer.
+    pub reason: io::Error,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the host does not let us {}: {}; {}", self.step, self.reason, self.advice)
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.reason)
+    }
+}
+
+/// One machine. It stays for the life of the process, since threads may look at it late; what it holds of the host is
+/// given back when it ends.
+pub struct Machine {
+    pub zone: Zone,
+    pub source: OnceLock<&'static dyn FrameSource>,
+    pub cpus: Cpus,
+    pub clock: Clock,
+    pub devices: Installed,
+    pub engine: Engine,
+    /// The processes programs run in. A default machine has none.
+    pub stubs: Option<Pool>,
+    pub describe: OnceLock<Describe>,
+    power: Power,
+}
+
+/// Whether the machine is on.
+#[derive(Default)]
+struct Power {
+    /// For a quick look.
+    is_off: AtomicBool,
+    status: Mutex<Option<u8>>,
+    changed: Condvar,
+}
+
+/// The payload that unwinds the CPUs of a machine that is off.
+struct PoweredOff;
+
+/// Locks a mutex of the machine. A thread that unwound while it held one has left it whole: all of them guard single steps.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+thread_local! {
+    static CURRENT: Cell<Option<&'static Machine>> = const { Cell::new(None) };
+}
+
+/// The machine of threads that were told of none.
+static DEFAULT: LazyLock<&'static Machine> = LazyLock::new(|| {
+    let zone = match Zone::new(DEFAULT_FRAMES, DEFAULT_FRAMES / 2) {
+        Ok(zone) => zone,
+        Err(error) => {
+            eprintln!("orrery: no memory for a test machine: {error}");
+            std::process::abort()
+        }
+    };
+    Box::leak(Box::new(Machine::new(zone, 4, Engine::default(), Devices::default(), None)))
+});
+
+/// The machine this thread works for.
+#[inline]
+pub fn current() -> &'static Machine {
+    match CURRENT.get() {
+        Some(machine) => machine,
+        None => &DEFAULT,
+    }
+}
+
+/// Runs `kernel` on a new machine until it is switched off, and returns the status it was switched off with: 101 if the
+/// kernel panicked. The calling thread waits, and makes processes for programs meanwhile.
+///
+/// # Errors
+/// The host refuses what a machine needs.
+pub fn run(configuration: Configuration, kernel: fn() -> !) -> Result<u8, StartError> {
+    let Configuration { cpus, memory, engine, devices } = configuration;
+    let cpus = cpus.clamp(1, MAX_CPUS);
+    let zone = Zone::for_programs(memory >> 12).map_err(|reason| StartError {
+        step: "make the guest's memory (memfd_create, mmap)",
+        advice: "give it less memory, or raise the limit on address space (ulimit -v)",
+        reason,
+    })?;
+    let pool = Pool::new(&zone, cpus)?;
+    let machine: &'static Machine = Box::leak(Box::new(Machine::new(zone, cpus, engine, devices, Some(pool))));
+    let boot = machine.spawn("cpu 0", 0, move || kernel());
+    if let Some(pool) = &machine.stubs {
+        pool.serve(machine);
+    }
+    let status = machine.wait_until_off();
+    // The CPUs' threads end by themselves; nothing of the host may be taken away while one is still at it.
+    if let Ok(boot) = boot {
+        let _ = boot.join();
+    }
+    machine.cpus.join();
+    if let Some(pool) = &machine.stubs {
+        pool.end();
+    }
+    machine.devices.finish();
+    machine.zone.release();
+    Ok(status)
+}
+
+impl Machine {
+    fn new(zone: Zone, cpus: usize, engine: Engine, devices: Devices, stubs: Option<Pool>) -> Machine {
+        Machine {
+            zone,
+            source: OnceLock::new(),
+            cpus: Cpus::new(cpus),
+            clock: Clock::default(),
+            devices: Installed::from(devices),
+            engine,
+            stubs,
+            describe: OnceLock::new(),
+            power: Power::default(),
+        }
+    }
+
+    /// Makes this thread work for the machine.
+    pub fn adopt(&'static self) {
+        CURRENT.set(Some(self));
+    }
+
+    /// A thread that plays `cpu` and runs `main`. However it ends, the machine is off then.
+    pub fn spawn(
+        &'static self,
+        name: &str,
+        cpu: usize,
+        main: impl FnOnce() + Send + 'static,
+    ) -> io::Result<thread::JoinHandle<()>> {
+        let result = thread::Builder::new().name(name.into()).spawn(move || {
+            self.adopt();
+            super::cpu::set_current(cpu);
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(main)) {
+                self.unwound(&*payload);
+            }
+        });
+        if let Err(error) = &result {
+            eprintln!("orrery: the host does not let us start a thread for a CPU: {error}");
+            self.switch_off(PANICKED);
+        }
+        result
+    }
+
+    /// A CPU's thread has unwound to its end.
+    fn unwound(&self, payload: &(dyn Any + Send)) {
+        if !payload.is::<PoweredOff>() {
+            // The panic's own message is out already. As on `pc`, the machine stops.
+            if let Some(describe) = self.describe.get() {
+                let mut text = String::new();
+                describe(&mut text);
+                eprint!("{text}");
+            }
+            self.switch_off(PANICKED);
+        }
+    }
+
+    fn switch_off(&self, status: u8) {
+        lock(&self.power.status).get_or_insert(status);
+        self.power.is_off.store(true, Ordering::SeqCst);
+        self.power.changed.notify_all();
+        self.cpus.kick_all();
+        if let Some(pool) = &self.stubs {
+            pool.wake();
+        }
+    }
+
+    /// Switches the machine off and unwinds this CPU.
+    pub fn off(&self, status: u8) -> ! {
+        self.switch_off(status);
+        resume_unwind(Box::new(PoweredOff))
+    }
+
+    /// Whether the machine is off: then nobody should begin anything.
+    pub fn is_off(&self) -> bool {
+        self.power.is_off.load(Ordering::SeqCst)
+    }
+
+    /// Unwinds this CPU if the machine is off. Called where interrupts are taken and where a CPU spins.
+    #[inline]
+    pub fn check_power(&self) {
+        if self.power.is_off.load(Ordering::Relaxed) && !thread::panicking() {
+            resume_unwind(Box::new(PoweredOff));
+        }
+    }
+
+    fn wait_until_off(&self) -> u8 {
+        let mut status = lock(&self.power.status);
+        loop {
+            match *status {
+                Some(status) => return status,
+                None => status = self.power.changed.wait(status).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
+
+/// What a handler of an interrupt is, on this machine.
+pub type InterruptHandler = Arc<dyn Fn() + Send + Sync>;

@@ -1,0 +1,106 @@
+//! The stubs' own code, and where it lies: one page of instructions and of filters, followed by a page with the list of system
+//! calls to make. Both can't be written by the stub; the kernel writes them through its own aliases.
+
+use super::filter::{self, Instruction};
+use crate::memory::PAGE_SIZE;
+use std::arch::global_asm;
+
+global_asm!(
+    include_str!("code.s"),
+    MMAP = const libc::SYS_mmap,
+    MUNMAP = const libc::SYS_munmap,
+    PRCTL = const libc::SYS_prctl,
+    CLONE = const libc::SYS_clone,
+    PAUSE = const libc::SYS_pause,
+);
+
+unsafe extern "C" {
+    static machine_stub_start: u8;
+    static machine_stub_end: u8;
+    static machine_stub_empty: u8;
+    static machine_stub_calls: u8;
+    static machine_stub_one: u8;
+    static machine_stub_clone: u8;
+    static machine_stub_park: u8;
+}
+
+/// Where the stubs' own pages are: the end of what programs may have.
+pub const BASE: usize = 0x7fff_fff0_0000;
+
+/// The code.
+pub const CODE: usize = BASE;
+
+/// The list of calls.
+pub const CALLS: usize = BASE + PAGE_SIZE;
+
+/// The end of user space on the host, in any case.
+pub const HOST_TOP: usize = 0x7fff_ffff_f000;
+
+/// Where the filter's program lies in the page of code, and where what describes it.
+const FILTER: usize = 2048;
+const FILTER_DESCRIPTION: usize = FILTER - 16;
+
+/// The system calls a list can hold.
+pub const LIST_LENGTH: usize = PAGE_SIZE / size_of::<Call>();
+
+/// One system call of a list: number and arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Call(pub [usize; 7]);
+
+/// An entry point.
+#[derive(Clone, Copy)]
+pub enum Entry {
+    /// Executes the list.
+    Calls,
+    /// Executes the one system call that is in the registers.
+    One,
+    /// Makes a child or a thread.
+    Clone,
+    /// Waits.
+    Park,
+}
+
+impl Entry {
+    /// Its address in a stub.
+    pub fn address(self) -> usize {
+        let symbol = match self {
+            Entry::Calls => &raw const machine_stub_calls,
+            Entry::One => &raw const machine_stub_one,
+            Entry::Clone => &raw const machine_stub_clone,
+            Entry::Park => &raw const machine_stub_park,
+        };
+        CODE + offset(symbol)
+    }
+}
+
+fn offset(symbol: *const u8) -> usize {
+    symbol.addr() - (&raw const machine_stub_start).addr()
+}
+
+/// Where the emptying code begins, from the start of the page.
+pub fn emptying_offset() -> usize {
+    offset(&raw const machine_stub_empty)
+}
+
+/// Where the description of the filter lies in a stub.
+pub const fn filter_description() -> usize {
+    CODE + FILTER_DESCRIPTION
+}
+
+/// Fills the page of code.
+///
+/// # Safety
+/// `page` is writable for 4096 bytes, and nobody executes it yet.
+pub unsafe fn write_page(page: *mut u8) {
+    let length = offset(&raw const machine_stub_end);
+    let filter = filter::of_stubs(CODE);
+    assert!(length <= FILTER_DESCRIPTION && FILTER + size_of_val(&*filter) <= PAGE_SIZE);
+    let instructions = filter.len() as u64;
+    // SAFETY: by contract of the caller; everything fits, as was just checked.
+    unsafe {
+        page.copy_from_nonoverlapping(&raw const machine_stub_start, length);
+        page.add(FILTER_DESCRIPTION).cast::<[u64; 2]>().write([instructions, (CODE + FILTER) as u64]);
+        page.add(FILTER).cast::<Instruction>().copy_from_nonoverlapping(filter.as_ptr(), filter.len());
+    }
+}

@@ -1,0 +1,454 @@
+//! The pool of stubs: made ahead of need, handed out, taken back.
+//!
+//! The first stub, the *template*, is forked from this process and empties itself; all others are forked from it, which costs
+//! little since it has hardly anything. It runs no program: it stays stopped and makes a child when its tracer says so. The tracer is
+//! the thread that called [`super::super::run`], which does nothing else while the machine runs ([`Pool::serve`]).
+//!
+//! A stub that is given back is not cleaned then, but by its next user, in one batch with the first mappings. When the host
+//! makes no more processes, or there are [`MOST_STUBS`], a space that does not run gives its stub away.
+
+use super::code::{self, Call, Entry};
+use super::{NOBODY, State, Stub, Thread, new_number, trace};
+use crate::memory::PAGE_SIZE;
+use crate::platform::frames::{Zone, bytes, checked};
+use crate::platform::machine::{Machine, StartError, lock};
+use libc::{c_int, c_long, c_ulong, pid_t};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+/// The most stubs a machine makes.
+const MOST_STUBS: usize = 256;
+
+/// Free stubs to keep in stock.
+const STOCK: usize = 3;
+
+/// Frames of the machine's memory that are for stubs: the code, and a list of calls for each.
+pub const OWN_FRAMES: usize = 1 + MOST_STUBS;
+
+/// Mappings to leave to the host kernel and to what cuts mappings in pieces.
+const SPARE_MAPPINGS: usize = 1024;
+
+/// See the module's page.
+pub struct Pool {
+    first_frame: usize,
+    cpus: usize,
+    template: pid_t,
+    /// Mappings a process may have, by the host's rule.
+    most_mappings: usize,
+    /// What the host gives as extended state before a program has run, and the components it can have.
+    initial_state: Box<[u8]>,
+    components: u64,
+    stock: Mutex<Stock>,
+    /// A stub was made or given back, or can't be made; one is wanted; the machine is off.
+    changed: Condvar,
+}
+
+/// The stubs.
+#[derive(Default)]
+struct Stock {
+    all: Vec<Arc<Stub>>,
+    free: Vec<Arc<Stub>>,
+    /// Pages with lists of calls whose stub is gone.
+    spare_lists: Vec<usize>,
+    lists: usize,
+    uses: u64,
+    /// The host makes no more.
+    is_final: bool,
+    is_over: bool,
+}
+
+impl Pool {
+    /// Makes the template. The calling thread is the one to call [`Pool::serve`].
+    ///
+    /// # Errors
+    /// The host does not let us fork, trace, or filter system calls.
+    pub fn new(zone: &Zone, cpus: usize) -> Result<Pool, StartError> {
+        let error = |step, advice| move |reason| StartError { step, advice, reason };
+        let first_frame = zone.first();
+        // SAFETY: the frame is the machine's own, and nobody uses it yet.
+        unsafe { code::write_page(bytes(first_frame as u32)) };
+        let code = map_code(zone).map_err(error("map the stubs' code as executable", SEE_PAGE))?;
+        let template =
+            fork_template(zone, code).map_err(error("make a process (fork)", "raise the limit on processes"))?;
+        let stopped = trace::wait(template);
+        let started = match stopped {
+            Ok(trace::Stop::Signal(libc::SIGTRAP)) => trace::registers(template).map(|registers| registers.rax as i64),
+            _ => Err(trace::Gone),
+        };
+        match started {
+            Ok(0) => {}
+            Ok(errno) => {
+                kill(template);
+                return Err(error("empty and lock up a process (munmap, seccomp)", SEE_PAGE)(
+                    io::Error::from_raw_os_error((-errno) as i32),
+                ));
+            }
+            Err(trace::Gone) => {
+                kill(template);
+                return Err(error("trace a process (ptrace)", SEE_PAGE)(io::ErrorKind::PermissionDenied.into()));
+            }
+        }
+        trace::adopt(template).map_err(error("trace a process (ptrace)", SEE_PAGE))?;
+        let mut initial_state = vec![0; 64 << 10];
+        let length = trace::extended_state(template, &mut initial_state).unwrap_or(0);
+        initial_state.truncate(length);
+        let components = component_word(&initial_state);
+        clear_state(&mut initial_state);
+        Ok(Pool {
+            first_frame,
+            cpus,
+            template,
+            most_mappings: mapping_limit().saturating_sub(SPARE_MAPPINGS),
+            initial_state: initial_state.into(),
+            components,
+            stock: Mutex::default(),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// Mappings a stub may have.
+    pub fn most_mappings(&self) -> usize {
+        self.most_mappings
+    }
+
+    /// The extended state of a program that has not run, in XSAVE's standard format.
+    pub fn initial_state(&self) -> &[u8] {
+        &self.initial_state
+    }
+
+    /// The components it can have, as in XCR0.
+    pub fn components(&self) -> u64 {
+        self.components
+    }
+
+    /// Makes stubs whenever there are few, until the machine is off.
+    pub fn serve(&self, machine: &Machine) {
+        let mut stock = lock(&self.stock);
+        while !machine.is_off() {
+            if stock.is_final || stock.free.len() >= STOCK || stock.all.len() >= MOST_STUBS {
+                stock = self.changed.wait(stock).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let list = stock.spare_lists.pop().unwrap_or_else(|| {
+                stock.lists += 1;
+                stock.lists
+            });
+            drop(stock);
+            let made = self.make(list);
+            stock = lock(&self.stock);
+            match made {
+                Ok(stub) => {
+                    stock.all.push(stub.clone());
+                    stock.free.push(stub);
+                }
+                Err(error) => {
+                    // Spaces take turns from now on, as long as there are stubs at all.
+                    stock.is_final = true;
+                    if stock.all.is_empty() {
+                        eprintln!("orrery: the host does not let us make a process for the program: {error}");
+                    }
+                }
+            }
+            self.changed.notify_all();
+        }
+        stock.is_over = true;
+        self.changed.notify_all();
+    }
+
+    /// Wakes [`Pool::serve`], and whoever waits for a stub.
+    pub fn wake(&self) {
+        drop(lock(&self.stock));
+        self.changed.notify_all();
+    }
+
+    /// A stub for `space`: a free one, or one whose space does not run. None if there can't be any.
+    pub fn take(&self, space: u64) -> Option<Arc<Stub>> {
+        let mut stock = lock(&self.stock);
+        loop {
+            stock.uses += 1;
+            let now = stock.uses;
+            if let Some(stub) = stock.free.pop() {
+                if stock.free.len() < STOCK {
+                    self.changed.notify_all();
+                }
+                lock(&stub.state).hand_to(space, now);
+                return Some(stub);
+            }
+            if stock.is_final || stock.all.len() >= MOST_STUBS {
+                return stock.steal(space, now);
+            }
+            if stock.is_over {
+                return None;
+            }
+            stock = self.changed.wait(stock).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Takes back the stub of a space that is gone.
+    pub fn give_back(&self, stub: Arc<Stub>, space: u64) {
+        let mut stock = lock(&self.stock);
+        let mut state = lock(&stub.state);
+        if state.space == space {
+            state.hand_to(NOBODY, 0);
+            drop(state);
+            stock.free.push(stub);
+        }
+    }
+
+    /// Forgets a stub whose process is gone.
+    pub fn bury(&self, stub: &Arc<Stub>) {
+        kill(stub.process);
+        let mut stock = lock(&self.stock);
+        let before = stock.all.len();
+        stock.all.retain(|other| !Arc::ptr_eq(other, stub));
+        if stock.all.len() < before {
+            let list = stub.list.addr() - bytes(self.first_frame as u32).addr();
+            stock.spare_lists.push(list / PAGE_SIZE);
+        }
+        lock(&stub.state).space = NOBODY;
+        self.changed.notify_all();
+    }
+
+    /// Ends all processes, and waits until they are gone.
+    pub fn end(&self) {
+        let stubs = std::mem::take(&mut lock(&self.stock).all);
+        for process in stubs.iter().map(|stub| stub.process).chain([self.template]) {
+            kill(process);
+        }
+    }
+
+    /// Makes a stub whose list of calls is page `list` of the machine's memory.
+    fn make(&self, list: usize) -> io::Result<Arc<Stub>> {
+        let gone = |trace::Gone| io::Error::from_raw_os_error(libc::ESRCH);
+        let process = self.clone_from(self.template, (libc::CLONE_PARENT | libc::SIGCHLD) as usize)?;
+        let made = (|| {
+            trace::attach(process)?;
+            let offset = list * PAGE_SIZE;
+            // SAFETY: one of the machine's own frames, which only this stub will use.
+            let calls: *mut Call = unsafe { bytes(self.first_frame as u32).add(offset) }.cast();
+            map_list(process, offset)?;
+            let flags = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND | libc::CLONE_THREAD;
+            let others: io::Result<Box<[Thread]>> = (1..self.cpus)
+                .map(|_| self.clone_from(process, (flags | libc::CLONE_SYSVSEM) as usize).map(Thread::new))
+                .collect();
+            let others = others?;
+            park(process).map_err(gone)?;
+            trace::detach(process)?;
+            let state =
+                State { space: NOBODY, epoch: new_number(), running: 0, changes: Vec::new(), mappings: 0, last_use: 0 };
+            let first = Thread::new(process);
+            Ok(Arc::new(Stub { process, first, others, list: calls, state: Mutex::new(state) }))
+        })();
+        if made.is_err() {
+            kill(process);
+        }
+        made
+    }
+
+    /// Lets the traced `parent` clone itself.
+    fn clone_from(&self, parent: pid_t, flags: usize) -> io::Result<pid_t> {
+        let after = trace::run_own_code(parent, Entry::Clone, |registers| registers.rdi = flags as u64);
+        let result = after.map_err(|trace::Gone| io::Error::from_raw_os_error(libc::ESRCH))?.rax as i64;
+        if result > 0 { Ok(result as pid_t) } else { Err(io::Error::from_raw_os_error(-result as i32)) }
+    }
+}
+
+/// Shows a new stub its list.
+fn map_list(process: pid_t, offset: usize) -> io::Result<()> {
+    let after = trace::run_own_code(process, Entry::One, |registers| {
+        registers.rax = libc::SYS_mmap as u64;
+        registers.rdi = code::CALLS as u64;
+        registers.rsi = PAGE_SIZE as u64;
+        registers.rdx = libc::PROT_READ as u64;
+        registers.r10 = (libc::MAP_SHARED | libc::MAP_FIXED) as u64;
+        registers.r8 = super::MEMORY as u64;
+        registers.r9 = offset as u64;
+    });
+    let result = after.map_err(|trace::Gone| io::Error::from_raw_os_error(libc::ESRCH))?.rax;
+    if result == code::CALLS as u64 { Ok(()) } else { Err(io::Error::from_raw_os_error(-(result as i64) as i32)) }
+}
+
+impl Stock {
+    /// Takes the stub that was not used for longest from a space that does not run.
+    fn steal(&mut self, space: u64, now: u64) -> Option<Arc<Stub>> {
+        loop {
+            let idle = self.all.iter().filter_map(|stub| {
+                let state = stub.state.try_lock().ok()?;
+                (state.running == 0).then_some((state.last_use, stub))
+            });
+            let Some((_, stub)) = idle.min_by_key(|(last_use, _)| *last_use) else {
+                if self.all.is_empty() {
+                    return None;
+                }
+                std::thread::yield_now();
+                continue;
+            };
+            if let Ok(mut state) = stub.state.try_lock()
+                && state.running == 0
+            {
+                state.hand_to(space, now);
+                return Some(stub.clone());
+            }
+        }
+    }
+}
+
+impl Thread {
+    fn new(id: pid_t) -> Thread {
+        Thread { id, attached: AtomicBool::new(false), owner: AtomicU64::new(NOBODY) }
+    }
+}
+
+impl State {
+    fn hand_to(&mut self, space: u64, now: u64) {
+        self.forget();
+        self.space = space;
+        self.last_use = now;
+    }
+}
+
+const SEE_PAGE: &str = "see docs/src/host-machine.md, \"What the host must allow\"";
+
+/// Lets a stopped thread wait, so that another tracer finds it.
+fn park(thread: pid_t) -> Result<(), trace::Gone> {
+    let general = crate::user::General { rip: Entry::Park.address(), rflags: 0x202, ..Default::default() };
+    trace::set_registers(thread, &trace::host_registers(&general, 0, 0))
+}
+
+/// Ends a process of ours and waits until it is gone.
+fn kill(process: pid_t) {
+    // SAFETY: a child of this process that nobody has reaped: its number can't mean another.
+    unsafe {
+        libc::kill(process, libc::SIGKILL);
+        while libc::waitpid(process, ptr::null_mut(), libc::__WALL) == -1
+            && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+        {}
+    }
+}
+
+/// Mappings the host allows a process.
+fn mapping_limit() -> usize {
+    let text = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap_or_default();
+    text.trim().parse().unwrap_or(65530)
+}
+
+/// Maps the page of code so that the template can begin in it.
+fn map_code(zone: &Zone) -> io::Result<usize> {
+    let memory = zone.file()?.as_raw_fd();
+    let rights = libc::PROT_READ | libc::PROT_EXEC;
+    // SAFETY: a new mapping of a page nobody writes any more.
+    let code = unsafe { libc::mmap(ptr::null_mut(), PAGE_SIZE, rights, libc::MAP_SHARED, memory, 0) };
+    if code == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(code.expose_provenance()) }
+}
+
+/// Forks the template, which is traced by this thread from its start.
+fn fork_template(zone: &Zone, code: usize) -> io::Result<pid_t> {
+    let memory = zone.file()?.as_raw_fd();
+    let sequences = restartable_sequences();
+    // SAFETY: as fork(2). The child, which may have been forked from a process with threads, only makes system calls.
+    let child = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD as c_ulong, 0, 0, 0, 0) } as pid_t;
+    match checked(child)? {
+        // SAFETY: this is the child.
+        0 => unsafe { become_template(memory, code, sequences) },
+        child => Ok(child),
+    }
+}
+
+/// What the child does: lets go of everything it has from its parent, and goes on in the stubs' code.
+///
+/// # Safety
+/// Only in a child that was just forked.
+unsafe fn become_template(memory: c_int, code: usize, sequences: Option<usize>) -> ! {
+    // SAFETY: only system calls, on memory that stays mapped until the code of the stub takes over.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        // Signals of a terminal are for the user's processes, of which a stub is none.
+        libc::setsid();
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        libc::setrlimit(libc::RLIMIT_CORE, &no_core);
+        for signal in 1..=64 {
+            let default: [usize; 4] = [0; 4];
+            libc::syscall(libc::SYS_rt_sigaction, signal, &default, ptr::null::<usize>(), 8);
+        }
+        let nothing = 0_u64;
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &nothing, ptr::null::<u64>(), 8);
+        drop_capabilities();
+        if let Some(area) = sequences {
+            forget_restartable_sequences(area);
+        }
+        libc::dup2(memory, super::MEMORY as c_int);
+        close_from(super::MEMORY as c_int + 1);
+        if libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) == -1 {
+            libc::_exit(1);
+        }
+        let empty: extern "C" fn(usize, usize, usize) -> ! =
+            std::mem::transmute::<usize, _>(code + code::emptying_offset());
+        empty(code::CODE, code::HOST_TOP, code::filter_description())
+    }
+}
+
+/// Gives up every capability.
+unsafe fn drop_capabilities() {
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = [VERSION_3, 0];
+    let none = [0_u32; 6];
+    // SAFETY: capset(2) reads the two arrays.
+    unsafe { libc::syscall(libc::SYS_capset, &header, &none) };
+}
+
+/// Where the C library told the host to write whenever this thread is interrupted, if it did (rseq(2)).
+fn restartable_sequences() -> Option<usize> {
+    // SAFETY: looks a symbol up, which is a number; the thread pointer is at its own address.
+    unsafe {
+        let offset: *const isize = libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_offset".as_ptr()).cast();
+        let thread_pointer: usize;
+        std::arch::asm!("mov {}, fs:0", out(reg) thread_pointer, options(nostack, readonly));
+        (!offset.is_null()).then(|| thread_pointer.wrapping_add_signed(*offset))
+    }
+}
+
+/// Makes the host forget that area, which is about to go. Its size depends on the C library's version.
+unsafe fn forget_restartable_sequences(area: usize) {
+    const UNREGISTER: c_int = 1;
+    const SIGNATURE: u32 = 0x5305_3053;
+    for length in [32, 64, 128, 256, 512] {
+        // SAFETY: a system call that the host checks.
+        let result: c_long = unsafe { libc::syscall(libc::SYS_rseq, area, length, UNREGISTER, SIGNATURE) };
+        if result == 0 {
+            return;
+        }
+    }
+}
+
+/// Closes every descriptor from `first` on.
+unsafe fn close_from(first: c_int) {
+    // SAFETY: in the child, nobody uses them.
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, first, c_int::MAX, 0) == -1 {
+            let mut limit = std::mem::zeroed::<libc::rlimit>();
+            libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+            for descriptor in first..limit.rlim_cur.min(1 << 20) as c_int {
+                libc::close(descriptor);
+            }
+        }
+    }
+}
+
+/// Where the host says which components it saves: in the bytes XSAVE leaves to software.
+fn component_word(state: &[u8]) -> u64 {
+    state.get(464..472).and_then(|bytes| bytes.try_into().ok()).map_or(3, u64::from_ne_bytes)
+}
+
+/// The state of a program that has not run: nothing but the control words.
+fn clear_state(state: &mut [u8]) {
+    state.fill(0);
+    for (offset, value) in [(0, 0x7f), (1, 0x03), (24, 0x80), (25, 0x1f)] {
+        if let Some(byte) = state.get_mut(offset) {
+            *byte = value;
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! ptrace(2) of one thread of a stub. Every call must come from the host thread that attached: a CPU's, for its stubs' threads.
+
+use super::code::Entry;
+use crate::user::General;
+use libc::{c_int, c_long, c_void, iovec, pid_t, user_regs_struct};
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr;
+
+/// The signal of a stop at a system call: `PTRACE_O_TRACESYSGOOD`.
+const SYSCALL_STOP: c_int = libc::SIGTRAP | 0x80;
+
+const NT_X86_XSTATE: usize = 0x202;
+
+/// Segments of 64-bit programs.
+pub const USER_CODE: u64 = 0x33;
+const USER_DATA: u64 = 0x2b;
+
+const OPTIONS: c_int = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL;
+
+/// Why a traced thread stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It is at a system call, which the host has not begun.
+    Syscall,
+    /// A signal is about to be delivered.
+    Signal(c_int),
+    /// A stop of ptrace's own: the answer to an interrupt, or job control.
+    Event,
+}
+
+/// The thread is no more: somebody killed the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone;
+
+/// How a thread goes on.
+#[derive(Clone, Copy, Debug)]
+pub enum Resume {
+    /// Until its next system call, which is not executed.
+    Emulated,
+    /// Its system calls are executed.
+    Freely,
+}
+
+fn request(request: libc::c_uint, thread: pid_t, address: usize, data: usize) -> io::Result<c_long> {
+    let address: *mut c_void = ptr::without_provenance_mut(address);
+    let data: *mut c_void = ptr::with_exposed_provenance_mut(data);
+    // SAFETY: the callers below hand over addresses of what the request reads or fills, for as long as the call lasts.
+    match unsafe { libc::ptrace(request, thread, address, data) } {
+        -1 => Err(io::Error::last_os_error()),
+        result => Ok(result),
+    }
+}
+
+/// Begins to trace a running thread, and stops it.
+pub fn attach(thread: pid_t) -> io::Result<()> {
+    request(libc::PTRACE_SEIZE, thread, 0, OPTIONS as usize)?;
+    request(libc::PTRACE_INTERRUPT, thread, 0, 0)?;
+    wait(thread).map_err(|Gone| io::Error::from_raw_os_error(libc::ESRCH))?;
+    Ok(())
+}
+
+/// Options for a child that asked to be traced.
+pub fn adopt(thread: pid_t) -> io::Result<()> {
+    request(libc::PTRACE_SETOPTIONS, thread, 0, OPTIONS as usize).map(drop)
+}
+
+/// Lets a thread go on untraced.
+pub fn detach(thread: pid_t) -> io::Result<()> {
+    request(libc::PTRACE_DETACH, thread, 0, 0).map(drop)
+}
+
+/// Lets a stopped thread go on.
+#[inline]
+pub fn resume(thread: pid_t, how: Resume) -> Result<(), Gone> {
+    let how = match how {
+        Resume::Emulated => libc::PTRACE_SYSEMU,
+        Resume::Freely => libc::PTRACE_CONT,
+    };
+    request(how, thread, 0, 0).map(drop).map_err(|_| Gone)
+}
+
+/// Waits until the thread stops.
+pub fn wait(thread: pid_t) -> Result<Stop, Gone> {
+    loop {
+        let mut status = 0;
+        // SAFETY: waits for a thread we trace; `status` is writable.
+        let result = unsafe { libc::waitpid(thread, &mut status, libc::__WALL) };
+        if result == -1 {
+            if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted {
+                continue;
+            }
+            return Err(Gone);
+        }
+        if !libc::WIFSTOPPED(status) {
+            return Err(Gone);
+        }
+        return Ok(match libc::WSTOPSIG(status) {
+            _ if status >> 16 != 0 => Stop::Event,
+            SYSCALL_STOP => Stop::Syscall,
+            signal => Stop::Signal(signal),
+        });
+    }
+}
+
+/// The registers of a stopped thread.
+pub fn registers(thread: pid_t) -> Result<user_regs_struct, Gone> {
+    let mut registers = MaybeUninit::<user_regs_struct>::uninit();
+    request(libc::PTRACE_GETREGS, thread, 0, registers.as_mut_ptr().expose_provenance()).map_err(|_| Gone)?;
+    // SAFETY: the host has filled all of it.
+    Ok(unsafe { registers.assume_init() })
+}
+
+/// Sets the registers of a stopped thread.
+pub fn set_registers(thread: pid_t, registers: &user_regs_struct) -> Result<(), Gone> {
+    request(libc::PTRACE_SETREGS, thread, 0, ptr::from_ref(registers).expose_provenance()).map(drop).map_err(|_| Gone)
+}
+
+/// The host's form of a program's registers.
+pub fn host_registers(general: &General, fs_base: usize, gs_base: usize) -> user_regs_struct {
+    user_regs_struct {
+        r15: general.r15 as u64,
+        r14: general.r14 as u64,
+        r13: general.r13 as u64,
+        r12: general.r12 as u64,
+        rbp: general.rbp as u64,
+        rbx: general.rbx as u64,
+        r11: general.r11 as u64,
+        r10: general.r10 as u64,
+        r9: general.r9 as u64,
+        r8: general.r8 as u64,
+        rax: general.rax as u64,
+        rcx: general.rcx as u64,
+        rdx: general.rdx as u64,
+        rsi: general.rsi as u64,
+        rdi: general.rdi as u64,
+        // Not in a system call, whatever the program had in mind: the host shall not restart one.
+        orig_rax: u64::MAX,
+        rip: general.rip as u64,
+        cs: USER_CODE,
+        eflags: general.rflags as u64,
+        rsp: general.rsp as u64,
+        ss: USER_DATA,
+        fs_base: fs_base as u64,
+        gs_base: gs_base as u64,
+        ds: 0,
+        es: 0,
+        fs: 0,
+        gs: 0,
+    }
+}
+
+/// The kernel's form of them.
+pub fn general_registers(registers: &user_regs_struct) -> General {
+    General {
+        r15: registers.r15 as usize,
+        r14: registers.r14 as usize,
+        r13: registers.r13 as usize,
+        r12: registers.r12 as usize,
+        rbp: registers.rbp as usize,
+        rbx: registers.rbx as usize,
+        r11: registers.r11 as usize,
+        r10: registers.r10 as usize,
+        r9: registers.r9 as usize,
+        r8: registers.r8 as usize,
+        rax: registers.rax as usize,
+        rcx: registers.rcx as usize,
+        rdx: registers.rdx as usize,
+        rsi: registers.rsi as usize,
+        rdi: registers.rdi as usize,
+        orig_rax: registers.orig_rax as usize,
+        rip: registers.rip as usize,
+        rflags: registers.eflags as usize,
+        rsp: registers.rsp as usize,
+    }
+}
+
+/// What a signal says: its code and, for a fault, the address.
+pub fn signal_information(thread: pid_t) -> Result<(c_int, usize), Gone> {
+    let mut information = MaybeUninit::<libc::siginfo_t>::zeroed();
+    request(libc::PTRACE_GETSIGINFO, thread, 0, information.as_mut_ptr().expose_provenance()).map_err(|_| Gone)?;
+    // SAFETY: zeroed, and then filled by the host; all bit patterns are valid. The address is there for the signals of faults, and
+    // a number for others.
+    unsafe {
+        let information = information.assume_init();
+        Ok((information.si_code, information.si_addr().addr()))
+    }
+}
+
+/// Fills `image` with the extended state of a stopped thread. Returns its length.
+pub fn extended_state(thread: pid_t, image: &mut [u8]) -> Result<usize, Gone> {
+    let mut part = iovec { iov_base: image.as_mut_ptr().cast(), iov_len: image.len() };
+    let part_address = (&raw mut part).expose_provenance();
+    request(libc::PTRACE_GETREGSET, thread, NT_X86_XSTATE, part_address).map_err(|_| Gone)?;
+    Ok(part.iov_len)
+}
+
+/// Sets the extended state of a stopped thread. False if the host refuses the image.
+pub fn set_extended_state(thread: pid_t, image: &[u8]) -> bool {
+    let mut part = iovec { iov_base: image.as_ptr().cast_mut().cast(), iov_len: image.len() };
+    request(libc::PTRACE_SETREGSET, thread, NT_X86_XSTATE, (&raw mut part).expose_provenance()).is_ok()
+}
+
+/// Lets a stopped thread run the stubs' own code from `entry` with `arguments` until it traps, and returns its registers then. The
+/// registers of a program that were in it are lost; its extended state stays.
+pub fn run_own_code(
+    thread: pid_t,
+    entry: Entry,
+    set: impl FnOnce(&mut user_regs_struct),
+) -> Result<user_regs_struct, Gone> {
+    let mut registers = host_registers(&General { rip: entry.address(), rflags: 0x202, ..General::default() }, 0, 0);
+    set(&mut registers);
+    set_registers(thread, &registers)?;
+    loop {
+        resume(thread, Resume::Freely)?;
+        match wait(thread)? {
+            Stop::Signal(libc::SIGTRAP) => return self::registers(thread),
+            // Somebody else's signal, or an interrupt that came late: of no meaning here.
+            Stop::Signal(_) | Stop::Event | Stop::Syscall => {}
+        }
+    }
+}

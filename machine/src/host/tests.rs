@@ -1,0 +1,205 @@
+//! Programs of a few instructions on machines of their own, with a kernel that only looks at how they come back.
+
+use super::machine::{Configuration, run};
+use crate::memory::{Access, Frame, PAGE_SIZE, Space};
+use crate::user::{Exception, PageFault, Registers, Trap, enter};
+use crate::{cpu, power, time};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const CODE: usize = 0x40_0000;
+const DATA: usize = 0x50_0000;
+const WRITABLE: Access = Access::READ.union(Access::WRITE);
+
+/// Runs `kernel` on a machine with so many CPUs.
+fn on_machine(cpus: usize, kernel: fn() -> !) -> u8 {
+    run(Configuration { cpus, memory: 16 << 20, ..Configuration::default() }, kernel).unwrap()
+}
+
+/// A space with a program at [`CODE`] and a page of data.
+fn program(code: &[u8]) -> (Arc<Space>, Registers) {
+    let space = Space::new().unwrap();
+    let frame = Frame::zeroed().unwrap();
+    frame.write(0, code);
+    space.map(CODE, frame, Access::READ | Access::EXECUTE).unwrap();
+    space.map(DATA, Frame::zeroed().unwrap(), WRITABLE).unwrap();
+    (space, Registers::new(CODE, DATA + PAGE_SIZE).unwrap())
+}
+
+/// Lets a program go on until it comes back for something else than an interrupt.
+fn next(registers: &mut Registers, space: &Arc<Space>) -> Trap {
+    loop {
+        match enter(registers, space) {
+            Trap::Interrupted => {}
+            trap => return trap,
+        }
+    }
+}
+
+#[test]
+fn a_system_call_comes_back_with_its_registers() {
+    fn kernel() -> ! {
+        // mov eax, 39; mov edi, 7; syscall; mov [DATA], rax; syscall
+        let code = [0xb8, 39, 0, 0, 0, 0xbf, 7, 0, 0, 0, 0x0f, 5, 0x48, 0x89, 4, 0x25, 0, 0, 0x50, 0, 0x0f, 5];
+        let (space, mut registers) = program(&code);
+        assert_eq!(next(&mut registers, &space), Trap::Syscall);
+        assert_eq!((registers.syscall_number(), registers.arguments()[0]), (39, 7));
+        assert_eq!((registers.general.rip, registers.general.rax as isize), (CODE + 12, -38));
+        registers.set_result(0x1234);
+        assert_eq!(next(&mut registers, &space), Trap::Syscall);
+        assert_eq!(space.load_u32(DATA).unwrap(), 0x1234);
+        power::off(7)
+    }
+    assert_eq!(on_machine(1, kernel), 7);
+}
+
+#[test]
+fn faults_say_where_and_what_was_tried() {
+    fn kernel() -> ! {
+        let fault = |code: &[u8], prepare: fn(&Space)| {
+            let (space, mut registers) = program(code);
+            prepare(&space);
+            next(&mut registers, &space)
+        };
+        let page_fault = |address, access, present| Trap::PageFault(PageFault { address, access, present });
+        let read = [0x8b, 4, 0x25, 0, 0, 0x60, 0]; // mov eax, [0x600000]
+        assert_eq!(fault(&read, |_| {}), page_fault(0x60_0000, Access::READ, false));
+        let write = [0x89, 4, 0x25, 8, 0, 0x50, 0]; // mov [DATA + 8], eax
+        let protect = |space: &Space| space.protect(DATA..DATA + PAGE_SIZE, Access::READ);
+        assert_eq!(fault(&write, protect), page_fault(DATA + 8, Access::WRITE, true));
+        let jump = [0xb8, 0, 0, 0x50, 0, 0xff, 0xe0]; // mov eax, DATA; jmp rax
+        assert_eq!(fault(&jump, |_| {}), page_fault(DATA, Access::EXECUTE, true));
+        let exception = |vector, offset| Trap::Exception(Exception { vector, error: 0, address: CODE + offset });
+        assert_eq!(fault(&[0x31, 0xc9, 0xf7, 0xf1], |_| {}), exception(0, 2), "div ecx");
+        assert_eq!(fault(&[0x0f, 0x0b], |_| {}), exception(6, 0), "ud2");
+        assert_eq!(fault(&[0xcc], |_| {}), exception(3, 1), "int3");
+        assert_eq!(fault(&[0xf4], |_| {}), exception(13, 0), "hlt");
+        assert_eq!(fault(&[0xcd, 0x80], |_| {}), exception(13, 0), "int 0x80");
+        // AMD's CPUs have no `sysenter` in 64-bit mode.
+        let sysenter = fault(&[0x0f, 0x34], |_| {});
+        assert!(sysenter == exception(13, 0) || sysenter == exception(6, 0), "{sysenter:?}");
+        // mov rax, 0xffffffffff600000; call rax: the vsyscall page
+        let vsyscall = [0x48, 0xc7, 0xc0, 0, 0, 0x60, 0xff, 0xff, 0xd0];
+        assert_eq!(fault(&vsyscall, |_| {}), page_fault(0xffff_ffff_ff60_0000, Access::EXECUTE, false));
+        power::off(0)
+    }
+    assert_eq!(on_machine(1, kernel), 0);
+}
+
+#[test]
+fn a_program_that_never_comes_back_is_interrupted_by_the_alarm() {
+    fn kernel() -> ! {
+        let (space, mut registers) = program(&[0xeb, 0xfe]); // jmp itself
+        for _ in 0..3 {
+            let deadline = time::now() + 2_000_000;
+            time::set_alarm(Some(deadline));
+            assert_eq!(enter(&mut registers, &space), Trap::Interrupted);
+            assert!(time::now() >= deadline && registers.general.rip == CODE);
+        }
+        power::off(0)
+    }
+    assert_eq!(on_machine(1, kernel), 0);
+}
+
+#[test]
+fn programs_on_other_cpus_see_changes_at_once() {
+    static ROUNDS: AtomicUsize = AtomicUsize::new(0);
+    fn kernel() -> ! {
+        // 1: inc dword [DATA]; jmp 1b
+        let (space, registers) = program(&[0xff, 4, 0x25, 0, 0, 0x50, 0, 0xeb, 0xf7]);
+        let registers = std::sync::Mutex::new(Some(registers));
+        cpu::start(Arc::new(move |cpu| {
+            if cpu == 1 {
+                let mut registers = registers.lock().unwrap().take().unwrap();
+                loop {
+                    match enter(&mut registers, &space) {
+                        Trap::Interrupted => {}
+                        Trap::PageFault(fault) if fault.address == DATA => {
+                            ROUNDS.fetch_add(1, Ordering::SeqCst);
+                        }
+                        trap => panic!("{trap:?}"),
+                    }
+                }
+            }
+            let value = || space.load_u32(DATA).unwrap();
+            while value() == 0 {
+                cpu::relax();
+            }
+            for round in 0..20 {
+                space.protect(DATA..DATA + PAGE_SIZE, Access::READ);
+                let before = value();
+                while ROUNDS.load(Ordering::SeqCst) == round {
+                    cpu::relax();
+                }
+                assert_eq!(value(), before, "a store got through after its right was taken");
+                space.protect(DATA..DATA + PAGE_SIZE, WRITABLE);
+                while value() == before {
+                    cpu::relax();
+                }
+                // It may have faulted more than once before.
+                ROUNDS.store(round + 1, Ordering::SeqCst);
+            }
+            power::off(3)
+        }))
+    }
+    assert_eq!(on_machine(2, kernel), 3);
+}
+
+#[test]
+fn extended_state_is_each_program_s_own() {
+    fn kernel() -> ! {
+        // movq xmm0, rdi; syscall; movq rsi, xmm0; syscall
+        let code = [0x66, 0x48, 0x0f, 0x6e, 0xc7, 0x0f, 5, 0x66, 0x48, 0x0f, 0x7e, 0xc6, 0x0f, 5];
+        let (space, mut first) = program(&code);
+        let mut second = Registers::new(CODE, DATA + PAGE_SIZE).unwrap();
+        (first.general.rdi, second.general.rdi) = (0x1111, 0x2222);
+        assert_eq!(next(&mut first, &space), Trap::Syscall);
+        let mut child = first.duplicate().unwrap();
+        assert_eq!(next(&mut second, &space), Trap::Syscall);
+        second.park();
+        for (registers, value) in [(&mut first, 0x1111), (&mut second, 0x2222), (&mut child, 0x1111)] {
+            assert_eq!(next(registers, &space), Trap::Syscall);
+            assert_eq!(registers.general.rsi, value);
+            registers.park();
+        }
+        power::off(0)
+    }
+    assert_eq!(on_machine(1, kernel), 0);
+}
+
+#[test]
+fn more_programs_than_stubs_take_turns() {
+    fn kernel() -> ! {
+        let code = [0xff, 4, 0x25, 0, 0, 0x50, 0, 0x0f, 5, 0xeb, 0xf5]; // 1: inc dword [DATA]; syscall; jmp 1b
+        let mut programs: Vec<_> = (0..300).map(|_| program(&code)).collect();
+        for round in 1..=2 {
+            for (space, registers) in &mut programs {
+                assert_eq!(next(registers, space), Trap::Syscall);
+                assert_eq!(space.load_u32(DATA).unwrap(), round);
+            }
+        }
+        power::off(0)
+    }
+    assert_eq!(on_machine(1, kernel), 0);
+}
+
+#[test]
+fn a_kernel_that_panics_ends_with_a_failing_status() {
+    fn kernel() -> ! {
+        panic!("on purpose")
+    }
+    assert_eq!(on_machine(2, kernel), 101);
+}
+
+#[test]
+fn several_machines_live_in_one_process() {
+    fn kernel() -> ! {
+        let (space, mut registers) = program(&[0x0f, 5, 0xeb, 0xfc]); // syscall; jmp itself
+        for _ in 0..1000 {
+            assert_eq!(next(&mut registers, &space), Trap::Syscall);
+        }
+        power::off(time::now() as u8)
+    }
+    let machines: Vec<_> = (0..4).map(|_| std::thread::spawn(|| on_machine(1, kernel))).collect();
+    machines.into_iter().for_each(|machine| assert!(machine.join().is_ok()));
+}
