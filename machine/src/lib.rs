@@ -6,6 +6,7 @@
 //! | [`time`] | a monotonic clock, the wall clock, one alarm per CPU |
 //! | [`memory`] | [`memory::Frame`]: counted pages of untyped RAM; [`memory::Space`]: user address spaces, copies to and from them |
 //! | [`user`] | [`user::Registers`] of a program, [`user::enter`] to run it until it traps |
+//! | [`vdso`] | the two pages by which programs read the clock without a system call |
 //! | [`device`] | what was found: serial ports, interrupt lines, boot files; entropy |
 //! | [`folder`] | folders of the host shown to the guest |
 //! | [`power`], [`debug`] | stop and reset; the emergency console, backtraces |
@@ -29,6 +30,7 @@ pub mod memory;
 pub mod power;
 pub mod time;
 pub mod user;
+pub mod vdso;
 
 #[cfg(any(test, target_os = "none"))]
 mod format;

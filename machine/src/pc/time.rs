@@ -4,11 +4,12 @@
 //! frequency is known (HPET, ACPI timer, PIT). [`begin`] notes where the clocks stand, [`finish`] looks again a few
 //! milliseconds later; what was done in between cost nothing.
 //!
-//! `now = (TSC - TSC at boot) * multiplier / 2^32`; the other way round, deadlines become ticks.
+//! `now = (TSC - TSC at boot) * multiplier / 2^32`; the other way round, deadlines become ticks. The numbers are set at boot,
+//! once, in the [`Clock`] that programs read too (the vDSO); after that only the wall clock's distance changes.
 
 use super::reference::{Reference, Sample};
 use super::{acpi, block, cpu, features, local_apic, rtc};
-use core::arch::asm;
+use crate::vdso::{Clock, scale};
 use core::arch::x86_64::__cpuid;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -20,29 +21,12 @@ const COMPARISON: u64 = 4_000_000;
 const NEVER: u64 = u64::MAX;
 const SECOND: u64 = 1_000_000_000;
 
-/// The TSC at boot.
-static START: AtomicU64 = AtomicU64::new(0);
-/// Nanoseconds per tick of the TSC, in 2^-32.
-static MULTIPLIER: AtomicU64 = AtomicU64::new(0);
+pub(super) use crate::vdso::ticks;
+
+/// The base is the TSC at boot, and 0 ns.
+static CLOCK: Clock = Clock::new();
 /// Ticks of the alarm's timer (the TSC where it compares with that) per nanosecond, in 2^-32.
 static ALARM_TICKS: AtomicU64 = AtomicU64::new(0);
-/// Nanoseconds since the epoch at boot, by today's setting of the clock.
-static EPOCH: AtomicU64 = AtomicU64::new(0);
-
-/// The TSC, after all that was before in the program.
-#[inline]
-pub fn ticks() -> u64 {
-    let (low, high): (u32, u32);
-    // SAFETY: every 64-bit CPU has both instructions.
-    unsafe { asm!("lfence", "rdtsc", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags)) };
-    u64::from(high) << 32 | u64::from(low)
-}
-
-/// `value * factor / 2^32`.
-#[inline]
-fn scale(value: u64, factor: u64) -> u64 {
-    ((u128::from(value) * u128::from(factor)) >> 32) as u64
-}
 
 /// The factor for [`scale`] that turns units of which `per_second` go by in a second into nanoseconds.
 fn to_nanoseconds(per_second: u64) -> u64 {
@@ -54,26 +38,31 @@ fn from_nanoseconds(per_second: u64) -> u64 {
     ((u128::from(per_second) << 32) / u128::from(SECOND)) as u64
 }
 
+/// The clock programs read too.
+pub fn clock() -> &'static Clock {
+    &CLOCK
+}
+
 /// Nanoseconds since boot.
 #[inline]
 pub fn now() -> u64 {
-    scale(ticks().saturating_sub(START.load(Ordering::Relaxed)), MULTIPLIER.load(Ordering::Relaxed))
+    CLOCK.since_base()
 }
 
 /// Nanoseconds since the epoch.
 #[inline]
 pub fn wall_clock() -> u64 {
-    EPOCH.load(Ordering::Relaxed).wrapping_add(now())
+    CLOCK.epoch().wrapping_add(now())
 }
 
 /// Sets what [`wall_clock`] shows.
 pub fn set_wall_clock(nanoseconds: u64) {
-    EPOCH.store(nanoseconds.wrapping_sub(now()), Ordering::Relaxed);
+    CLOCK.change(|line| line.epoch = nanoseconds.wrapping_sub(line.at(ticks())));
 }
 
 /// Notes that the machine has started.
 pub fn start() {
-    START.store(ticks(), Ordering::Relaxed);
+    CLOCK.change(|line| line.base_ticks = ticks());
 }
 
 /// A comparison of clocks under way.
@@ -111,10 +100,13 @@ pub fn finish(mut comparison: Comparison) {
     let tsc = known.unwrap_or_else(|| frequency(last.tsc.saturating_sub(first.tsc)));
     let timer = frequency(last.timer.wrapping_sub(first.timer).into());
     local_apic::stop_counting();
-    MULTIPLIER.store(to_nanoseconds(tsc), Ordering::Relaxed);
     let alarm = if features::get().tsc_deadline { tsc } else { timer };
     ALARM_TICKS.store(from_nanoseconds(alarm), Ordering::Relaxed);
-    EPOCH.store((rtc::seconds() * SECOND).saturating_sub(now()), Ordering::Relaxed);
+    let seconds = rtc::seconds();
+    CLOCK.change(|line| {
+        line.multiplier = to_nanoseconds(tsc);
+        line.epoch = (seconds * SECOND).saturating_sub(line.at(ticks()));
+    });
 }
 
 /// The frequency of the TSC, from who knows it: KVM, or the CPU.

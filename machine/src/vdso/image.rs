@@ -1,0 +1,270 @@
+//! The vDSO's file: a little ELF shared object of one page, as the C libraries of Linux look for it.
+//!
+//! ```text
+//!     0x000    ELF header, program headers: load, dynamic, unwinding
+//!              hash tables, symbols, their names and versions, the dynamic section, unwinding tables
+//!     CODE     the functions, copied from code.s
+//! ```
+//!
+//! Addresses are offsets into the page. Each function has its name with `__vdso_`, and without as a weak one, all of them with
+//! the version `LINUX_2.6`. The hash tables have a single bucket: a list of eleven names is short.
+
+use super::CODE;
+use crate::memory::PAGE_SIZE;
+use alloc::vec::Vec;
+
+const ELF_HEADER: usize = 64;
+const PROGRAM_HEADER: usize = 56;
+const SYMBOL: usize = 24;
+/// What comes before the tables.
+const HEADERS: usize = ELF_HEADER + 3 * PROGRAM_HEADER;
+
+const LIBRARY: &str = "linux-vdso.so.1";
+const VERSION: &str = "LINUX_2.6";
+/// The version's number in this file; 1 is the file itself.
+const VERSION_INDEX: u16 = 2;
+
+/// The functions in the order of code.s.
+const FUNCTIONS: [&str; 5] = ["clock_gettime", "gettimeofday", "time", "clock_getres", "getcpu"];
+
+/// Where a function lies in the code, in bytes.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Function {
+    start: u32,
+    length: u32,
+}
+
+unsafe extern "C" {
+    static orrery_vdso_code: u8;
+    static orrery_vdso_end: u8;
+    static orrery_vdso_functions: [Function; FUNCTIONS.len()];
+}
+
+/// The code, and where each function lies in it.
+fn code() -> (&'static [u8], &'static [Function; FUNCTIONS.len()]) {
+    let start = &raw const orrery_vdso_code;
+    let length = (&raw const orrery_vdso_end).addr() - start.addr();
+    // SAFETY: code.s puts bytes that never change between the two symbols, and a table of this shape at the third.
+    unsafe { (core::slice::from_raw_parts(start, length), &orrery_vdso_functions) }
+}
+
+/// The bytes of a page under construction.
+struct Image(Vec<u8>);
+
+impl Image {
+    /// Where the next byte goes, at a multiple of `alignment`.
+    fn align(&mut self, alignment: usize) -> u64 {
+        self.0.resize(self.0.len().next_multiple_of(alignment), 0);
+        self.0.len() as u64
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn halves(&mut self, values: &[u16]) {
+        values.iter().for_each(|value| self.bytes(&value.to_le_bytes()));
+    }
+
+    fn words(&mut self, values: &[u32]) {
+        values.iter().for_each(|value| self.bytes(&value.to_le_bytes()));
+    }
+
+    fn longs(&mut self, values: &[u64]) {
+        values.iter().for_each(|value| self.bytes(&value.to_le_bytes()));
+    }
+}
+
+/// The names of the file, one after the other, each ended by a zero; the first is empty.
+struct Names(Vec<u8>);
+
+impl Names {
+    /// Adds a name, given in two parts, and returns where it is.
+    fn add(&mut self, prefix: &str, name: &str) -> u32 {
+        let at = self.0.len() as u32;
+        for part in [prefix, name, "\0"] {
+            self.0.extend_from_slice(part.as_bytes());
+        }
+        at
+    }
+}
+
+/// The hash of the System V ABI, which versions have.
+fn system_v_hash(name: &str) -> u32 {
+    name.bytes().fold(0, |hash: u32, byte| {
+        let hash = (hash << 4).wrapping_add(byte.into());
+        let high = hash & 0xf000_0000;
+        (hash ^ high >> 24) & !high
+    })
+}
+
+/// The hash of `DT_GNU_HASH`.
+fn gnu_hash(name: &str, hash: u32) -> u32 {
+    name.bytes().fold(hash, |hash, byte| hash.wrapping_mul(33).wrapping_add(byte.into()))
+}
+
+/// What [`gnu_hash`] begins with.
+const GNU_HASH_START: u32 = 5381;
+
+/// The symbols, each with the hash of its name; the first, which stands for none, is not among them.
+fn symbols(names: &mut Names) -> Vec<(Symbol, u32)> {
+    const PREFIX: &str = "__vdso_";
+    const GLOBAL_FUNCTION: u8 = 1 << 4 | 2;
+    const WEAK_FUNCTION: u8 = 2 << 4 | 2;
+    const GLOBAL_OBJECT: u8 = 1 << 4 | 1;
+    /// The code has no section of its own to name: any that is neither undefined nor special will do.
+    const SECTION: u16 = 1;
+    const ABSOLUTE: u16 = 0xfff1;
+    let (_, functions) = code();
+    let mut symbols = Vec::new();
+    for (name, function) in FUNCTIONS.into_iter().zip(functions) {
+        let (value, size) = (CODE as u64 + u64::from(function.start), function.length.into());
+        for (prefix, kind) in [(PREFIX, GLOBAL_FUNCTION), ("", WEAK_FUNCTION)] {
+            let symbol = Symbol { name: names.add(prefix, name), kind, section: SECTION, value, size };
+            symbols.push((symbol, gnu_hash(name, gnu_hash(prefix, GNU_HASH_START))));
+        }
+    }
+    let version = Symbol { name: names.add("", VERSION), kind: GLOBAL_OBJECT, section: ABSOLUTE, value: 0, size: 0 };
+    symbols.push((version, gnu_hash(VERSION, GNU_HASH_START)));
+    symbols
+}
+
+/// `Elf64_Sym`
+struct Symbol {
+    name: u32,
+    kind: u8,
+    section: u16,
+    value: u64,
+    size: u64,
+}
+
+/// The page.
+pub fn build() -> Vec<u8> {
+    let mut image = Image(Vec::with_capacity(PAGE_SIZE));
+    image.0.resize(HEADERS, 0);
+    let mut names = Names(alloc::vec![0]);
+    let symbols = symbols(&mut names);
+    let library = names.add("", LIBRARY);
+    let count = symbols.len() as u32;
+
+    // One bucket with the first symbol; each leads to the next, the last to none.
+    let hash = image.align(8);
+    image.words(&[1, count + 1, 1, 0]);
+    image.words(&(2..=count).chain([0]).collect::<Vec<u32>>());
+
+    // One bucket here too, and a filter of one word. The hash of the last symbol of a bucket has its lowest bit set.
+    let gnu_hash = image.align(8);
+    const FILTER_SHIFT: u32 = 6;
+    let filter =
+        symbols.iter().fold(0, |filter, (_, hash)| filter | 1 << (hash % 64) | 1 << ((hash >> FILTER_SHIFT) % 64));
+    image.words(&[1, 1, 1, FILTER_SHIFT]);
+    image.longs(&[filter]);
+    image.words(&[1]);
+    for (index, (_, hash)) in (1..).zip(&symbols) {
+        image.words(&[hash & !1 | u32::from(index == count)]);
+    }
+
+    let symbol_table = image.align(8);
+    image.bytes(&[0; SYMBOL]);
+    for (symbol, _) in &symbols {
+        image.words(&[symbol.name]);
+        image.bytes(&[symbol.kind, 0]);
+        image.halves(&[symbol.section]);
+        image.longs(&[symbol.value, symbol.size]);
+    }
+    let version_name = symbols.last().map_or(0, |(symbol, _)| symbol.name);
+
+    let string_table = image.align(1);
+    image.bytes(&names.0);
+
+    let versions = image.align(2);
+    image.halves(&[0]);
+    symbols.iter().for_each(|_| image.halves(&[VERSION_INDEX]));
+
+    // Two definitions, each 20 bytes and a name of 8: the file, then the version.
+    let definitions = image.align(8);
+    const IS_FILE: u16 = 1;
+    image.halves(&[1, IS_FILE, 1, 1]);
+    image.words(&[system_v_hash(LIBRARY), 20, 28, library, 0]);
+    image.halves(&[1, 0, VERSION_INDEX, 1]);
+    image.words(&[system_v_hash(VERSION), 20, 0, version_name, 0]);
+
+    let dynamic = image.align(8);
+    for entry in [
+        [14, library.into()],                // DT_SONAME
+        [4, hash],                           // DT_HASH
+        [0x6fff_fef5, gnu_hash],             // DT_GNU_HASH
+        [5, string_table],                   // DT_STRTAB
+        [10, names.0.len() as u64],          // DT_STRSZ
+        [6, symbol_table],                   // DT_SYMTAB
+        [11, SYMBOL as u64],                 // DT_SYMENT
+        [0x6fff_fff0, versions],             // DT_VERSYM
+        [0x6fff_fffc, definitions],          // DT_VERDEF
+        [0x6fff_fffd, VERSION_INDEX.into()], // DT_VERDEFNUM
+        [0, 0],
+    ] {
+        image.longs(&entry);
+    }
+    let dynamic = dynamic..image.align(8);
+    let unwinding = unwinding(&mut image);
+
+    image.0.resize(CODE, 0);
+    image.bytes(code().0);
+    image.0.resize(PAGE_SIZE, 0);
+    let body = image.0.split_off(HEADERS);
+    image.0.clear();
+    headers(&mut image, dynamic, unwinding);
+    image.bytes(&body);
+    image.0
+}
+
+/// Tells debuggers and exception handlers how to leave the functions: all of them have nothing but their return address on the
+/// stack. Returns where the header of these tables is.
+fn unwinding(image: &mut Image) -> core::ops::Range<u64> {
+    const RELATIVE: u8 = 0x1b; // 32 bits with sign, relative to where they stand
+    const UNSIGNED: u8 = 0x03;
+    const RELATIVE_TO_HEADER: u8 = 0x3b;
+    const HEADER: u32 = 20;
+    let header = image.align(4);
+    let start = header as u32;
+    let frames = start + HEADER;
+    let description = frames + 24;
+    let distance = |from: u32, to: u32| to.wrapping_sub(from);
+    image.bytes(&[1, RELATIVE, UNSIGNED, RELATIVE_TO_HEADER]);
+    image.words(&[distance(start + 4, frames), 1, distance(start, CODE as u32), distance(start, description)]);
+    let end = image.align(4);
+    // What is common: code in bytes, data in steps of -8, return address in column 16; the caller's frame is at rsp + 8, and
+    // the return address just below it.
+    image.words(&[20, 0]);
+    image.bytes(b"\x01zR\0\x01\x78\x10\x01");
+    image.bytes(&[RELATIVE, 0x0c, 7, 8, 0x90, 1, 0, 0]);
+    // One description for all functions.
+    image.words(&[20, distance(frames, description + 4)]);
+    image.words(&[distance(description + 8, CODE as u32), code().0.len() as u32, 0, 0]);
+    image.words(&[0]);
+    header..end
+}
+
+fn headers(image: &mut Image, dynamic: core::ops::Range<u64>, unwinding: core::ops::Range<u64>) {
+    const SHARED_OBJECT: u16 = 3;
+    const X86_64: u16 = 62;
+    const READ: u32 = 4;
+    const EXECUTE: u32 = 1;
+    image.bytes(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
+    image.halves(&[SHARED_OBJECT, X86_64]);
+    image.words(&[1]);
+    image.longs(&[0, ELF_HEADER as u64, 0]);
+    image.words(&[0]);
+    image.halves(&[ELF_HEADER as u16, PROGRAM_HEADER as u16, 3, 0, 0, 0]);
+    let page = PAGE_SIZE as u64;
+    for (kind, flags, range, alignment) in [
+        (1, READ | EXECUTE, 0..page, page), // PT_LOAD
+        (2, READ, dynamic, 8),              // PT_DYNAMIC
+        (0x6474_e550, READ, unwinding, 4),  // PT_GNU_EH_FRAME
+    ] {
+        let length = range.end - range.start;
+        image.words(&[kind, flags]);
+        image.longs(&[range.start, range.start, range.start, length, length, alignment]);
+    }
+}
