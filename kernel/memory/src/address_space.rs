@@ -10,10 +10,10 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
 use abi::Errno;
-use machine::memory::{PAGE_SIZE, Space, USER_TOP};
+use machine::memory::{Access, PAGE_SIZE, Space, USER_TOP};
 use sync::SpinLock;
 
-use crate::area::{Area, AreaFlags, Backing};
+use crate::area::{Area, AreaFlags, Backing, effective};
 use crate::area_set::AreaSet;
 use crate::kernel_memory::Memory;
 use crate::map::Placement;
@@ -226,6 +226,25 @@ impl AddressSpace {
 
     /// Takes pages `range` of `file` out, wherever areas show them. The areas stay.
     pub(crate) fn unmap_file(&self, file: &dyn crate::Pager, range: &core::ops::Range<u64>) {
+        self.each_view(file, range, |_, addresses| self.space.unmap(addresses));
+    }
+
+    /// Takes the right to write away from what shared areas show of pages `range` of `file`, until the next fault.
+    pub(crate) fn write_protect_file(&self, file: &dyn crate::Pager, range: &core::ops::Range<u64>) {
+        self.each_view(file, range, |area, addresses| {
+            if area.is_shared() {
+                self.space.protect(addresses, effective(area.access) - Access::WRITE);
+            }
+        });
+    }
+
+    /// Calls `each` with every area that shows some of pages `range` of `file`, and the addresses where it does.
+    fn each_view(
+        &self,
+        file: &dyn crate::Pager,
+        range: &core::ops::Range<u64>,
+        each: impl Fn(&Area, core::ops::Range<usize>),
+    ) {
         let layout = self.layout.lock();
         for area in layout.areas.ascending(0) {
             let Some((mapped, first)) = area.file_page(area.range.start) else { continue };
@@ -236,7 +255,7 @@ impl AddressSpace {
             let (from, to) = (range.start.clamp(first, last), range.end.clamp(first, last));
             if from < to {
                 let address = |page: u64| area.range.start + (page - first) as usize * PAGE_SIZE;
-                self.space.unmap(address(from)..address(to));
+                each(area, address(from)..address(to));
             }
         }
     }

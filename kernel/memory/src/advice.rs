@@ -1,5 +1,7 @@
 //! madvise(2), msync(2), mincore(2) and mlock(2): what programs say and ask about their pages.
 
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use abi::Errno;
@@ -11,6 +13,7 @@ use crate::address_space::{AddressSpace, Layout};
 use crate::area::{Area, AreaFlags, Backing};
 use crate::fault::MemoryFault;
 use crate::map::{MAXIMUM_AREAS, is_aligned, page_align};
+use crate::pager::MappedFile;
 
 impl AddressSpace {
     /// madvise(2). Advice about pages that aren't mapped is `ENOMEM`, after it was followed for the others. `EINVAL` for
@@ -96,20 +99,27 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// msync(2): checks, and nothing to write: every file that can be mapped so far lives in RAM, where a shared mapping
-    /// is the file.
+    /// msync(2): with `MS_SYNC`, what was written through shared mappings is brought to where the files are kept.
     pub async fn synchronize(&self, address: usize, length: usize, flags: SyncFlags) -> Result<(), Errno> {
         let both = SyncFlags::ASYNC | SyncFlags::SYNC;
         if !SyncFlags::all().contains(flags) || !is_aligned(address) || flags.contains(both) {
             return Err(Errno::EINVAL);
         }
         let range = address..address.checked_add(page_align(length)).ok_or(Errno::ENOMEM)?;
-        let layout = self.layout();
-        let mut areas = layout.areas.ascending(address).take_while(|area| area.range.start < range.end);
-        if flags.contains(SyncFlags::INVALIDATE) && areas.any(|area| area.flags.contains(AreaFlags::LOCKED)) {
-            return Err(Errno::EBUSY);
+        let (files, complete) = {
+            let layout = self.layout();
+            let within = || layout.areas.ascending(address).take_while(|area| area.range.start < range.end);
+            if flags.contains(SyncFlags::INVALIDATE) && within().any(|area| area.flags.contains(AreaFlags::LOCKED)) {
+                return Err(Errno::EBUSY);
+            }
+            let wanted = |area: &&Area| flags.contains(SyncFlags::SYNC) && area.is_shared();
+            let files: Vec<_> = within().filter(wanted).filter_map(|area| shown_part(area, &range)).collect();
+            (files, layout.areas.covers(&range))
+        };
+        for (file, pages) in files {
+            file.pager.write_back(pages).map_err(|_| Errno::EIO)?;
         }
-        if layout.areas.covers(&range) { Ok(()) } else { Err(Errno::ENOMEM) }
+        if complete { Ok(()) } else { Err(Errno::ENOMEM) }
     }
 
     /// mincore(2): sets each byte of `pages` to 1 if the page is in memory. `EINVAL`, `ENOMEM` if some page isn't mapped.
@@ -208,6 +218,13 @@ impl AddressSpace {
     fn area_range_above(&self, address: usize) -> Option<Range<usize>> {
         self.layout().areas.first_ending_above(address).map(|area| area.range.clone())
     }
+}
+
+/// The file an area shows, and which of its pages lie in `range`.
+fn shown_part(area: &Area, range: &Range<usize>) -> Option<(Arc<MappedFile>, Range<u64>)> {
+    let (start, end) = (area.range.start.max(range.start), area.range.end.min(range.end));
+    let (file, first) = area.file_page(start)?;
+    Some((file.clone(), first..first + ((end - start) / PAGE_SIZE) as u64))
 }
 
 /// The pages an mlock call names.

@@ -53,7 +53,11 @@ impl PageBudget {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
-    fn take(&self) -> Result<(), PagerError> {
+    /// Counts one more page.
+    ///
+    /// # Errors
+    /// [`PagerError::OutOfMemory`] when only the kernel's reserve is left, [`PagerError::NoSpace`] at the limit.
+    pub fn take(&self) -> Result<(), PagerError> {
         if self.memory.frames().is_scarce() {
             return Err(PagerError::OutOfMemory);
         }
@@ -65,7 +69,8 @@ impl PageBudget {
         Ok(())
     }
 
-    fn give(&self, pages: u64) {
+    /// Counts `pages` pages less.
+    pub fn give(&self, pages: u64) {
         if pages > 0 {
             self.used.fetch_sub(pages, Ordering::Relaxed);
             self.memory.remove_file_pages(pages);

@@ -51,6 +51,16 @@ pub trait Pager: Send + Sync {
     /// Who maps this file. The pager calls [`Mappings::unmap`] when pages go away.
     fn mappings(&self) -> &Mappings;
 
+    /// Brings what programs wrote to pages `range` through shared mappings to where the file is kept, and returns when it
+    /// is there: msync(2) with `MS_SYNC`. A file that lives in RAM is there already. Called without locks.
+    ///
+    /// # Errors
+    /// [`PagerError::NoSpace`], [`PagerError::Io`].
+    fn write_back(&self, range: Range<u64>) -> Result<(), PagerError> {
+        let _ = range;
+        Ok(())
+    }
+
     /// Resolves when page `index`, for which [`PagerError::Wait`] was returned, is worth asking for again. Cancel-safe.
     fn ready(&self, index: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let _ = index;
@@ -125,12 +135,21 @@ impl Mappings {
     /// Takes pages `range` of `file` out of every address space that maps them, private copies included, as truncation
     /// does (`unmap_mapping_range`). The pager must have stopped to hand them out before. Call it without locks.
     pub fn unmap(&self, file: &dyn Pager, range: Range<u64>) {
-        let spaces: Vec<Arc<AddressSpace>> = match self.spaces.lock() {
-            spaces if spaces.is_empty() => return,
-            spaces => spaces.values().filter_map(|(space, _)| space.upgrade()).collect(),
-        };
-        for space in spaces {
+        for space in self.spaces() {
             space.unmap_file(file, &range);
         }
+    }
+
+    /// Makes shared mappings of pages `range` of `file` read-only for the moment: the next write asks the pager for the page
+    /// again ([`Pager::page`] with `write`). So a pager that writes pages back learns which are written after that. Call
+    /// it without locks.
+    pub fn write_protect(&self, file: &dyn Pager, range: Range<u64>) {
+        for space in self.spaces() {
+            space.write_protect_file(file, &range);
+        }
+    }
+
+    fn spaces(&self) -> Vec<Arc<AddressSpace>> {
+        self.spaces.lock().values().filter_map(|(space, _)| space.upgrade()).collect()
     }
 }

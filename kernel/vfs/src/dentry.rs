@@ -26,6 +26,8 @@ pub struct Dentry {
     kind: FileKind,
     /// Whether entries found in this directory are kept.
     keeps_entries: bool,
+    /// Whether the directory is asked before a kept entry is believed.
+    asks: bool,
     /// What the hashes of names in this tree start from.
     seed: u64,
     /// How many mounts hide this dentry, in any namespace.
@@ -61,6 +63,7 @@ impl Dentry {
         let kind = FileKind::of_mode(inode.permissions().mode).unwrap_or(FileKind::Regular);
         Ok(Arc::new(Dentry {
             keeps_entries: inode.keeps_entries(),
+            asks: inode.changes_outside(),
             inode,
             kind,
             seed,
@@ -157,7 +160,9 @@ impl Dentry {
     /// `ENOENT`, `ENAMETOOLONG`, `ENOTDIR`, `ENOMEM`.
     #[inline]
     pub(crate) fn lookup(self: &Arc<Dentry>, hash: u64, name: &[u8]) -> Result<Arc<Dentry>> {
-        if let Some(found) = self.children.read().find(hash, name) {
+        if !self.asks
+            && let Some(found) = self.children.read().find(hash, name)
+        {
             return Ok(found.clone());
         }
         self.lookup_in_file_system(hash, name)
@@ -171,6 +176,12 @@ impl Dentry {
         if !self.keeps_entries {
             return Dentry::new(self.inode.lookup(name)?, self.seed, Some(self.clone()), name);
         }
+        if self.asks {
+            let kept = self.children.read().find(hash, name).cloned();
+            if let Some(found) = kept.filter(|found| self.still_leads_to(name, found)) {
+                return Ok(found);
+            }
+        }
         let mut children = self.children.write();
         self.lookup_locked(&mut children, hash, name)
     }
@@ -183,7 +194,14 @@ impl Dentry {
         name: &[u8],
     ) -> Result<Arc<Dentry>> {
         if let Some(found) = children.find(hash, name) {
-            return Ok(found.clone());
+            if self.still_leads_to(name, found) {
+                return Ok(found.clone());
+            }
+            // Its name leads elsewhere now. Whoever uses it keeps it, like a file whose name was removed.
+            if let Some(stale) = children.remove(hash, name) {
+                stale.mark_removed();
+                stale.take_apart();
+            }
         }
         if name.len() > NAME_MAX {
             return Err(Errno::ENAMETOOLONG);
@@ -192,6 +210,11 @@ impl Dentry {
             return Err(Errno::ENOENT);
         }
         self.adopt(children, hash, name, self.inode.lookup(name)?)
+    }
+
+    /// Whether a kept entry is still what its name leads to. What something is mounted on stays, lest the mount get lost.
+    fn still_leads_to(&self, name: &[u8], kept: &Dentry) -> bool {
+        !self.asks || kept.is_mount_point() || self.inode.leads_to(name, &kept.inode)
     }
 
     /// Enters an inode the file system has under `name`.
@@ -250,7 +273,8 @@ impl Dentry {
         }
     }
 
-    /// Forgets everything below: the last mount of the super block is gone. Nobody else can reach the tree.
+    /// Forgets everything below: the last mount of the super block is gone and nobody else can reach the tree, or the name
+    /// leads elsewhere.
     pub(crate) fn take_apart(&self) {
         let mut pending: Vec<Arc<Dentry>> = self.children.write().drain();
         while let Some(dentry) = pending.pop() {

@@ -297,6 +297,18 @@ pub trait Inode: Any + Send + Sync {
         true
     }
 
+    /// Whether entries of this directory can change without vfs: it is then asked whether a kept dentry is still good.
+    fn changes_outside(&self) -> bool {
+        false
+    }
+
+    /// Whether `name` still leads to `entry`, which was found or made there before; only asked of a directory that
+    /// [`changes_outside`](Inode::changes_outside). Linux: `d_revalidate`.
+    fn leads_to(&self, name: &[u8], entry: &Arc<dyn Inode>) -> bool {
+        let _ = (name, entry);
+        true
+    }
+
     /// Whether names can be added to this directory at all. If not, a name that isn't there is `ENOENT` also to those
     /// who want to make it, whatever else is wrong.
     fn takes_names(&self) -> bool {
