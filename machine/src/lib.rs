@@ -50,5 +50,5 @@ mod platform;
 /// What starts a machine in this process.
 #[cfg(not(target_os = "none"))]
 pub mod host {
-    pub use crate::platform::{Configuration, Devices, Engine, StartError, run};
+    pub use crate::platform::{Configuration, Console, Devices, Engine, StandardStream, StartError, Terminal, run};
 }

@@ -29,5 +29,5 @@ pub mod user;
 #[cfg(test)]
 mod tests;
 
-pub use device::Devices;
+pub use device::{Console, Devices, StandardStream, Terminal};
 pub use machine::{Configuration, Engine, StartError, run};

@@ -1,0 +1,149 @@
+//! The guest at a terminal: keys, the window, and the terminal as it was at every end.
+
+mod common;
+
+use common::screen::{Screen, same};
+use common::{busybox, program, root_folder, run};
+use rustix::process::Signal;
+
+const CTRL_C: &str = "\x03";
+const CTRL_D: &str = "\x04";
+
+/// Prints that it began, then computes for ever.
+const SPIN: &str = r#"
+#include <unistd.h>
+int main(void) { write(1, "spinning\n", 9); for (;;) ; }
+"#;
+
+fn shell() -> Screen {
+    let mut screen = Screen::start(&run(&["--cpus", "2", busybox().to_str().unwrap(), "--", "sh"]));
+    screen.expect("# ");
+    screen
+}
+
+#[test]
+fn a_shell_is_used_as_a_person_does() {
+    let mut screen = shell();
+    screen.type_keys("echo $((6 * 7)); stty size\r");
+    screen.expect("\n42\r\n24 80\r\n");
+    screen.type_keys("cat\r");
+    screen.type_keys("line\r");
+    screen.expect("line\r\nline\r\n");
+    screen.type_keys(CTRL_D);
+    screen.expect("# ");
+    screen.type_keys("test -t 0 -a -t 1 -a -t 2 && echo all three\r");
+    screen.expect("\nall three\r\n");
+    screen.type_keys("exit 4\r");
+    assert_eq!(screen.end(), Some(4));
+}
+
+#[test]
+fn ctrl_c_reaches_what_runs_in_the_shell() {
+    let mut screen = shell();
+    screen.type_keys("while :; do :; done\r");
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    screen.type_keys(CTRL_C);
+    screen.expect("# ");
+    screen.type_keys("sleep 1000\r");
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    screen.type_keys(CTRL_C);
+    screen.expect("# ");
+    screen.type_keys("echo gone on\r");
+    screen.expect("\ngone on\r\n");
+    screen.type_keys(CTRL_D);
+    screen.end();
+}
+
+#[test]
+fn ctrl_c_ends_a_program_alone() {
+    let nap =
+        program("nap-loudly", "#include <unistd.h>\nint main(void) { write(1, \"asleep\\n\", 7); for (;;) pause(); }");
+    let spin = program("spin-loudly", SPIN);
+    for (path, said) in [(&spin, "spinning"), (&nap, "asleep")] {
+        let mut screen = Screen::start(&run(&[path.to_str().unwrap()]));
+        screen.expect(said);
+        screen.type_keys(CTRL_C);
+        assert_eq!(screen.end(), Some(128 + 2), "{said}");
+    }
+}
+
+#[test]
+fn the_window_s_size_follows_the_terminal() {
+    let mut screen = shell();
+    screen.type_keys("trap 'stty size; echo told' WINCH; echo ready\r");
+    screen.expect("\nready\r\n");
+    screen.resize(50, 132);
+    screen.type_keys("\r");
+    screen.expect("50 132\r\ntold");
+    screen.type_keys("exit\r");
+    screen.end();
+}
+
+#[test]
+fn the_terminal_is_as_it_was_at_every_end() {
+    let spin = program("spin-loudly", SPIN);
+    let spin = spin.to_str().unwrap();
+    let ends: [(&str, Box<dyn Fn(&Screen)>, Option<i32>); 5] = [
+        ("Ctrl-C", Box::new(|screen| screen.type_keys(CTRL_C)), Some(130)),
+        ("SIGTERM", Box::new(|screen| common::signal(screen.child.id(), Signal::TERM)), Some(143)),
+        ("SIGHUP", Box::new(|screen| common::signal(screen.child.id(), Signal::HUP)), Some(129)),
+        ("SIGINT", Box::new(|screen| common::signal(screen.child.id(), Signal::INT)), Some(130)),
+        ("SIGQUIT", Box::new(|screen| common::signal(screen.child.id(), Signal::QUIT)), Some(131)),
+    ];
+    for (name, end, status) in ends {
+        let mut screen = Screen::start(&run(&[spin]));
+        let before = screen.first_settings();
+        screen.expect("spinning");
+        assert!(!same(&screen.settings(), &before), "{name}: the terminal is raw while the guest runs");
+        end(&screen);
+        let (ended, after) = screen.end_with_settings();
+        assert_eq!(ended, status, "{name}");
+        assert!(same(&after, &before), "{name}: {after:?}");
+    }
+    let screen = Screen::start(&run(&["/nowhere"]));
+    let before = screen.first_settings();
+    let (status, after) = screen.end_with_settings();
+    assert_eq!(status, Some(127));
+    assert!(same(&after, &before));
+}
+
+#[test]
+fn a_terminal_that_goes_away_ends_the_guest() {
+    let mut screen = shell();
+    screen.type_keys("while :; do :; done\r");
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let child = screen.close();
+    let group = child.id();
+    assert_eq!(common::wait(child).code(), Some(129), "128 + SIGHUP");
+    common::nothing_is_left(group);
+}
+
+#[test]
+fn output_and_input_may_be_a_terminal_and_a_pipe() {
+    let root = root_folder("mixed");
+    let script = format!(
+        "{} run {} -- sh -c 'test -t 0; echo in $?; test -t 1; echo out $?' | cat",
+        env!("CARGO_BIN_EXE_orrery"),
+        root.display()
+    );
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", &script]);
+    let mut screen = Screen::start(&command);
+    screen.expect("in 0");
+    screen.expect("out 1");
+    assert_eq!(screen.end(), Some(0));
+}
+
+#[test]
+fn traced_calls_have_their_own_stream_on_a_terminal() {
+    let root = common::folder("traced");
+    let errors = root.join("errors");
+    let end = program("quick", "int main(void) { return 0; }");
+    let script =
+        format!("{} run --trace syscalls {} 2>{}", env!("CARGO_BIN_EXE_orrery"), end.display(), errors.display());
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", &script]);
+    assert_eq!(Screen::start(&command).end(), Some(0));
+    let errors = std::fs::read_to_string(errors).unwrap();
+    assert!(errors.contains("exit_group(0) = ?\n"), "{errors}");
+}
