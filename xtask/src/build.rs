@@ -98,14 +98,36 @@ fn linker(rustc: &str) -> Result<Vec<String>> {
     }
 }
 
+/// Builds `orrery`, the command, with what runs on the host machine.
+pub fn command_line_tool() -> Result<PathBuf> {
+    let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
+    command.current_dir(paths::root()).args(["build", "--release", "--package", "orrery-cli"]).stdin(Stdio::null());
+    let tool = paths::target().join("release/orrery");
+    // The first build takes a while, and shows that it does.
+    if tool.is_file() || !rustix::termios::isatty(rustix::stdio::stderr()) {
+        command.arg("--quiet");
+    }
+    let status = command.status().context("cannot start cargo")?;
+    ensure!(status.success(), "orrery-cli does not build");
+    Ok(tool)
+}
+
+/// Writes a file of the target folder, unless it is the same already.
+pub fn write_if_changed(name: &str, content: &[u8]) -> Result<PathBuf> {
+    let path = paths::target().join(name);
+    if !std::fs::read(&path).is_ok_and(|old| old == content) {
+        std::fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(path)
+}
+
 /// `x build`.
 pub fn report() -> Result<ExitCode> {
     let kernel = kernel()?;
     let size = kernel.image.metadata()?.len();
     println!("kernel    {} ({} KiB)", kernel.image.display(), size / 1024);
     let archive = crate::initramfs::Initramfs::standard()?.bytes();
-    let path = paths::target().join("initramfs");
-    std::fs::write(&path, &archive)?;
+    let path = write_if_changed("initramfs", &archive)?;
     println!("initramfs {} ({} KiB)", path.display(), archive.len() / 1024);
     Ok(ExitCode::SUCCESS)
 }

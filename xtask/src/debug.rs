@@ -2,7 +2,7 @@
 
 use crate::initramfs::Initramfs;
 use crate::paths::TemporaryFolder;
-use crate::qemu::Guest;
+use crate::qemu::{Guest, Machine};
 use crate::{build, run};
 use anyhow::{Context, Result, ensure};
 use std::process::{Command, ExitCode, Stdio};
@@ -12,6 +12,9 @@ use std::process::{Command, ExitCode, Stdio};
 pub struct Debug {
     #[command(flatten)]
     hardware: run::Hardware,
+    /// QEMU's model of the machine.
+    #[arg(long, value_enum, default_value = "q35")]
+    machine: Machine,
     /// GDB commands to run instead of asking for them (for scripts); may be repeated.
     #[arg(long = "do", value_name = "COMMAND")]
     commands: Vec<String>,
@@ -24,7 +27,7 @@ impl Debug {
         let linked = build::kernel()?.linked;
         let folder = TemporaryFolder::new()?;
         let socket = folder.path().join("gdb");
-        let mut vm = self.hardware.vm(Initramfs::standard()?, "")?;
+        let mut vm = run::Hardware { machine: self.machine, ..self.hardware }.vm(Initramfs::standard()?, "")?;
         vm.debugger = Some(socket.clone());
         let log = crate::paths::target().join("console.log");
         let console = std::fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;

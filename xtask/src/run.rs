@@ -1,21 +1,26 @@
 //! `x run`: boots Orrery with this terminal as its console, or runs one command there.
 //!
-//! What passes between our standard streams and the guest's serial console is told in `launch::console`.
+//! On a virtual machine, what passes between our standard streams and the guest's serial console is told in
+//! `launch::console`. On the host machine the same initramfs is handed to `orrery run`, whose process this one becomes.
 
 use crate::initramfs::{Initramfs, Session};
 use crate::qemu::{Accelerator, Guest, Machine, Vm};
 use crate::{build, linux, terminal};
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use launch::console::{self, Input};
 use rustix::stdio::{stdin, stdout};
 use rustix::termios::isatty;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 
 /// What `x run` is asked for.
 #[derive(clap::Args)]
 pub struct Run {
     #[command(flatten)]
-    pub hardware: Hardware,
+    hardware: Hardware,
+    /// The machine: QEMU's model of one, or this host's process.
+    #[arg(long, value_enum, default_value = "q35")]
+    machine: Place,
     /// More words for the kernel's command line.
     #[arg(long, default_value = "", value_name = "WORDS", allow_hyphen_values = true)]
     append: String,
@@ -27,7 +32,18 @@ pub struct Run {
     command: Vec<String>,
 }
 
-/// The machine to boot on.
+/// Where to boot.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Place {
+    /// QEMU's PC with PCI Express and firmware.
+    Q35,
+    /// QEMU's smallest machine.
+    Microvm,
+    /// An ordinary process, without QEMU.
+    Host,
+}
+
+/// The virtual machine to boot on.
 #[derive(clap::Args, Clone, Copy)]
 pub struct Hardware {
     /// How many CPUs.
@@ -36,8 +52,8 @@ pub struct Hardware {
     /// Memory in MiB (64, 64M) or GiB (1G).
     #[arg(long, default_value = "256M", value_parser = mebibytes)]
     pub memory: u32,
-    /// QEMU's model of the machine.
-    #[arg(long, value_enum, default_value = "q35")]
+    /// QEMU's model of the machine; what `x run` offers is more than that.
+    #[arg(skip = Machine::Q35)]
     pub machine: Machine,
     /// Whose kernel to boot.
     #[arg(long, value_enum, default_value = "orrery")]
@@ -88,7 +104,12 @@ pub fn linux_extras(archive: &mut Initramfs) -> Result<()> {
 
 impl Run {
     /// Runs the machine to its end.
-    pub fn run(self) -> Result<ExitCode> {
+    pub fn run(mut self) -> Result<ExitCode> {
+        self.hardware.machine = match self.machine {
+            Place::Q35 => Machine::Q35,
+            Place::Microvm => Machine::Microvm,
+            Place::Host => return self.run_on_host(),
+        };
         let one_command = !self.command.is_empty();
         let (input, early) = Input::open(one_command)?;
         let archive = {
@@ -121,7 +142,28 @@ impl Run {
 
         Ok(ExitCode::from(console::attach(&vm, input, one_command)?))
     }
+
+    /// Becomes `orrery run` with the usual initramfs.
+    fn run_on_host(&self) -> Result<ExitCode> {
+        ensure!(self.hardware.kernel == Guest::Orrery, "only Orrery runs on the host machine");
+        ensure!(self.hardware.accelerator.is_none(), "the host machine runs programs on the processor itself");
+        let orrery = build::command_line_tool()?;
+        let archive = build::write_if_changed("initramfs", &Initramfs::standard()?.bytes())?;
+        let mut command = Command::new(orrery);
+        command.arg("run").arg(format!("--cpus={}", self.hardware.cpus.min(64)));
+        command.arg(format!("--memory={}M", self.hardware.memory)).arg(format!("--append={}", self.append));
+        command.args(self.verbose.then_some("--verbose"));
+        if !self.command.is_empty() {
+            // As /init has it.
+            command.arg("--workdir=/root").args(SESSION.map(|variable| format!("--env={variable}")));
+        }
+        command.arg(archive).arg("--").args(&self.command);
+        Err(command.exec()).context("cannot start orrery")
+    }
 }
+
+/// The environment in which /init starts a session.
+const SESSION: [&str; 3] = ["PATH=/bin:/sbin:/usr/bin:/usr/sbin", "USER=root", "LOGNAME=root"];
 
 /// May a word stand on the kernel's command line?
 fn safe_word(word: &str) -> bool {
