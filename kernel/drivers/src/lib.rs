@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `serial` | what a serial line is to its user: [`SerialUser`], [`Received`], [`LineSettings`] |
 //! | `kernel_log` | [`KernelLog`]: the kernel's own messages, for the console, dmesg and /dev/kmsg |
+//! | `host_console` | [`HostConsole`]: the terminal a machine was started from that is a process |
 //! | `uart_16550` | [`Uart`]: the 16550 and its kin, COM1 of every PC |
 //!
 //! A driver is handed its device's registers and interrupt line by the kernel's wiring, from `machine::device`, and owns
@@ -15,10 +16,12 @@
 
 extern crate alloc;
 
+mod host_console;
 pub mod kernel_log;
 mod serial;
 mod uart_16550;
 
+pub use host_console::{ConsoleUser, HostConsole, HostTerminal};
 pub use kernel_log::{KernelLog, Level};
 pub use serial::{LineSettings, Parity, Received, SerialCounters, SerialUser};
 pub use uart_16550::{Register, Registers, Uart};

@@ -15,31 +15,37 @@ use fs::initramfs::{self, UnpackError};
 use fs::procfs::{ProcFs, ProcFsType};
 use fs::random::Random;
 use fs::tmpfs::{Tmpfs, TmpfsType};
+use machine::device::{Program, StandardStreams};
+use machine::folder::SharedFolder;
 use machine::memory::{FrameSource, OutOfMemory};
 use memory::Memory;
-use process::{FirstProgram, Hooks, Kernel, Parts, SystemCalls};
+use process::{Hooks, Kernel, Parts, SystemCalls};
 use sched::Executor;
 use syscalls::Calls;
-use vfs::{KernelCaller, MountFlags, MountNamespace, OpenFile, OpenFlags, Opening, Vfs};
+use tty::Terminal;
+use vfs::{MountFlags, MountNamespace, Vfs};
 
-use crate::console;
 use crate::options::Options;
 use crate::stop::{self, Ending};
 use crate::system::System;
-
-/// The first program, unless `init=` names another.
-const INIT: &str = "/init";
+use crate::{console, first};
 
 /// Why there is no system.
-enum Failure {
+pub enum Failure {
     /// The memory is not enough for the kernel itself.
     Memory,
     /// No initramfs was given.
     NoArchive,
     /// It is damaged.
     Archive(UnpackError),
-    /// The first program can't be executed.
+    /// The init can't be executed.
     Init(String, Errno),
+    /// The program the machine was started for can't be executed.
+    Program(String, Errno),
+    /// It can't be started there.
+    WorkingDirectory(String, Errno),
+    /// A folder of the host can't be shown.
+    Folder(String, Errno),
     /// A part of the kernel could not be set up.
     Part(&'static str, Errno),
 }
@@ -65,7 +71,37 @@ impl fmt::Display for Failure {
                  with init=PATH"
             ),
             Failure::Init(path, errno) => write!(formatter, "{path} can't be executed: {errno}"),
+            Failure::Program(path, Errno::ENOENT) => write!(
+                formatter,
+                "there is no {path} in the machine (or not the interpreter it names): give a path that is valid there"
+            ),
+            Failure::Program(path, Errno::ENOEXEC) => write!(
+                formatter,
+                "{path} is no program for this machine: it runs ELF files for x86-64 and scripts that begin with #!"
+            ),
+            Failure::Program(path, Errno::EACCES) => {
+                write!(formatter, "{path} may not be executed: make it an executable file (chmod +x)")
+            }
+            Failure::Program(path, errno) => write!(formatter, "{path} can't be executed: {errno}"),
+            Failure::WorkingDirectory(path, errno) => {
+                write!(
+                    formatter,
+                    "the program can't be started in {path}: {errno}; name a folder that is in the machine"
+                )
+            }
+            Failure::Folder(path, errno) => write!(formatter, "no folder can be shown at {path}: {errno}"),
             Failure::Part(part, errno) => write!(formatter, "{part} can't be set up: {errno}"),
+        }
+    }
+}
+
+impl Failure {
+    /// The machine's status: what a shell's would be for a program that can't be executed.
+    fn status(&self) -> u8 {
+        match self {
+            Failure::Program(_, Errno::ENOENT) => stop::NOT_FOUND,
+            Failure::Program(..) => stop::NOT_EXECUTABLE,
+            _ => stop::NO_SYSTEM,
         }
     }
 }
@@ -77,7 +113,7 @@ impl From<OutOfMemory> for Failure {
 }
 
 /// Names the part that failed.
-fn part(name: &'static str) -> impl Fn(Errno) -> Failure {
+pub fn part(name: &'static str) -> impl Fn(Errno) -> Failure {
     move |errno| if errno == Errno::ENOMEM { Failure::Memory } else { Failure::Part(name, errno) }
 }
 
@@ -102,11 +138,13 @@ fn assemble() -> Result<Arc<Executor>, Failure> {
 
     let log = Arc::new(KernelLog::default());
     log.set_console(alloc::boxed::Box::new(|line| machine::debug::emergency_print(format_args!("{line}"))));
-    if options.trace_calls {
-        log.set_console_level(kernel_log::ALL_CONSOLE_LEVEL);
-    } else if options.quiet {
-        log.set_console_level(kernel_log::QUIET_CONSOLE_LEVEL);
-    }
+    let program = machine::device::program();
+    log.set_console_level(match &program {
+        _ if options.trace_calls => kernel_log::ALL_CONSOLE_LEVEL,
+        // What a program writes is not to be mixed with more than what its user has to know.
+        Some(_) => options.console_level.unwrap_or(Level::Notice as u8),
+        None => options.console_level.unwrap_or(kernel_log::DEFAULT_CONSOLE_LEVEL),
+    });
     let cpus = machine::cpu::count();
     let mebibytes = memory.frames().total_frames() / 256;
     log.print(
@@ -122,15 +160,15 @@ fn assemble() -> Result<Arc<Executor>, Failure> {
     let root = Tmpfs::new(&memory, "rootfs", "", random.word()).map_err(part("the root file system"))?;
     let mounts = MountNamespace::new(&vfs, root, "rootfs", MountFlags::empty()).map_err(part("the root mount"))?;
     let calls = Calls::new(options.trace_calls);
-    let ending = Arc::new(Ending::new(&options, calls.clone(), log.clone()));
+    let ending = Arc::new(Ending::new(&options, program.is_some(), calls.clone(), log.clone()));
     let hooks = hooks(&ending, &random);
     let kernel = new_kernel(Parts { executor: executor.clone(), memory, vfs, mounts, log, hooks }, calls)?;
     describe_faults(&kernel);
 
-    let boot = start(kernel.clone(), options, random, ending.clone());
+    let boot = start(kernel.clone(), options, program, random, ending.clone());
     executor.spawn(&sched::Parameters { name: "boot", ..Default::default() }, async move {
         if let Err(failure) = boot.await {
-            ending.no_system(format_args!("{failure}"));
+            ending.no_system(format_args!("{failure}"), failure.status());
         }
     })?;
     Ok(executor)
@@ -180,31 +218,64 @@ fn watch(kernel: &Arc<Kernel>) {
     }));
 }
 
-/// What the first task does: devices, file systems, the archive, init.
-async fn start(kernel: Arc<Kernel>, options: Options, random: Arc<Random>, ending: Arc<Ending>) -> Result<(), Failure> {
+/// What the first task does: devices, file systems, the archive, the first program.
+async fn start(
+    kernel: Arc<Kernel>,
+    options: Options,
+    program: Option<Program>,
+    random: Arc<Random>,
+    ending: Arc<Ending>,
+) -> Result<(), Failure> {
     let vfs = kernel.vfs().clone();
     let dev = DevFs::new(&vfs, kernel.memory(), &random, kernel.log()).map_err(part("/dev"))?;
-    let terminal = console::open(&kernel, &dev, options.console_size).map_err(part("the console"))?;
-    if let Some(terminal) = &terminal {
-        ending.set_terminal(terminal.clone());
+    let streams = machine::device::standard_streams();
+    let [.., error_stream] = streams.descriptors;
+    let console = console::open(&kernel, &dev, options.console_size, error_stream).map_err(part("the console"))?;
+    let terminal = console.as_ref().map(|console| console.terminal.clone());
+    if let Some(console) = console {
+        ending.set_console(console);
     }
-    let system = Arc::new(System::new(&kernel, terminal.is_some(), &random));
+    let system = Arc::new(System::new(&kernel, terminal.as_deref(), &random));
     let types = &vfs.file_system_types;
     let tmpfs = TmpfsType { memory: kernel.memory().clone(), random: random.clone() };
     types.register(Arc::new(tmpfs)).map_err(part("tmpfs"))?;
     types.register(Arc::new(ProcFsType(ProcFs::new(system)))).map_err(part("procfs"))?;
     types.register(Arc::new(DevFsType(dev.clone()))).map_err(part("devtmpfs"))?;
 
-    unpack(&kernel)?;
+    let (roots, folders): (Vec<_>, Vec<_>) =
+        machine::device::folders().into_iter().partition(|folder| folder.guest_path() == b"/");
+    unpack(&kernel, program.is_some() || !roots.is_empty())?;
+    mount_folders(&kernel, &roots)?;
+    if program.is_some() {
+        first::mount_usual(&kernel, roots.is_empty());
+    }
+    mount_folders(&kernel, &folders)?;
     // What came before took its time with nobody there to wait for it. The watch begins with a poll of its own.
     sched::yield_now().await;
     watch(&kernel);
-    start_init(&kernel, &dev, &options).await
+    start_first(&kernel, &dev, streams, terminal, program, &options).await
 }
 
-/// Fills the root file system from the initramfs, whose memory is then given back.
-fn unpack(kernel: &Arc<Kernel>) -> Result<(), Failure> {
-    let image = machine::device::initramfs().ok_or(Failure::NoArchive)?;
+async fn start_first(
+    kernel: &Arc<Kernel>,
+    dev: &DevFs,
+    streams: StandardStreams,
+    terminal: Option<Arc<Terminal>>,
+    program: Option<Program>,
+    options: &Options,
+) -> Result<(), Failure> {
+    match program {
+        Some(program) => first::start_program(kernel, dev, streams, terminal, &program).await,
+        None => first::start_init(kernel, dev, streams, options).await,
+    }
+}
+
+/// Fills the root file system from the initramfs, whose memory is then given back. Only an init has to find something there.
+fn unpack(kernel: &Arc<Kernel>, may_be_missing: bool) -> Result<(), Failure> {
+    let image = match machine::device::initramfs() {
+        None if may_be_missing => return Ok(()),
+        image => image.ok_or(Failure::NoArchive)?,
+    };
     let root = kernel.mounts().root().map_err(part("the root mount"))?;
     let summary = initramfs::unpack(image.bytes(), &root, kernel.vfs()).map_err(Failure::Archive)?;
     let (entries, kibibytes) = (summary.entries, summary.bytes / 1024);
@@ -213,38 +284,8 @@ fn unpack(kernel: &Arc<Kernel>) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn start_init(kernel: &Arc<Kernel>, dev: &Arc<DevFs>, options: &Options) -> Result<(), Failure> {
-    let path = options.init.as_deref().unwrap_or(INIT);
-    let files = vfs::FileTable::new();
-    match open_console(kernel, dev) {
-        Ok(console) => {
-            for _ in 0..3 {
-                files.insert(console.clone(), false, 3).map_err(part("init's files"))?;
-            }
-        }
-        Err(errno) => kernel.log().print(Level::Warning, format_args!("init has no console: {errno}")),
-    }
-    let mut arguments: Vec<Vec<u8>> = alloc::vec![path.as_bytes().to_vec()];
-    arguments.extend(options.init_arguments.iter().map(|word| word.as_bytes().to_vec()));
-    let mut environment: Vec<Vec<u8>> = alloc::vec![b"HOME=/".to_vec()];
-    if !options.init_environment.iter().any(|word| word.starts_with("TERM=")) {
-        environment.push(b"TERM=linux".to_vec());
-    }
-    environment.extend(options.init_environment.iter().map(|word| word.as_bytes().to_vec()));
-    let program = FirstProgram { path: path.as_bytes(), arguments: &arguments, environment: &environment, files };
-    kernel.start_init(program).await.map_err(|errno| Failure::Init(path.into(), errno))?;
-    Ok(())
-}
-
-/// Opens the console for init, whether or not the archive has a node for it.
-fn open_console(kernel: &Arc<Kernel>, dev: &DevFs) -> abi::Result<Arc<OpenFile>> {
-    let namespace = MountNamespace::new(kernel.vfs(), dev.filesystem(), "dev", MountFlags::empty())?;
-    let root = namespace.root()?;
-    let caller = KernelCaller(kernel.vfs());
-    let credentials = vfs::Credentials::superuser();
-    let context = vfs::Context { root: &root, credentials: &credentials, caller: &caller, umask: 0 };
-    match context.open(&root, b"console", OpenFlags::READ_WRITE | OpenFlags::NO_CONTROLLING_TERMINAL, 0)? {
-        Opening::Done(file) => Ok(file),
-        Opening::Fifo(_) => Err(Errno::ENXIO),
-    }
+/// Mounts folders of the host, each where the guest is to see it.
+fn mount_folders(_kernel: &Arc<Kernel>, folders: &[SharedFolder]) -> Result<(), Failure> {
+    let name = |folder: &SharedFolder| String::from_utf8_lossy(folder.guest_path()).into_owned();
+    folders.first().map_or(Ok(()), |folder| Err(Failure::Folder(name(folder), Errno::ENOSYS)))
 }

@@ -6,7 +6,9 @@
 //! | --- | --- |
 //! | `boot` | [`main`]: the order of things from the first line of Rust to the first program |
 //! | `options` | the words of the kernel command line |
-//! | `console` | the serial port as terminal and as the place for the kernel's messages |
+//! | `first` | the first program: an init, or the one program the machine was started for |
+//! | `console` | the serial port, or the host's terminal, as terminal and as the place for the kernel's messages |
+//! | `streams` | standard streams that are files, pipes or sockets of the host |
 //! | `stop` | the ends: init is over, reboot(2), what is reported before the machine stops |
 //! | `system`, `inspect`, `processors` | what /proc shows, asked of the rooms that know it |
 //!
@@ -20,10 +22,12 @@ extern crate alloc;
 
 mod boot;
 mod console;
+mod first;
 mod inspect;
 mod options;
 mod processors;
 mod stop;
+mod streams;
 mod system;
 
 pub use boot::main;

@@ -8,6 +8,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
+use drivers::kernel_log;
+
 /// What the command line asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -15,8 +17,8 @@ pub struct Options {
     pub init: Option<String>,
     /// `console.size=ROWSxCOLUMNS`: the window of the terminal behind the serial console.
     pub console_size: Option<(u16, u16)>,
-    /// `quiet`: only warnings and errors of the kernel reach the console.
-    pub quiet: bool,
+    /// `loglevel=N`, `quiet`: messages of the kernel below this level reach the console; `None`: those that usually do.
+    pub console_level: Option<u8>,
     /// `norandmaps`: no address space randomisation.
     pub randomize_addresses: bool,
     /// `strace`: one line for each system call.
@@ -51,7 +53,7 @@ impl Default for Options {
         Options {
             init: None,
             console_size: None,
-            quiet: false,
+            console_level: None,
             randomize_addresses: true,
             trace_calls: false,
             report_unknown: false,
@@ -89,7 +91,11 @@ impl Options {
                 Some(size) => self.console_size = Some(size),
                 None => self.complain(word, "wants ROWSxCOLUMNS, as in console.size=24x80; ignored"),
             },
-            ("quiet", None) => self.quiet = true,
+            ("quiet", None) => self.console_level = Some(kernel_log::QUIET_CONSOLE_LEVEL),
+            ("loglevel", value) => match value.and_then(|level| level.parse().ok()) {
+                Some(level @ 0..=kernel_log::ALL_CONSOLE_LEVEL) => self.console_level = Some(level),
+                _ => self.complain(word, "wants a number from 0 to 8, as in loglevel=7; ignored"),
+            },
             ("norandmaps", None) => self.randomize_addresses = false,
             ("strace", None | Some("1")) => self.trace_calls = true,
             ("strace", Some("0")) => self.trace_calls = false,
@@ -146,7 +152,7 @@ mod tests {
     fn known_options_are_taken_and_the_rest_is_init_s() {
         let options =
             Options::parse("quiet init=/bin/sh console.size=30x100 TERM=xterm single norandmaps -- -c \"echo hi\"");
-        assert!(options.quiet && !options.randomize_addresses);
+        assert_eq!((options.console_level, options.randomize_addresses), (Some(4), false));
         assert_eq!(options.init.as_deref(), Some("/bin/sh"));
         assert_eq!(options.console_size, Some((30, 100)));
         assert_eq!(options.init_environment, ["TERM=xterm"]);
@@ -156,7 +162,9 @@ mod tests {
 
     #[test]
     fn an_unusable_value_is_reported_and_ignored() {
-        for word in ["console.size=0x80", "console.size=80", "console.size", "init=sh", "strace=maybe", "quiet=1"] {
+        for word in
+            ["console.size=0x80", "console.size=80", "console.size", "init=sh", "strace=maybe", "quiet=1", "loglevel=9"]
+        {
             let options = Options::parse(word);
             assert_eq!(options.complaints.len(), 1, "{word}");
             assert!(options.complaints[0].to_string().contains(word));

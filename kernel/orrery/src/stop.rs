@@ -7,44 +7,54 @@ use drivers::{KernelLog, Level};
 use process::{ExitStatus, Shutdown};
 use sync::SpinLock;
 use syscalls::Calls;
-use tty::Terminal;
 
+use crate::console::Console;
 use crate::options::Options;
 
 /// The exit status when the kernel could not start a system: the person who started it must change something.
 pub const NO_SYSTEM: u8 = 125;
-
-/// How often to look whether the console has sent everything, and for how long, before the machine stops.
-const DRAIN_PATIENCE: u64 = 500_000_000;
+/// As a shell says that a program is there and can't be executed.
+pub const NOT_EXECUTABLE: u8 = 126;
+/// As a shell says that there is no such program.
+pub const NOT_FOUND: u8 = 127;
 
 /// Knows how to stop, and what to say before.
 pub struct Ending {
     calls: Calls,
     log: Arc<KernelLog>,
     report_unknown: bool,
-    terminal: SpinLock<Option<Arc<Terminal>>>,
+    /// The machine was started for one program: how it ends is told by the status, in its own words.
+    runs_program: bool,
+    console: SpinLock<Option<Arc<Console>>>,
 }
 
 impl Ending {
     /// An ending with the reports the options ask for.
-    pub fn new(options: &Options, calls: Calls, log: Arc<KernelLog>) -> Ending {
-        Ending { calls, log, report_unknown: options.report_unknown, terminal: SpinLock::new(None) }
+    pub fn new(options: &Options, runs_program: bool, calls: Calls, log: Arc<KernelLog>) -> Ending {
+        let report_unknown = options.report_unknown;
+        Ending { calls, log, report_unknown, runs_program, console: SpinLock::new(None) }
     }
 
     /// The console, whose output is sent before the machine stops.
-    pub fn set_terminal(&self, terminal: Arc<Terminal>) {
-        *self.terminal.lock() = Some(terminal);
+    pub fn set_console(&self, console: Console) {
+        *self.console.lock() = Some(Arc::new(console));
     }
 
     /// There is nothing to run.
-    pub fn no_system(&self, reason: fmt::Arguments<'_>) -> ! {
-        self.log.print(Level::Critical, format_args!("{reason}"));
-        self.off(NO_SYSTEM)
+    pub fn no_system(&self, reason: fmt::Arguments<'_>, status: u8) -> ! {
+        if self.runs_program {
+            self.tell(format_args!("orrery: {reason}\n"));
+        } else {
+            self.log.print(Level::Critical, format_args!("{reason}"));
+        }
+        self.off(status)
     }
 
     /// The first program is over, and with it the system: its status is the machine's.
     pub fn init_exited(&self, status: ExitStatus) {
         let number = match status {
+            ExitStatus::Exited(number) if self.runs_program => number,
+            ExitStatus::Killed(signal) if self.runs_program => 128 + signal.number(),
             ExitStatus::Exited(number) => {
                 // Meant as the end, as a container's first program means it: worth a line, but no error.
                 self.log.print(Level::Notice, format_args!("init exited with status {number}: the machine stops"));
@@ -73,6 +83,15 @@ impl Ending {
         }
     }
 
+    /// Says something to whoever waits for the program, not as a message of a kernel.
+    fn tell(&self, text: fmt::Arguments<'_>) {
+        let console = self.console.lock().clone();
+        match console.filter(|console| console.shows_messages) {
+            Some(console) => console.terminal.print(alloc::fmt::format(text).as_bytes()),
+            None => machine::debug::emergency_print(text),
+        }
+    }
+
     fn off(&self, status: u8) -> ! {
         self.finish();
         machine::power::off(status)
@@ -85,11 +104,9 @@ impl Ending {
                 self.log.print(Level::Error, format_args!("not done here: {refusal}; asked for {count} times"));
             }
         }
-        let Some(terminal) = self.terminal.lock().clone() else { return };
-        let give_up = machine::time::now() + DRAIN_PATIENCE;
-        while terminal.output_ready() && machine::time::now() < give_up {
-            terminal.print(b"");
-            machine::cpu::relax();
+        let console = self.console.lock().clone();
+        if let Some(console) = console {
+            console.finish();
         }
     }
 }

@@ -14,7 +14,8 @@ use fs::random::Random;
 use machine::memory::FrameSource;
 use memory::PAGE_SIZE;
 use process::{Kernel, PID_LIMIT};
-use vfs::DeviceClass;
+use tty::Terminal;
+use vfs::{DeviceClass, DeviceNumber};
 
 use crate::inspect::Inspected;
 use crate::processors;
@@ -25,16 +26,20 @@ pub struct System {
     random: Arc<Random>,
     boot_id: [u8; 16],
     boot_time: u64,
-    has_console: bool,
+    console: Option<(String, (u32, u32))>,
 }
 
 impl System {
     /// The system of this kernel. /proc is one of its file systems, so it must not keep the kernel alive.
-    pub fn new(kernel: &Arc<Kernel>, has_console: bool, random: &Arc<Random>) -> System {
+    pub fn new(kernel: &Arc<Kernel>, console: Option<&Terminal>, random: &Arc<Random>) -> System {
         let mut boot_id = [0; 16];
         random.fill(&mut boot_id);
         let boot_time = machine::time::wall_clock().saturating_sub(machine::time::now()) / 1_000_000_000;
-        System { kernel: Arc::downgrade(kernel), random: random.clone(), boot_id, boot_time, has_console }
+        let console = console.map(|terminal| {
+            let DeviceNumber { major, minor } = terminal.number();
+            (terminal.name().into(), (major, minor))
+        });
+        System { kernel: Arc::downgrade(kernel), random: random.clone(), boot_id, boot_time, console }
     }
 
     fn with<R: Default>(&self, ask: impl FnOnce(&Arc<Kernel>) -> R) -> R {
@@ -60,6 +65,7 @@ fn major_name(major: u32) -> &'static str {
         5 => "/dev/tty",
         10 => "misc",
         136 => "pts",
+        229 => "hvc",
         _ => "unknown",
     }
 }
@@ -181,7 +187,7 @@ impl SystemSource for System {
     }
 
     fn consoles(&self) -> Vec<(String, (u32, u32))> {
-        if self.has_console { alloc::vec![("ttyS0".into(), (4, 64))] } else { Vec::new() }
+        self.console.iter().cloned().collect()
     }
 
     fn random(&self, bytes: &mut [u8]) {

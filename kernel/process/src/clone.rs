@@ -137,7 +137,8 @@ fn check(thread: &Thread, request: &CloneRequest) -> Result<()> {
     if has(flag::THREAD) && !has(flag::SIGHAND) || has(flag::SIGHAND) && !has(flag::VM) {
         return Err(Errno::EINVAL);
     }
-    if together(flag::CLEAR_SIGHAND, flag::SIGHAND) || has(flag::PARENT) && thread.process().is_unkillable() {
+    // The first process has no parent its child could have.
+    if together(flag::CLEAR_SIGHAND, flag::SIGHAND) || has(flag::PARENT) && thread.process().parent_pid() == 0 {
         return Err(Errno::EINVAL);
     }
     if flags & flag::NAMESPACES != 0 {

@@ -27,6 +27,18 @@ pub fn set_session(thread: &Thread) -> Result<Pid> {
     Ok(pid)
 }
 
+/// Makes the first process the leader of a session, with `terminal` as the controlling one and itself in the foreground.
+///
+/// # Errors
+/// As [`set_session`].
+pub(crate) fn begin_session(thread: &Thread, terminal: Option<&Arc<Terminal>>) -> Result<()> {
+    let process = set_session(thread)?;
+    if let Some(terminal) = terminal {
+        terminal.become_controlling(Member { process, group: process, session: process });
+    }
+    Ok(())
+}
+
 /// setpgid(2). Both numbers may be 0: the caller, and the process's own number.
 ///
 /// # Errors
@@ -82,13 +94,13 @@ impl Family {
         self.group(group).next().map(|member| member.session_id())
     }
 
-    /// Whether no member of a group has a parent in another group of the same session: nobody would continue it.
+    /// Whether no member of a group has a parent in another group of the same session: nobody would continue it. An init
+    /// does not count; a first process that is an ordinary program does.
     pub(crate) fn is_orphaned(&self, group: Pid) -> bool {
-        let init = |parent: &Process| parent.parent_pid() == 0;
         !self.group(group).any(|member| {
             !member.is_zombie()
                 && self.process(member.parent_pid()).is_some_and(|parent| {
-                    !init(parent) && parent.group_id() != group && parent.session_id() == member.session_id()
+                    !parent.is_unkillable() && parent.group_id() != group && parent.session_id() == member.session_id()
                 })
         })
     }

@@ -11,7 +11,8 @@ use machine::memory::{FrameSource, OutOfMemory};
 use memory::{AddressSpace, Memory};
 use sched::{Executor, Task};
 use sync::RwSpinLock;
-use vfs::{FileTable, MountNamespace, Vfs, WorkingPlace};
+use tty::Terminal;
+use vfs::{FileTable, MountNamespace, Path, Vfs, WorkingPlace};
 
 use crate::futex::Futexes;
 use crate::limits::Limits;
@@ -237,7 +238,10 @@ impl Kernel {
         program: FirstProgram<'_>,
         prepare: impl FnOnce(&mut machine::user::Registers) + Send,
     ) -> Result<Arc<Process>> {
-        let root = self.mounts.root()?;
+        let place = WorkingPlace::new(self.mounts.root()?);
+        if let Some(directory) = program.working_directory {
+            place.set_working(directory);
+        }
         let limits = Limits::initial(self.memory.frames().total_frames());
         let space = AddressSpace::new(&self.memory, limits.memory(), self.random_number())?;
         let image = crate::process::Image::new(space);
@@ -252,13 +256,13 @@ impl Kernel {
             exit_signal: abi::raw::general::SIGCHLD,
             actions: Arc::new(Actions::default()),
             files: program.files,
-            place: Arc::new(WorkingPlace::new(root)),
+            place: Arc::new(place),
             image: image.clone(),
             program: Program::default(),
             credentials: Arc::new(Credentials::superuser()),
             limits,
         }));
-        process.set_unkillable(true);
+        process.set_unkillable(matches!(program.role, Role::Init));
         let registers = machine::user::Registers::new(0, 0).map_err(|_| Errno::ENOMEM)?;
         let thread = Thread::new(NewThread {
             tid: pid,
@@ -275,7 +279,14 @@ impl Kernel {
             family.set_thread(pid, thread.clone());
         }
         process.add_thread(&thread);
-        let executed = crate::exec::execute_first(&thread, program.path, program.arguments, program.environment).await;
+        let prepared = match &program.role {
+            Role::Init => Ok(()),
+            Role::Program { terminal } => crate::group::begin_session(&thread, terminal.as_ref()),
+        };
+        let executed = match prepared {
+            Ok(()) => crate::exec::execute_first(&thread, program.path, program.arguments, program.environment).await,
+            Err(errno) => Err(errno),
+        };
         let started = executed.and_then(|thread| {
             thread.with_registers(prepare);
             self.processes.set_init(pid);
@@ -305,6 +316,22 @@ pub struct FirstProgram<'a> {
     pub environment: &'a [Vec<u8>],
     /// Its open files: the console as 0, 1 and 2.
     pub files: Arc<FileTable>,
+    /// Where it starts; `None` for the root.
+    pub working_directory: Option<Path>,
+    /// What it is to the system.
+    pub role: Role,
+}
+
+/// What the first process is to the system.
+pub enum Role {
+    /// Its init: no signal without a handler reaches it.
+    Init,
+    /// A program like any other, which the machine was started for. It leads a session, with this terminal as the controlling
+    /// one.
+    Program {
+        /// The terminal.
+        terminal: Option<Arc<Terminal>>,
+    },
 }
 
 fn cut(name: &[u8]) -> Vec<u8> {

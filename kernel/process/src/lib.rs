@@ -49,7 +49,7 @@ pub mod wait;
 
 pub use abi::process::ExitStatus;
 pub use credentials::Credentials;
-pub use kernel::{FirstProgram, Hooks, Kernel, Parts, Shutdown};
+pub use kernel::{FirstProgram, Hooks, Kernel, Parts, Role, Shutdown};
 pub use pid::{PID_LIMIT, Pid, Processes};
 pub use process::{Image, Process, Program};
 pub use run::{Call, Failure, Immediate, Interrupted, Outcome, Resume, SystemCalls};

@@ -68,7 +68,7 @@ impl Terminal {
     }
 
     /// Gives the terminal to a session, with the leader's group in the foreground. `false`: it has one.
-    pub(crate) fn become_controlling(self: &Arc<Self>, leader: Member) -> bool {
+    pub fn become_controlling(self: &Arc<Self>, leader: Member) -> bool {
         let free = self.with_state(|state| {
             if state.session.is_some_and(|session| session != leader.session) {
                 return false;

@@ -16,6 +16,7 @@
 //! | `file`, `ioctl` | an open terminal: who may read and write, ioctl_tty(2) |
 //! | `device` | `/dev/ttyS0`, `/dev/console`, `/dev/tty` |
 //! | `serial` | terminals on serial lines |
+//! | `host` | the terminal a machine was started from that is a process |
 //! | `pty`, `devpts` | terminals whose line is a file: `/dev/ptmx` and `/dev/pts` |
 //!
 //! **Who calls.** vfs calls the files and devices; the process room calls [`Terminal::leave_session`] when the leader of a
@@ -35,6 +36,7 @@ mod device;
 mod devpts;
 mod discipline;
 mod file;
+mod host;
 mod ioctl;
 mod job_control;
 mod pty;
@@ -48,6 +50,7 @@ pub use devpts::{DevPts, DevPtsType};
 pub use discipline::{Availability, Discipline, Effects, Front};
 pub use drivers::Received;
 pub use file::TerminalFile;
+pub use host::host_terminal;
 pub use job_control::{JobControl, Member, ProcessId, TerminalSignal};
 pub use pty::{PTMX, Pseudoterminals};
 pub use serial::serial_terminal;

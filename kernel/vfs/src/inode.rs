@@ -396,7 +396,7 @@ pub trait Inode: Any + Send + Sync {
     /// The pipe behind a FIFO, made when first asked for.
     ///
     /// # Errors
-    /// `ENXIO` when it is no FIFO, `ENOMEM`.
+    /// `ENXIO` when it is no FIFO, or one that opens itself; `ENOMEM`.
     fn fifo(self: Arc<Self>) -> Result<Arc<Pipe>> {
         Err(Errno::ENXIO)
     }

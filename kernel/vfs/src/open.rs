@@ -278,10 +278,12 @@ impl Context<'_> {
         let changes = flags.writable() || flags.contains(OpenFlags::TRUNCATE);
         let claim = if changes { Claim::to_write(path.inode())? } else { None };
         let file: Arc<dyn File> = match path.dentry.kind() {
-            FileKind::Fifo => {
-                let pipe = path.inode().clone().fifo()?;
-                return Ok(Opening::Fifo(FifoOpening::new(pipe, Origin::Path(path), flags.kept())));
-            }
+            FileKind::Fifo => match path.inode().clone().fifo() {
+                Ok(pipe) => return Ok(Opening::Fifo(FifoOpening::new(pipe, Origin::Path(path), flags.kept()))),
+                // A pipe that is not the kernel's own: its other end is outside the machine.
+                Err(Errno::ENXIO) => path.inode().clone().open(&request)?,
+                Err(errno) => return Err(errno),
+            },
             FileKind::CharacterDevice => self.open_device(DeviceClass::Character, &path, &request)?,
             FileKind::BlockDevice => self.open_device(DeviceClass::Block, &path, &request)?,
             FileKind::Socket => return Err(Errno::ENXIO),

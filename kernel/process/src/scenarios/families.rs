@@ -5,7 +5,7 @@ use abi::raw::general as raw;
 
 use super::stage::Step::*;
 use super::stage::{DATA, Stage, Step, Told, Value};
-use crate::{ExitStatus, call};
+use crate::{ExitStatus, Role, call};
 
 pub fn told(lines: &[(&str, i64)]) -> Told {
     lines.iter().map(|(text, number)| (text.to_string(), *number)).collect()
@@ -302,4 +302,51 @@ fn numbers_are_not_reused_at_once() {
     }
     steps.extend([call!(__NR_exit_group, 0), Label("child"), call!(__NR_exit, 0)]);
     assert_eq!(stage.play(steps).1, told(&[("forked", 2), ("forked", 3), ("forked", 4)]));
+}
+
+#[test]
+fn a_first_process_that_is_an_ordinary_program_dies_of_signals() {
+    let program = || Role::Program { terminal: None };
+    let kill_itself = |signal: u32| vec![call!(__NR_kill, 1, signal as usize), Spin];
+    let (status, _) = Stage::new(&[]).play_as(program(), kill_itself(raw::SIGTERM));
+    assert_eq!(status, ExitStatus::Killed(abi::signal::Signal::TERM));
+    let steps =
+        vec![call!(__NR_kill, 1, raw::SIGTERM as usize), Show("init is told nothing"), call!(__NR_exit_group, 4)];
+    let (status, lines) = Stage::new(&[]).play(steps);
+    assert_eq!((status, lines), (ExitStatus::Exited(4), told(&[("init is told nothing", 0)])));
+}
+
+#[test]
+fn a_first_process_that_is_an_ordinary_program_leads_a_session_and_its_jobs_can_be_stopped() {
+    let stage = Stage::new(&[]);
+    let mut steps = vec![
+        call!(__NR_getpgid, 0),
+        Show("group"),
+        call!(__NR_setsid),
+        Show("leads one"),
+        call!(__NR_fork),
+        IfZero("job"),
+        call!(__NR_setpgid, 2, 2),
+    ];
+    // With an init for a parent the group would be orphaned, and SIGTSTP would do nothing.
+    collect(&mut steps, 2, raw::WUNTRACED);
+    steps.extend([
+        call!(__NR_clone, raw::CLONE_PARENT as usize, 0, 0, 0, 0),
+        Show("no sibling"),
+        call!(__NR_exit_group, 0),
+        Label("job"),
+        call!(__NR_setpgid, 0, 0),
+        call!(__NR_kill, 0, raw::SIGTSTP as usize),
+        Spin,
+    ]);
+    let (_, lines) = stage.play_as(Role::Program { terminal: None }, steps);
+    let stopped = i64::from(raw::SIGTSTP) << 8 | 0x7f;
+    let expected = [
+        ("group", 1),
+        ("leads one", error(Errno::EPERM)),
+        ("waited", 2),
+        ("status", stopped),
+        ("no sibling", error(Errno::EINVAL)),
+    ];
+    assert_eq!(lines, told(&expected));
 }

@@ -397,8 +397,9 @@ impl Stage {
         Arc::strong_count(path.inode())
     }
 
-    /// Starts init, which plays `steps`.
-    pub fn start(&self, steps: Vec<Step>) -> Arc<Mutex<Told>> {
+
+    /// Starts the first process, which plays `steps`.
+    pub fn start_as(&self, role: Role, steps: Vec<Step>) -> Arc<Mutex<Told>> {
         let told = Arc::new(Mutex::new(Told::new()));
         let labels = steps.iter().enumerate().filter_map(|(index, step)| match step {
             Step::Label(name) => Some((*name, index)),
@@ -415,6 +416,8 @@ impl Stage {
                     arguments: &[b"init".to_vec()],
                     environment: &[],
                     files: FileTable::new(),
+                    working_directory: None,
+                    role,
                 };
                 let process = kernel.start_init_playing(program, |registers| registers.play(script)).await;
                 done.send(process.map(|_| ())).unwrap();
@@ -426,7 +429,12 @@ impl Stage {
 
     /// Plays a program as init, to its end.
     pub fn play(&self, steps: Vec<Step>) -> (ExitStatus, Told) {
-        let told = self.start(steps);
+        self.play_as(Role::Init, steps)
+    }
+
+    /// Plays a program as the first process, to its end.
+    pub fn play_as(&self, role: Role, steps: Vec<Step>) -> (ExitStatus, Told) {
+        let told = self.start_as(role, steps);
         let Ok(status) = self.ended.lock().unwrap().recv_timeout(Duration::from_secs(60)) else {
             panic!("goes on for ever: {:?}, {:?}", told.lock().unwrap(), self.kernel.executor().statistics());
         };

@@ -313,8 +313,14 @@ impl Stage {
         let (done, started) = channel();
         let start = async move {
             let arguments = [b"init".to_vec()];
-            let first =
-                FirstProgram { path: b"/init", arguments: &arguments, environment: &[], files: FileTable::new() };
+            let first = FirstProgram {
+                path: b"/init",
+                arguments: &arguments,
+                environment: &[],
+                files: FileTable::new(),
+                working_directory: None,
+                role: process::Role::Init,
+            };
             let process = kernel.start_init_playing(first, |registers| registers.play(script)).await;
             done.send(process.map(drop)).unwrap();
         };

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 mod console;
 mod stream;
 
-#[allow(unused_imports)] // for whoever starts a machine
+
 pub use console::{Console, StandardStream, Terminal};
 pub use stream::ByteStream;
 

@@ -17,6 +17,7 @@ use crate::device::{Readiness, StreamStop, WindowSize};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{FileType, OFlags, RawMode, fcntl_getfl, fstat, major};
 use rustix::io::Errno;
+use std::io::IsTerminal;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::{io, thread};
@@ -45,6 +46,8 @@ struct Shared {
     output: Option<Direction<Output>>,
     /// Becomes readable when the window's size has changed.
     resized: Option<OwnedFd>,
+    /// The input has no end: when the file has no more, nothing comes any more.
+    endless: bool,
     interrupt: OnceLock<Interrupt>,
 }
 
@@ -189,14 +192,22 @@ impl ByteStream {
         let file = Arc::new(file);
         let input = (access != OFlags::WRONLY).then(|| Direction::new(file.clone()));
         let output = (access != OFlags::RDONLY).then(|| Direction::new(file));
-        Ok(ByteStream(Arc::new(Shared { input, output, resized: None, interrupt: OnceLock::new() })))
+        Ok(ByteStream(Arc::new(Shared { input, output, resized: None, endless: false, interrupt: OnceLock::new() })))
     }
 
     /// A terminal: keys from one file, what is shown to another (or the same one), and something that becomes readable when
-    /// its window has another size.
+    /// its window has another size. The end of its input says that the terminal is gone, unless keys come from something
+    /// that is no terminal, as in a script: then just nobody types any more.
     pub fn terminal(input: OwnedFd, output: OwnedFd, resized: Option<OwnedFd>) -> ByteStream {
+        let endless = !input.is_terminal();
         let (input, output) = (Direction::new(Arc::new(input)), Direction::new(Arc::new(output)));
-        ByteStream(Arc::new(Shared { input: Some(input), output: Some(output), resized, interrupt: OnceLock::new() }))
+        ByteStream(Arc::new(Shared {
+            input: Some(input),
+            output: Some(output),
+            resized,
+            endless,
+            interrupt: OnceLock::new(),
+        }))
     }
 
     /// Calls `interrupt` whenever something may have changed that the kernel asked for and did not get; the first call
@@ -223,6 +234,9 @@ impl ByteStream {
     pub fn read(&self, wanted: usize, take: impl FnOnce(&[u8]) -> usize) -> Result<usize, StreamStop> {
         let input = self.0.input.as_ref().ok_or(StreamStop::Failed(Errno::BADF.raw_os_error()))?;
         let mut state = lock(&input.state);
+        if self.0.endless && state.stopped.is_some() {
+            return Err(StreamStop::WouldBlock);
+        }
         if state.arrived.is_empty() && state.stopped.is_none() {
             let file = input.file().ok_or(StreamStop::Failed(Errno::IO.raw_os_error()))?;
             let wanted = wanted.min(CAPACITY);

@@ -272,3 +272,21 @@ fn a_change_of_the_window_is_told_though_no_key_is_awaited() {
     assert_eq!(terminal.window_size(), None, "a pipe has none");
     terminal.close();
 }
+
+#[test]
+fn a_terminal_whose_keys_come_from_a_pipe_outlives_it() {
+    let (input, mut keys) = pipe().unwrap();
+    let (_screen, output) = pipe().unwrap();
+    let terminal = ByteStream::terminal(input.into(), output.into(), None);
+    let told = Told::by(&terminal);
+    keys.write_all(b"ls\n").unwrap();
+    drop(keys);
+    assert_eq!(get(&terminal, &told, 100), b"ls\n");
+    assert_eq!(terminal.read(100, <[u8]>::len), Err(StreamStop::WouldBlock));
+    told.wait();
+    for _ in 0..3 {
+        assert_eq!(terminal.read(100, <[u8]>::len), Err(StreamStop::WouldBlock));
+    }
+    thread::sleep(Duration::from_millis(20));
+    assert!(told.is_silent());
+}
