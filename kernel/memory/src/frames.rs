@@ -190,9 +190,8 @@ impl FrameAllocator {
         }
         self.publish(&blocks);
         drop(blocks);
-        let frame = batch.pop()?;
         self.cache.push_all(&batch);
-        Some(frame as usize)
+        self.cache.pop().map(|frame| frame as usize)
     }
 
     /// The usual way back: into this CPU's stock.
