@@ -108,7 +108,7 @@ fn devices(run: &Run, on_terminal: bool) -> Result<Devices, Failure> {
 /// Words for the kernel.
 fn options(run: &Run) -> Vec<String> {
     let mut options = Vec::new();
-    options.extend((!run.verbose).then(|| "quiet".to_string()));
+    options.push(if run.verbose { "loglevel=7" } else { "quiet" }.to_string());
     options.extend((run.trace == Some(Trace::Syscalls)).then(|| "strace".to_string()));
     options.extend((!run.append.is_empty()).then(|| run.append.clone()));
     options

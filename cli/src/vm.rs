@@ -73,7 +73,7 @@ pub fn run(run: Run) -> Result<u8, Failure> {
 /// Words for the kernel.
 fn options(run: &Run) -> Vec<String> {
     let mut options = Vec::new();
-    options.extend((!run.verbose).then(|| "quiet".to_string()));
+    options.push(if run.verbose { "loglevel=7" } else { "quiet" }.to_string());
     options.extend((run.trace == Some(Trace::Syscalls)).then(|| "strace".to_string()));
     options.extend(terminal::window().map(|(rows, columns)| format!("console.size={rows}x{columns}")));
     options.extend((!run.append.is_empty()).then(|| run.append.clone()));
