@@ -153,6 +153,9 @@ fn parser<T: Clone + Send + Sync + 'static>(
     clap::builder::OsStringValueParser::new().try_map(move |word| parse(&word.into_vec()))
 }
 
+/// With less than this the kernel starts, but hardly a program does.
+const LEAST_MEMORY: usize = 4 << 20;
+
 /// An amount of memory.
 fn size(text: &str) -> Result<usize, String> {
     let shift = match text.bytes().last() {
@@ -165,7 +168,8 @@ fn size(text: &str) -> Result<usize, String> {
     let digits = text.get(..text.len() - 1).unwrap_or_default();
     let number: usize = digits.parse().map_err(|_| "no amount of memory: try 512M or 2G")?;
     let bytes = number.checked_shl(shift).filter(|bytes| bytes >> shift == number);
-    bytes.filter(|bytes| *bytes > 0).ok_or_else(|| "no machine has as much: try 512M or 2G".into())
+    let bytes = bytes.ok_or("no machine has as much: try 512M or 2G")?;
+    if bytes < LEAST_MEMORY { Err("too little for any guest: try 64M".into()) } else { Ok(bytes) }
 }
 
 /// `NAME=VALUE` or `NAME`.
@@ -224,7 +228,7 @@ mod tests {
 
     #[test]
     fn sizes_have_units() {
-        assert_eq!(size("64K"), Ok(64 << 10));
+        assert_eq!(size("4096K"), Ok(4 << 20));
         assert_eq!(size("512M"), Ok(512 << 20));
         assert_eq!(size("2g"), Ok(2 << 30));
         for wrong in

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{busybox, code, finish, folder, program, run};
+use common::{Run, Tool, busybox, code, finish, folder, program, run};
 use rustix::process::Signal;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -79,24 +79,24 @@ fn errors_and_output_stay_apart() {
 
 #[test]
 fn a_closed_output_ends_the_program() {
-    let mut command = run(&[busybox().to_str().unwrap(), "--", "yes"]);
+    let Run { mut command, tool } = run(&[busybox().to_str().unwrap(), "--", "yes"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let group = child.id();
     let mut first = [0; 2];
     std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut first).unwrap();
     drop(child.stdout.take());
     assert_eq!(common::wait(child).code(), Some(141), "128 + SIGPIPE");
-    common::nothing_is_left(group);
+    tool.nothing_is_left();
 }
 
 #[test]
 fn files_of_the_host_serve_as_streams() {
     let place = folder("streams");
     std::fs::write(place.join("in"), "one\ntwo\n").unwrap();
-    let mut command = run(&[busybox().to_str().unwrap(), "--", "wc", "-l"]);
+    let Run { mut command, tool } = run(&[busybox().to_str().unwrap(), "--", "wc", "-l"]);
     command.stdin(std::fs::File::open(place.join("in")).unwrap());
     command.stdout(std::fs::File::create(place.join("out")).unwrap());
     assert!(command.status().unwrap().success());
+    tool.nothing_is_left();
     assert_eq!(std::fs::read_to_string(place.join("out")).unwrap().trim(), "2");
 }
 
@@ -120,7 +120,7 @@ fn argument_zero_is_what_was_typed_and_the_root_holds_little_else() {
 #[test]
 fn environment_and_folder_are_what_was_asked_for() {
     let busybox = busybox();
-    let mut command = run(&[
+    let mut asked = run(&[
         "--env",
         "A=1 2",
         "--env",
@@ -135,8 +135,8 @@ fn environment_and_folder_are_what_was_asked_for() {
         "-c",
         "pwd; env",
     ]);
-    command.env("OURS", "copied").env("SECRET", "hidden").env_remove("MISSING");
-    let text = finish(command, b"").text();
+    asked.command.env("OURS", "copied").env("SECRET", "hidden").env_remove("MISSING");
+    let text = finish(asked, b"").text();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.first(), Some(&"/tmp"));
     assert!(lines.contains(&"A=1 2") && lines.contains(&"OURS=copied"), "{text}");
@@ -175,24 +175,24 @@ fn a_signal_to_the_tool_ends_the_guest() {
     let sleep = program("nap", "int pause(void); int main(void) { for (;;) pause(); }");
     for path in [&spin, &sleep] {
         for signal in [Signal::TERM, Signal::HUP, Signal::INT, Signal::KILL] {
-            let mut command = run(&["--cpus", "2", path.to_str().unwrap()]);
+            let Run { mut command, tool } = run(&["--cpus", "2", path.to_str().unwrap()]);
             let child = command.stdout(Stdio::null()).spawn().unwrap();
-            let group = child.id();
-            wait_until_running(group);
-            common::signal(group, signal);
+            wait_until_running(&tool);
+            common::signal(child.id(), signal);
             let status = common::wait(child);
             if signal != Signal::KILL {
                 assert_eq!(status.code(), Some(128 + signal.as_raw()), "{signal:?}");
             }
-            common::nothing_is_left(group);
+            tool.nothing_is_left();
         }
     }
 }
 
-/// The guest has begun: the tool has processes of its own.
-fn wait_until_running(group: u32) {
+/// The guest has begun: the tool has made processes for it.
+fn wait_until_running(tool: &Tool) {
     let deadline = Instant::now() + Duration::from_secs(10);
-    while common::members(group).len() < 2 && Instant::now() < deadline {
+    while tool.processes().len() < 3 {
+        assert!(Instant::now() < deadline, "no guest");
         std::thread::sleep(Duration::from_millis(5));
     }
     std::thread::sleep(Duration::from_millis(50));
@@ -243,5 +243,5 @@ fn wrong_options_are_explained() {
     refused(&["--cpus", "0", end], 125, &["--cpus"]);
     refused(&[end, "word"], 125, &["behind --"]);
     refused(&["--machine", "vm", "--kernel", "/nowhere/kernel", end], 125, &["/nowhere/kernel"]);
-    refused(&["--memory", "1M", end], 125, &["memory"]);
+    refused(&["--memory", "1M", end], 125, &["--memory", "too little"]);
 }

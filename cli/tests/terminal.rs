@@ -3,8 +3,9 @@
 mod common;
 
 use common::screen::{Screen, same};
-use common::{busybox, program, root_folder, run};
+use common::{Run, Tool, busybox, program, root_folder, run};
 use rustix::process::Signal;
+use std::process::Command;
 
 const CTRL_C: &str = "\x03";
 const CTRL_D: &str = "\x04";
@@ -16,7 +17,7 @@ int main(void) { write(1, "spinning\n", 9); for (;;) ; }
 "#;
 
 fn shell() -> Screen {
-    let mut screen = Screen::start(&run(&["--cpus", "2", busybox().to_str().unwrap(), "--", "sh"]));
+    let mut screen = Screen::start(run(&["--cpus", "2", busybox().to_str().unwrap(), "--", "sh"]));
     screen.expect("# ");
     screen
 }
@@ -60,7 +61,7 @@ fn ctrl_c_ends_a_program_alone() {
         program("nap-loudly", "#include <unistd.h>\nint main(void) { write(1, \"asleep\\n\", 7); for (;;) pause(); }");
     let spin = program("spin-loudly", SPIN);
     for (path, said) in [(&spin, "spinning"), (&nap, "asleep")] {
-        let mut screen = Screen::start(&run(&[path.to_str().unwrap()]));
+        let mut screen = Screen::start(run(&[path.to_str().unwrap()]));
         screen.expect(said);
         screen.type_keys(CTRL_C);
         assert_eq!(screen.end(), Some(128 + 2), "{said}");
@@ -91,7 +92,7 @@ fn the_terminal_is_as_it_was_at_every_end() {
         ("SIGQUIT", Box::new(|screen| common::signal(screen.child.id(), Signal::QUIT)), Some(131)),
     ];
     for (name, end, status) in ends {
-        let mut screen = Screen::start(&run(&[spin]));
+        let mut screen = Screen::start(run(&[spin]));
         let before = screen.first_settings();
         screen.expect("spinning");
         assert!(!same(&screen.settings(), &before), "{name}: the terminal is raw while the guest runs");
@@ -100,7 +101,7 @@ fn the_terminal_is_as_it_was_at_every_end() {
         assert_eq!(ended, status, "{name}");
         assert!(same(&after, &before), "{name}: {after:?}");
     }
-    let screen = Screen::start(&run(&["/nowhere"]));
+    let screen = Screen::start(run(&["/nowhere"]));
     let before = screen.first_settings();
     let (status, after) = screen.end_with_settings();
     assert_eq!(status, Some(127));
@@ -109,26 +110,27 @@ fn the_terminal_is_as_it_was_at_every_end() {
 
 #[test]
 fn a_terminal_that_goes_away_ends_the_guest() {
-    let mut screen = shell();
+    let screen = shell();
     screen.type_keys("while :; do :; done\r");
     std::thread::sleep(std::time::Duration::from_millis(200));
-    let child = screen.close();
-    let group = child.id();
+    let (child, tool) = screen.close();
     assert_eq!(common::wait(child).code(), Some(129), "128 + SIGHUP");
-    common::nothing_is_left(group);
+    tool.nothing_is_left();
+}
+
+/// A line for the host's shell in which ORRERY is the tool.
+fn line(text: &str) -> Run {
+    let tool = Tool::new();
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", text]).env("ORRERY", &tool.0);
+    Run { command, tool }
 }
 
 #[test]
 fn output_and_input_may_be_a_terminal_and_a_pipe() {
     let root = root_folder("mixed");
-    let script = format!(
-        "{} run {} -- sh -c 'test -t 0; echo in $?; test -t 1; echo out $?' | cat",
-        env!("CARGO_BIN_EXE_orrery"),
-        root.display()
-    );
-    let mut command = std::process::Command::new("/bin/sh");
-    command.args(["-c", &script]);
-    let mut screen = Screen::start(&command);
+    let script = "test -t 0; echo in $?; test -t 1; echo out $?";
+    let mut screen = Screen::start(line(&format!("$ORRERY run {} -- sh -c '{script}' | cat", root.display())));
     screen.expect("in 0");
     screen.expect("out 1");
     assert_eq!(screen.end(), Some(0));
@@ -136,14 +138,10 @@ fn output_and_input_may_be_a_terminal_and_a_pipe() {
 
 #[test]
 fn traced_calls_have_their_own_stream_on_a_terminal() {
-    let root = common::folder("traced");
-    let errors = root.join("errors");
+    let errors = common::folder("traced").join("errors");
     let end = program("quick", "int main(void) { return 0; }");
-    let script =
-        format!("{} run --trace syscalls {} 2>{}", env!("CARGO_BIN_EXE_orrery"), end.display(), errors.display());
-    let mut command = std::process::Command::new("/bin/sh");
-    command.args(["-c", &script]);
-    assert_eq!(Screen::start(&command).end(), Some(0));
+    let run = line(&format!("$ORRERY run --trace syscalls {} 2>{}", end.display(), errors.display()));
+    assert_eq!(Screen::start(run).end(), Some(0));
     let errors = std::fs::read_to_string(errors).unwrap();
     assert!(errors.contains("exit_group(0) = ?\n"), "{errors}");
 }

@@ -8,20 +8,70 @@ pub mod screen;
 use launch::archive::Archive;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// `orrery run` with these words, in a process group of its own: what it leaves behind can be found by that.
-pub fn run(words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_orrery"));
-    command.arg("run").args(words).process_group(0).stdin(Stdio::null());
-    command
+/// `orrery run` with these words.
+pub fn run(words: &[&str]) -> Run {
+    let tool = Tool::new();
+    let mut command = Command::new(&tool.0);
+    command.arg("run").args(words).stdin(Stdio::null());
+    Run { command, tool }
+}
+
+/// A command about to be started, and the tool it starts.
+pub struct Run {
+    pub command: Command,
+    pub tool: Tool,
+}
+
+/// The tool under a name of its own, by which everything it started can be found again: processes of the guest are in no
+/// process group or session of the tool, but their `/proc/PID/exe` tells.
+#[derive(Debug)]
+pub struct Tool(pub PathBuf);
+
+impl Tool {
+    pub fn new() -> Tool {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("orrery-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = std::fs::remove_file(&path);
+        std::fs::hard_link(env!("CARGO_BIN_EXE_orrery"), &path).expect("the tool can be linked");
+        Tool(path)
+    }
+
+    /// The processes that execute it: those of /proc/PID whose program it is.
+    pub fn processes(&self) -> Vec<String> {
+        let all = std::fs::read_dir("/proc").expect("/proc").flatten().map(|entry| entry.path());
+        let ours = all.filter(|process| std::fs::read_link(process.join("exe")).is_ok_and(|program| program == self.0));
+        ours.filter_map(|process| std::fs::read_to_string(process.join("stat")).ok()).collect()
+    }
+
+    /// No process of it lives on. What was killed may take a moment to vanish.
+    pub fn nothing_is_left(&self) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let left = self.processes();
+            if left.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "left behind: {left:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// What a finished run gave.
@@ -38,22 +88,18 @@ impl Outcome {
     }
 }
 
-/// Starts a command whose streams are pipes.
-pub fn start(mut command: Command) -> Child {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("orrery starts")
-}
-
 /// Runs a command to its end with this input; nothing may be left of it afterwards.
-pub fn finish(command: Command, input: &[u8]) -> Outcome {
-    let mut child = start(command);
-    let group = child.id();
+pub fn finish(run: Run, input: &[u8]) -> Outcome {
+    let Run { mut command, tool } = run;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("orrery starts");
     let mut stdin = child.stdin.take().expect("a pipe");
     let input = input.to_vec();
     // A program that does not read its input closes the pipe: no error of ours.
     let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
     let Output { status, stdout, stderr } = within(PATIENCE, child);
     writer.join().expect("the writer ends");
-    nothing_is_left(group);
+    tool.nothing_is_left();
     Outcome { status, output: stdout, errors: String::from_utf8_lossy(&stderr).into_owned() }
 }
 
@@ -98,33 +144,6 @@ pub fn code(outcome: &Outcome) -> i32 {
     outcome.status.code().expect("a status")
 }
 
-/// No process of the group lives on. What was killed may take a moment to vanish.
-pub fn nothing_is_left(group: u32) {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    loop {
-        let left = members(group);
-        if left.is_empty() {
-            return;
-        }
-        assert!(Instant::now() < deadline, "left behind: {left:?}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// The processes of a process group or session that are not dead: their lines of /proc/PID/stat.
-pub fn members(group: u32) -> Vec<String> {
-    let group = group.to_string();
-    let stats = std::fs::read_dir("/proc").expect("/proc").flatten();
-    let stats = stats.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
-    let belongs = |stat: &String| {
-        // PID (name) state ppid pgrp session ...
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        fields.first().is_some_and(|state| *state != "Z" && *state != "X")
-            && (fields.get(2) == Some(&group.as_str()) || fields.get(3) == Some(&group.as_str()))
-    };
-    stats.filter(belongs).collect()
-}
-
 /// A static program compiled from C, once.
 pub fn program(name: &str, source: &str) -> PathBuf {
     static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
@@ -132,25 +151,29 @@ pub fn program(name: &str, source: &str) -> PathBuf {
     if let Some(path) = built.get(name) {
         return path.clone();
     }
-    let folder = folder("programs");
-    let (path, file) = (folder.join(name), folder.join(format!("{name}.c")));
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
+    std::fs::create_dir_all(&folder).expect("a folder for programs");
+    // Other processes may do the same at the same time, so the program gets its name when it is whole.
+    let made = folder.join(format!("{name}-{}", std::process::id()));
+    let (path, file) = (folder.join(name), made.with_extension("c"));
     std::fs::write(&file, source).expect("the source can be written");
     let compile = |compiler: &str| {
         let mut command = Command::new(compiler);
-        command.args(["-static", "-O1", "-w", "-o"]).arg(&path).arg(&file).output()
+        command.args(["-static", "-O1", "-w", "-o"]).arg(&made).arg(&file).output()
     };
     let output = compile("musl-gcc")
         .or_else(|_| compile("cc"))
         .expect("the tests compile C programs: there is neither musl-gcc nor cc (Debian: apt-get install musl-tools)");
     assert!(output.status.success(), "{name} does not compile: {}", String::from_utf8_lossy(&output.stderr));
+    std::fs::remove_file(&file).expect("the source can be removed");
+    std::fs::rename(&made, &path).expect("the program can be renamed");
     built.insert(name.into(), path.clone());
     path
 }
 
-/// A folder for a test's files, empty at first.
+/// A folder for a test's files, empty at first. Each test has names of its own.
 pub fn folder(name: &str) -> PathBuf {
-    let name = format!("{name}-{}-{:?}", std::process::id(), std::thread::current().id());
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name.replace(['(', ')'], ""));
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = std::fs::remove_dir_all(&path);
     std::fs::create_dir_all(&path).expect("a folder for tests");
     path

@@ -1,6 +1,6 @@
 //! A terminal with a person before it: a pseudoterminal whose other side is typed at and looked at.
 
-use super::PATIENCE;
+use super::{PATIENCE, Run, Tool};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -17,6 +17,7 @@ pub struct Screen {
     /// How much of it earlier waits have passed.
     seen: usize,
     pub child: Child,
+    pub tool: Tool,
 }
 
 /// Whether two settings are the same, as far as they can be set.
@@ -27,7 +28,8 @@ pub fn same(left: &Termios, right: &Termios) -> bool {
 
 impl Screen {
     /// Starts a command with the terminal as its streams and its controlling terminal. setsid(1) makes the session.
-    pub fn start(command: &Command) -> Screen {
+    pub fn start(run: Run) -> Screen {
+        let Run { command, tool } = run;
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a pseudoterminal");
         grantpt(&master).expect("grantpt");
         unlockpt(&master).expect("unlockpt");
@@ -43,7 +45,7 @@ impl Screen {
         }
         let first_settings = tcgetattr(slave.as_fd()).expect("the terminal's settings");
         let child = session.spawn().expect("the tests need setsid(1), of util-linux");
-        Screen { master, slave, first_settings, shown: Vec::new(), seen: 0, child }
+        Screen { master, slave, first_settings, shown: Vec::new(), seen: 0, child, tool }
     }
 
     /// Looks at what is shown within this time.
@@ -96,14 +98,13 @@ impl Screen {
         }
     }
 
-    /// Waits for the end of the command; gives its status. Nothing is left of its session.
+    /// Waits for the end of the command; gives its status. Nothing is left of it.
     pub fn end(self) -> Option<i32> {
         self.end_with_settings().0
     }
 
     /// The same, with the settings the terminal has then.
     pub fn end_with_settings(mut self) -> (Option<i32>, Termios) {
-        let session = self.child.id();
         let deadline = Instant::now() + PATIENCE;
         let status = loop {
             // What is still printed must be taken, or the command waits for that.
@@ -116,12 +117,12 @@ impl Screen {
                 panic!("it did not end. The screen:\n{}", String::from_utf8_lossy(&self.shown));
             }
         };
-        super::nothing_is_left(session);
+        self.tool.nothing_is_left();
         (status.code(), self.settings())
     }
 
-    /// The terminal goes away, as when its window is closed. Gives the command.
-    pub fn close(self) -> Child {
-        self.child
+    /// The terminal goes away, as when its window is closed.
+    pub fn close(self) -> (Child, Tool) {
+        (self.child, self.tool)
     }
 }

@@ -11,6 +11,8 @@ const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const POINTER_LOW: u32 = 8;
 const POINTER_HIGH: u32 = 12;
+const FIRST_ARGUMENT: u32 = 16;
+const SECOND_ARGUMENT: u32 = 24;
 
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 
@@ -46,6 +48,14 @@ pub fn of_stubs(code: usize) -> Box<[Instruction]> {
         program.push(Instruction { code: IF_EQUAL, jt: 0, jf: 1, k: number as u32 });
         program.push(statement(RETURN, libc::SECCOMP_RET_ALLOW));
     }
-    program.push(statement(RETURN, libc::SECCOMP_RET_TRAP));
+    // A stub may ask to die with us, and nothing else of prctl(2).
+    must_be(&mut program, libc::SYS_prctl as u32);
+    for (argument, value) in [(FIRST_ARGUMENT, libc::PR_SET_PDEATHSIG), (SECOND_ARGUMENT, libc::SIGKILL)] {
+        program.push(statement(LOAD, argument));
+        must_be(&mut program, value as u32);
+        program.push(statement(LOAD, argument + 4));
+        must_be(&mut program, 0);
+    }
+    program.push(statement(RETURN, libc::SECCOMP_RET_ALLOW));
     program.into()
 }

@@ -226,6 +226,7 @@ impl Pool {
         let process = self.clone_from(self.template, (libc::CLONE_PARENT | libc::SIGCHLD) as usize)?;
         let made = (|| {
             trace::attach(process)?;
+            die_with_us(process)?;
             let offset = list * PAGE_SIZE;
             // SAFETY: one of the machine's own frames, which only this stub will use.
             let calls: *mut Call = unsafe { bytes(self.first_frame as u32).add(offset) }.cast();
@@ -254,6 +255,18 @@ impl Pool {
         let result = after.map_err(|trace::Gone| io::Error::from_raw_os_error(libc::ESRCH))?.rax as i64;
         if result > 0 { Ok(result as pid_t) } else { Err(io::Error::from_raw_os_error(-result as i32)) }
     }
+}
+
+/// Lets a new stub end when this process does, however that is: while it waits in stock nobody traces it, which would see to
+/// that. The request is not inherited from the template.
+fn die_with_us(process: pid_t) -> io::Result<()> {
+    let after = trace::run_own_code(process, Entry::One, |registers| {
+        registers.rax = libc::SYS_prctl as u64;
+        registers.rdi = libc::PR_SET_PDEATHSIG as u64;
+        registers.rsi = libc::SIGKILL as u64;
+    });
+    let result = after.map_err(|trace::Gone| io::Error::from_raw_os_error(libc::ESRCH))?.rax as i64;
+    if result == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-result as i32)) }
 }
 
 /// Shows a new stub its list.
