@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`tmpfs`] | [`Tmpfs`](tmpfs::Tmpfs): files on the page cache, with size limits; the root file system |
 //! | [`initramfs`] | unpacks the archive the machine was started with into the root |
+//! | [`hostfs`] | [`HostFs`](hostfs::HostFs): a folder of the host |
 //! | [`devfs`] | `/dev`: null, zero, full, random and what drivers add |
 //! | [`random`] | the generator behind `/dev/random` and getrandom(2) |
 //! | [`kernel_log`] | `/dev/kmsg` |
@@ -19,6 +20,7 @@
 extern crate alloc;
 
 pub mod devfs;
+pub mod hostfs;
 pub mod initramfs;
 pub mod kernel_log;
 pub mod procfs;

@@ -16,7 +16,6 @@ use fs::procfs::{ProcFs, ProcFsType};
 use fs::random::Random;
 use fs::tmpfs::{Tmpfs, TmpfsType};
 use machine::device::{Program, StandardStreams};
-use machine::folder::SharedFolder;
 use machine::memory::{FrameSource, OutOfMemory};
 use memory::Memory;
 use process::{Hooks, Kernel, Parts, SystemCalls};
@@ -25,6 +24,7 @@ use syscalls::Calls;
 use tty::Terminal;
 use vfs::{MountFlags, MountNamespace, Vfs};
 
+use crate::folders::mount_folders;
 use crate::options::Options;
 use crate::stop::{self, Ending};
 use crate::system::System;
@@ -282,10 +282,4 @@ fn unpack(kernel: &Arc<Kernel>, may_be_missing: bool) -> Result<(), Failure> {
     kernel.log().print(Level::Information, format_args!("initramfs: {entries} files, {kibibytes} KiB"));
     image.release();
     Ok(())
-}
-
-/// Mounts folders of the host, each where the guest is to see it.
-fn mount_folders(_kernel: &Arc<Kernel>, folders: &[SharedFolder]) -> Result<(), Failure> {
-    let name = |folder: &SharedFolder| String::from_utf8_lossy(folder.guest_path()).into_owned();
-    folders.first().map_or(Ok(()), |folder| Err(Failure::Folder(name(folder), Errno::ENOSYS)))
 }

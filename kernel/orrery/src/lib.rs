@@ -7,6 +7,7 @@
 //! | `boot` | [`main`]: the order of things from the first line of Rust to the first program |
 //! | `options` | the words of the kernel command line |
 //! | `first` | the first program: an init, or the one program the machine was started for |
+//! | `folders` | folders of the host in the tree |
 //! | `console` | the serial port, or the host's terminal, as terminal and as the place for the kernel's messages |
 //! | `streams` | standard streams that are files, pipes or sockets of the host |
 //! | `stop` | the ends: init is over, reboot(2), what is reported before the machine stops |
@@ -23,6 +24,7 @@ extern crate alloc;
 mod boot;
 mod console;
 mod first;
+mod folders;
 mod inspect;
 mod options;
 mod processors;

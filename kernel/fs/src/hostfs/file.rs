@@ -1,0 +1,84 @@
+//! Regular files of the host, open.
+
+use alloc::sync::Arc;
+
+use abi::{Errno, Result};
+use machine::folder::OpenNode;
+use memory::{Destination, Pager, Source};
+use vfs::{AllocateMode, File, FileTraits, Stop, Whence};
+
+use super::errno;
+use super::inode::HostInode;
+use super::pages::{FilePages, Place};
+
+/// No file is larger: positions are signed.
+const MAX_SIZE: u64 = i64::MAX as u64;
+
+/// An open regular file.
+pub(super) struct HostFile {
+    inode: Arc<HostInode>,
+    pages: Arc<FilePages>,
+    /// Shared with all who opened it alike.
+    open: Arc<OpenNode>,
+}
+
+impl HostFile {
+    /// `open` comes from `pages`, which counts its users.
+    pub fn new(inode: Arc<HostInode>, pages: Arc<FilePages>, open: Arc<OpenNode>) -> HostFile {
+        HostFile { inode, pages, open }
+    }
+}
+
+impl Drop for HostFile {
+    /// Closed and unmapped: what was written through mappings goes to the host. As on Linux, who wants to know whether that
+    /// worked asks with fsync(2) before.
+    fn drop(&mut self) {
+        if self.open.is_writable() {
+            let _ = self.pages.write_back(&self.open, 0..u64::MAX);
+        }
+        self.pages.close(&self.open);
+    }
+}
+
+impl File for HostFile {
+    fn traits(&self) -> FileTraits {
+        FileTraits::SEEKABLE
+    }
+
+    fn read(&self, position: u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
+        self.pages.read_at(&self.open, position, destination)
+    }
+
+    fn write(&self, position: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
+        if position.checked_add(source.remaining() as u64).is_none_or(|end| end > MAX_SIZE) {
+            return Err(Errno::EFBIG.into());
+        }
+        self.pages.write_at(&self.open, Place::At(position), source).map(|(moved, _)| moved)
+    }
+
+    fn append(&self, source: &mut Source<'_>) -> Result<(usize, u64), Stop> {
+        self.pages.write_at(&self.open, Place::End, source)
+    }
+
+    fn pager(&self) -> Option<Arc<dyn Pager>> {
+        Some(self.pages.clone())
+    }
+
+    fn size(&self) -> u64 {
+        self.inode.status().size
+    }
+
+    fn seek_hole_or_data(&self, position: u64, whence: Whence) -> Result<u64> {
+        self.pages.write_back_all()?;
+        self.open.seek(position, whence == Whence::Hole).map_err(errno)
+    }
+
+    fn allocate(&self, mode: AllocateMode, offset: u64, length: u64) -> Result<()> {
+        self.pages.allocate(&self.open, mode, offset, length)
+    }
+
+    fn synchronise(&self, data_only: bool) -> Result<(), Stop> {
+        self.pages.write_back_all()?;
+        Ok(self.open.synchronise(data_only).map_err(errno)?)
+    }
+}

@@ -1,0 +1,336 @@
+//! A file of the host, whatever its kind.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use abi::{Errno, Result};
+use machine::folder::{Change, NewNode, Node, Ownership, Rename, Status};
+use sync::SpinLock;
+use vfs::{
+    Attributes, Caller, Claims, DeviceNumber, File, FileKind, FileLocks, Inode, Link, NewContents, NewInode,
+    OpenRequest, Permissions, Pipe, RenameFlags, SetAttributes, Time, XattrFlags,
+};
+
+use super::directory::HostDirectory;
+use super::file::HostFile;
+use super::pages::FilePages;
+use super::{Shared, errno};
+
+/// The extended attributes guests see: the others mean something to the host.
+const XATTRS: &[u8] = b"user.";
+
+/// A file of the host.
+pub(super) struct HostInode {
+    shared: Arc<Shared>,
+    node: Node,
+    kind: FileKind,
+    /// As last seen, for permission checks.
+    mode: AtomicU32,
+    user: AtomicU32,
+    group: AtomicU32,
+    /// As last seen, for when the file can't be seen any more.
+    last: SpinLock<Status>,
+    contents: Contents,
+    locks: FileLocks,
+    claims: Claims,
+}
+
+/// What the guest adds to it.
+enum Contents {
+    Regular(Arc<FilePages>),
+    /// The pipe is made when it is first opened, and stays.
+    Fifo(SpinLock<Option<Arc<Pipe>>>),
+    Other,
+}
+
+impl HostInode {
+    pub fn new(shared: &Arc<Shared>, node: Node, found: &Status) -> HostInode {
+        // The host has no kinds beyond these seven; what it may invent can't be opened.
+        let kind = FileKind::of_mode(found.mode).unwrap_or(FileKind::Socket);
+        let contents = match kind {
+            FileKind::Regular => Contents::Regular(Arc::new(FilePages::new(&shared.pages))),
+            FileKind::Fifo => Contents::Fifo(SpinLock::new(None)),
+            _ => Contents::Other,
+        };
+        HostInode {
+            shared: shared.clone(),
+            node,
+            kind,
+            mode: AtomicU32::new(found.mode),
+            user: AtomicU32::new(found.user),
+            group: AtomicU32::new(found.group),
+            last: SpinLock::new(*found),
+            contents,
+            locks: FileLocks::default(),
+            claims: Claims::default(),
+        }
+    }
+
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Takes in how the file looks now.
+    pub fn note(&self, found: &Status) {
+        self.mode.store(found.mode, Ordering::Relaxed);
+        self.user.store(found.user, Ordering::Relaxed);
+        self.group.store(found.group, Ordering::Relaxed);
+        *self.last.lock() = *found;
+    }
+
+    /// How the file looks now; if it can't be seen any more, as it was, without a name.
+    pub fn status(&self) -> Status {
+        match self.node.status() {
+            Ok(found) => {
+                self.note(&found);
+                if let Contents::Regular(pages) = &self.contents {
+                    pages.notice_size(found.size);
+                }
+                found
+            }
+            Err(_) => Status { links: 0, ..*self.last.lock() },
+        }
+    }
+
+    /// The number of a file of the folder.
+    pub fn kind_of(&self, name: &[u8]) -> Option<FileKind> {
+        FileKind::of_mode(self.node.look(name).ok()?.mode)
+    }
+
+    /// What was written through shared mappings goes to the host.
+    pub fn write_back(&self) -> Result<()> {
+        match &self.contents {
+            Contents::Regular(pages) => pages.write_back_all(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Another inode of a shared folder, as vfs hands it over.
+    fn same_kind_of(inode: &Arc<dyn Inode>) -> Result<Arc<HostInode>> {
+        let any: Arc<dyn Any + Send + Sync> = inode.clone();
+        any.downcast().map_err(|_| Errno::EXDEV)
+    }
+
+    /// The inode `name` leads to, if it is in use.
+    fn used_entry(&self, name: &[u8]) -> Option<Arc<HostInode>> {
+        self.shared.known(&self.node.look(name).ok()?.identity)
+    }
+}
+
+impl Drop for HostInode {
+    fn drop(&mut self) {
+        self.shared.forget(&self.node.identity());
+    }
+}
+
+impl Inode for HostInode {
+    fn attributes(&self) -> Attributes {
+        let status = self.status();
+        Attributes {
+            device: 0,
+            number: self.number(),
+            mode: status.mode,
+            links: status.links,
+            user: status.user,
+            group: status.group,
+            represented: self.device(),
+            size: status.size,
+            block_size: status.block_size,
+            blocks: status.blocks,
+            accessed: Time(status.accessed),
+            modified: Time(status.modified),
+            changed: Time(status.changed),
+            created: status.identity.created.map(Time),
+        }
+    }
+
+    #[inline]
+    fn permissions(&self) -> Permissions {
+        Permissions {
+            mode: self.mode.load(Ordering::Relaxed),
+            user: self.user.load(Ordering::Relaxed),
+            group: self.group.load(Ordering::Relaxed),
+        }
+    }
+
+    fn number(&self) -> u64 {
+        self.shared.number(&self.node.identity())
+    }
+
+    fn open(self: Arc<Self>, request: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
+        let (read, write) = (request.flags.readable(), request.flags.writable());
+        match &self.contents {
+            Contents::Regular(pages) => {
+                let fresh = self.shared.take_fresh(&self.node.identity());
+                let open = pages.open(read, write, || match fresh {
+                    Some(fresh) => Ok(fresh),
+                    None => self.node.open(read, write).map_err(errno),
+                })?;
+                let pages = pages.clone();
+                Ok(Arc::new(HostFile::new(self, pages, open)))
+            }
+            _ if self.kind == FileKind::Directory => {
+                let open = self.node.open(true, false).map_err(errno)?;
+                Ok(Arc::new(HostDirectory::new(self, open)))
+            }
+            _ => Err(Errno::ENXIO),
+        }
+    }
+
+    fn set_attributes(&self, changes: &SetAttributes) -> Result<()> {
+        let mut change = Change {
+            size: changes.size,
+            user: changes.user,
+            group: changes.group,
+            permissions: changes.permissions,
+            accessed: changes.accessed.map(|time| time.0),
+            modified: changes.modified.map(|time| time.0),
+        };
+        if let (Some(size), Contents::Regular(pages)) = (changes.size, &self.contents) {
+            pages.set_size(size, || self.node.change(&Change { size: Some(size), ..Change::default() }))?;
+            change.size = None;
+        }
+        let result = self.node.change(&change).map_err(errno);
+        self.status();
+        result
+    }
+
+    fn changes_outside(&self) -> bool {
+        true
+    }
+
+    fn leads_to(&self, name: &[u8], entry: &Arc<dyn Inode>) -> bool {
+        let (Ok(entry), Ok(found)) = (HostInode::same_kind_of(entry), self.node.look(name)) else { return false };
+        let same = found.identity == entry.node.identity();
+        if same {
+            entry.note(&found);
+        }
+        same
+    }
+
+    fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
+        if self.kind != FileKind::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        let found = self.node.look(name).map_err(errno)?;
+        let inode = self.shared.inode(&found, || self.node.entry(name, &found));
+        inode.node.seen_at(&self.node, name);
+        Ok(inode)
+    }
+
+    fn create(&self, name: &[u8], new: &NewInode<'_>) -> Result<Arc<dyn Inode>> {
+        let owner = ownership(new);
+        let contents = match new.contents {
+            NewContents::Regular => {
+                let (open, found) = self.node.create(name, &owner).map_err(errno)?;
+                let inode = self.shared.inode(&found, || open.node().clone());
+                self.shared.keep_fresh(open);
+                return Ok(inode);
+            }
+            NewContents::Directory => NewNode::Directory,
+            NewContents::Symlink(text) => NewNode::Symlink(text),
+            NewContents::Fifo => NewNode::Fifo,
+            NewContents::Socket => NewNode::Socket,
+            NewContents::CharacterDevice(_) | NewContents::BlockDevice(_) => return Err(Errno::EPERM),
+        };
+        let found = self.node.make(name, contents, &owner).map_err(errno)?;
+        Ok(self.shared.inode(&found, || self.node.entry(name, &found)))
+    }
+
+    fn create_unnamed(&self, new: &NewInode<'_>) -> Result<Arc<dyn Inode>> {
+        let (open, found) = self.node.create_unnamed(&ownership(new)).map_err(errno)?;
+        let inode = self.shared.inode(&found, || open.node().clone());
+        self.shared.keep_fresh(open);
+        Ok(inode)
+    }
+
+    fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<()> {
+        let target = HostInode::same_kind_of(target)?;
+        self.node.link(name, &target.node).map_err(errno)
+    }
+
+    fn unlink(&self, name: &[u8]) -> Result<()> {
+        self.node.unlink(name).map_err(errno)
+    }
+
+    fn rmdir(&self, name: &[u8]) -> Result<()> {
+        self.node.rmdir(name).map_err(errno)
+    }
+
+    fn rename(&self, name: &[u8], new_directory: &Arc<dyn Inode>, new_name: &[u8], flags: RenameFlags) -> Result<()> {
+        let to = HostInode::same_kind_of(new_directory)?;
+        let how = match flags {
+            flags if flags.contains(RenameFlags::EXCHANGE) => Rename::Exchange,
+            flags if flags.contains(RenameFlags::NO_REPLACE) => Rename::Keep,
+            _ => Rename::Replace,
+        };
+        let moved = self.used_entry(name);
+        let other = if how == Rename::Exchange { to.used_entry(new_name) } else { None };
+        self.node.rename(name, &to.node, new_name, how).map_err(errno)?;
+        if let Some(moved) = moved {
+            moved.node.seen_at(&to.node, new_name);
+        }
+        if let Some(other) = other {
+            other.node.seen_at(&self.node, name);
+        }
+        Ok(())
+    }
+
+    fn read_link(&self, _: &dyn Caller) -> Result<Link> {
+        Ok(Link::Text(self.node.read_link().map_err(errno)?.into()))
+    }
+
+    fn device(&self) -> DeviceNumber {
+        let (major, minor) = self.last.lock().represented;
+        DeviceNumber { major, minor }
+    }
+
+    fn fifo(self: Arc<Self>) -> Result<Arc<Pipe>> {
+        let Contents::Fifo(pipe) = &self.contents else { return Err(Errno::ENXIO) };
+        Ok(pipe.lock().get_or_insert_with(|| Pipe::new(self.number(), self.permissions())).clone())
+    }
+
+    fn locks(&self) -> Option<&FileLocks> {
+        Some(&self.locks)
+    }
+
+    fn claims(&self) -> Option<&Claims> {
+        Some(&self.claims)
+    }
+
+    fn xattr(&self, name: &[u8]) -> Result<Box<[u8]>> {
+        check_xattr(name)?;
+        Ok(self.node.xattr(name).map_err(errno)?.into())
+    }
+
+    fn set_xattr(&self, name: &[u8], value: &[u8], flags: XattrFlags) -> Result<()> {
+        check_xattr(name)?;
+        let (create, replace) = (flags.contains(XattrFlags::CREATE), flags.contains(XattrFlags::REPLACE));
+        self.node.set_xattr(name, value, create, replace).map_err(errno)
+    }
+
+    fn remove_xattr(&self, name: &[u8]) -> Result<()> {
+        check_xattr(name)?;
+        self.node.remove_xattr(name).map_err(errno)
+    }
+
+    fn list_xattrs(&self) -> Result<Vec<u8>> {
+        if !matches!(self.kind, FileKind::Regular | FileKind::Directory) {
+            return Ok(Vec::new());
+        }
+        let all = self.node.xattrs().map_err(errno)?;
+        let shown = all.split_inclusive(|byte| *byte == 0).filter(|name| name.starts_with(XATTRS));
+        Ok(shown.flatten().copied().collect())
+    }
+}
+
+fn ownership(new: &NewInode<'_>) -> Ownership {
+    Ownership { permissions: new.permissions & 0o7777, user: new.user, group: new.group }
+}
+
+fn check_xattr(name: &[u8]) -> Result<()> {
+    if name.starts_with(XATTRS) { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
+}

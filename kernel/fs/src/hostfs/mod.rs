@@ -1,0 +1,175 @@
+//! hostfs: a folder of the host as a file system.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `mod` | [`HostFs`]: the file system, and which inode stands for which file of the host |
+//! | `inode` | one file of any kind: attributes, names, changes |
+//! | `file` | regular files, open |
+//! | `directory` | directories, open |
+//! | `pages` | pages of regular files for those who map them |
+//!
+//! Names, attributes and contents are the host's; this room keeps as little of them as it can, because the host may change
+//! them at any moment. **What is guaranteed:**
+//!
+//! - A name leads where the host says at the time of the walk: every component is looked at again. A file whose name the
+//!   host removed or gave to another stays what it is for those who have it open.
+//! - Attributes are the host's at the time they are asked for.
+//! - read(2) gives what the host has at that moment, and write(2) is with the host when it returns.
+//! - Mapped pages are as fresh as the last open(2) of the file in the guest, and always agree with what the guest itself
+//!   writes. What is written through a shared mapping reaches the host with msync(2), fsync(2), sync(2), or when
+//!   the file is closed and unmapped. If the host makes a file shorter, touching a page beyond its end is `SIGBUS`, at the
+//!   latest when the guest next looks at the file; the host can't hurt the kernel by it, since pages are copied, never mapped.
+//! - Locks (fcntl(2), flock(2)) and running programs (`ETXTBSY`) hold within the guest only.
+//!
+//! **Owners.** The guest's credentials are checked by vfs against the host's mode and owner, as on any file system; then
+//! the host checks those of whoever runs the machine. See [`machine::folder`] for who is shown as root. New files
+//! belong to the program that makes them if the machine runs as root, otherwise to whoever runs it: they show as root's.
+//!
+//! **Special files.** FIFOs, sockets and device nodes of the folder are nodes like any others, and mean what they mean in the
+//! guest: a FIFO connects programs of the guest, a device number leads to the guest's driver. None of the host's is ever
+//! opened, and device nodes can't be made (`EPERM`).
+//!
+//! **Locks.** The table of inodes comes last. A file's write lock comes before the lock of an address space, and
+//! that before the file's page lock: see `pages`. The host's calls are made under them: a slow disk of the host holds up
+//! those who use the same file.
+
+mod directory;
+mod file;
+mod inode;
+mod pages;
+
+
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+
+use abi::{Errno, Result};
+use machine::folder::{HostError, Identity, Node, OpenNode, Room, SharedFolder, Status};
+use memory::{Memory, PageBudget};
+use sync::SpinLock;
+use vfs::{FileSystem, Inode, Statistics};
+
+use inode::HostInode;
+
+/// `HOSTFS_SUPER_MAGIC`
+const MAGIC: u64 = 0x00c0_ffee;
+
+/// How many files just made wait for being opened by their makers.
+const MOST_FRESH: usize = 8;
+
+/// A shared folder as a file system.
+pub struct HostFs {
+    shared: Arc<Shared>,
+    root: Arc<HostInode>,
+    read_only: bool,
+}
+
+/// What all inodes of one folder share.
+struct Shared {
+    /// The host's number of the root's file system.
+    device: u64,
+    inodes: SpinLock<BTreeMap<Identity, Weak<HostInode>>>,
+    pages: Arc<PageBudget>,
+    /// Files are made open, and a file made read-only could not be opened for writing again. So who makes one with open(2)
+    /// finds it here.
+    fresh: SpinLock<Vec<OpenNode>>,
+}
+
+impl HostFs {
+    /// The file system of a folder. Pages of mapped files come from `memory`.
+    ///
+    /// # Errors
+    /// What the host says about the folder itself.
+    pub fn new(folder: &SharedFolder, memory: &Arc<Memory>) -> Result<Arc<HostFs>> {
+        let status = folder.root().status().map_err(errno)?;
+        let shared = Arc::new(Shared {
+            device: status.identity.device,
+            inodes: SpinLock::default(),
+            pages: PageBudget::new(memory, u64::MAX),
+            fresh: SpinLock::default(),
+        });
+        let root = shared.inode(&status, || folder.root().clone());
+        Ok(Arc::new(HostFs { shared, root, read_only: folder.is_read_only() }))
+    }
+}
+
+impl FileSystem for HostFs {
+    fn name(&self) -> &'static str {
+        "hostfs"
+    }
+
+    fn root(&self) -> Arc<dyn Inode> {
+        self.root.clone()
+    }
+
+    fn statistics(&self) -> Statistics {
+        let Room { block_size, blocks, free_blocks, available_blocks, inodes, free_inodes, name_length } =
+            self.root.node().room().unwrap_or_default();
+        Statistics { magic: MAGIC, block_size, blocks, free_blocks, available_blocks, inodes, free_inodes, name_length }
+    }
+
+    fn synchronise(&self) -> Result<()> {
+        if self.read_only {
+            return Ok(());
+        }
+        let inodes: Vec<Arc<HostInode>> = self.shared.inodes.lock().values().filter_map(Weak::upgrade).collect();
+        let written = inodes.iter().try_for_each(|inode| inode.write_back());
+        let safe = self.root.node().open(true, false).and_then(|root| root.synchronise_all());
+        written.and(safe.map_err(errno))
+    }
+}
+
+impl Shared {
+    /// The inode of the file that was found, which is `node` if it is new. One file has one inode, whatever its names.
+    fn inode(self: &Arc<Shared>, found: &Status, node: impl FnOnce() -> Node) -> Arc<HostInode> {
+        let mut inodes = self.inodes.lock();
+        if let Some(known) = inodes.get(&found.identity).and_then(Weak::upgrade) {
+            drop(inodes);
+            known.note(found);
+            return known;
+        }
+        let new = Arc::new(HostInode::new(self, node(), found));
+        inodes.insert(found.identity, Arc::downgrade(&new));
+        new
+    }
+
+    /// The inode of a file, if it has one.
+    fn known(&self, identity: &Identity) -> Option<Arc<HostInode>> {
+        self.inodes.lock().get(identity).and_then(Weak::upgrade)
+    }
+
+    /// The inode is gone.
+    fn forget(&self, identity: &Identity) {
+        let mut inodes = self.inodes.lock();
+        // Unless the file was found anew meanwhile.
+        if inodes.get(identity).is_some_and(|inode| inode.strong_count() == 0) {
+            inodes.remove(identity);
+        }
+    }
+
+    /// Keeps a file that was just made open for its maker.
+    fn keep_fresh(&self, open: OpenNode) {
+        let mut fresh = self.fresh.lock();
+        let oldest = if fresh.len() >= MOST_FRESH { Some(fresh.remove(0)) } else { None };
+        fresh.push(open);
+        drop(fresh);
+        drop(oldest);
+    }
+
+    fn take_fresh(&self, identity: &Identity) -> Option<OpenNode> {
+        let mut fresh = self.fresh.lock();
+        let position = fresh.iter().position(|open| open.node().identity() == *identity)?;
+        Some(fresh.remove(position))
+    }
+
+    /// The inode number for the guest: the host's, but told apart where the folder reaches into other file systems.
+    fn number(&self, identity: &Identity) -> u64 {
+        let foreign = identity.device ^ self.device;
+        identity.number ^ foreign.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+/// What the host said.
+fn errno(error: HostError) -> Errno {
+    Errno::of_return_value(usize::from(error.0).wrapping_neg()).unwrap_or(Errno::EIO)
+}
