@@ -1,24 +1,51 @@
-//! A serial console driven as a person does: type, then wait until something appears on the screen.
+//! A console driven as a person does: type, then wait until something appears on the screen.
 //!
-//! A thread reads what the guest prints; every wait has a time limit, and its failure shows the end of the screen.
+//! It is a serial line of a virtual machine, or a terminal around the host machine. A thread reads what the guest prints; every wait has a time limit, and its failure shows the end of the screen.
 
-use crate::qemu::{Running, Vm};
+use crate::hosted::{self, Hosted};
+use crate::qemu::{self, Vm};
 use anyhow::{Context, Result, bail};
 use std::io::{Read, Write};
-use std::process::{ChildStdin, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// A running machine and its screen.
 pub struct Console {
     machine: Running,
-    keyboard: ChildStdin,
+    keyboard: Box<dyn Write + Send>,
     pieces: Receiver<Vec<u8>>,
     /// Everything printed so far.
     screen: Vec<u8>,
     /// How much of it earlier waits have passed.
     seen: usize,
     started: Instant,
+}
+
+/// The process of a machine. Dropping it ends the machine.
+enum Running {
+    Vm(qemu::Running),
+    Hosted(hosted::Running),
+}
+
+impl Running {
+    fn id(&self) -> u32 {
+        match self {
+            Running::Vm(vm) => vm.child.id(),
+            Running::Hosted(machine) => machine.child.id(),
+        }
+    }
+
+    /// The guest's exit status, after its end.
+    fn wait(self) -> Result<u8> {
+        match self {
+            Running::Vm(vm) => vm.wait(),
+            Running::Hosted(mut machine) => {
+                let ended = machine.child.wait().context("waiting for orrery")?;
+                ended.code().map(|code| code as u8).with_context(|| format!("orrery ended without a status: {ended}"))
+            }
+        }
+    }
 }
 
 /// Keys that are no letters.
@@ -37,12 +64,28 @@ pub mod key {
 }
 
 impl Console {
-    /// Starts the machine.
+    /// Starts a virtual machine.
     pub fn start(vm: &Vm) -> Result<Console> {
         let started = Instant::now();
         let mut machine = vm.start(Stdio::piped(), Stdio::piped())?;
         let keyboard = machine.child.stdin.take().context("QEMU has no standard input")?;
-        let mut output = machine.child.stdout.take().context("QEMU has no standard output")?;
+        let output = machine.child.stdout.take().context("QEMU has no standard output")?;
+        Ok(Console::new(Running::Vm(machine), keyboard, output, started))
+    }
+
+    /// Starts the host machine.
+    pub fn start_on_host(machine: &Hosted) -> Result<Console> {
+        let started = Instant::now();
+        let (running, terminal) = machine.start()?;
+        Ok(Console::new(Running::Hosted(running), terminal.try_clone()?, terminal, started))
+    }
+
+    fn new(
+        machine: Running,
+        keyboard: impl Write + Send + 'static,
+        mut output: impl Read + Send + 'static,
+        started: Instant,
+    ) -> Console {
         let (sender, pieces) = channel();
         std::thread::spawn(move || {
             let mut buffer = [0; 16384];
@@ -53,7 +96,7 @@ impl Console {
                 }
             }
         });
-        Ok(Console { machine, keyboard, pieces, screen: Vec::new(), seen: 0, started })
+        Console { machine, keyboard: Box::new(keyboard), pieces, screen: Vec::new(), seen: 0, started }
     }
 
     /// Types this.
@@ -120,14 +163,14 @@ impl Console {
         String::from_utf8_lossy(&self.screen).replace('\r', "")
     }
 
-    /// Time since QEMU was started.
+    /// Time since the machine was started.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// Processor time that QEMU has used so far.
+    /// Processor time that the machine's process has used so far.
     pub fn processor_time(&self) -> Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.machine.child.id()))?;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.machine.id()))?;
         // Fields 14 and 15 of proc(5), counted after the name in parentheses; in hundredths of a second.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks =

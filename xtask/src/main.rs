@@ -6,7 +6,8 @@
 //! | `programs.rs` | the C programs of `user/` and `tests/`, linked statically |
 //! | `initramfs.rs` | the archive a guest starts from: BusyBox, `/init`, the programs |
 //! | `linux.rs` | Debian's Linux kernel, the oracle and the yardstick |
-//! | `console.rs` | a serial console driven as a person does: type, then wait for what appears |
+//! | `console.rs` | a console driven as a person does: type, then wait for what appears |
+//! | `hosted.rs` | a guest on the host machine, on a terminal of its own |
 //! | `run.rs`, `debug.rs` | `x run` and `x debug` |
 //! | `check.rs`, `test/`, `bench/` | `x check`, `x test`, `x bench` |
 //!
@@ -20,6 +21,7 @@ mod build;
 mod check;
 mod console;
 mod debug;
+mod hosted;
 mod image;
 mod initramfs;
 mod linux;

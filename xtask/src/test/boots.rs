@@ -1,10 +1,9 @@
-//! Boots on both machines with 1, 2 and 4 CPUs: the shell used as a person uses it, then programs people know, all in the
+//! Boots on every machine with 1, 2 and 4 CPUs: the shell used as a person uses it, then programs people know, all in the
 //! same boot. The scripts of `tests/guest` run there one by one; each checks itself and exits with 0 when all is well.
 
-use super::{Context, Job};
+use super::{Context, Job, Place};
 use crate::console::{Console, key};
 use crate::initramfs::Initramfs;
-use crate::qemu::Machine;
 use crate::{paths, programs};
 use anyhow::{Result, ensure};
 use std::path::PathBuf;
@@ -48,16 +47,16 @@ const SCENES: [Scene; 13] = [
 /// One job per boot.
 pub fn jobs() -> Result<Vec<Job>> {
     let mut jobs = Vec::new();
-    for machine in [Machine::Q35, Machine::Microvm] {
+    for place in [Place::Q35, Place::Microvm, Place::Host] {
         for cpus in [4, 2, 1] {
-            let name = format!("console {machine:?} {cpus} CPUs").to_lowercase();
+            let name = format!("console {place:?} {cpus} CPUs").to_lowercase();
             let scenes = SCENES.iter().map(|scene| scene.name.to_string());
             let scripts: Vec<String> = scripts()?.iter().map(|script| script_name(script)).collect();
             let checks = scenes.chain(scripts).map(|check| format!("{name}: {check}")).collect();
             let title = name.clone();
-            jobs.push(Job::new(name, checks, cpus as usize, move |context, report| {
+            jobs.push(Job::at(place, cpus, name, checks, move |context, report| {
                 let wants = |check: &str| context.wants(&format!("{title}: {check}"));
-                let mut boot = Boot::new(context, machine, cpus)?;
+                let mut boot = Boot::new(context, place, cpus);
                 for scene in SCENES.iter().filter(|scene| wants(scene.name)) {
                     let console = boot.console()?;
                     let result = (scene.play)(console);
@@ -92,14 +91,14 @@ pub fn jobs() -> Result<Vec<Job>> {
 /// A machine that is started when it is needed.
 struct Boot<'a> {
     context: &'a Context,
-    machine: Machine,
+    place: Place,
     cpus: u32,
     console: Option<Console>,
 }
 
 impl<'a> Boot<'a> {
-    fn new(context: &'a Context, machine: Machine, cpus: u32) -> Result<Boot<'a>> {
-        Ok(Boot { context, machine, cpus, console: None })
+    fn new(context: &'a Context, place: Place, cpus: u32) -> Boot<'a> {
+        Boot { context, place, cpus, console: None }
     }
 
     /// The console at a prompt.
@@ -123,8 +122,7 @@ impl<'a> Boot<'a> {
         let sample = sample();
         archive.file("tests/sample.sum", 0o644, host_sum(&sample)?);
         archive.file("tests/sample", 0o644, sample);
-        let vm = self.context.vm(self.machine, self.cpus, 1024, archive, "quiet console.size=24x80")?;
-        let mut console = Console::start(&vm)?;
+        let mut console = self.context.boot(self.place, self.cpus, 1024, archive, "quiet console.size=24x80")?;
         console.expect_prompt(PATIENCE)?;
         // Escapes of the line editor make output hard to read; a narrow prompt is enough.
         console.command("export PATH=$PATH:/tests/bin; cd /tmp; stty rows 24 cols 80", PATIENCE)?;

@@ -3,7 +3,7 @@
 //! | job | what it does |
 //! | --- | --- |
 //! | `rooms` | the host tests of every crate, with cargo |
-//! | `console ...` | boots on both machines with 1, 2 and 4 CPUs, the shell used as a person does, then real programs |
+//! | `console ...` | boots on every machine with 1, 2 and 4 CPUs, the shell used as a person does, then real programs |
 //! | `twin ...` | programs whose output must equal that on Linux |
 //! | `bad ...` | damaged archives, strange options, too little memory: a clear line and a failing status |
 //! | `load ...` | a thousand processes, a hundred thousand starts |
@@ -20,6 +20,8 @@ mod rooms;
 mod run;
 mod twins;
 
+use crate::console::Console;
+use crate::hosted::Hosted;
 use crate::initramfs::Initramfs;
 use crate::qemu::{Guest, Machine, Vm};
 use crate::run::Hardware;
@@ -44,6 +46,28 @@ pub struct Test {
     fresh: bool,
 }
 
+/// Where a test boots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// QEMU's PC with firmware.
+    Q35,
+    /// QEMU's smallest machine.
+    Microvm,
+    /// The host machine.
+    Host,
+}
+
+impl Place {
+    /// The virtual machine, if it is one.
+    fn machine(self) -> Option<Machine> {
+        match self {
+            Place::Q35 => Some(Machine::Q35),
+            Place::Microvm => Some(Machine::Microvm),
+            Place::Host => None,
+        }
+    }
+}
+
 /// What jobs need to know.
 pub struct Context {
     kernel: Guest,
@@ -62,6 +86,14 @@ impl Context {
         let hardware = Hardware { cpus, memory, machine, kernel: self.kernel, accelerator: None };
         hardware.vm(archive, options)
     }
+
+    /// A machine just started, and its console.
+    fn boot(&self, place: Place, cpus: u32, memory: u32, archive: Initramfs, options: &str) -> Result<Console> {
+        match place.machine() {
+            Some(machine) => Console::start(&self.vm(machine, cpus, memory, archive, options)?),
+            None => Console::start_on_host(&Hosted { cpus, memory, archive, options: options.into() }),
+        }
+    }
 }
 
 /// What a job does; an error is a failure of the job as a whole.
@@ -74,6 +106,8 @@ struct Job {
     checks: Vec<String>,
     /// How many processors it keeps busy.
     width: usize,
+    /// It needs `orrery` instead of a kernel's image.
+    on_host: bool,
     body: Body,
 }
 
@@ -84,7 +118,19 @@ impl Job {
         width: usize,
         body: impl Fn(&Context, &Report) -> Result<()> + Send + Sync + 'static,
     ) -> Job {
-        Job { name: name.into(), checks, width, body: Box::new(body) }
+        Job { name: name.into(), checks, width, on_host: false, body: Box::new(body) }
+    }
+
+    /// As `new`, for a job at this place with so many CPUs. On the host machine it mostly waits.
+    fn at(
+        place: Place,
+        cpus: u32,
+        name: impl Into<String>,
+        checks: Vec<String>,
+        body: impl Fn(&Context, &Report) -> Result<()> + Send + Sync + 'static,
+    ) -> Job {
+        let on_host = place == Place::Host;
+        Job { on_host, ..Job::new(name, checks, if on_host { 1 } else { cpus as usize }, body) }
     }
 }
 
@@ -101,6 +147,8 @@ impl Test {
         jobs.extend(bad::jobs());
         jobs.extend(run::jobs());
         jobs.retain(|job| context.wants(&job.name) || job.checks.iter().any(|check| context.wants(check)));
+        // Linux is no guest of the host machine.
+        jobs.retain(|job| self.kernel == Guest::Orrery || !job.on_host);
         if self.list {
             for job in &jobs {
                 println!("{}", job.name);
@@ -109,8 +157,11 @@ impl Test {
             return Ok(ExitCode::SUCCESS);
         }
         // Everything the jobs share is built first, once.
-        if self.kernel == Guest::Orrery && jobs.iter().any(|job| job.name != "rooms") {
+        if self.kernel == Guest::Orrery && jobs.iter().any(|job| job.name != "rooms" && !job.on_host) {
             crate::build::kernel()?;
+        }
+        if jobs.iter().any(|job| job.on_host) {
+            crate::hosted::orrery()?;
         }
         let report = Report::new();
         run_all(&jobs, &context, &report);

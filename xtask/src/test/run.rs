@@ -1,13 +1,12 @@
 //! `x run` as its users see it: arguments, statuses, pipes, files, and the terminal it leaves behind.
 
 use super::{Context, Job};
+use crate::hosted::terminal;
 use crate::qemu::Guest;
 use anyhow::{Context as _, Result, ensure};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
-use std::fs::{File, OpenOptions};
+use rustix::termios::tcgetattr;
+use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -102,18 +101,6 @@ fn nobody_reads(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// A pseudoterminal's two sides.
-fn terminal() -> Result<(File, File)> {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
-    grantpt(&master)?;
-    unlockpt(&master)?;
-    let name = ptsname(&master, Vec::new())?;
-    let path = std::path::Path::new(std::ffi::OsStr::from_bytes(name.as_bytes()));
-    let slave = OpenOptions::new().read(true).write(true).open(path)?;
-    tcsetwinsize(&slave, Winsize { ws_row: 31, ws_col: 99, ws_xpixel: 0, ws_ypixel: 0 })?;
-    Ok((File::from(master), slave))
-}
-
 /// Reads the terminal until some text appears.
 fn read_until(master: &mut File, text: &str) -> Result<()> {
     let mut seen = String::new();
@@ -132,7 +119,7 @@ fn read_until(master: &mut File, text: &str) -> Result<()> {
 }
 
 fn on_a_terminal(context: &Context) -> Result<()> {
-    let (mut master, slave) = terminal()?;
+    let (mut master, slave) = terminal(31, 99)?;
     let before = format!("{:?}", tcgetattr(&slave)?);
     let mut child = x_run(context, &[])?.stdin(slave.try_clone()?).stdout(slave.try_clone()?).spawn()?;
     read_until(&mut master, "# ")?;
@@ -160,7 +147,7 @@ fn on_a_terminal(context: &Context) -> Result<()> {
 }
 
 fn ended_by_a_signal(context: &Context) -> Result<()> {
-    let (mut master, slave) = terminal()?;
+    let (mut master, slave) = terminal(31, 99)?;
     let before = format!("{:?}", tcgetattr(&slave)?);
     let mut child = x_run(context, &[])?.stdin(slave.try_clone()?).stdout(slave.try_clone()?).spawn()?;
     read_until(&mut master, "# ")?;

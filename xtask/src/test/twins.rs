@@ -3,11 +3,13 @@
 //! Linux's answers come from Debian's kernel in the same QEMU with the same initramfs, and are kept in `target/twin`
 //! by the sum of the program, the kernel's version and the way it is run; `--fresh` asks again.
 
-use super::Job;
 use super::batch::{self, Done, Item};
+use super::{Job, Place};
+use crate::console::Console;
+use crate::hosted::Hosted;
 use crate::initramfs::Initramfs;
 use crate::programs::{self, Program};
-use crate::qemu::{Guest, Machine};
+use crate::qemu::{Accelerator, Guest};
 use crate::run::Hardware;
 use crate::{linux, paths};
 use anyhow::{Result, anyhow, bail};
@@ -20,13 +22,16 @@ use std::time::Duration;
 /// Seconds one twin may take.
 const LIMIT: u32 = 40;
 
+/// MiB of memory they have.
+const MEMORY: u32 = 512;
+
 /// The status of a program that was killed because its time was up.
 const KILLED: u8 = 128 + 9;
 
 /// Linux is asked by one job at a time; the others then find its answers kept.
 static ASKING: Mutex<()> = Mutex::new(());
 
-/// Twins on one CPU and on four.
+/// Twins on one CPU and on four, on a virtual machine and on the host machine.
 pub fn jobs() -> Result<Vec<Job>> {
     let mut names = Vec::new();
     for file in programs::files_of(&paths::root().join("tests/twin"))? {
@@ -34,13 +39,13 @@ pub fn jobs() -> Result<Vec<Job>> {
             names.extend(file.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
         }
     }
-    let job = |machine: Machine, cpus: u32, title: &'static str| {
+    let job = |place: Place, cpus: u32, title: &'static str| {
         let checks = names.iter().map(|name| format!("{title}: {name}")).collect();
-        Job::new(title, checks, cpus as usize, move |context, report| {
+        Job::at(place, cpus, title, checks, move |context, report| {
             let wanted = |program: &Program| context.wants(&format!("{title}: {}", program.name));
             let twins: Vec<Program> = programs::compile("tests/twin")?.into_iter().filter(wanted).collect();
             let expected = linux_answers(&twins, context.fresh)?;
-            let screen = run(context.kernel, machine, cpus, &twins)?;
+            let screen = run(context.kernel, place, cpus, &twins)?;
             keep_for_a_look(&batch::results(&screen));
             for (name, result) in compare(&expected, &screen) {
                 report.check(&format!("{title}: {name}"), result);
@@ -48,11 +53,16 @@ pub fn jobs() -> Result<Vec<Job>> {
             Ok(())
         })
     };
-    Ok(vec![job(Machine::Q35, 4, "twin on 4 CPUs"), job(Machine::Microvm, 1, "twin on 1 CPU")])
+    Ok(vec![
+        job(Place::Q35, 4, "twin on 4 CPUs"),
+        job(Place::Microvm, 1, "twin on 1 CPU"),
+        job(Place::Host, 4, "twin on the host with 4 CPUs"),
+        job(Place::Host, 1, "twin on the host with 1 CPU"),
+    ])
 }
 
 /// Runs twins in one boot; gives the screen, also when the machine did not come to its end.
-fn run(kernel: Guest, machine: Machine, cpus: u32, twins: &[Program]) -> Result<String> {
+fn run(kernel: Guest, place: Place, cpus: u32, twins: &[Program]) -> Result<String> {
     let mut archive = Initramfs::standard()?;
     let mut items = Vec::new();
     for twin in twins {
@@ -60,14 +70,20 @@ fn run(kernel: Guest, machine: Machine, cpus: u32, twins: &[Program]) -> Result<
         items.push(Item { name: twin.name.clone(), command: format!("exec /twin/{}", twin.name), limit: LIMIT });
     }
     batch::prepare(&mut archive, &items);
-    let hardware = Hardware { cpus, memory: 512, machine, kernel, accelerator: None };
+    Ok(start(kernel, place, cpus, archive)?.screen_at_end(Duration::from_secs(200)))
+}
+
+fn start(kernel: Guest, place: Place, cpus: u32, archive: Initramfs) -> Result<Console> {
+    let Some(machine) = place.machine() else {
+        return Console::start_on_host(&Hosted { cpus, memory: MEMORY, archive, options: "quiet".into() });
+    };
+    let hardware = Hardware { cpus, memory: MEMORY, machine, kernel, accelerator: None };
     let mut vm = hardware.vm(archive, "quiet")?;
-    if vm.accelerator == crate::qemu::Accelerator::Tcg {
+    if vm.accelerator == Accelerator::Tcg {
         // With five levels of page tables Linux has a larger address space, which some answers tell.
         vm.cpu = "max,-la57";
     }
-    let console = crate::console::Console::start(&vm)?;
-    Ok(console.screen_at_end(Duration::from_secs(200)))
+    Console::start(&vm)
 }
 
 /// What the twins print on Linux, from what is kept or from Linux itself.
@@ -88,7 +104,7 @@ fn linux_answers(twins: &[Program], fresh: bool) -> Result<BTreeMap<String, Done
     if unknown.is_empty() {
         return Ok(answers);
     }
-    let screen = run(Guest::Linux, Machine::Q35, 1, &unknown)?;
+    let screen = run(Guest::Linux, Place::Q35, 1, &unknown)?;
     let mut results = batch::results(&screen);
     let mut unusable = Vec::new();
     for twin in &unknown {
