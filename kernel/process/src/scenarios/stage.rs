@@ -397,7 +397,6 @@ impl Stage {
         Arc::strong_count(path.inode())
     }
 
-
     /// Starts the first process, which plays `steps`.
     pub fn start_as(&self, role: Role, steps: Vec<Step>) -> Arc<Mutex<Told>> {
         let told = Arc::new(Mutex::new(Told::new()));
