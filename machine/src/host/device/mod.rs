@@ -17,7 +17,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 mod console;
 mod stream;
 
-
 pub use console::{Console, StandardStream, Terminal};
 pub use stream::ByteStream;
 
