@@ -263,7 +263,7 @@ impl Layout {
                 break;
             };
             let mut flags = area.flags;
-            flags.set(AreaFlags::LOCKED, lock);
+            flags.set(AreaFlags::LOCKED, lock && !flags.contains(AreaFlags::SPECIAL));
             let part = at..area.range.end.min(range.end);
             at = part.end;
             result = self.set_flags(part, flags);

@@ -7,7 +7,7 @@ use abi::memory::Protection;
 use bitflags::bitflags;
 use machine::memory::{Access, PAGE_SIZE};
 
-use crate::pager::MappedFile;
+use crate::pager::{MappedFile, Mappings};
 
 bitflags! {
     /// What is special about an area.
@@ -41,6 +41,8 @@ bitflags! {
         const ACCOUNTED = 1 << 12;
         /// Some page may be the program's own copy: it was written once. Areas merge regardless (Linux: `anon_vma`).
         const WRITTEN = 1 << 13;
+        /// The kernel's own, shown to every program (`VM_SPECIAL`): it doesn't grow, and mlock(2) passes it over.
+        const SPECIAL = 1 << 14;
     }
 }
 
@@ -103,6 +105,14 @@ impl Area {
             Backing::File { file, offset } => {
                 Some((file, (offset + (address - self.range.start) as u64) / PAGE_SIZE as u64))
             }
+            Backing::Anonymous => None,
+        }
+    }
+
+    /// Who maps its file, if somebody must know.
+    pub(crate) fn mappings(&self) -> Option<&Mappings> {
+        match &self.backing {
+            Backing::File { file, .. } => file.pager.mappings(),
             Backing::Anonymous => None,
         }
     }

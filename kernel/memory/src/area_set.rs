@@ -16,7 +16,7 @@ use abi::Errno;
 use machine::memory::Access;
 
 use crate::address_space::AddressSpace;
-use crate::area::{Area, AreaFlags, Backing};
+use crate::area::{Area, AreaFlags};
 
 /// Areas in a chunk at most.
 const CHUNK: usize = 64;
@@ -158,8 +158,8 @@ impl AreaSet {
         let chunk = self.chunks.get_mut(at).ok_or(Errno::ENOMEM)?;
         chunk.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         let index = chunk.partition_point(|other| other.range.start < area.range.start);
-        if let Backing::File { file, .. } = &area.backing {
-            file.pager.mappings().add(self.owner_id, &self.owner);
+        if let Some(mappings) = area.mappings() {
+            mappings.add(self.owner_id, &self.owner);
         }
         self.totals.add(&area);
         self.count += 1;
@@ -190,8 +190,8 @@ impl AreaSet {
         }
         self.totals.subtract(&area);
         self.count -= 1;
-        if let Backing::File { file, .. } = &area.backing {
-            file.pager.mappings().remove(self.owner_id);
+        if let Some(mappings) = area.mappings() {
+            mappings.remove(self.owner_id);
         }
         Some(area)
     }
@@ -269,8 +269,8 @@ impl AreaSet {
             let mut copies = Vec::new();
             copies.try_reserve_exact(chunk.len()).map_err(|_| Errno::ENOMEM)?;
             for area in chunk.iter().filter_map(&mut adopt) {
-                if let Backing::File { file, .. } = &area.backing {
-                    file.pager.mappings().add(owner_id, &set.owner);
+                if let Some(mappings) = area.mappings() {
+                    mappings.add(owner_id, &set.owner);
                 }
                 set.totals.add(&area);
                 set.count += 1;
@@ -286,8 +286,8 @@ impl AreaSet {
     /// Empties the set.
     pub fn clear(&mut self) -> impl Iterator<Item = Area> + use<> {
         for area in self.chunks.iter().flatten() {
-            if let Backing::File { file, .. } = &area.backing {
-                file.pager.mappings().remove(self.owner_id);
+            if let Some(mappings) = area.mappings() {
+                mappings.remove(self.owner_id);
             }
         }
         self.count = 0;

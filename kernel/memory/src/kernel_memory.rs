@@ -10,6 +10,7 @@ use sync::RwSpinLock;
 
 use crate::frames::FrameAllocator;
 use crate::shortage::Rescue;
+use crate::vdso::Vdso;
 
 /// The memory of a kernel: its frames, the page of zeros everybody reads, and how much has been promised.
 pub struct Memory {
@@ -20,6 +21,7 @@ pub struct Memory {
     file_pages: AtomicU64,
     next_space: AtomicU64,
     rescue: RwSpinLock<Option<Arc<dyn Rescue>>>,
+    vdso: Option<Vdso>,
 }
 
 impl Memory {
@@ -35,6 +37,7 @@ impl Memory {
             file_pages: AtomicU64::new(0),
             next_space: AtomicU64::new(1),
             rescue: RwSpinLock::new(None),
+            vdso: Vdso::new(),
         }))
     }
 
@@ -110,6 +113,11 @@ impl Memory {
     #[inline]
     pub(crate) fn zero(&self) -> &Frame {
         &self.zero
+    }
+
+    /// The vDSO, if there was memory for it.
+    pub(crate) fn vdso(&self) -> Option<&Vdso> {
+        self.vdso.as_ref()
     }
 
     /// A number no other address space has.

@@ -15,6 +15,7 @@
 //! | `fault` | [`AddressSpace::resolve`]: demand-zero, copy-on-write, file pages, growing stacks |
 //! | `user_access`, `cursor` | bytes to and from programs: `copy_in`, `copy_out`; [`Source`] and [`Destination`] of file operations |
 //! | `pager`, `page_cache` | [`Pager`]: "give me page i"; [`PageCache`]: a file's pages in RAM; who maps them |
+//! | `vdso` | the areas `[vvar]` and `[vdso]` of every program |
 //! | `shortage` | what happens when memory is out: [`Rescue`] |
 //! | `views` | what /proc shows of a space |
 //!
@@ -49,6 +50,7 @@ mod per_cpu_cache;
 mod remap;
 mod shortage;
 mod user_access;
+mod vdso;
 mod views;
 
 pub use address_space::{AddressSpace, Limits};

@@ -16,6 +16,7 @@ use crate::fault::MemoryFault;
 use crate::kernel_memory::Memory;
 use crate::page_cache::{PageBudget, PageCache};
 use crate::pager::{FileIdentity, MappedFile};
+use crate::vdso;
 
 /// The lowest address a program may map (/proc/sys/vm/mmap_min_addr).
 pub const MINIMUM_ADDRESS: usize = 65536;
@@ -49,6 +50,8 @@ pub(crate) struct Placement {
     pub map_base: usize,
     /// The stack starts below.
     pub stack_top: usize,
+    /// The vDSO goes here, if there is room.
+    pub vdso: usize,
     /// A position-independent program is loaded here.
     pub program_base: usize,
     /// Bytes between the end of the program and its heap.
@@ -64,9 +67,11 @@ impl Placement {
         let slack = if random.is_some() { PAGE_SIZE << STACK_RANDOM_BITS } else { 0 };
         let room = usize::try_from(limits.stack).unwrap_or(usize::MAX).saturating_add(slack + (1 << 20));
         let stack_room = room.clamp(128 << 20, USER_TOP / 6 * 5).next_multiple_of(PAGE_SIZE);
+        let stack_top = USER_TOP - pages(2, STACK_RANDOM_BITS);
         Placement {
             map_base: USER_TOP - stack_room - pages(1, MAP_RANDOM_BITS),
-            stack_top: USER_TOP - pages(2, STACK_RANDOM_BITS),
+            stack_top,
+            vdso: vdso::place_above(stack_top, pages(5, MAP_RANDOM_BITS)),
             program_base: (USER_TOP / 3 * 2).next_multiple_of(PAGE_SIZE) - PAGE_SIZE + pages(3, MAP_RANDOM_BITS),
             heap_gap: pages(4, 13),
         }

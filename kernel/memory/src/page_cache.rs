@@ -378,8 +378,8 @@ impl Pager for PageCache {
         self.pages.lock().size
     }
 
-    fn mappings(&self) -> &Mappings {
-        &self.mappings
+    fn mappings(&self) -> Option<&Mappings> {
+        Some(&self.mappings)
     }
 }
 

@@ -48,8 +48,9 @@ pub trait Pager: Send + Sync {
     /// The file's length in bytes.
     fn size(&self) -> u64;
 
-    /// Who maps this file. The pager calls [`Mappings::unmap`] when pages go away.
-    fn mappings(&self) -> &Mappings;
+    /// Who maps this file. The pager calls [`Mappings::unmap`] when pages go away; one whose pages stay for ever need not know
+    /// who maps them, and has none.
+    fn mappings(&self) -> Option<&Mappings>;
 
     /// Brings what programs wrote to pages `range` through shared mappings to where the file is kept, and returns when it
     /// is there: msync(2) with `MS_SYNC`. A file that lives in RAM is there already. Called without locks.

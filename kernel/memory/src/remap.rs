@@ -85,6 +85,9 @@ impl AddressSpace {
             source.end = source.start + new_length;
         }
         let keep = flags.contains(RemapFlags::DONT_UNMAP);
+        if keep && area.flags.contains(AreaFlags::SPECIAL) {
+            return Err(Errno::EINVAL);
+        }
         if keep {
             layout.check_growth(&area, source.len() / PAGE_SIZE)?;
         }
@@ -128,6 +131,9 @@ impl AddressSpace {
         }
         let growth = new_length.saturating_sub(source.len()) / PAGE_SIZE;
         if growth > 0 {
+            if area.flags.contains(AreaFlags::SPECIAL) {
+                return Err(Errno::EFAULT);
+            }
             if let Some((_, first)) = area.file_page(source.start) {
                 first.checked_add((new_length / PAGE_SIZE) as u64).ok_or(Errno::EINVAL)?;
             }

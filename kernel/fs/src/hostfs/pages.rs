@@ -433,8 +433,8 @@ impl Pager for FilePages {
         open.and_then(|open| open.status().ok()).map_or(0, |status| status.size)
     }
 
-    fn mappings(&self) -> &Mappings {
-        &self.mappings
+    fn mappings(&self) -> Option<&Mappings> {
+        Some(&self.mappings)
     }
 
     fn write_back(&self, range: Range<u64>) -> Result<(), PagerError> {

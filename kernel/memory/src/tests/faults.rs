@@ -262,8 +262,8 @@ impl Pager for Slow {
     fn size(&self) -> u64 {
         PAGE as u64
     }
-    fn mappings(&self) -> &crate::Mappings {
-        &self.mappings
+    fn mappings(&self) -> Option<&crate::Mappings> {
+        Some(&self.mappings)
     }
     fn ready(&self, _index: u64) -> core::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async { *self.arrived.lock().unwrap() = true })

@@ -7,6 +7,7 @@ mod faults;
 mod forks;
 mod frames;
 mod maps;
+mod vdso;
 
 use core::future::Future;
 use core::task::{Context, Poll, Waker};

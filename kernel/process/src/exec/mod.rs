@@ -239,6 +239,9 @@ async fn finish_stack(
     space.copy_out(random, &bytes).await?;
     let state_size = thread.with_registers(|registers| registers.extended_state().len());
     let mut vector = AuxiliaryVector::default();
+    if let Some(vdso) = space.map_vdso()? {
+        vector.push(auxvec::AT_SYSINFO_EHDR, vdso);
+    }
     let (users, groups) = (about.credentials.users, about.credentials.groups);
     vector.push(auxvec::AT_MINSIGSTKSZ, crate::signal::frame::largest(state_size));
     vector.push(auxvec::AT_HWCAP, load::processor_features());

@@ -54,6 +54,10 @@ fn a_program_starts_with_its_arguments_environment_and_vector() {
         Show("end of the environment"),
         Read(Value::Rsp, 8 * 9),
         Show("first of the vector"),
+        Read(Value::Rsp, 8 * 10),
+        Keep(1),
+        Read(Value::Kept(1), 0),
+        Show("the vDSO"),
         Load(Value::Rsp),
         Show("pointer"),
     ];
@@ -62,12 +66,9 @@ fn a_program_starts_with_its_arguments_environment_and_vector() {
     let value = |name: &str| lines.iter().find(|line| line.0 == name).unwrap().1;
     assert_eq!((value("arguments"), value("end of arguments"), value("end of the environment")), (3, 0, 0));
     assert_eq!(value("first of the environment") as u16, u16::from_le_bytes([b'a', 0]));
-    assert_eq!(value("first of the vector"), raw_vector());
+    assert_eq!(value("first of the vector"), abi::raw::auxvec::AT_SYSINFO_EHDR.into());
+    assert_eq!(value("the vDSO") as u32, u32::from_le_bytes(*b"\x7fELF"));
     assert_eq!(value("pointer") % 16, 0);
-}
-
-fn raw_vector() -> i64 {
-    abi::raw::auxvec::AT_MINSIGSTKSZ.into()
 }
 
 #[test]
