@@ -27,7 +27,9 @@ fn a_shell_is_used_as_a_person_does() {
     let mut screen = shell();
     screen.type_keys("echo $((6 * 7)); stty size\r");
     screen.expect("\n42\r\n24 80\r\n");
-    screen.type_keys("cat\r");
+    screen.expect("# ");
+    screen.type_keys("echo begin; cat\r");
+    screen.expect("\nbegin\r\n");
     screen.type_keys("line\r");
     screen.expect("line\r\nline\r\n");
     screen.type_keys(CTRL_D);
@@ -51,8 +53,9 @@ fn ctrl_c_reaches_what_runs_in_the_shell() {
     screen.expect("# ");
     screen.type_keys("echo gone on\r");
     screen.expect("\ngone on\r\n");
+    screen.expect("# ");
     screen.type_keys(CTRL_D);
-    screen.end();
+    assert_eq!(screen.end(), Some(0));
 }
 
 #[test]
@@ -68,16 +71,36 @@ fn ctrl_c_ends_a_program_alone() {
     }
 }
 
+/// Says what size the window has, at first and whenever it is told of another.
+const WATCH: &str = r#"
+#include <signal.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+static void nothing(int signal) {}
+int main(void)
+{
+	struct winsize size;
+	signal(SIGWINCH, nothing);
+	for (;; pause()) {
+		ioctl(0, TIOCGWINSZ, &size);
+		printf("%d rows, %d columns\n", size.ws_row, size.ws_col);
+		fflush(stdout);
+	}
+}
+"#;
+
 #[test]
 fn the_window_s_size_follows_the_terminal() {
-    let mut screen = shell();
-    screen.type_keys("trap 'stty size; echo told' WINCH; echo ready\r");
-    screen.expect("\nready\r\n");
+    let watch = program("watch", WATCH);
+    let mut screen = Screen::start(run(&[watch.to_str().unwrap()]));
+    screen.expect("24 rows, 80 columns\r\n");
     screen.resize(50, 132);
-    screen.type_keys("\r");
-    screen.expect("50 132\r\ntold");
-    screen.type_keys("exit\r");
-    screen.end();
+    screen.expect("50 rows, 132 columns\r\n");
+    screen.resize(25, 80);
+    screen.expect("25 rows, 80 columns\r\n");
+    screen.type_keys(CTRL_C);
+    assert_eq!(screen.end(), Some(130));
 }
 
 #[test]

@@ -40,6 +40,7 @@ impl Screen {
 
         let mut session = Command::new("setsid");
         session.arg("--ctty").arg(command.get_program()).args(command.get_args()).env("TERM", "dumb");
+        session.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         for stream in [Command::stdin, Command::stdout, Command::stderr] {
             stream(&mut session, slave.try_clone().expect("a descriptor"));
         }

@@ -225,7 +225,7 @@ impl Pool {
         let gone = |trace::Gone| io::Error::from_raw_os_error(libc::ESRCH);
         let process = self.clone_from(self.template, (libc::CLONE_PARENT | libc::SIGCHLD) as usize)?;
         let made = (|| {
-            trace::attach(process)?;
+            trace::wait(process).map_err(gone)?;
             die_with_us(process)?;
             let offset = list * PAGE_SIZE;
             // SAFETY: one of the machine's own frames, which only this stub will use.

@@ -60,9 +60,10 @@ pub fn attach(thread: pid_t) -> io::Result<()> {
     Ok(())
 }
 
-/// Options for a child that asked to be traced.
+/// Options for a child that asked to be traced. Its own children are traced from their first moment, in which they stop: so
+/// there is none in which nobody sees to their end.
 pub fn adopt(thread: pid_t) -> io::Result<()> {
-    request(libc::PTRACE_SETOPTIONS, thread, 0, OPTIONS as usize).map(drop)
+    request(libc::PTRACE_SETOPTIONS, thread, 0, (OPTIONS | libc::PTRACE_O_TRACEFORK) as usize).map(drop)
 }
 
 /// Lets a thread go on untraced.
