@@ -1,4 +1,5 @@
-//! Time: a monotonic clock, the wall clock, and one alarm per CPU. Nanoseconds everywhere; there is no tick.
+//! Time: a monotonic clock, the wall clock, and one alarm per CPU. Nanoseconds everywhere; there is no tick. Programs read the
+//! same clocks by themselves: see [`crate::vdso`].
 
 use crate::platform;
 

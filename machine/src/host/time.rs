@@ -208,6 +208,25 @@ mod tests {
         assert_eq!(over, 0, "too far from the host's clock");
     }
 
+    /// On several CPUs, from before the TSC takes over and through comparisons one after the other.
+    #[test]
+    fn nobody_sees_it_go_back_while_it_is_corrected() {
+        let clock = Clock::new(true);
+        let latest = AtomicU64::new(0);
+        let look = || {
+            while clock.now() < 2 * FIRST_CHECK {
+                let before = latest.load(Ordering::SeqCst);
+                let now = clock.now();
+                assert!(now >= before, "{} ns back", before - now);
+                latest.fetch_max(now, Ordering::SeqCst);
+                if now > FIRST_CHECK + FIRST_CHECK / 2 && now.is_multiple_of(8) {
+                    clock.check_at.store(now.saturating_sub(1), Ordering::Relaxed);
+                }
+            }
+        };
+        std::thread::scope(|scope| (0..3).for_each(|_| drop(scope.spawn(look))));
+    }
+
     #[test]
     fn a_tsc_that_is_not_trusted_is_not_used() {
         let clock = Clock::new(false);
