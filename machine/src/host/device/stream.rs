@@ -1,9 +1,9 @@
 //! [`ByteStream`]: an open file of the host as a device: a terminal, a pipe, a file, whatever a standard stream is.
 //!
 //! The file was opened by others, and others may have it open too: its flags are theirs, so it is not made
-//! non-blocking. What may have to wait (terminals, pipes, sockets) is read and written by threads of its own, one a direction,
-//! which start when they are first needed. What never waits (files, `/dev/null`) is read and written at once, so that an error
-//! (a full disk) meets the write it belongs to.
+//! non-blocking. What never waits (files, `/dev/null`) is read and written at once, so that an error (a full disk) meets the
+//! write it belongs to. What may have to wait (terminals, pipes, sockets) is read and written by threads of its own, one a
+//! direction, unless the host can do it at once.
 //!
 //! **Input is fetched on demand**, and never more than was asked for: what the guest does not read stays where it is, for whoever
 //! has the file after it. The reading thread looks at the file only while something is wanted of it.
@@ -13,26 +13,25 @@
 //!
 //! **Who synchronises.** A mutex a direction, held for a copy. Each event the kernel has asked for is told once, by the interrupt.
 
+mod direction;
+
+#[cfg(test)]
+mod tests;
+
 use crate::device::{Readiness, StreamStop, WindowSize};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::fs::{FileType, OFlags, RawMode, fcntl_getfl, fstat, major};
+use direction::{Direction, Input, Output, Wanted, look, retry};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::Errno;
-use std::io::IsTerminal;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::{io, thread};
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The most that waits on the way out, and the most fetched at once: the size of a pipe.
 const CAPACITY: usize = 64 << 10;
 
 /// Writes up to this size go out whole or not at all, as pipe(7) promises.
 pub const ATOMIC: usize = 4096;
-
-/// The threads need little: they copy.
-const STACK: usize = 64 << 10;
-
-/// The major number of `/dev/null` and its like.
-const MEMORY_DEVICES: u32 = 1;
 
 /// What to do when something happened that the kernel wanted to know.
 pub type Interrupt = Box<dyn Fn() + Send + Sync>;
@@ -41,6 +40,7 @@ pub type Interrupt = Box<dyn Fn() + Send + Sync>;
 #[derive(Clone)]
 pub struct ByteStream(Arc<Shared>);
 
+/// What a stream's holders and threads share.
 struct Shared {
     input: Option<Direction<Input>>,
     output: Option<Direction<Output>>,
@@ -51,135 +51,8 @@ struct Shared {
     interrupt: OnceLock<Interrupt>,
 }
 
-/// One direction of a stream.
-struct Direction<T> {
-    /// The host's file; `None` once the machine is off.
-    file: Mutex<Option<Arc<OwnedFd>>>,
-    /// Whether reading or writing it may have to wait.
-    waits: bool,
-    state: Mutex<T>,
-    /// The thread has got on.
-    progress: Condvar,
-    /// Makes the thread look; made with it.
-    bell: OnceLock<OwnedFd>,
-}
-
-/// What is wanted of the file.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-enum Wanted {
-    #[default]
-    Nothing,
-    /// To be told when there is something to read.
-    Word,
-    /// So many bytes.
-    Bytes(usize),
-}
-
-#[derive(Default)]
-struct Input {
-    wanted: Wanted,
-    arrived: Vec<u8>,
-    /// How much of it was taken.
-    taken: usize,
-    /// What reading gave instead of bytes, to be told once: the end, or an error.
-    stopped: Option<Result<(), Errno>>,
-}
-
-#[derive(Default)]
-struct Output {
-    pending: Vec<u8>,
-    /// The thread has bytes in its hands.
-    sending: bool,
-    /// The kernel was refused, and wants to know when there is room.
-    refused: bool,
-    closed: Option<Errno>,
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl<T: Default> Direction<T> {
-    fn new(file: Arc<OwnedFd>) -> Direction<T> {
-        let waits = may_wait(file.as_fd());
-        Direction {
-            file: Mutex::new(Some(file)),
-            waits,
-            state: Mutex::default(),
-            progress: Condvar::new(),
-            bell: OnceLock::new(),
-        }
-    }
-
-    fn file(&self) -> Option<Arc<OwnedFd>> {
-        lock(&self.file).clone()
-    }
-
-    /// Makes the thread look, which `main` is if there is none yet.
-    fn ring(&self, stream: &Arc<Shared>, name: &str, main: fn(&Shared)) -> Result<(), Errno> {
-        if let Some(bell) = self.bell.get() {
-            // Full means that it rings already.
-            let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
-            return Ok(());
-        }
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        if self.bell.set(bell).is_ok() {
-            let stream = stream.clone();
-            let start = thread::Builder::new().name(name.into()).stack_size(STACK).spawn(move || main(&stream));
-            if start.is_err() {
-                lock(&self.file).take();
-                return Err(Errno::NOMEM);
-            }
-        }
-        Ok(())
-    }
-
-    /// Sleeps until the bell rings or something happens to one of the `others`, and returns what.
-    fn sleep(&self, others: &[Option<(BorrowedFd<'_>, PollFlags)>; 2]) -> [PollFlags; 2] {
-        let Some(bell) = self.bell.get() else { return [PollFlags::empty(); 2] };
-        let mut entries = vec![PollFd::new(bell, PollFlags::IN)];
-        entries.extend(others.iter().flatten().map(|(file, events)| PollFd::from_borrowed_fd(*file, *events)));
-        if poll(&mut entries, None).is_err() {
-            return [PollFlags::empty(); 2]; // EINTR
-        }
-        let mut found = entries.iter().skip(1).map(|entry| entry.revents());
-        let found = others.each_ref().map(|other| match other {
-            Some(_) => found.next().unwrap_or(PollFlags::empty()),
-            None => PollFlags::empty(),
-        });
-        let _ = rustix::io::read(bell, &mut [0; 8]);
-        found
-    }
-}
-
-/// Whether reading or writing the file may have to wait for somebody.
-fn may_wait(file: BorrowedFd<'_>) -> bool {
-    let Ok(status) = fstat(file) else { return true };
-    match FileType::from_raw_mode(status.st_mode as RawMode) {
-        FileType::RegularFile | FileType::BlockDevice | FileType::Directory => false,
-        FileType::CharacterDevice => major(status.st_rdev) != MEMORY_DEVICES,
-        _ => true,
-    }
-}
-
-/// What `poll` says about `file` at this moment.
-fn look(file: BorrowedFd<'_>, events: PollFlags) -> PollFlags {
-    let mut entries = [PollFd::from_borrowed_fd(file, events)];
-    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    match poll(&mut entries, Some(&at_once)) {
-        Ok(_) => entries[0].revents(),
-        Err(_) => PollFlags::empty(),
-    }
-}
-
-/// Does it again while a signal interrupts it.
-fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
-    loop {
-        match call() {
-            Err(Errno::INTR) => {}
-            result => return result,
-        }
-    }
 }
 
 impl ByteStream {
@@ -234,17 +107,21 @@ impl ByteStream {
     pub fn read(&self, wanted: usize, take: impl FnOnce(&[u8]) -> usize) -> Result<usize, StreamStop> {
         let input = self.0.input.as_ref().ok_or(StreamStop::Failed(Errno::BADF.raw_os_error()))?;
         let mut state = lock(&input.state);
-        if self.0.endless && state.stopped.is_some() {
-            return Err(StreamStop::WouldBlock);
-        }
         if state.arrived.is_empty() && state.stopped.is_none() {
             let file = input.file().ok_or(StreamStop::Failed(Errno::IO.raw_os_error()))?;
             let wanted = wanted.min(CAPACITY);
-            if input.waits {
+            // What the thread reads at this moment comes first.
+            if !matches!(state.wanted, Wanted::Bytes(_)) {
+                state.fetch(wanted, |buffer| input.read_now(&file, buffer).unwrap_or(Err(Errno::AGAIN)));
+            }
+            if state.arrived.is_empty() && matches!(state.stopped, None | Some(Err(Errno::AGAIN))) {
+                state.stopped = None;
                 self.want(input, &mut state, Wanted::Bytes(wanted))?;
                 return Err(StreamStop::WouldBlock);
             }
-            state.fetch(&file, wanted);
+        }
+        if self.0.endless && state.stopped.is_some() {
+            return Err(StreamStop::WouldBlock);
         }
         match state.stopped.take() {
             Some(Err(errno)) => Err(errno.into()),
@@ -273,9 +150,12 @@ impl ByteStream {
         if let Some(errno) = state.closed {
             return Err(errno.into());
         }
-        if !output.waits {
+        // What the thread still has comes first.
+        if state.pending.is_empty() && !state.sending {
             let file = output.file().ok_or(StreamStop::Closed)?;
-            return Ok(retry(|| rustix::io::write(&file, bytes))?);
+            if let Some(result) = output.write_now(&file, bytes) {
+                return Ok(result?);
+            }
         }
         let room = CAPACITY.saturating_sub(state.pending.len());
         if room == 0 || bytes.len() <= ATOMIC && room < bytes.len() {
@@ -346,7 +226,7 @@ impl ByteStream {
             return Readiness::OUTPUT;
         }
         // The thread listens for the end of the last reader.
-        let started = output.bell.get().is_some() || output.ring(&self.0, "stream output", write_all).is_ok();
+        let started = output.is_started() || output.ring(&self.0, "stream output", write_all).is_ok();
         let mut state = lock(&output.state);
         let file = output.file();
         let gone = file.is_none_or(|file| look(file.as_fd(), PollFlags::empty()).contains(PollFlags::ERR));
@@ -393,14 +273,8 @@ impl ByteStream {
 
     /// Ends the threads and closes the files, whoever still has the stream.
     pub fn close(&self) {
-        fn close<T>(direction: &Direction<T>) {
-            lock(&direction.file).take();
-            if let Some(bell) = direction.bell.get() {
-                let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
-            }
-        }
-        self.0.input.iter().for_each(close);
-        self.0.output.iter().for_each(close);
+        self.0.input.iter().for_each(Direction::close);
+        self.0.output.iter().for_each(Direction::close);
     }
 }
 
@@ -409,21 +283,6 @@ impl Shared {
         if let Some(interrupt) = self.interrupt.get() {
             interrupt();
         }
-    }
-}
-
-impl Input {
-    /// Reads at most `wanted` bytes, waiting for them if it has to.
-    fn fetch(&mut self, file: &OwnedFd, wanted: usize) {
-        self.taken = 0;
-        self.arrived.resize(wanted, 0);
-        let result = retry(|| rustix::io::read(file, &mut *self.arrived));
-        self.arrived.truncate(*result.as_ref().unwrap_or(&0));
-        self.stopped = match result {
-            Ok(0) if wanted > 0 => Some(Ok(())),
-            Ok(_) => None,
-            Err(errno) => Some(Err(errno)),
-        };
     }
 }
 
@@ -450,7 +309,7 @@ fn read_on_demand(stream: &Shared) {
         let wanted = lock(&input.state).wanted;
         let mut fetched = Input::default();
         if let Wanted::Bytes(count) = wanted {
-            fetched.fetch(&file, count);
+            fetched.fetch(count, |buffer| retry(|| rustix::io::read(&*file, &mut *buffer)));
         }
         if fetched.stopped == Some(Err(Errno::AGAIN)) {
             continue; // the file is non-blocking, and others were faster
@@ -525,6 +384,3 @@ impl From<Errno> for StreamStop {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
