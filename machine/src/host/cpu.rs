@@ -12,7 +12,7 @@ use super::machine::{InterruptHandler, Machine, current as machine, lock};
 use crate::cpu::{Handler, MAX_CPUS};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -101,6 +101,8 @@ struct Watch {
 pub struct Cpus {
     count: AtomicUsize,
     lines: Box<[Line]>,
+    /// CPUs that do not wait for an interrupt.
+    busy: AtomicUsize,
     handler: OnceLock<Arc<dyn Handler>>,
     watch: Watch,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -112,6 +114,7 @@ impl Cpus {
         Cpus {
             count: AtomicUsize::new(count),
             lines: (0..MAX_CPUS).map(|_| Line::default()).collect(),
+            busy: AtomicUsize::new(count),
             handler: OnceLock::new(),
             watch: Watch { next: Mutex::new(u64::MAX), ..Watch::default() },
             threads: Mutex::default(),
@@ -155,6 +158,18 @@ impl Cpus {
             self.watch_until(machine, alarm);
         }
         true
+    }
+
+    /// Whether something is pending for this CPU.
+    pub fn is_due(&self) -> bool {
+        lock(&self.line(current()).pending).is_due()
+    }
+
+    /// Whether the host has a core for the kernel and one for the program of every CPU that is at work.
+    pub fn has_cores_to_spare(&self) -> bool {
+        static CORES: LazyLock<usize> =
+            LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
+        2 * self.busy.load(Ordering::Relaxed) <= *CORES
     }
 
     /// This CPU's program is back.
@@ -291,10 +306,12 @@ pub fn wait_for_interrupt() {
     let line = machine.cpus.line(current());
     let mut pending = lock(&line.pending);
     pending.place = Place::Idle;
+    machine.cpus.busy.fetch_sub(1, Ordering::Relaxed);
     while !pending.is_due() && !machine.is_off() {
         let left = pending.alarm.map(|deadline| deadline.saturating_sub(super::time::now()).max(1));
         pending = wait(&line.raised, pending, left);
     }
+    machine.cpus.busy.fetch_add(1, Ordering::Relaxed);
     pending.place = Place::Kernel;
     drop(pending);
     take_interrupts();

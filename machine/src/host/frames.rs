@@ -9,7 +9,6 @@
 //! source is installed, then what [`usable`] offers. Frame 0 exists nowhere.
 
 use super::machine::{current, lock};
-use super::stub;
 use crate::memory::{FrameRecord, FrameSource, MAX_ORDER, PAGE_SIZE};
 use std::collections::BTreeMap;
 use std::io;
@@ -76,13 +75,12 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// A zone for a machine that runs programs, with `frames` frames for the kernel to hand out.
+    /// A zone for a machine that runs programs, with `frames` frames for the kernel to hand out, and `own` for the machine itself.
     ///
     /// # Errors
     /// The host gives no memory or no addresses.
-    pub fn for_programs(frames: usize) -> io::Result<Zone> {
-        let own = stub::OWN_FRAMES + ARENA_FRAMES;
-        Zone::with_own(frames + own, stub::OWN_FRAMES, ARENA_FRAMES)
+    pub fn for_programs(frames: usize, own: usize) -> io::Result<Zone> {
+        Zone::with_own(frames + own + ARENA_FRAMES, own, ARENA_FRAMES)
     }
 
     /// A zone of `frames` frames of which `arena` serve before a source is installed.

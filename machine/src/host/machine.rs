@@ -11,7 +11,7 @@
 use super::cpu::Cpus;
 use super::device::{Devices, Installed};
 use super::frames::Zone;
-use super::stub::Pool;
+use super::stub::{self, Pool};
 use super::time::Clock;
 use crate::cpu::MAX_CPUS;
 use crate::debug::Describe;
@@ -34,8 +34,11 @@ const DEFAULT_FRAMES: usize = 64 << 20 >> 12;
 pub enum Engine {
     /// The CPU's thread traces the program's process and is handed each system call and fault by ptrace(2): simple, and always
     /// there. The reference for the other.
-    #[default]
     Ptrace,
+    /// The program's thread is its own master, and hands over by memory shared with the CPU's thread: faster, where the host
+    /// has a core to spare much faster. Where the host's CPUs lack what it needs, `Ptrace` takes its place.
+    #[default]
+    SharedMemory,
 }
 
 /// What a machine is made of.
@@ -88,7 +91,6 @@ pub struct Machine {
     pub cpus: Cpus,
     pub clock: Clock,
     pub devices: Installed,
-    pub engine: Engine,
     /// The processes programs run in. A default machine has none.
     pub stubs: Option<Pool>,
     pub describe: OnceLock<Describe>,
@@ -125,7 +127,7 @@ static DEFAULT: LazyLock<&'static Machine> = LazyLock::new(|| {
             std::process::abort()
         }
     };
-    Box::leak(Box::new(Machine::new(zone, 4, Engine::default(), Devices::default(), None)))
+    Box::leak(Box::new(Machine::new(zone, 4, Devices::default(), None)))
 });
 
 /// The machine this thread works for.
@@ -145,13 +147,14 @@ pub fn current() -> &'static Machine {
 pub fn run(configuration: Configuration, kernel: fn() -> !) -> Result<u8, StartError> {
     let Configuration { cpus, memory, engine, devices } = configuration;
     let cpus = cpus.clamp(1, MAX_CPUS);
-    let zone = Zone::for_programs(memory >> 12).map_err(|reason| StartError {
+    let engine = if stub::is_possible() { engine } else { Engine::Ptrace };
+    let zone = Zone::for_programs(memory >> 12, stub::own_frames(cpus, engine)).map_err(|reason| StartError {
         step: "make the guest's memory (memfd_create, mmap)",
         advice: "give it less memory, or raise the limit on address space (ulimit -v)",
         reason,
     })?;
-    let pool = Pool::new(&zone, cpus)?;
-    let machine: &'static Machine = Box::leak(Box::new(Machine::new(zone, cpus, engine, devices, Some(pool))));
+    let pool = Pool::new(&zone, cpus, engine)?;
+    let machine: &'static Machine = Box::leak(Box::new(Machine::new(zone, cpus, devices, Some(pool))));
     let boot = machine.spawn("cpu 0", 0, move || kernel());
     if let Some(pool) = &machine.stubs {
         pool.serve(machine);
@@ -171,14 +174,13 @@ pub fn run(configuration: Configuration, kernel: fn() -> !) -> Result<u8, StartE
 }
 
 impl Machine {
-    fn new(zone: Zone, cpus: usize, engine: Engine, devices: Devices, stubs: Option<Pool>) -> Machine {
+    fn new(zone: Zone, cpus: usize, devices: Devices, stubs: Option<Pool>) -> Machine {
         Machine {
             zone,
             source: OnceLock::new(),
             cpus: Cpus::new(cpus),
             clock: Clock::default(),
             devices: Installed::from(devices),
-            engine,
             stubs,
             describe: OnceLock::new(),
             power: Power::default(),

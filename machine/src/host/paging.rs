@@ -84,6 +84,9 @@ impl Shower<'_> {
         let zone = &machine::current().zone;
         let offset = (page.frame.number() - zone.first()) * PAGE_SIZE;
         let range = address..address + PAGE_SIZE;
+        if !page.shown_in(self.epoch()).is_empty() {
+            self.stub.note_loss(&mut self.state); // it may show another frame there
+        }
         (page.shown, page.epoch) = (access, self.epoch());
         page.accessed = true;
         page.dirty |= access.contains(Access::WRITE);
@@ -92,6 +95,7 @@ impl Shower<'_> {
 
     /// Takes a range out of the stub.
     fn hide(&mut self, range: Range<usize>) {
+        self.stub.note_loss(&mut self.state);
         self.stub.note(&mut self.state, Change::Unmap(range));
     }
 
@@ -171,10 +175,15 @@ impl Tables {
                 break;
             }
             let mut page = Page::new(frame, access);
+            let before = pages.remove(&address);
             if let Some(shower) = &mut shower {
+                if before.is_some() {
+                    shower.stub.note_loss(&mut shower.state);
+                }
                 shower.show(address, &mut page);
             }
-            replaced.extend(pages.insert(address, page));
+            pages.insert(address, page);
+            replaced.extend(before);
         }
         shower.into_iter().for_each(Shower::settle);
         result

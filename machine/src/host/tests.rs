@@ -1,6 +1,6 @@
 //! Programs of a few instructions on machines of their own, with a kernel that only looks at how they come back.
 
-use super::machine::{Configuration, run};
+use super::machine::{Configuration, Engine, run};
 use crate::memory::{Access, Frame, PAGE_SIZE, Space};
 use crate::user::{Exception, PageFault, Registers, Trap, enter};
 use crate::{cpu, power, time};
@@ -11,9 +11,12 @@ const CODE: usize = 0x40_0000;
 const DATA: usize = 0x50_0000;
 const WRITABLE: Access = Access::READ.union(Access::WRITE);
 
-/// Runs `kernel` on a machine with so many CPUs.
+/// Runs `kernel` on a machine with so many CPUs, once with each engine.
 fn on_machine(cpus: usize, kernel: fn() -> !) -> u8 {
-    run(Configuration { cpus, memory: 16 << 20, ..Configuration::default() }, kernel).unwrap()
+    let with = |engine| run(Configuration { cpus, memory: 16 << 20, engine, ..Configuration::default() }, kernel).unwrap();
+    let status = with(Engine::Ptrace);
+    assert_eq!(with(Engine::SharedMemory), status);
+    status
 }
 
 /// A space with a program at [`CODE`] and a page of data.
@@ -105,6 +108,7 @@ fn a_program_that_never_comes_back_is_interrupted_by_the_alarm() {
 fn programs_on_other_cpus_see_changes_at_once() {
     static ROUNDS: AtomicUsize = AtomicUsize::new(0);
     fn kernel() -> ! {
+        ROUNDS.store(0, Ordering::SeqCst);
         // 1: inc dword [DATA]; jmp 1b
         let (space, registers) = program(&[0xff, 4, 0x25, 0, 0, 0x50, 0, 0xeb, 0xf7]);
         let registers = std::sync::Mutex::new(Some(registers));
@@ -198,7 +202,7 @@ fn several_machines_live_in_one_process() {
         for _ in 0..1000 {
             assert_eq!(next(&mut registers, &space), Trap::Syscall);
         }
-        power::off(time::now() as u8)
+        power::off(0)
     }
     let machines: Vec<_> = (0..4).map(|_| std::thread::spawn(|| on_machine(1, kernel))).collect();
     machines.into_iter().for_each(|machine| assert!(machine.join().is_ok()));

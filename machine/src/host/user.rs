@@ -9,13 +9,13 @@
 use super::access::{attempted, is_syscall_instruction};
 use super::machine;
 use super::paging::USER_TOP;
-use super::stub::{Gone, NOBODY, Stop, Stub, general_registers, host_registers, new_number, signal_information};
+use super::stub::{Gone, NOBODY, Reason, Stopped, Stub, new_number};
 use crate::memory::{OutOfMemory, PAGE_SIZE, Space};
 use crate::user::{Exception, General, PageFault, Trap};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use libc::{c_int, user_regs_struct};
+use libc::c_int;
 
 /// Plays a program: looks at and changes its registers and memory, and says how it trapped. What it must remember
 /// it keeps in the registers, as programs do; so it survives a fork.
@@ -200,17 +200,11 @@ impl Registers {
     }
 
     /// Takes what the program's registers have become.
-    fn take(&mut self, registers: &user_regs_struct, stub: &Arc<Stub>) {
-        self.general = general_registers(registers);
+    fn take(&mut self, stopped: &Stopped, stub: &Arc<Stub>) {
+        self.general = stopped.general;
         self.general.rflags = self.general.rflags & USER_FLAGS | FIXED_FLAGS;
-        (self.fs_base, self.gs_base) = (registers.fs_base as usize, registers.gs_base as usize);
+        (self.fs_base, self.gs_base) = (stopped.fs_base, stopped.gs_base);
         self.live = Some(stub.clone());
-    }
-
-    /// The host's form of the registers.
-    fn for_host(&mut self) -> user_regs_struct {
-        self.general.rflags = self.general.rflags & USER_FLAGS | FIXED_FLAGS;
-        host_registers(&self.general, self.fs_base, self.gs_base)
     }
 }
 
@@ -232,16 +226,14 @@ pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
             return interrupted();
         }
         registers.bring(&stub);
-        let result = stub.run(&registers.for_host());
+        registers.general.rflags = registers.general.rflags & USER_FLAGS | FIXED_FLAGS;
+        let result = stub.run(&registers.general, registers.fs_base, registers.gs_base);
         machine.cpus.leave_user();
         stub.end();
-        let trap = match result {
-            Ok((stop, after)) => {
-                registers.take(&after, &stub);
-                trapped(registers, space, stop, &after, &stub)
-            }
-            Err(Gone) => Err(Gone),
-        };
+        let trap = result.and_then(|stopped| {
+            registers.take(&stopped, &stub);
+            trapped(registers, space, stopped.reason)
+        });
         match trap {
             Ok(Trap::PageFault(fault)) if space.0.show(fault.address & !(PAGE_SIZE - 1), fault.access) => {}
             Ok(trap) => return trap,
@@ -267,31 +259,30 @@ fn exception(registers: &Registers, vector: u8) -> Trap {
 }
 
 /// What a stop means.
-fn trapped(
-    registers: &mut Registers,
-    space: &Space,
-    stop: Stop,
-    after: &user_regs_struct,
-    stub: &Stub,
-) -> Result<Trap, Gone> {
-    if after.cs != super::stub::USER_CODE {
-        // A far jump into the host's 32-bit segment, which does not exist here.
-        return Ok(exception(registers, vector::PROTECTION));
-    }
-    match stop {
-        Stop::Syscall if is_syscall_instruction(space, registers.general.rip) => Ok(Trap::Syscall),
-        Stop::Syscall => {
+fn trapped(registers: &mut Registers, space: &Space, reason: Reason) -> Result<Trap, Gone> {
+    match reason {
+        Reason::Syscall => {
+            registers.general.orig_rax = registers.general.rax;
+            registers.general.rax = NO_ANSWER;
+            Ok(Trap::Syscall)
+        }
+        Reason::SyscallOrGate if is_syscall_instruction(space, registers.general.rip) => Ok(Trap::Syscall),
+        Reason::SyscallOrGate | Reason::Gate => {
             // `int 0x80` and `sysenter`: without that gate, as here, they are protection faults.
             registers.general.rip = registers.general.rip.wrapping_sub(2);
-            registers.general.rax = registers.general.orig_rax;
+            if reason == Reason::SyscallOrGate {
+                registers.general.rax = registers.general.orig_rax;
+            }
             registers.general.orig_rax = NO_CALL;
             Ok(exception(registers, vector::PROTECTION))
         }
-        Stop::Event => Ok(interrupted()),
-        Stop::Signal(signal) => {
-            let (code, address) = signal_information(stub.host_thread().thread)?;
-            signalled(registers, space, signal, code, address)
+        Reason::PageFault { address, access } => {
+            let present = space.lookup(address).is_some();
+            Ok(Trap::PageFault(PageFault { address, access, present }))
         }
+        Reason::Exception(vector) => Ok(exception(registers, vector)),
+        Reason::Signal { signal, code, address } => signalled(registers, space, signal, code, address),
+        Reason::Interrupt => Ok(interrupted()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The stubs' own code, and where it lies: one page of instructions and of filters, followed by a page with the list of system
 //! calls to make. Both can't be written by the stub; the kernel writes them through its own aliases.
 
+use super::block::{self, BLOCK_SIZE};
 use super::filter::{self, Instruction};
 use crate::memory::PAGE_SIZE;
 use std::arch::global_asm;
@@ -12,6 +13,20 @@ global_asm!(
     PRCTL = const libc::SYS_prctl,
     CLONE = const libc::SYS_clone,
     PAUSE = const libc::SYS_pause,
+    FUTEX = const libc::SYS_futex,
+    SIGALTSTACK = const libc::SYS_sigaltstack,
+    SIGRETURN = const libc::SYS_rt_sigreturn,
+    BLOCK = const BLOCK_SIZE,
+    TRAPPED = const block::TRAPPED,
+    KERNEL_SLEEPS = const block::KERNEL_SLEEPS,
+    GUEST_SLEEPS = const block::GUEST_SLEEPS,
+    SPIN = const block::SPIN,
+    SIGNAL = const block::SIGNAL,
+    INFORMATION = const block::INFORMATION,
+    CONTEXT = const block::CONTEXT,
+    FS = const block::FS,
+    GS = const block::GS,
+    STACK = const block::STACK,
 );
 
 unsafe extern "C" {
@@ -22,10 +37,12 @@ unsafe extern "C" {
     static machine_stub_one: u8;
     static machine_stub_clone: u8;
     static machine_stub_park: u8;
+    static machine_stub_clone_guest: u8;
+    static machine_stub_signal: u8;
 }
 
 /// Where the stubs' own pages are: the end of what programs may have.
-pub const BASE: usize = 0x7fff_fff0_0000;
+pub const BASE: usize = 0x7fff_ff00_0000;
 
 /// The code.
 pub const CODE: usize = BASE;
@@ -33,12 +50,16 @@ pub const CODE: usize = BASE;
 /// The list of calls.
 pub const CALLS: usize = BASE + PAGE_SIZE;
 
+/// The blocks of the guest threads, one for each CPU.
+pub const BLOCKS: usize = BASE + (1 << 20);
+
 /// The end of user space on the host, in any case.
 pub const HOST_TOP: usize = 0x7fff_ffff_f000;
 
-/// Where the filter's program lies in the page of code, and where what describes it.
+/// Where the filters' programs lie in the page of code. What describes each lies right before it.
 const FILTER: usize = 2048;
-const FILTER_DESCRIPTION: usize = FILTER - 16;
+const GUEST_FILTER: usize = 3072;
+const DESCRIPTION: usize = 16;
 
 /// The system calls a list can hold.
 pub const LIST_LENGTH: usize = PAGE_SIZE / size_of::<Call>();
@@ -59,6 +80,10 @@ pub enum Entry {
     Clone,
     /// Waits.
     Park,
+    /// Makes a guest thread.
+    CloneGuest,
+    /// The handler of a guest thread's signals.
+    Signal,
 }
 
 impl Entry {
@@ -69,6 +94,8 @@ impl Entry {
             Entry::One => &raw const machine_stub_one,
             Entry::Clone => &raw const machine_stub_clone,
             Entry::Park => &raw const machine_stub_park,
+            Entry::CloneGuest => &raw const machine_stub_clone_guest,
+            Entry::Signal => &raw const machine_stub_signal,
         };
         CODE + offset(symbol)
     }
@@ -85,7 +112,12 @@ pub fn emptying_offset() -> usize {
 
 /// Where the description of the filter lies in a stub.
 pub const fn filter_description() -> usize {
-    CODE + FILTER_DESCRIPTION
+    CODE + FILTER - DESCRIPTION
+}
+
+/// The same for the filter of guest threads.
+pub const fn guest_filter_description() -> usize {
+    CODE + GUEST_FILTER - DESCRIPTION
 }
 
 /// Fills the page of code.
@@ -94,13 +126,15 @@ pub const fn filter_description() -> usize {
 /// `page` is writable for 4096 bytes, and nobody executes it yet.
 pub unsafe fn write_page(page: *mut u8) {
     let length = offset(&raw const machine_stub_end);
-    let filter = filter::of_stubs(CODE);
-    assert!(length <= FILTER_DESCRIPTION && FILTER + size_of_val(&*filter) <= PAGE_SIZE);
-    let instructions = filter.len() as u64;
+    let (stubs, guests) = (filter::of_stubs(CODE), filter::of_guests(CODE));
+    assert!(length <= FILTER - DESCRIPTION && FILTER + size_of_val(&*stubs) <= GUEST_FILTER - DESCRIPTION);
+    assert!(GUEST_FILTER + size_of_val(&*guests) <= PAGE_SIZE);
     // SAFETY: by contract of the caller; everything fits, as was just checked.
     unsafe {
         page.copy_from_nonoverlapping(&raw const machine_stub_start, length);
-        page.add(FILTER_DESCRIPTION).cast::<[u64; 2]>().write([instructions, (CODE + FILTER) as u64]);
-        page.add(FILTER).cast::<Instruction>().copy_from_nonoverlapping(filter.as_ptr(), filter.len());
+        for (at, filter) in [(FILTER, stubs), (GUEST_FILTER, guests)] {
+            page.add(at - DESCRIPTION).cast::<[u64; 2]>().write([filter.len() as u64, (CODE + at) as u64]);
+            page.add(at).cast::<Instruction>().copy_from_nonoverlapping(filter.as_ptr(), filter.len());
+        }
     }
 }

@@ -4,7 +4,7 @@
     .pushsection .text.machine_stub, "ax", @progbits
     .balign 16
     .globl machine_stub_start, machine_stub_end
-    .globl machine_stub_empty, machine_stub_calls, machine_stub_one, machine_stub_clone, machine_stub_park
+    .globl machine_stub_empty, machine_stub_calls, machine_stub_one, machine_stub_clone, machine_stub_park, machine_stub_clone_guest, machine_stub_signal
 machine_stub_start:
 
 # The first stub, still full of what it was forked with: maps this code where it belongs, goes on there, and forgets the rest.
@@ -79,6 +79,85 @@ machine_stub_clone:
     syscall
     test rax, rax
     jz machine_stub_park
+    int3
+
+# The same, for a guest thread.
+    .balign 16
+machine_stub_clone_guest:
+    mov eax, {CLONE}
+    syscall
+    test rax, rax
+    jz machine_stub_guest
+    int3
+
+# A guest thread begins: it runs a program untraced, and says by memory how it came back.
+# rbx: its block. r12: the description of its filter, which is stricter than the stubs'.
+    .balign 16
+machine_stub_guest:
+    mov eax, {PRCTL}
+    mov edi, 1                          # PR_SET_PDEATHSIG
+    mov esi, 9
+    syscall
+    mov eax, {SIGALTSTACK}
+    lea rdi, [rbx + {STACK}]
+    xor esi, esi
+    syscall
+    mov eax, {PRCTL}
+    mov edi, 22                         # PR_SET_SECCOMP
+    mov esi, 2                          # SECCOMP_MODE_FILTER
+    mov rdx, r12
+    syscall
+    int3                                # whatever happened, the kernel sees: the handler below runs, or the thread dies
+
+# The handler of every signal a guest thread gets: tells the kernel, waits for its answer, and goes on with the registers that are in
+# the signal's frame by then. All signals are blocked here. edi: the signal. rsi: siginfo. rdx: ucontext. The stack is in the block.
+    .balign 16
+machine_stub_signal:
+    mov rbx, rsp
+    and rbx, -{BLOCK}
+    mov [rbx + {SIGNAL}], edi
+    mov [rbx + {INFORMATION}], rsi
+    mov [rbx + {CONTEXT}], rdx
+    rdfsbase rax
+    mov [rbx + {FS}], rax
+    rdgsbase rax
+    mov [rbx + {GS}], rax
+    mov eax, 1
+    xchg [rbx + {TRAPPED}], eax         # and a fence: the kernel announces its sleep before it looks for the last time
+    cmp dword ptr [rbx + {KERNEL_SLEEPS}], 0
+    je 1f
+    mov eax, {FUTEX}
+    lea rdi, [rbx + {TRAPPED}]
+    mov esi, 1                          # FUTEX_WAKE
+    mov edx, 1
+    syscall
+1:  mov ecx, [rbx + {SPIN}]
+2:  cmp dword ptr [rbx + {TRAPPED}], 0
+    je 5f
+    test ecx, ecx
+    jz 3f
+    dec ecx
+    pause
+    jmp 2b
+3:  mov eax, 1
+    xchg [rbx + {GUEST_SLEEPS}], eax
+4:  cmp dword ptr [rbx + {TRAPPED}], 0
+    je 5f
+    mov eax, {FUTEX}
+    lea rdi, [rbx + {TRAPPED}]
+    xor esi, esi                        # FUTEX_WAIT
+    mov edx, 1
+    xor r10d, r10d
+    syscall
+    jmp 4b
+5:  mov dword ptr [rbx + {GUEST_SLEEPS}], 0
+    mov rax, [rbx + {FS}]
+    wrfsbase rax
+    mov rax, [rbx + {GS}]
+    wrgsbase rax
+    add rsp, 8                          # the return address that nobody uses
+    mov eax, {SIGRETURN}
+    syscall
     int3
 
     .balign 16

@@ -17,12 +17,18 @@
 //! | --- | --- |
 //! | `code`, `filter` | what a stub can execute of its own, and the system calls it may make |
 //! | `trace` | ptrace of one thread |
+//! | `guest`, `block` | threads that run programs untraced, and the memory by which they say how they came back |
 //! | `pool` | making stubs ahead of need, handing them out, taking them back |
+//!
+//! With guest threads ([`guest`]) nobody is told for certain that a program has stopped. So what leaves a space is taken out of the
+//! stub at once, and before a stub goes to another space its guest threads are killed.
 //!
 //! Locks: a space's pages, then a stub's state; the pool's own lock is taken last, and a stub's state under it only by trying.
 
+mod block;
 mod code;
 mod filter;
+mod guest;
 mod pool;
 mod trace;
 
@@ -30,12 +36,14 @@ use super::cpu::{self, HostThread};
 use crate::memory::Access;
 pub use code::BASE;
 use code::{CALLS, Call, Entry, LIST_LENGTH};
-pub use pool::{OWN_FRAMES, Pool};
+use guest::Guest;
+pub use guest::{Reason, Stopped, is_possible};
+pub use pool::{Pool, own_frames};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
-use trace::Resume;
-pub use trace::{Gone, Stop, USER_CODE, general_registers, host_registers, signal_information};
+pub use trace::Gone;
+use crate::user::General;
 
 /// Changes that are noted before the stub is rather emptied.
 const MOST_CHANGES: usize = 2 * LIST_LENGTH;
@@ -139,6 +147,8 @@ pub struct Stub {
     /// The threads of CPU 0 and of the others.
     first: Thread,
     others: Box<[Thread]>,
+    /// One for each CPU, or none at all: then the threads above run the programs.
+    guests: Box<[Guest]>,
     /// The page with the list of calls, as the kernel reaches it.
     list: *mut Call,
     state: Mutex<State>,
@@ -150,6 +160,7 @@ unsafe impl Send for Stub {}
 unsafe impl Sync for Stub {}
 
 /// What a stub is at.
+#[derive(Default)]
 pub struct State {
     /// The number of the space whose pages it shows; [`NOBODY`] if it is free. A space with another number has lost it.
     space: u64,
@@ -158,6 +169,8 @@ pub struct State {
     /// CPUs that run the program.
     running: usize,
     changes: Vec<Change>,
+    /// A frame that the changes take out may be used for something else.
+    takes_away: bool,
     /// Mappings it has at most.
     mappings: usize,
     /// When it was used last, by the pool's count.
@@ -170,9 +183,17 @@ impl Stub {
         Some(super::machine::lock(&self.state)).filter(|state| state.space == space)
     }
 
-    /// This CPU's thread, as the host knows it.
+    /// The thread that runs the program on this CPU, as the host knows it.
     pub fn host_thread(&self) -> HostThread {
-        HostThread { process: self.process, thread: self.thread().id }
+        match self.guest() {
+            Some(guest) => guest.host_thread(),
+            None => HostThread { process: self.process, thread: self.thread().id },
+        }
+    }
+
+    /// This CPU's guest thread, if the stub has such.
+    fn guest(&self) -> Option<&Guest> {
+        self.guests.get(cpu::current())
     }
 
     fn thread(&self) -> &Thread {
@@ -182,19 +203,28 @@ impl Stub {
 
     /// Whose extended state this CPU's thread holds.
     pub fn owner(&self) -> u64 {
-        self.thread().owner.load(Ordering::Relaxed)
+        self.holder().load(Ordering::Relaxed)
+    }
+
+    fn holder(&self) -> &AtomicU64 {
+        self.guest().map_or(&self.thread().owner, |guest| &guest.owner)
     }
 
     /// Copies the extended state out of this CPU's thread, which must be stopped.
     pub fn save_extended_state(&self, image: &mut [u8]) -> Result<(), Gone> {
-        trace::extended_state(self.thread().id, image).map(drop)
+        match self.guest() {
+            Some(guest) => guest.save_extended_state(image),
+            None => trace::extended_state(self.thread().id, image).map(drop),
+        }
     }
 
     /// Loads the extended state of `owner` into this CPU's thread. False if the host takes it for damaged.
     pub fn load_extended_state(&self, owner: u64, image: &[u8]) -> bool {
-        let thread = self.thread();
-        let loaded = trace::set_extended_state(thread.id, image);
-        thread.owner.store(if loaded { owner } else { NOBODY }, Ordering::Relaxed);
+        let loaded = match self.guest() {
+            Some(guest) => guest.load_extended_state(image),
+            None => trace::set_extended_state(self.thread().id, image),
+        };
+        self.holder().store(if loaded { owner } else { NOBODY }, Ordering::Relaxed);
         loaded
     }
 
@@ -212,6 +242,9 @@ impl Stub {
     pub fn begin(&self, state: &mut State) -> Result<(), Gone> {
         self.attach()?;
         self.carry_out(state)?;
+        if let Some(guest) = self.guest() {
+            guest.start(self.thread().id)?;
+        }
         state.running += 1;
         Ok(())
     }
@@ -222,12 +255,21 @@ impl Stub {
     }
 
     /// Runs the program on this CPU, with the registers given, until it stops.
-    pub fn run(&self, registers: &libc::user_regs_struct) -> Result<(Stop, libc::user_regs_struct), Gone> {
-        let thread = self.thread().id;
-        trace::set_registers(thread, registers)?;
-        trace::resume(thread, Resume::Emulated)?;
-        let stop = trace::wait(thread)?;
-        Ok((stop, trace::registers(thread)?))
+    pub fn run(&self, general: &General, fs_base: usize, gs_base: usize) -> Result<Stopped, Gone> {
+        match self.guest() {
+            Some(guest) => guest.run(general, fs_base, gs_base),
+            None => trace::run_program(self.thread().id, general, fs_base, gs_base),
+        }
+    }
+
+    /// Kills the threads that might still run the program of a space that loses the stub.
+    fn retire(&self) {
+        self.guests.iter().for_each(Guest::end);
+    }
+
+    /// Notes that what the last changes took out may be used for something else.
+    pub fn note_loss(&self, state: &mut State) {
+        state.takes_away = true;
     }
 
     /// Notes a change. It has been carried out when this returns if the program runs on another CPU.
@@ -239,7 +281,8 @@ impl Stub {
 
     /// To be called after changes were noted, when what they took away may be used for something else.
     pub fn settle(&self, state: &mut State) {
-        if state.running > 0 && self.attach().and_then(|()| self.carry_out(state)).is_err() {
+        let at_once = state.running > 0 || state.takes_away && !self.guests.is_empty();
+        if at_once && self.attach().and_then(|()| self.carry_out(state)).is_err() {
             // The process is gone, and with it what it mapped: nothing needs to be taken away from it.
             state.changes.clear();
         }
@@ -260,6 +303,7 @@ impl Stub {
         if state.changes.is_empty() {
             return Ok(());
         }
+        state.takes_away = false;
         let changes = std::mem::take(&mut state.changes);
         for changes in changes.chunks(LIST_LENGTH) {
             for (index, change) in changes.iter().enumerate() {
@@ -307,6 +351,7 @@ impl State {
         self.epoch = new_number();
         self.changes.clear();
         self.changes.push(Change::Unmap(ALL));
+        self.takes_away = true;
         self.mappings = 0;
     }
 }

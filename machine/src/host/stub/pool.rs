@@ -8,10 +8,12 @@
 //! makes no more processes, or there are [`MOST_STUBS`], a space that does not run gives its stub away.
 
 use super::code::{self, Call, Entry};
+use super::block::{BLOCK_SIZE, Block};
+use super::guest::{self, Guest};
 use super::{NOBODY, State, Stub, Thread, new_number, trace};
 use crate::memory::PAGE_SIZE;
 use crate::platform::frames::{Zone, bytes, checked};
-use crate::platform::machine::{Machine, StartError, lock};
+use crate::platform::machine::{Engine, Machine, StartError, lock};
 use libc::{c_int, c_long, c_ulong, pid_t};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -25,8 +27,14 @@ const MOST_STUBS: usize = 256;
 /// Free stubs to keep in stock.
 const STOCK: usize = 3;
 
-/// Frames of the machine's memory that are for stubs: the code, and a list of calls for each.
-pub const OWN_FRAMES: usize = 1 + MOST_STUBS;
+/// Frames of a block.
+const BLOCK_FRAMES: usize = BLOCK_SIZE / PAGE_SIZE;
+
+/// Frames of the machine's memory that are for stubs: the code, a list of calls for each, and blocks for each.
+pub fn own_frames(cpus: usize, engine: Engine) -> usize {
+    let blocks = if engine == Engine::SharedMemory { cpus * BLOCK_FRAMES } else { 0 };
+    1 + MOST_STUBS * (1 + blocks)
+}
 
 /// Mappings to leave to the host kernel and to what cuts mappings in pieces.
 const SPARE_MAPPINGS: usize = 1024;
@@ -35,6 +43,8 @@ const SPARE_MAPPINGS: usize = 1024;
 pub struct Pool {
     first_frame: usize,
     cpus: usize,
+    /// Programs run in guest threads.
+    has_guests: bool,
     template: pid_t,
     /// Mappings a process may have, by the host's rule.
     most_mappings: usize,
@@ -65,7 +75,7 @@ impl Pool {
     ///
     /// # Errors
     /// The host does not let us fork, trace, or filter system calls.
-    pub fn new(zone: &Zone, cpus: usize) -> Result<Pool, StartError> {
+    pub fn new(zone: &Zone, cpus: usize, engine: Engine) -> Result<Pool, StartError> {
         let error = |step, advice| move |reason| StartError { step, advice, reason };
         let first_frame = zone.first();
         // SAFETY: the frame is the machine's own, and nobody uses it yet.
@@ -100,6 +110,7 @@ impl Pool {
         Ok(Pool {
             first_frame,
             cpus,
+            has_guests: engine == Engine::SharedMemory,
             template,
             most_mappings: mapping_limit().saturating_sub(SPARE_MAPPINGS),
             initial_state: initial_state.into(),
@@ -192,6 +203,7 @@ impl Pool {
         let mut stock = lock(&self.stock);
         let mut state = lock(&stub.state);
         if state.space == space {
+            stub.retire();
             state.hand_to(NOBODY, 0);
             drop(state);
             stock.free.push(stub);
@@ -200,6 +212,7 @@ impl Pool {
 
     /// Forgets a stub whose process is gone.
     pub fn bury(&self, stub: &Arc<Stub>) {
+        stub.retire();
         kill(stub.process);
         let mut stock = lock(&self.stock);
         let before = stock.all.len();
@@ -215,6 +228,7 @@ impl Pool {
     /// Ends all processes, and waits until they are gone.
     pub fn end(&self) {
         let stubs = std::mem::take(&mut lock(&self.stock).all);
+        stubs.iter().for_each(|stub| stub.retire());
         for process in stubs.iter().map(|stub| stub.process).chain([self.template]) {
             kill(process);
         }
@@ -230,7 +244,8 @@ impl Pool {
             let offset = list * PAGE_SIZE;
             // SAFETY: one of the machine's own frames, which only this stub will use.
             let calls: *mut Call = unsafe { bytes(self.first_frame as u32).add(offset) }.cast();
-            map_list(process, offset)?;
+            map(process, code::CALLS, PAGE_SIZE, libc::PROT_READ, offset)?;
+            let guests = self.make_guests(process, list)?;
             let flags = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND | libc::CLONE_THREAD;
             let others: io::Result<Box<[Thread]>> = (1..self.cpus)
                 .map(|_| self.clone_from(process, (flags | libc::CLONE_SYSVSEM) as usize).map(Thread::new))
@@ -238,15 +253,30 @@ impl Pool {
             let others = others?;
             park(process).map_err(gone)?;
             trace::detach(process)?;
-            let state =
-                State { space: NOBODY, epoch: new_number(), running: 0, changes: Vec::new(), mappings: 0, last_use: 0 };
+            let state = State { epoch: new_number(), ..State::default() };
             let first = Thread::new(process);
-            Ok(Arc::new(Stub { process, first, others, list: calls, state: Mutex::new(state) }))
+            Ok(Arc::new(Stub { process, first, others, guests, list: calls, state: Mutex::new(state) }))
         })();
         if made.is_err() {
             kill(process);
         }
         made
+    }
+
+    /// Shows a new stub the blocks of its guest threads, which are not made yet.
+    fn make_guests(&self, process: pid_t, list: usize) -> io::Result<Box<[Guest]>> {
+        if !self.has_guests {
+            return Ok(Box::default());
+        }
+        let length = self.cpus * BLOCK_SIZE;
+        let offset = (1 + MOST_STUBS) * PAGE_SIZE + (list - 1) * length;
+        map(process, code::BLOCKS, length, libc::PROT_READ | libc::PROT_WRITE, offset)?;
+        let guest = |cpu: usize| {
+            let at = cpu * BLOCK_SIZE;
+            // SAFETY: the machine's own frames, used by this stub alone; they stay mapped until the machine is over.
+            Guest::new(unsafe { Block::new(bytes(self.first_frame as u32).add(offset + at), code::BLOCKS + at) })
+        };
+        Ok((0..self.cpus).map(guest).collect())
     }
 
     /// Lets the traced `parent` clone itself.
@@ -269,19 +299,19 @@ fn die_with_us(process: pid_t) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-result as i32)) }
 }
 
-/// Shows a new stub its list.
-fn map_list(process: pid_t, offset: usize) -> io::Result<()> {
+/// Shows a new stub a part of the machine's memory.
+fn map(process: pid_t, address: usize, length: usize, protection: c_int, offset: usize) -> io::Result<()> {
     let after = trace::run_own_code(process, Entry::One, |registers| {
         registers.rax = libc::SYS_mmap as u64;
-        registers.rdi = code::CALLS as u64;
-        registers.rsi = PAGE_SIZE as u64;
-        registers.rdx = libc::PROT_READ as u64;
+        registers.rdi = address as u64;
+        registers.rsi = length as u64;
+        registers.rdx = protection as u64;
         registers.r10 = (libc::MAP_SHARED | libc::MAP_FIXED) as u64;
         registers.r8 = super::MEMORY as u64;
         registers.r9 = offset as u64;
     });
     let result = after.map_err(|trace::Gone| io::Error::from_raw_os_error(libc::ESRCH))?.rax;
-    if result == code::CALLS as u64 { Ok(()) } else { Err(io::Error::from_raw_os_error(-(result as i64) as i32)) }
+    if result == address as u64 { Ok(()) } else { Err(io::Error::from_raw_os_error(-(result as i64) as i32)) }
 }
 
 impl Stock {
@@ -302,6 +332,7 @@ impl Stock {
             if let Ok(mut state) = stub.state.try_lock()
                 && state.running == 0
             {
+                stub.retire();
                 state.hand_to(space, now);
                 return Some(stub.clone());
             }
@@ -332,7 +363,7 @@ fn park(thread: pid_t) -> Result<(), trace::Gone> {
 }
 
 /// Ends a process of ours and waits until it is gone.
-fn kill(process: pid_t) {
+pub fn kill(process: pid_t) {
     // SAFETY: a child of this process that nobody has reaped: its number can't mean another.
     unsafe {
         libc::kill(process, libc::SIGKILL);
@@ -384,8 +415,8 @@ unsafe fn become_template(memory: c_int, code: usize, sequences: Option<usize>) 
         let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         libc::setrlimit(libc::RLIMIT_CORE, &no_core);
         for signal in 1..=64 {
-            let default: [usize; 4] = [0; 4];
-            libc::syscall(libc::SYS_rt_sigaction, signal, &default, ptr::null::<usize>(), 8);
+            let action = guest::action(signal);
+            libc::syscall(libc::SYS_rt_sigaction, signal, &action, ptr::null::<usize>(), 8);
         }
         let nothing = 0_u64;
         libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &nothing, ptr::null::<u64>(), 8);

@@ -1,6 +1,7 @@
 //! ptrace(2) of one thread of a stub. Every call must come from the host thread that attached: a CPU's, for its stubs' threads.
 
 use super::code::Entry;
+use super::guest::{PROTECTION, Reason, Stopped};
 use crate::user::General;
 use libc::{c_int, c_long, c_void, iovec, pid_t, user_regs_struct};
 use std::io;
@@ -13,7 +14,7 @@ const SYSCALL_STOP: c_int = libc::SIGTRAP | 0x80;
 const NT_X86_XSTATE: usize = 0x202;
 
 /// Segments of 64-bit programs.
-pub const USER_CODE: u64 = 0x33;
+const USER_CODE: u64 = 0x33;
 const USER_DATA: u64 = 0x2b;
 
 const OPTIONS: c_int = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL;
@@ -152,7 +153,7 @@ pub fn host_registers(general: &General, fs_base: usize, gs_base: usize) -> user
 }
 
 /// The kernel's form of them.
-pub fn general_registers(registers: &user_regs_struct) -> General {
+fn general_registers(registers: &user_regs_struct) -> General {
     General {
         r15: registers.r15 as usize,
         r14: registers.r14 as usize,
@@ -177,7 +178,7 @@ pub fn general_registers(registers: &user_regs_struct) -> General {
 }
 
 /// What a signal says: its code and, for a fault, the address.
-pub fn signal_information(thread: pid_t) -> Result<(c_int, usize), Gone> {
+fn signal_information(thread: pid_t) -> Result<(c_int, usize), Gone> {
     let mut information = MaybeUninit::<libc::siginfo_t>::zeroed();
     request(libc::PTRACE_GETSIGINFO, thread, 0, information.as_mut_ptr().expose_provenance()).map_err(|_| Gone)?;
     // SAFETY: zeroed, and then filled by the host; all bit patterns are valid. The address is there for the signals of faults, and
@@ -200,6 +201,26 @@ pub fn extended_state(thread: pid_t, image: &mut [u8]) -> Result<usize, Gone> {
 pub fn set_extended_state(thread: pid_t, image: &[u8]) -> bool {
     let mut part = iovec { iov_base: image.as_ptr().cast_mut().cast(), iov_len: image.len() };
     request(libc::PTRACE_SETREGSET, thread, NT_X86_XSTATE, (&raw mut part).expose_provenance()).is_ok()
+}
+
+/// Runs a program on a stopped thread, with the registers given, until it stops.
+pub fn run_program(thread: pid_t, general: &General, fs_base: usize, gs_base: usize) -> Result<Stopped, Gone> {
+    set_registers(thread, &host_registers(general, fs_base, gs_base))?;
+    resume(thread, Resume::Emulated)?;
+    let stop = wait(thread)?;
+    let after = registers(thread)?;
+    let reason = match stop {
+        // A far jump into the host's 32-bit segment, which does not exist here.
+        _ if after.cs != USER_CODE => Reason::Exception(PROTECTION),
+        Stop::Syscall => Reason::SyscallOrGate,
+        Stop::Event => Reason::Interrupt,
+        Stop::Signal(signal) => {
+            let (code, address) = signal_information(thread)?;
+            Reason::Signal { signal, code, address }
+        }
+    };
+    let general = general_registers(&after);
+    Ok(Stopped { reason, general, fs_base: after.fs_base as usize, gs_base: after.gs_base as usize })
 }
 
 /// Lets a stopped thread run the stubs' own code from `entry` with `arguments` until it traps, and returns its registers then. The

@@ -1,0 +1,209 @@
+//! Guest threads: they run programs untraced, and hand over by memory.
+//!
+//! Whatever takes the program out of user mode is a signal to its thread: `SIGSYS` for a system call, which the filter does
+//! not let through; the signals of faults; `SIGURG` for an interrupt. The one handler tells the kernel where the host put the program's
+//! registers, and waits; when the kernel has changed them it returns from the signal, and the program goes on. While the kernel and
+//! the program have a core each, both wait awake for each other for some microseconds; otherwise they sleep on a futex.
+//!
+//! A guest thread is a process of its own to the host, that shares the stub's memory: so it can be killed alone.
+
+use super::block::{Block, Broken, Frame, Report, Taken, has_ended};
+use super::code::{self, Entry};
+use super::pool::kill;
+use super::trace::{self, Gone};
+use super::{NOBODY, cpu};
+use crate::memory::Access;
+use crate::platform::machine::{current as machine, lock};
+use crate::user::General;
+use cpu::HostThread;
+use libc::{c_int, pid_t};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+
+/// Vectors of exceptions.
+pub const PROTECTION: u8 = 13;
+const PAGE_FAULT: u64 = 14;
+
+/// The signals that bring a program back.
+const SIGNALS: [c_int; 7] =
+    [libc::SIGSYS, libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, cpu::INTERRUPT];
+
+/// Why a program stopped, as the host tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// A system call for the 64-bit kernel.
+    Syscall,
+    /// A system call, or one of the ways into a 32-bit kernel: the instruction tells.
+    SyscallOrGate,
+    /// One of the ways into a 32-bit kernel.
+    Gate,
+    /// A page fault, of which all is known.
+    PageFault { address: usize, access: Access },
+    /// An exception.
+    Exception(u8),
+    /// Another signal, of which only this is known.
+    Signal { signal: c_int, code: c_int, address: usize },
+    /// An interrupt, or nothing.
+    Interrupt,
+}
+
+/// A program that has stopped.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopped {
+    pub reason: Reason,
+    pub general: General,
+    pub fs_base: usize,
+    pub gs_base: usize,
+}
+
+/// What every stub does about a signal, as rt_sigaction(2) wants it. Traced threads never get that far.
+pub fn action(signal: c_int) -> [usize; 4] {
+    const SA_RESTORER: c_int = 0x0400_0000;
+    if !SIGNALS.contains(&signal) {
+        return [0; 4];
+    }
+    let flags = libc::SA_SIGINFO | libc::SA_ONSTACK | SA_RESTORER;
+    let handler = Entry::Signal.address();
+    [handler, flags as usize, handler, usize::MAX]
+}
+
+/// Whether this host's programs, and so the handler, can read and write the bases of FS and GS.
+pub fn is_possible() -> bool {
+    const HWCAP2_FSGSBASE: u64 = 2;
+    // SAFETY: asks for a number.
+    unsafe { libc::getauxval(libc::AT_HWCAP2) & HWCAP2_FSGSBASE != 0 }
+}
+
+/// One CPU's guest thread of a stub.
+pub struct Guest {
+    block: Block,
+    /// Its process; 0 if there is none.
+    process: AtomicI32,
+    /// As [`super::Thread::owner`].
+    pub owner: AtomicU64,
+    /// Where the registers of its last trap are.
+    frame: Mutex<Option<Frame>>,
+}
+
+// SAFETY: the block's memory outlives the stub. It is used by one CPU's host thread at a time, and by the stub, which is not believed.
+unsafe impl Send for Guest {}
+// SAFETY: as above.
+unsafe impl Sync for Guest {}
+
+impl From<Broken> for Gone {
+    fn from(Broken: Broken) -> Gone {
+        Gone
+    }
+}
+
+impl Guest {
+    /// One that is not there yet.
+    pub fn new(block: Block) -> Guest {
+        Guest { block, process: AtomicI32::new(0), owner: AtomicU64::new(NOBODY), frame: Mutex::new(None) }
+    }
+
+    /// The thread as the host knows it.
+    pub fn host_thread(&self) -> HostThread {
+        let process = self.process.load(Ordering::Relaxed);
+        HostThread { process, thread: process }
+    }
+
+    /// Sees to it that there is one: cloned from this CPU's traced thread of the stub.
+    pub fn start(&self, parent: pid_t) -> Result<(), Gone> {
+        if self.process.load(Ordering::Relaxed) != 0 {
+            return Ok(());
+        }
+        self.block.reset();
+        let flags = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND | libc::CLONE_PARENT;
+        let after = trace::run_own_code(parent, Entry::CloneGuest, |registers| {
+            registers.rdi = (flags | libc::SIGCHLD) as u64;
+            registers.rbx = self.block.address() as u64;
+            registers.r12 = code::guest_filter_description() as u64;
+        })?;
+        let process = after.rax as i64;
+        if process <= 0 {
+            return Err(Gone);
+        }
+        let process = process as pid_t;
+        self.process.store(process, Ordering::Relaxed);
+        self.owner.store(NOBODY, Ordering::Relaxed);
+        self.block.wait(true, || !has_ended(process))?;
+        // It trapped on its own: with 0 in rax if it has its filter.
+        let (_, frame) = self.block.report(extended_length())?;
+        if self.block.registers(&frame).general.rax != 0 {
+            return Err(Gone);
+        }
+        *lock(&self.frame) = Some(frame);
+        Ok(())
+    }
+
+    /// Kills it, if there is one, and waits until it is gone.
+    pub fn end(&self) {
+        let process = self.process.swap(0, Ordering::Relaxed);
+        if process != 0 {
+            kill(process);
+            *lock(&self.frame) = None;
+        }
+    }
+
+    pub fn save_extended_state(&self, image: &mut [u8]) -> Result<(), Gone> {
+        let frame = lock(&self.frame).ok_or(Gone)?;
+        self.block.save_extended(&frame, image);
+        Ok(())
+    }
+
+    pub fn load_extended_state(&self, image: &[u8]) -> bool {
+        let Some(frame) = *lock(&self.frame) else { return false };
+        self.block.load_extended(&frame, image);
+        true
+    }
+
+    /// Runs the program until it stops.
+    pub fn run(&self, general: &General, fs_base: usize, gs_base: usize) -> Result<Stopped, Gone> {
+        let frame = lock(&self.frame).ok_or(Gone)?;
+        let process = self.process.load(Ordering::Relaxed);
+        self.block.set_registers(&frame, &Taken { general: *general, fs_base, gs_base });
+        let spin = machine().cpus.has_cores_to_spare();
+        self.block.release(spin);
+        // A program may have blocked the signal by which it is interrupted. It is not waited for twice.
+        let mut patience = 2;
+        self.block.wait(spin, || {
+            if machine().cpus.is_due() {
+                patience -= 1;
+            }
+            patience > 0 && !has_ended(process)
+        })?;
+        let (report, frame) = self.block.report(extended_length())?;
+        *lock(&self.frame) = Some(frame);
+        let Taken { general, fs_base, gs_base } = self.block.registers(&frame);
+        Ok(Stopped { reason: reason(&report), general, fs_base, gs_base })
+    }
+}
+
+/// Bytes of an extended state on this machine.
+fn extended_length() -> usize {
+    machine().stubs.as_ref().map_or(0, |pool| pool.initial_state().len())
+}
+
+/// What the handler's report means.
+fn reason(report: &Report) -> Reason {
+    const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+    const SYS_SECCOMP: c_int = 1;
+    match report.signal {
+        libc::SIGSYS if report.code == SYS_SECCOMP && report.address >> 47 != 0 => {
+            Reason::Signal { signal: libc::SIGSYS, code: report.code, address: report.address } // vsyscall
+        }
+        libc::SIGSYS if report.code == SYS_SECCOMP && report.architecture == AUDIT_ARCH_X86_64 => Reason::Syscall,
+        libc::SIGSYS if report.code == SYS_SECCOMP => Reason::Gate,
+        libc::SIGSEGV if report.code > 0 && report.vector == PAGE_FAULT => {
+            let access = match report.error {
+                error if error & 0x10 != 0 => Access::EXECUTE,
+                error if error & 2 != 0 => Access::WRITE,
+                _ => Access::READ,
+            };
+            Reason::PageFault { address: report.fault_address, access }
+        }
+        cpu::INTERRUPT => Reason::Interrupt,
+        signal => Reason::Signal { signal, code: report.code, address: report.address },
+    }
+}
