@@ -144,8 +144,10 @@ static void become_session(void)
 	static const unsigned long none;
 
 	call(setsid);
-	/* On Linux /dev/console can't be anybody's controlling terminal. */
+	/* On Linux /dev/console can't be anybody's controlling terminal, and stops nobody who reads it in the background. */
 	long console = call(open, "/dev/ttyS0", O_RDWR | O_NOCTTY);
+	if (console < 0)
+		console = call(open, "/dev/hvc0", O_RDWR | O_NOCTTY);
 	if (console < 0)
 		console = call(open, "/dev/console", O_RDWR | O_NOCTTY);
 	call(ioctl, console, TIOCSCTTY, 0);

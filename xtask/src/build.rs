@@ -98,8 +98,11 @@ fn linker(rustc: &str) -> Result<Vec<String>> {
     }
 }
 
-/// Builds `orrery`, the command, with what runs on the host machine.
+/// Builds `orrery`, the command, with what runs on the host machine. `ORRERY_COMMAND=PATH` names one to use as it is instead.
 pub fn command_line_tool() -> Result<PathBuf> {
+    if let Some(tool) = std::env::var_os("ORRERY_COMMAND") {
+        return Ok(tool.into());
+    }
     let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
     command.current_dir(paths::root()).args(["build", "--release", "--package", "orrery-cli"]).stdin(Stdio::null());
     let tool = paths::target().join("release/orrery");
