@@ -1,10 +1,17 @@
 //! Emergency output goes to standard error.
 
+use rustix::termios::{OutputModes, tcgetattr};
 use std::fmt;
+use std::io::{self, Write};
 
-/// Prints at once, whatever state the kernel is in.
+/// Prints at once, whatever state the kernel is in. Nobody may be there to read it.
 pub fn emergency_print(arguments: fmt::Arguments<'_>) {
-    eprint!("{arguments}");
+    let mut text = arguments.to_string();
+    // On a terminal in raw mode a line would begin where the last one ended.
+    if tcgetattr(io::stderr()).is_ok_and(|settings| !settings.output_modes.contains(OutputModes::OPOST)) {
+        text = text.replace('\n', "\r\n");
+    }
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 /// Writes the call stack.
