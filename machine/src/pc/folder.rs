@@ -35,6 +35,11 @@ impl Node {
         match self.0 {}
     }
 
+    /// Keeps the descriptor open from now on.
+    pub fn hold(&self) -> Result<()> {
+        match self.0 {}
+    }
+
     /// Opens a regular file or a directory in earnest.
     pub fn open(&self, _read: bool, _write: bool) -> Result<OpenNode> {
         match self.0 {}

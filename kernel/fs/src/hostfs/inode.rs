@@ -95,7 +95,7 @@ impl HostInode {
         }
     }
 
-    /// The number of a file of the folder.
+    /// The kind of an entry, where the directory itself doesn't say.
     pub fn kind_of(&self, name: &[u8]) -> Option<FileKind> {
         FileKind::of_mode(self.node.look(name).ok()?.mode)
     }
@@ -257,6 +257,10 @@ impl Inode for HostInode {
     }
 
     fn rmdir(&self, name: &[u8]) -> Result<()> {
+        // It may be somebody's working directory: then it can still be looked at, empty as it is.
+        if let Some(removed) = self.used_entry(name) {
+            let _ = removed.node.hold();
+        }
         self.node.rmdir(name).map_err(errno)
     }
 

@@ -38,7 +38,6 @@ mod file;
 mod inode;
 mod pages;
 
-
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;

@@ -7,6 +7,7 @@ mod cost;
 mod descriptors;
 mod devices;
 mod faults;
+mod hostfs;
 mod mounts;
 mod open;
 mod pipes;
@@ -62,12 +63,19 @@ struct World {
 
 impl World {
     fn new() -> World {
+        let tmpfs = |memory: &Arc<Memory>| -> Arc<dyn vfs::FileSystem> {
+            Tmpfs::new(memory, "rootfs", "nr_inodes=0", 2).unwrap()
+        };
+        World::on(tmpfs, MountFlags::empty())
+    }
+
+    /// The same, with another root file system.
+    fn on(root: impl FnOnce(&Arc<Memory>) -> Arc<dyn vfs::FileSystem>, flags: MountFlags) -> World {
         let (memory, alone) = memory();
         let vfs = Vfs::new(1);
         let random = Random::new();
         let log = Arc::new(KernelLog::default());
-        let tmpfs = Tmpfs::new(memory, "rootfs", "nr_inodes=0", 2).unwrap();
-        let namespace = MountNamespace::new(&vfs, tmpfs, "rootfs", MountFlags::empty()).unwrap();
+        let namespace = MountNamespace::new(&vfs, root(memory), "rootfs", flags).unwrap();
         let dev = DevFs::new(&vfs, memory, &random, &log).unwrap();
         vfs.file_system_types.register(Arc::new(TmpfsType { memory: memory.clone(), random })).unwrap();
         vfs.file_system_types.register(Arc::new(DevFsType(dev.clone()))).unwrap();
@@ -88,7 +96,9 @@ impl World {
             _alone: alone,
         };
         // The root of a tmpfs is sticky and open to all; the tests want an ordinary one.
-        world.context().chmod(&world.root, 0o755).unwrap();
+        if !flags.contains(MountFlags::READ_ONLY) {
+            world.context().chmod(&world.root, 0o755).unwrap();
+        }
         world
     }
 

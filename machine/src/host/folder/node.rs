@@ -28,6 +28,8 @@ pub struct Inner {
     place: Mutex<Option<Place>>,
     descriptor: Mutex<Descriptors>,
     used: AtomicBool,
+    /// The descriptor is not to be closed.
+    held: AtomicBool,
 }
 
 /// Where a node was last seen. The root has none, nor has a file without a name.
@@ -57,9 +59,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Inner {
-    /// Whether it was used since this was last asked.
+    /// Whether it was used since this was last asked, or is to be kept whether used or not.
     pub fn was_used(&self) -> bool {
-        self.used.swap(false, Ordering::Relaxed)
+        self.held.load(Ordering::Relaxed) || self.used.swap(false, Ordering::Relaxed)
     }
 
     /// Closes the descriptor to find it by; one that is being used is closed after that.
@@ -156,7 +158,14 @@ impl Node {
 
     fn new(share: Arc<Share>, identity: Identity, place: Option<Place>, descriptor: Descriptors) -> Node {
         let (place, descriptor) = (Mutex::new(place), Mutex::new(descriptor));
-        Node(Arc::new(Inner { share, identity, place, descriptor, used: AtomicBool::new(false) }))
+        Node(Arc::new(Inner {
+            share,
+            identity,
+            place,
+            descriptor,
+            used: AtomicBool::new(false),
+            held: AtomicBool::new(false),
+        }))
     }
 
     pub(super) fn check_writable(&self) -> Result<()> {
@@ -215,6 +224,15 @@ impl Node {
         let new = Place { directory: directory.0.clone(), name: name.into() };
         let old = lock(&self.0.place).replace(new);
         drop(old);
+    }
+
+    /// Keeps the descriptor open from now on: the file is about to lose the name it could be found by, and somebody uses it.
+    ///
+    /// # Errors
+    /// `ESTALE`, `ENFILE`.
+    pub fn hold(&self) -> Result<()> {
+        self.0.held.store(true, Ordering::Relaxed);
+        self.0.descriptor().map(drop)
     }
 
     /// Whether this is `other` or was last seen somewhere in it. Stable while directories don't move.

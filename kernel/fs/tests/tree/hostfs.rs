@@ -1,0 +1,433 @@
+//! A folder of the host as the root: what the guest does is done there, what the host does is seen here, and nothing
+//! leads out.
+
+use std::fs;
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+use std::path::PathBuf;
+
+use ::fs::hostfs::HostFs;
+use abi::memory::{MapFlags, Protection, SyncFlags};
+use machine::folder::SharedFolder;
+use memory::{Backing, Limits, MapRequest, MemoryFault};
+use vfs::{FileKind, RenameFlags, Whence};
+
+use super::*;
+
+const PAGE: usize = 4096;
+const READ_WRITE: OpenFlags = OpenFlags::READ_WRITE;
+
+/// A temporary folder of the host, and a kernel that has it as its root.
+struct Shared {
+    world: World,
+    host: PathBuf,
+}
+
+impl Shared {
+    fn new(name: &str) -> Shared {
+        Shared::with(name, false, |_| ())
+    }
+
+    /// The folder is filled by `fill` before it is shared.
+    fn with(name: &str, read_only: bool, fill: impl FnOnce(&PathBuf)) -> Shared {
+        let host = std::env::temp_dir().join(format!("orrery-hostfs-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&host);
+        fs::create_dir(&host).unwrap();
+        fill(&host);
+        let folder = SharedFolder::open(&host, b"/", read_only).unwrap();
+        let mut flags = MountFlags::empty();
+        flags.set(MountFlags::READ_ONLY, read_only);
+        let root = |memory: &Arc<Memory>| -> Arc<dyn vfs::FileSystem> { HostFs::new(&folder, memory).unwrap() };
+        Shared { world: World::on(root, flags), host }
+    }
+
+    fn on_host(&self, name: &str) -> Vec<u8> {
+        fs::read(self.host.join(name)).unwrap()
+    }
+
+    fn rename(&self, old: &str, new: &str, flags: RenameFlags) -> Result<()> {
+        let root = &self.world.root;
+        self.world.context().rename((root, old.as_bytes()), (root, new.as_bytes()), flags)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.host);
+    }
+}
+
+/// A program that maps a file.
+struct Mapped {
+    space: Arc<AddressSpace>,
+    address: usize,
+    length: usize,
+}
+
+impl Mapped {
+    fn new(world: &World, open: &Arc<OpenFile>, flags: MapFlags, length: usize) -> Mapped {
+        let space = AddressSpace::new(world.memory, Limits::default(), 5).unwrap();
+        let writable = flags.contains(MapFlags::PRIVATE) || open.flags().writable();
+        let protection = if writable { Protection::READ | Protection::WRITE } else { Protection::READ };
+        let backing = Backing::File { file: open.mapping().unwrap(), offset: 0 };
+        let address = space.map(&MapRequest { address: 0, length, protection, flags, backing }).unwrap();
+        Mapped { space, address, length }
+    }
+
+    fn get(&self, offset: usize, length: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        block_on(self.space.copy_in(self.address + offset, &mut bytes)).map(|()| bytes)
+    }
+
+    fn put(&self, offset: usize, bytes: &[u8]) {
+        block_on(self.space.copy_out(self.address + offset, bytes)).unwrap();
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        block_on(self.space.synchronize(self.address, self.length, SyncFlags::SYNC))
+    }
+}
+
+#[test]
+fn what_the_guest_does_is_done_on_the_host() {
+    let shared = Shared::new("guest");
+    let world = &shared.world;
+    world.write_file("f", b"hello");
+    assert_eq!(shared.on_host("f"), b"hello");
+    assert_eq!(fs::metadata(shared.host.join("f")).unwrap().mode() & 0o7777, 0o644);
+    let open = world.open("f", READ_WRITE | OpenFlags::APPEND).unwrap();
+    fs::OpenOptions::new().append(true).open(shared.host.join("f")).unwrap().write_at(b" and", 5).unwrap();
+    assert_eq!(world.write(&open, b" all"), Ok(4));
+    assert_eq!(shared.on_host("f"), b"hello and all");
+    world.mkdir("d").unwrap();
+    world.link("f", "d/g").unwrap();
+    assert_eq!((world.number("f"), world.stat("f").unwrap().links), (world.number("d/g"), 2));
+    assert!(Arc::ptr_eq(world.look("f").unwrap().inode(), world.look("d/g").unwrap().inode()));
+    world.write_file("new", b"new");
+    shared.rename("new", "f", RenameFlags::empty()).unwrap();
+    assert_eq!((shared.on_host("f"), world.read_file("d/g").unwrap()), (b"new".to_vec(), b"hello and all".to_vec()));
+    shared.rename("f", "d/g", RenameFlags::EXCHANGE).unwrap();
+    assert_eq!((shared.on_host("d/g"), world.read_file("f").unwrap()), (b"new".to_vec(), b"hello and all".to_vec()));
+    assert_eq!(shared.rename("f", "d/g", RenameFlags::NO_REPLACE), Err(Errno::EEXIST));
+    assert_eq!(world.rmdir("d"), Err(Errno::ENOTEMPTY));
+    world.unlink("f").unwrap();
+    // Still open: it can be read, cut, and has no name.
+    open.truncate(3, world).unwrap();
+    assert_eq!((open.attributes().size, open.attributes().links), (3, 0));
+    assert_eq!(block_on(open.seek(1, Whence::Start)), Ok(1));
+    assert_eq!(world.read(&open, &mut [0; 9]), Ok(2));
+    assert_eq!(world.list("/"), [".", "..", "d"]);
+}
+
+#[test]
+fn what_the_host_does_is_seen_in_the_guest() {
+    let shared = Shared::with("host", false, |host| fs::write(host.join("f"), "old").unwrap());
+    let world = &shared.world;
+    let old = world.open("f", READ).unwrap();
+    // As an editor saves: another file under the same name.
+    fs::write(shared.host.join("saved"), "new text").unwrap();
+    fs::rename(shared.host.join("saved"), shared.host.join("f")).unwrap();
+    assert_eq!(world.read_file("f").unwrap(), b"new text");
+    assert_eq!(world.read(&old, &mut [0; 9]), Ok(3));
+    assert_eq!(old.attributes().links, 0);
+    fs::write(shared.host.join("f"), "in place, longer").unwrap();
+    assert_eq!(world.read_file("f").unwrap(), b"in place, longer");
+    fs::remove_file(shared.host.join("f")).unwrap();
+    assert_eq!(world.look("f").err(), Some(ENOENT));
+    fs::create_dir(shared.host.join("f")).unwrap();
+    assert_eq!(world.look("f").unwrap().dentry.kind(), FileKind::Directory);
+    world.write_file("f/inside", b"");
+    fs::rename(shared.host.join("f"), shared.host.join("g")).unwrap();
+    assert_eq!((world.look("f/inside").err(), world.stat("g/inside").unwrap().size), (Some(ENOENT), 0));
+}
+
+#[test]
+fn nothing_leads_out() {
+    let shared = Shared::with("out", false, |host| {
+        symlink("/etc/passwd", host.join("absolute")).unwrap();
+        symlink("../../../../../../etc/passwd", host.join("relative")).unwrap();
+        symlink("/proc/self/root/etc/passwd", host.join("magic")).unwrap();
+        symlink("/", host.join("top")).unwrap();
+    });
+    let world = &shared.world;
+    for name in ["absolute", "relative", "magic", "../etc/passwd", "/../../etc/passwd", "top/etc/passwd"] {
+        assert_eq!(world.open(name, READ).err(), Some(ENOENT), "{name}");
+    }
+    assert_eq!(world.number("../.."), world.number("/"));
+    assert_eq!(world.number("top"), world.number("/"));
+    // The guest's own file, where the link says, is what it leads to.
+    world.mkdir("etc").unwrap();
+    world.write_file("etc/passwd", b"the guest's");
+    for name in ["absolute", "relative", "top/etc/passwd"] {
+        assert_eq!(world.read_file(name).unwrap(), b"the guest's");
+    }
+    // A directory that becomes a link while somebody stands in it.
+    let inside = world.look("etc").unwrap();
+    fs::rename(shared.host.join("etc"), shared.host.join("was")).unwrap();
+    symlink("/etc", shared.host.join("etc")).unwrap();
+    let from_inside = world.context().lookup(&inside, b"passwd", Lookup::FOLLOW);
+    assert!(from_inside.map_or(true, |path| path.attributes().size == 11));
+    assert_eq!(world.look("etc").err(), Some(Errno::ELOOP), "a link to itself, in the guest");
+}
+
+#[test]
+fn names_are_as_long_as_linux_allows() {
+    let shared = Shared::new("names");
+    let world = &shared.world;
+    world.write_file(&"x".repeat(255), b"");
+    assert_eq!(world.create(&"x".repeat(256)).err(), Some(Errno::ENAMETOOLONG));
+    assert_eq!(world.look(&"x".repeat(256)).err(), Some(Errno::ENAMETOOLONG));
+    assert_eq!(world.create("with\0zero").err(), Some(Errno::EINVAL));
+}
+
+#[test]
+fn read_only_means_nothing_changes() {
+    let shared = Shared::with("readonly", true, |host| fs::write(host.join("f"), "kept").unwrap());
+    let world = &shared.world;
+    assert_eq!(world.open("f", READ_WRITE).err(), Some(Errno::EROFS));
+    assert_eq!(world.create("g").err(), Some(Errno::EROFS));
+    assert_eq!([world.mkdir("d"), world.unlink("f"), world.symlink("a", "b")], [Err(Errno::EROFS); 3]);
+    // And not even if the guest thinks it may.
+    world.namespace.remount(&world.root, MountFlags::empty(), "", false).unwrap();
+    assert_eq!(world.open("f", READ_WRITE).err(), Some(Errno::EROFS));
+    assert_eq!(world.open("f", WRITE | OpenFlags::TRUNCATE).err(), Some(Errno::EROFS));
+    assert_eq!(world.create("g").err(), Some(Errno::EROFS));
+    assert_eq!([world.mkdir("d"), world.unlink("f"), world.symlink("a", "b")], [Err(Errno::EROFS); 3]);
+    assert_eq!(world.context().chmod(&world.look("f").unwrap(), 0), Err(Errno::EROFS));
+    assert_eq!(world.read_file("f").unwrap(), b"kept");
+    world.open("f", READ).unwrap();
+}
+
+#[test]
+fn special_files_mean_what_they_mean_in_the_guest() {
+    let shared = Shared::new("special");
+    let world = &shared.world;
+    world.context().mknod(&world.root, b"fifo", 0o010644, 0).unwrap();
+    world.context().mknod(&world.root, b"socket", 0o140644, 0).unwrap();
+    assert_eq!(world.context().mknod(&world.root, b"null", 0o020644, 0x103), Err(Errno::EPERM));
+    assert_eq!(world.open("socket", READ).err(), Some(Errno::ENXIO));
+    // Programs of the guest meet in the FIFO; on the host nobody opened it.
+    let flags = READ | OpenFlags::NON_BLOCK;
+    let reader = block_on(world.opening("fifo", flags, 0).unwrap().complete()).unwrap();
+    let flags = WRITE | OpenFlags::NON_BLOCK;
+    let writer = block_on(world.opening("fifo", flags, 0).unwrap().complete()).unwrap();
+    assert_eq!(world.write(&writer, b"through"), Ok(7));
+    assert_eq!(world.read(&reader, &mut [0; 9]), Ok(7));
+    let made = std::process::Command::new("mknod").arg(shared.host.join("disk")).args(["b", "259", "77"]).status();
+    if made.is_ok_and(|status| status.success()) {
+        let represented = vfs::DeviceNumber { major: 259, minor: 77 };
+        assert_eq!(world.stat("disk").unwrap().represented, represented);
+        assert_eq!(world.open("disk", READ).err(), Some(Errno::ENXIO), "the guest has no such driver");
+    }
+}
+
+#[test]
+fn ten_thousand_files_are_listed_and_removed() {
+    let shared = Shared::with("many", false, |host| {
+        fs::create_dir(host.join("d")).unwrap();
+        (0..10_000).for_each(|index| fs::write(host.join(format!("d/{index}")), "").unwrap());
+    });
+    let world = &shared.world;
+    let mut names = world.list("d");
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 10_002);
+    // In small pieces, each entry removed when it is seen: none is skipped, none comes twice.
+    let open = world.open("d", OpenFlags::DIRECTORY).unwrap();
+    let mut removed = 0;
+    loop {
+        let mut piece = Vec::new();
+        let mut sink = |entry: vfs::DirectoryEntry<'_>| {
+            piece.push(String::from_utf8(entry.name.to_vec()).unwrap());
+            piece.len() <= 70
+        };
+        block_on(open.read_directory(&mut sink)).unwrap();
+        if piece.is_empty() {
+            break;
+        }
+        piece.truncate(70);
+        for name in piece.iter().filter(|name| !name.starts_with('.')) {
+            world.unlink(&format!("d/{name}")).unwrap();
+            removed += 1;
+        }
+    }
+    assert_eq!((removed, world.list("d").len()), (10_000, 2));
+    world.rmdir("d").unwrap();
+    assert_eq!(world.list("/"), [".", ".."]);
+}
+
+#[test]
+fn directories_are_read_again_from_anywhere() {
+    let shared = Shared::with("seek", false, |host| {
+        (0..500).for_each(|index| fs::write(host.join(index.to_string()), "").unwrap());
+    });
+    let open = shared.world.open("/", OpenFlags::DIRECTORY).unwrap();
+    let read = || {
+        let mut found = Vec::new();
+        let mut sink = |entry: vfs::DirectoryEntry<'_>| {
+            found.push((entry.next, entry.name.to_vec()));
+            true
+        };
+        block_on(open.read_directory(&mut sink)).unwrap();
+        found
+    };
+    let all = read();
+    assert_eq!((all.len(), read().len()), (502, 0));
+    block_on(open.seek(all[99].0 as i64, Whence::Start)).unwrap();
+    assert_eq!(read(), all[100..]);
+    block_on(open.seek(0, Whence::Start)).unwrap();
+    assert_eq!(read(), all);
+    block_on(open.seek(1 << 40, Whence::Start)).unwrap();
+    assert!(read().is_empty());
+}
+
+#[test]
+fn anything_can_be_mounted_over() {
+    let shared = Shared::with("mount", false, |host| fs::create_dir_all(host.join("a/b/c")).unwrap());
+    let world = &shared.world;
+    let tmpfs = Tmpfs::new(world.memory, "tmpfs", "", 9).unwrap();
+    let place = world.look("a/b/c").unwrap();
+    world.namespace.mount(&world.vfs, tmpfs, b"none", &place, MountFlags::empty()).unwrap();
+    world.write_file("a/b/c/inside", b"");
+    assert_eq!(world.list("a/b/c"), [".", "..", "inside"]);
+    assert_eq!(fs::read_dir(shared.host.join("a/b/c")).unwrap().count(), 0);
+    assert_eq!(world.rmdir("a/b/c"), Err(Errno::EBUSY));
+    let mounts = world.namespace.mounts_text(&world.root);
+    assert!(mounts.starts_with("rootfs / hostfs rw 0 0\nnone /a/b/c tmpfs rw"), "{mounts}");
+    drop(place);
+    world.namespace.unmount(world.look("a/b/c").unwrap(), false).unwrap();
+    assert_eq!(world.list("a/b/c"), [".", ".."]);
+}
+
+#[test]
+fn a_removed_working_directory_is_empty() {
+    let shared = Shared::new("removed");
+    let world = &shared.world;
+    world.mkdir("d").unwrap();
+    let here = world.look("d").unwrap();
+    world.rmdir("d").unwrap();
+    let open = match world.context().open(&here, b".", OpenFlags::DIRECTORY, 0).unwrap() {
+        Opening::Done(open) => open,
+        Opening::Fifo(_) => panic!("no FIFO"),
+    };
+    let mut any = |_: vfs::DirectoryEntry<'_>| true;
+    assert_eq!(block_on(open.read_directory(&mut any)), Err(ENOENT));
+    assert_eq!(world.context().mkdir(&here, b"x", 0o777), Err(ENOENT));
+    assert_eq!(here.attributes().links, 0);
+}
+
+#[test]
+fn private_mappings_copy_and_leave_nothing_behind() {
+    let bytes: Vec<u8> = (0..40 * PAGE + 10).map(|at| (at % 241) as u8).collect();
+    let shared = Shared::with("private", false, |host| fs::write(host.join("f"), &bytes).unwrap());
+    let world = &shared.world;
+    let before = world.free_frames();
+    let open = world.open("f", READ).unwrap();
+    let mapped = Mapped::new(world, &open, MapFlags::PRIVATE, 41 * PAGE);
+    assert_eq!(mapped.get(3, bytes.len() - 3).unwrap(), bytes[3..]);
+    assert_eq!(mapped.get(40 * PAGE + 10, PAGE - 10).unwrap(), [0; PAGE - 10], "behind the end are zeros");
+    mapped.put(5, b"mine");
+    assert_eq!(mapped.get(4, 6).unwrap(), [4, b'm', b'i', b'n', b'e', 9]);
+    assert_eq!(shared.on_host("f"), bytes);
+    drop((open, mapped));
+    assert_eq!(world.free_frames(), before);
+}
+
+#[test]
+fn shared_mappings_reach_the_host() {
+    let shared = Shared::with("shared", false, |host| fs::write(host.join("f"), vec![b'.'; 3 * PAGE + 100]).unwrap());
+    let world = &shared.world;
+    let open = world.open("f", READ_WRITE).unwrap();
+    let mapped = Mapped::new(world, &open, MapFlags::SHARED, 4 * PAGE);
+    mapped.put(10, b"first");
+    mapped.put(3 * PAGE + 90, &[b'x'; 200]);
+    // read(2) agrees at once; the host learns with msync(2).
+    let read = |at: i64, length: usize| {
+        let mut bytes = vec![0; length];
+        block_on(open.seek(at, Whence::Start)).unwrap();
+        let length = world.read(&open, &mut bytes).unwrap();
+        bytes.truncate(length);
+        bytes
+    };
+    assert_eq!(read(8, 9), b"..first..");
+    assert_eq!(read(3 * PAGE as i64 + 80, 100), [&[b'.'; 10][..], &[b'x'; 10]].concat());
+    assert_eq!(read(0, 5 * PAGE).len(), 3 * PAGE + 100);
+    mapped.synchronize().unwrap();
+    assert_eq!(shared.on_host("f")[8..17], *b"..first..");
+    assert_eq!(shared.on_host("f").len(), 3 * PAGE + 100, "a mapping makes no file longer");
+    // The next write is noticed again.
+    mapped.put(10, b"again");
+    block_on(wait::synchronise(&open, false)).unwrap();
+    assert_eq!(shared.on_host("f")[8..17], *b"..again..");
+    // write(2) is seen in the mapping, on dirty pages and clean ones.
+    mapped.put(20, b"dirty");
+    block_on(open.seek(22, Whence::Start)).unwrap();
+    world.write(&open, b"-").unwrap();
+    assert_eq!(mapped.get(20, 5).unwrap(), b"di-ty");
+    assert_eq!(shared.on_host("f")[20..25], *b"..-..", "the rest waits to be written back");
+    // Closed, it is all there: the mapping was the last user.
+    let host = shared.host.join("f");
+    drop(open);
+    assert_eq!(fs::read(&host).unwrap()[20..25], *b"..-..");
+    drop(mapped);
+    assert_eq!(fs::read(&host).unwrap()[20..25], *b"di-ty");
+}
+
+#[test]
+fn mappings_are_as_fresh_as_the_last_open() {
+    let shared = Shared::with("fresh", false, |host| fs::write(host.join("f"), vec![b'a'; 2 * PAGE]).unwrap());
+    let world = &shared.world;
+    let open = world.open("f", READ_WRITE).unwrap();
+    let mapped = Mapped::new(world, &open, MapFlags::SHARED, 2 * PAGE);
+    assert_eq!(mapped.get(0, 1).unwrap(), b"a");
+    mapped.put(PAGE, b"guest");
+    let host = fs::OpenOptions::new().write(true).open(shared.host.join("f")).unwrap();
+    host.write_at(b"host", 0).unwrap();
+    world.open("f", READ).unwrap();
+    assert_eq!(mapped.get(0, 5).unwrap(), b"hosta");
+    assert_eq!(mapped.get(PAGE, 5).unwrap(), b"guest", "what was written here is not lost");
+}
+
+#[test]
+fn a_file_that_shrinks_under_a_mapping_is_a_bus_error() {
+    let shared = Shared::with("shrink", false, |host| fs::write(host.join("f"), vec![b'a'; 64 * PAGE]).unwrap());
+    let world = &shared.world;
+    let open = world.open("f", READ_WRITE).unwrap();
+    let mapped = Mapped::new(world, &open, MapFlags::SHARED, 64 * PAGE);
+    mapped.put(2 * PAGE, b"dirty");
+    mapped.get(3 * PAGE, 1).unwrap();
+    fs::OpenOptions::new().write(true).open(shared.host.join("f")).unwrap().set_len(PAGE as u64 + 1).unwrap();
+    let touch = |page: usize| block_on(mapped.space.fault(mapped.address + page * PAGE, Access::READ)).err();
+    use memory::Access;
+    assert!(matches!(touch(40), Some(MemoryFault::Bus)));
+    // The guest looks: now what it had seen is gone too.
+    assert_eq!(open.attributes().size, PAGE as u64 + 1);
+    assert!(matches!(touch(2), Some(MemoryFault::Bus)) && matches!(touch(3), Some(MemoryFault::Bus)));
+    assert_eq!(mapped.get(PAGE, 3).unwrap(), [b'a', 0, 0]);
+    mapped.synchronize().unwrap();
+    assert_eq!(shared.on_host("f").len(), PAGE + 1);
+    // Vanished, it is still mapped; made longer by the guest, it has zeros.
+    fs::remove_file(shared.host.join("f")).unwrap();
+    open.truncate(8 * PAGE as u64, world).unwrap();
+    assert_eq!(mapped.get(PAGE, 3).unwrap(), [b'a', 0, 0]);
+    assert_eq!(mapped.get(7 * PAGE, 1).unwrap(), [0]);
+}
+
+#[test]
+fn files_outlive_many_others_being_known() {
+    let shared = Shared::new("known");
+    let world = &shared.world;
+    let kept: Vec<_> = (0..50).map(|index| world.create(&format!("kept{index}")).unwrap()).collect();
+    for index in 0..50 {
+        world.unlink(&format!("kept{index}")).unwrap();
+    }
+    for index in 0..3000 {
+        let name = format!("d{index}");
+        world.mkdir(&name).unwrap();
+        world.write_file(&format!("{name}/f"), b"x");
+    }
+    for (index, open) in kept.iter().enumerate() {
+        assert_eq!(world.write(open, &[b'y'; 100][..index]), Ok(index));
+        assert_eq!(open.attributes().size, index as u64);
+    }
+    assert_eq!((0..3000).filter(|index| world.stat(&format!("d{index}/f")).unwrap().size == 1).count(), 3000);
+}
