@@ -119,6 +119,8 @@ pub enum Trace {
 pub enum Engine {
     /// Traced.
     Ptrace,
+    /// Untraced, handing over by shared memory.
+    SharedMemory,
 }
 
 /// One `--env`.

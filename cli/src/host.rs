@@ -44,7 +44,8 @@ pub fn run(run: Run) -> Result<u8, Failure> {
         Configuration { cpus: cpus(&run), memory: run.memory.unwrap_or(MEMORY), engine: engine(run.engine), devices };
     let ended = host::run(configuration, kernel::main);
     drop(raw);
-    Ok(ended.map_err(anyhow::Error::from)?)
+    // Its text names the host's reason already.
+    Ok(ended.map_err(|error| anyhow!("{error}"))?)
 }
 
 /// As many as asked for, or as this host has for us.
@@ -56,6 +57,7 @@ fn engine(asked: Option<Engine>) -> host::Engine {
     match asked {
         None => host::Engine::default(),
         Some(Engine::Ptrace) => host::Engine::Ptrace,
+        Some(Engine::SharedMemory) => host::Engine::SharedMemory,
     }
 }
 
@@ -83,7 +85,7 @@ fn devices(run: &Run, on_terminal: bool) -> Result<Devices, Failure> {
             let program = command::in_root(run, &root, environment)?;
             match root {
                 Root::Folder(path) => {
-                    let shared = SharedFolder::open(&path, b"/", run.read_only).map_err(anyhow::Error::from)?;
+                    let shared = SharedFolder::open(&path, b"/", run.read_only).map_err(|error| anyhow!("{error}"))?;
                     devices.folders.push(shared);
                 }
                 Root::Archive(bytes) | Root::Program(bytes) => devices.initramfs = Some(bytes),
