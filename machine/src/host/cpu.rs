@@ -167,8 +167,7 @@ impl Cpus {
 
     /// Whether the host has a core for the kernel and one for the program of every CPU that is at work.
     pub fn has_cores_to_spare(&self) -> bool {
-        static CORES: LazyLock<usize> =
-            LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
+        static CORES: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
         2 * self.busy.load(Ordering::Relaxed) <= *CORES
     }
 

@@ -13,7 +13,8 @@ const WRITABLE: Access = Access::READ.union(Access::WRITE);
 
 /// Runs `kernel` on a machine with so many CPUs, once with each engine.
 fn on_machine(cpus: usize, kernel: fn() -> !) -> u8 {
-    let with = |engine| run(Configuration { cpus, memory: 16 << 20, engine, ..Configuration::default() }, kernel).unwrap();
+    let with =
+        |engine| run(Configuration { cpus, memory: 16 << 20, engine, ..Configuration::default() }, kernel).unwrap();
     let status = with(Engine::Ptrace);
     assert_eq!(with(Engine::SharedMemory), status);
     status

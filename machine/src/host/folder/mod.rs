@@ -15,6 +15,9 @@
 //! only then, and only if it is a regular file or a directory, opened in earnest: through `/proc/self/fd`, so that it is that very file and no
 //! other. Swapping a component between two of these calls gives `ESTALE` at worst.
 //!
+//! Where the folder reaches into one of the host kernel's own file systems (`/proc`, `/sys` and their like, when `/` is shared), it
+//! ends: files there are not contents but handles on the host, on this very process too. Opening gives `EACCES`.
+//!
 //! The system calls used after a folder was opened: openat, openat2, statx, fstatfs, getdents64, lseek, readlinkat,
 //! mkdirat, mknodat, symlinkat, linkat, unlinkat, renameat2, fchmod, fchmodat, fchown, fchownat, utimensat, ftruncate, fallocate, preadv, pwrite,
 //! pwritev, pwritev2, fsync, fdatasync, syncfs, f*xattr, close.
@@ -44,6 +47,7 @@ const EROFS: HostError = HostError(Errno::ROFS.raw_os_error() as u16);
 const ESTALE: HostError = HostError(Errno::STALE.raw_os_error() as u16);
 const EINVAL: HostError = HostError(Errno::INVAL.raw_os_error() as u16);
 const ENAMETOOLONG: HostError = HostError(Errno::NAMETOOLONG.raw_os_error() as u16);
+const EACCES: HostError = HostError(Errno::ACCESS.raw_os_error() as u16);
 const ENXIO: HostError = HostError(Errno::NXIO.raw_os_error() as u16);
 
 /// `NAME_MAX`
@@ -59,6 +63,8 @@ pub enum ShareError {
     Folder(PathBuf, std::io::Error),
     /// It is something else.
     NotAFolder(PathBuf),
+    /// It holds no files but what the host's kernel shows of itself.
+    Interface(PathBuf),
     /// The path in the guest.
     GuestPath(Vec<u8>),
     /// The host lacks openat2(2).
@@ -76,6 +82,11 @@ impl fmt::Display for ShareError {
             ShareError::NotAFolder(path) => {
                 write!(formatter, "{} is not a folder: name the folder it is in", path.display())
             }
+            ShareError::Interface(path) => write!(
+                formatter,
+                "{} can't be shared: through it a guest could take hold of this host; share folders with files",
+                path.display()
+            ),
             ShareError::GuestPath(path) => write!(
                 formatter,
                 "{} can't be a place in the guest: give an absolute path without \"..\"",
@@ -98,6 +109,8 @@ impl std::error::Error for ShareError {}
 /// What all nodes of one folder have in common.
 struct Share {
     read_only: bool,
+    /// The host's number of the root's file system.
+    device: u64,
     owner: status::Owner,
     /// `/proc/self/fd`: by it a descriptor of a mere name becomes one that can be read.
     descriptors: OwnedFd,
@@ -122,12 +135,16 @@ impl SharedFolder {
         let name = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(host.as_os_str().as_bytes(), name, Mode::empty()).map_err(folder)?;
         rustix::fs::openat2(&root, c".", name, Mode::empty(), BENEATH).map_err(ShareError::NoOpenat2)?;
+        if is_interface(&root).map_err(folder)? {
+            return Err(ShareError::Interface(host.into()));
+        }
         let descriptors = rustix::fs::openat(CWD, c"/proc/self/fd", name, Mode::empty()).map_err(ShareError::NoProc)?;
         let status = rustix::fs::statx(&root, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS | StatxFlags::BTIME)
             .map_err(folder)?;
         let owner = status::Owner::of_this_process();
-        let share = Arc::new(Share { read_only, owner, descriptors, moving: Mutex::new(()) });
-        let root = Node::root(share, owner.status(&status).identity, root);
+        let identity = owner.status(&status).identity;
+        let share = Share { read_only, device: identity.device, owner, descriptors, moving: Mutex::new(()) };
+        let root = Node::root(Arc::new(share), identity, root);
         Ok(SharedFolder { guest_path: guest.to_vec(), read_only, root })
     }
 }
@@ -140,4 +157,33 @@ fn checked(name: &[u8]) -> Result<&[u8]> {
         name if name.contains(&b'/') || name.contains(&0) => Err(EINVAL),
         name => Ok(name),
     }
+}
+
+/// The magic numbers of file systems by which the host's kernel shows and takes settings: statfs(2), linux/magic.h.
+const INTERFACES: [u64; 19] = [
+    0x9fa0,      // proc
+    0x6265_6572, // sysfs
+    0x6462_6720, // debugfs
+    0x7472_6163, // tracefs
+    0x7363_6673, // securityfs
+    0xf97c_ff8c, // selinuxfs
+    0x4341_5d53, // smackfs
+    0x5a3c_69f0, // apparmorfs
+    0x0027_e0eb, // cgroup
+    0x6367_7270, // cgroup2
+    0x0765_5821, // resctrl
+    0xcafe_4a11, // bpf
+    0x6165_676c, // pstore
+    0xde5e_81e4, // efivarfs
+    0x6265_6570, // configfs
+    0x4249_4e4d, // binfmt_misc
+    0x6573_5543, // fusectl
+    0x6e73_6673, // nsfs
+    0x5049_4446, // pidfs
+];
+
+/// Whether a file lies in one of them.
+fn is_interface(open: &OwnedFd) -> rustix::io::Result<bool> {
+    let found = rustix::fs::fstatfs(open)?;
+    Ok(INTERFACES.contains(&(found.f_type as u64 & 0xffff_ffff)))
 }

@@ -5,7 +5,7 @@
 
 use super::descriptors::{self, Permit, with_room};
 use super::opened::OpenNode;
-use super::{BENEATH, EINVAL, ENXIO, EROFS, ESTALE, Share, checked, status};
+use super::{BENEATH, EACCES, EINVAL, ENXIO, EROFS, ESTALE, Share, checked, is_interface, status};
 use crate::folder::{Change, Identity, NewNode, Ownership, Rename, Result, Room, Status};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, Uid};
 use rustix::io::Errno;
@@ -113,6 +113,9 @@ impl Inner {
         })?);
         if self.status_by(&*found, b"")?.identity != self.identity {
             return Err(ESTALE);
+        }
+        if self.identity.device != self.share.device && is_interface(&found)? {
+            return Err(EACCES);
         }
         let mut descriptors = lock(&self.descriptor);
         if let Some(own) = &descriptors.own {

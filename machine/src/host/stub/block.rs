@@ -192,9 +192,24 @@ impl Block {
     pub fn set_registers(&self, frame: &Frame, taken: &Taken) {
         let general = &taken.general;
         let values = [
-            general.r8, general.r9, general.r10, general.r11, general.r12, general.r13, general.r14, general.r15,
-            general.rdi, general.rsi, general.rbp, general.rbx, general.rdx, general.rax, general.rcx, general.rsp,
-            general.rip, general.rflags,
+            general.r8,
+            general.r9,
+            general.r10,
+            general.r11,
+            general.r12,
+            general.r13,
+            general.r14,
+            general.r15,
+            general.rdi,
+            general.rsi,
+            general.rbp,
+            general.rbx,
+            general.rdx,
+            general.rax,
+            general.rcx,
+            general.rsp,
+            general.rip,
+            general.rflags,
         ];
         let start = frame.context + REGISTERS;
         values.into_iter().enumerate().for_each(|(index, value)| self.put(start + index * 8, value));
@@ -215,7 +230,9 @@ impl Block {
         for part in [0..HOST_BYTES.start, HOST_BYTES.end..length] {
             let Some(bytes) = image.get(part.clone()) else { continue };
             // SAFETY: as in `save_extended`.
-            unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.bytes.add(frame.extended + part.start), bytes.len()) }
+            unsafe {
+                ptr::copy_nonoverlapping(bytes.as_ptr(), self.bytes.add(frame.extended + part.start), bytes.len())
+            }
         }
     }
 

@@ -34,6 +34,7 @@ mod trace;
 
 use super::cpu::{self, HostThread};
 use crate::memory::Access;
+use crate::user::General;
 pub use code::BASE;
 use code::{CALLS, Call, Entry, LIST_LENGTH};
 use guest::Guest;
@@ -43,7 +44,6 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 pub use trace::Gone;
-use crate::user::General;
 
 /// Changes that are noted before the stub is rather emptied.
 const MOST_CHANGES: usize = 2 * LIST_LENGTH;

@@ -7,8 +7,8 @@
 //! A stub that is given back is not cleaned then, but by its next user, in one batch with the first mappings. When the host
 //! makes no more processes, or there are [`MOST_STUBS`], a space that does not run gives its stub away.
 
-use super::code::{self, Call, Entry};
 use super::block::{BLOCK_SIZE, Block};
+use super::code::{self, Call, Entry};
 use super::guest::{self, Guest};
 use super::{NOBODY, State, Stub, Thread, new_number, trace};
 use crate::memory::PAGE_SIZE;
