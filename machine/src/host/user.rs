@@ -47,6 +47,7 @@ mod vector {
     pub const BREAKPOINT: u8 = 3;
     pub const OVERFLOW: u8 = 4;
     pub const INVALID_OPCODE: u8 = 6;
+    pub const STACK: u8 = 12;
     pub const PROTECTION: u8 = 13;
     pub const X87: u8 = 16;
     pub const ALIGNMENT: u8 = 17;
@@ -313,6 +314,7 @@ fn signalled(
         }
         libc::SIGSEGV if from_cpu => exception(registers, vector::PROTECTION),
         libc::SIGBUS if code == BUS_ADRALN => exception(registers, vector::ALIGNMENT),
+        libc::SIGBUS if code == SI_KERNEL => exception(registers, vector::STACK),
         // The host has no memory for the frame.
         libc::SIGBUS if from_cpu => return Err(Gone),
         libc::SIGFPE if code == FPE_INTDIV => exception(registers, vector::DIVIDE),

@@ -267,6 +267,15 @@ impl Stub {
         self.guests.iter().for_each(Guest::end);
     }
 
+    /// Kills the process, and waits until it is gone.
+    fn kill(&self) {
+        for thread in self.others.iter().filter(|thread| thread.attached.load(Ordering::Relaxed)) {
+            // A traced thread is there until it has been waited for, and as long the process is.
+            pool::kill_thread(self.process, thread.id);
+        }
+        pool::kill(self.process);
+    }
+
     /// Notes that what the last changes took out may be used for something else.
     pub fn note_loss(&self, state: &mut State) {
         state.takes_away = true;

@@ -213,7 +213,7 @@ impl Pool {
     /// Forgets a stub whose process is gone.
     pub fn bury(&self, stub: &Arc<Stub>) {
         stub.retire();
-        kill(stub.process);
+        stub.kill();
         let mut stock = lock(&self.stock);
         let before = stock.all.len();
         stock.all.retain(|other| !Arc::ptr_eq(other, stub));
@@ -364,12 +364,23 @@ fn park(thread: pid_t) -> Result<(), trace::Gone> {
 
 /// Ends a process of ours and waits until it is gone.
 pub fn kill(process: pid_t) {
+    kill_thread(process, process);
+}
+
+/// Ends a process of ours and waits until this thread of it is gone, which is a child too, or traced.
+pub fn kill_thread(process: pid_t, thread: pid_t) {
+    let mut status = 0;
     // SAFETY: a child of this process that nobody has reaped: its number can't mean another.
-    unsafe {
-        libc::kill(process, libc::SIGKILL);
-        while libc::waitpid(process, ptr::null_mut(), libc::__WALL) == -1
-            && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
-        {}
+    unsafe { libc::kill(process, libc::SIGKILL) };
+    loop {
+        // SAFETY: waits; `status` is writable.
+        let result = unsafe { libc::waitpid(thread, &mut status, libc::__WALL) };
+        let interrupted = || io::Error::last_os_error().kind() == io::ErrorKind::Interrupted;
+        // A stop from before may be told first.
+        let is_over = if result == -1 { !interrupted() } else { !libc::WIFSTOPPED(status) };
+        if is_over {
+            return;
+        }
     }
 }
 
