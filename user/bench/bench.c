@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char *self;
@@ -46,6 +47,15 @@ static void null_call(int count)
 {
 	while (count--)
 		syscall(SYS_getppid);
+}
+
+static void look_at_clock(int count)
+{
+	struct timespec time;
+
+	while (count--)
+		if (clock_gettime(CLOCK_MONOTONIC, &time))
+			fail("clock_gettime");
 }
 
 static void read_byte(int count)
@@ -285,6 +295,7 @@ static const struct row {
 	void (*prepare)(int on);	/* before (1) and after (0) each round */
 } rows[] = {
 	{ "null call", null_call, 2000, 1, NULL },
+	{ "clock_gettime", look_at_clock, 2000, 1, NULL },
 	{ "read", read_byte, 2000, 1, NULL },
 	{ "write", write_byte, 2000, 1, NULL },
 	{ "stat", stat_file, 1000, 1, NULL },
