@@ -44,8 +44,8 @@ pub struct ByteStream(Arc<Shared>);
 struct Shared {
     input: Option<Direction<Input>>,
     output: Option<Direction<Output>>,
-    /// Becomes readable when the window's size has changed.
-    resized: Option<OwnedFd>,
+    /// Becomes readable when the window's size has changed; the reading thread takes it.
+    resized: Mutex<Option<OwnedFd>>,
     /// The input has no end: when the file has no more, nothing comes any more.
     endless: bool,
     interrupt: OnceLock<Interrupt>,
@@ -65,14 +65,20 @@ impl ByteStream {
         let file = Arc::new(file);
         let input = (access != OFlags::WRONLY).then(|| Direction::new(file.clone()));
         let output = (access != OFlags::RDONLY).then(|| Direction::new(file));
-        Ok(ByteStream(Arc::new(Shared { input, output, resized: None, endless: false, interrupt: OnceLock::new() })))
+        Ok(ByteStream(Arc::new(Shared {
+            input,
+            output,
+            resized: Mutex::default(),
+            endless: false,
+            interrupt: OnceLock::new(),
+        })))
     }
 
     /// A terminal: keys from one file, what is shown to another (or the same one), and something that becomes readable when
     /// its window has another size. The end of its input says that the terminal is gone, unless keys come from something
     /// that is no terminal, as in a script: then just nobody types any more.
     pub fn terminal(input: OwnedFd, output: OwnedFd, resized: Option<OwnedFd>) -> ByteStream {
-        let endless = !input.is_terminal();
+        let (endless, resized) = (!input.is_terminal(), Mutex::new(resized));
         let (input, output) = (Direction::new(Arc::new(input)), Direction::new(Arc::new(output)));
         ByteStream(Arc::new(Shared {
             input: Some(input),
@@ -226,7 +232,7 @@ impl ByteStream {
             return Readiness::OUTPUT;
         }
         // The thread listens for the end of the last reader.
-        let started = output.is_started() || output.ring(&self.0, "stream output", write_all).is_ok();
+        let started = output.listens(&self.0, "stream output", write_all);
         let mut state = lock(&output.state);
         let file = output.file();
         let gone = file.is_none_or(|file| look(file.as_fd(), PollFlags::empty()).contains(PollFlags::ERR));
@@ -259,7 +265,11 @@ impl ByteStream {
     fn want(&self, input: &Direction<Input>, state: &mut Input, wanted: Wanted) -> Result<(), Errno> {
         let idle = state.wanted == Wanted::Nothing;
         state.wanted = state.wanted.max(wanted);
-        if idle { input.ring(&self.0, "stream input", read_on_demand) } else { Ok(()) }
+        if idle {
+            let rung = input.ring(&self.0, "stream input", read_on_demand);
+            return rung.inspect_err(|_| state.wanted = Wanted::Nothing);
+        }
+        Ok(())
     }
 
     /// Waits until all that was written is delivered, or nobody reads it.
@@ -275,6 +285,7 @@ impl ByteStream {
     pub fn close(&self) {
         self.0.input.iter().for_each(Direction::close);
         self.0.output.iter().for_each(Direction::close);
+        lock(&self.0.resized).take();
     }
 }
 
@@ -289,14 +300,14 @@ impl Shared {
 /// The thread of a stream that is read.
 fn read_on_demand(stream: &Shared) {
     let Some(input) = &stream.input else { return };
-    let mut resized = stream.resized.as_ref();
+    let mut resized = lock(&stream.resized).take();
     while let Some(file) = input.file() {
         let wanted = lock(&input.state).wanted;
         let watched = (wanted != Wanted::Nothing).then(|| (file.as_fd(), PollFlags::IN));
-        let window = resized.map(|resized| (resized.as_fd(), PollFlags::IN));
+        let window = resized.as_ref().map(|resized| (resized.as_fd(), PollFlags::IN));
         let [ready, found] = input.sleep(&[watched, window]);
         if found.contains(PollFlags::IN) {
-            let _ = resized.map(|resized| rustix::io::read(resized, &mut [0; 64]));
+            let _ = resized.as_ref().map(|resized| rustix::io::read(resized, &mut [0; 64]));
             stream.tell();
         } else if !found.is_empty() {
             resized = None; // whoever told of it is gone

@@ -10,7 +10,7 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2};
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 /// The threads need little: they copy.
@@ -34,7 +34,7 @@ pub struct Direction<T> {
     /// The thread has got on.
     pub progress: Condvar,
     /// Makes the thread look; made with it.
-    bell: OnceLock<OwnedFd>,
+    bell: Mutex<Option<Arc<OwnedFd>>>,
 }
 
 /// What is wanted of the file.
@@ -79,7 +79,7 @@ impl<T: Default> Direction<T> {
             can_try: AtomicBool::new(true),
             state: Mutex::default(),
             progress: Condvar::new(),
-            bell: OnceLock::new(),
+            bell: Mutex::default(),
         }
     }
 
@@ -87,28 +87,30 @@ impl<T: Default> Direction<T> {
         lock(&self.file).clone()
     }
 
-    /// Whether there is a thread.
-    pub fn is_started(&self) -> bool {
-        self.bell.get().is_some()
-    }
-
     /// Makes the thread look, which `main` is if there is none yet.
     pub fn ring(&self, stream: &Arc<Shared>, name: &str, main: fn(&Shared)) -> Result<(), Errno> {
-        if let Some(bell) = self.bell.get() {
+        let mut bell = lock(&self.bell);
+        if let Some(bell) = &*bell {
             // Full means that it rings already.
             let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
             return Ok(());
         }
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        if self.bell.set(bell).is_ok() {
-            let stream = stream.clone();
-            let start = thread::Builder::new().name(name.into()).stack_size(STACK).spawn(move || main(&stream));
-            if start.is_err() {
-                lock(&self.file).take();
-                return Err(Errno::NOMEM);
-            }
+        if self.file().is_none() {
+            return Err(Errno::IO);
         }
-        Ok(())
+        *bell = Some(Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?));
+        let stream = stream.clone();
+        let start = thread::Builder::new().name(name.into()).stack_size(STACK).spawn(move || main(&stream));
+        start.map(drop).map_err(|_| {
+            *bell = None;
+            Errno::NOMEM
+        })
+    }
+
+    /// Whether there is a thread; starts it if not.
+    pub fn listens(&self, stream: &Arc<Shared>, name: &str, main: fn(&Shared)) -> bool {
+        let started = lock(&self.bell).is_some();
+        started || self.ring(stream, name, main).is_ok()
     }
 
     /// Leaves everything to the thread.
@@ -120,15 +122,15 @@ impl<T: Default> Direction<T> {
     /// Lets go of the file, and ends the thread.
     pub fn close(&self) {
         lock(&self.file).take();
-        if let Some(bell) = self.bell.get() {
+        if let Some(bell) = lock(&self.bell).take() {
             let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
         }
     }
 
     /// Sleeps until the bell rings or something happens to one of the `others`, and returns what.
     pub fn sleep(&self, others: &[Option<(BorrowedFd<'_>, PollFlags)>; 2]) -> [PollFlags; 2] {
-        let Some(bell) = self.bell.get() else { return [PollFlags::empty(); 2] };
-        let mut entries = vec![PollFd::new(bell, PollFlags::IN)];
+        let Some(bell) = lock(&self.bell).clone() else { return [PollFlags::empty(); 2] };
+        let mut entries = vec![PollFd::new(&*bell, PollFlags::IN)];
         entries.extend(others.iter().flatten().map(|(file, events)| PollFd::from_borrowed_fd(*file, *events)));
         if poll(&mut entries, None).is_err() {
             return [PollFlags::empty(); 2]; // EINTR
@@ -138,7 +140,7 @@ impl<T: Default> Direction<T> {
             Some(_) => found.next().unwrap_or(PollFlags::empty()),
             None => PollFlags::empty(),
         });
-        let _ = rustix::io::read(bell, &mut [0; 8]);
+        let _ = rustix::io::read(&*bell, &mut [0; 8]);
         found
     }
 
