@@ -1,6 +1,6 @@
 //! What a machine leaves behind in the process it ran in: no thread, no descriptor. Alone in its process, to count.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail")]
 
 #[allow(dead_code, reason = "shared with the tests of programs")]
 #[path = "programs/code.rs"]
