@@ -144,7 +144,7 @@ static void compare(clockid_t clock)
 	long backwards = 0, last = by_call(clock), start = last;
 	struct timespec ours = {7, 7}, theirs = {8, 8};
 
-	for (int i = 0; i < 20000; i++) {
+	for (int i = 0; i < 4000; i++) {
 		long now = i % 2 ? by_call(clock) : by_vdso(clock);
 		backwards += now < last;
 		last = now;
@@ -159,7 +159,7 @@ static long latest, backwards;
 
 static void *look(void *argument)
 {
-	for (long i = (long)argument; i < 20000; i++) {
+	for (long i = (long)argument; i < 4000; i++) {
 		long before = __atomic_load_n(&latest, __ATOMIC_SEQ_CST);
 		long now = i % 2 ? by_call(CLOCK_MONOTONIC) : by_vdso(CLOCK_MONOTONIC);
 
