@@ -31,6 +31,7 @@ Examples:
   orrery run /bin/busybox -- sh                  the same with arguments
   orrery run rootfs                              a shell in a root folder
   orrery run rootfs -- make -j4                  a command there
+  orrery run --read-only / -- python3            this system's programs, read-only
   orrery run initramfs.cpio.gz                   an initramfs, by its own /init
   orrery run --volume .:/src --workdir /src rootfs -- ./configure
 

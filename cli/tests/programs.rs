@@ -173,9 +173,9 @@ fn traced_calls_go_to_standard_error() {
 fn a_signal_to_the_tool_ends_the_guest() {
     let spin = program("spin", "int main(void) { for (;;) ; }");
     let sleep = program("nap", "int pause(void); int main(void) { for (;;) pause(); }");
-    for path in [&spin, &sleep] {
+    for (path, engine) in [(&spin, "ptrace"), (&spin, "shared-memory"), (&sleep, "ptrace"), (&sleep, "shared-memory")] {
         for signal in [Signal::TERM, Signal::HUP, Signal::INT, Signal::KILL] {
-            let Run { mut command, tool } = run(&["--cpus", "2", path.to_str().unwrap()]);
+            let Run { mut command, tool } = run(&["--engine", engine, "--cpus", "2", path.to_str().unwrap()]);
             let child = command.stdout(Stdio::null()).spawn().unwrap();
             wait_until_running(&tool);
             common::signal(child.id(), signal);

@@ -63,11 +63,13 @@ fn ctrl_c_ends_a_program_alone() {
     let nap =
         program("nap-loudly", "#include <unistd.h>\nint main(void) { write(1, \"asleep\\n\", 7); for (;;) pause(); }");
     let spin = program("spin-loudly", SPIN);
-    for (path, said) in [(&spin, "spinning"), (&nap, "asleep")] {
-        let mut screen = Screen::start(run(&[path.to_str().unwrap()]));
-        screen.expect(said);
-        screen.type_keys(CTRL_C);
-        assert_eq!(screen.end(), Some(128 + 2), "{said}");
+    for engine in ["ptrace", "shared-memory"] {
+        for (path, said) in [(&spin, "spinning"), (&nap, "asleep")] {
+            let mut screen = Screen::start(run(&["--engine", engine, path.to_str().unwrap()]));
+            screen.expect(said);
+            screen.type_keys(CTRL_C);
+            assert_eq!(screen.end(), Some(128 + 2), "{said}, {engine}");
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 use anyhow::{Context, Result};
 use rustix::stdio::{stdin, stdout};
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
-use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH, SIGXFSZ};
 use std::sync::{Mutex, PoisonError};
 
 static SAVED: Mutex<Option<Termios>> = Mutex::new(None);
@@ -72,7 +72,7 @@ pub enum Event {
 /// # Errors
 /// When the handlers cannot be installed.
 pub fn answer_signals(mut on: impl FnMut(Event) + Send + 'static) -> Result<()> {
-    let kinds = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH, SIGCONT];
+    let kinds = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH, SIGCONT, SIGXFSZ];
     let mut signals = signal_hook::iterator::Signals::new(kinds).context("cannot handle signals")?;
     let answer = move || {
         for signal in signals.forever() {
@@ -83,6 +83,8 @@ pub fn answer_signals(mut on: impl FnMut(Event) + Send + 'static) -> Result<()> 
                     }
                 }
                 SIGCONT => raw_again(),
+                // A file would have become larger than our limit. The call that tried says so too, to whom it concerns.
+                SIGXFSZ => {}
                 ending => {
                     restore();
                     on(Event::Ending);

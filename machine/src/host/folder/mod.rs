@@ -134,7 +134,10 @@ impl SharedFolder {
         };
         let name = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(host.as_os_str().as_bytes(), name, Mode::empty()).map_err(folder)?;
-        rustix::fs::openat2(&root, c".", name, Mode::empty(), BENEATH).map_err(ShareError::NoOpenat2)?;
+        rustix::fs::openat2(&root, c".", name, Mode::empty(), BENEATH).map_err(|errno| match errno {
+            Errno::NOSYS | Errno::PERM => ShareError::NoOpenat2(errno),
+            errno => folder(errno),
+        })?;
         if is_interface(&root).map_err(folder)? {
             return Err(ShareError::Interface(host.into()));
         }
