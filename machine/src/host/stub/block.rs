@@ -236,23 +236,25 @@ impl Block {
         }
     }
 
-    /// Lets the program go on.
-    pub fn release(&self, spin: bool) {
+    /// Lets the program go on; when it is back it waits awake for a while if `spin`. Returns whether it had to be woken.
+    pub fn release(&self, spin: bool) -> bool {
         self.word(SPIN).store(if spin { TURNS } else { 0 }, SeqCst);
         self.word(TRAPPED).store(0, SeqCst);
-        if self.word(GUEST_SLEEPS).load(SeqCst) != 0 {
+        let slept = self.word(GUEST_SLEEPS).load(SeqCst) != 0;
+        if slept {
             // SAFETY: wakes whoever waits on the word.
             unsafe { libc::syscall(libc::SYS_futex, self.word(TRAPPED).as_ptr(), libc::FUTEX_WAKE, 1) };
         }
+        slept
     }
 
-    /// Waits until the program is back, awake for a while if `spin`. Each time a tenth of a second has passed without it
-    /// `goes_on` is asked whether to wait on.
-    pub fn wait(&self, spin: bool, mut goes_on: impl FnMut() -> bool) -> Result<(), Broken> {
+    /// Waits until the program is back, awake for a while if `spin`; returns whether we had to sleep. Each time a tenth of a
+    /// second has passed without it `goes_on` is asked whether to wait on.
+    pub fn wait(&self, spin: bool, mut goes_on: impl FnMut() -> bool) -> Result<bool, Broken> {
         let is_back = || self.word(TRAPPED).load(SeqCst) != 0;
         for _ in 0..if spin { TURNS } else { 0 } {
             if is_back() {
-                return Ok(());
+                return Ok(false);
             }
             std::hint::spin_loop();
         }
@@ -268,7 +270,7 @@ impl Block {
             }
         }
         self.word(KERNEL_SLEEPS).store(0, SeqCst);
-        Ok(())
+        Ok(true)
     }
 }
 

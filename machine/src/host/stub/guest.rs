@@ -81,8 +81,49 @@ pub struct Guest {
     process: AtomicI32,
     /// As [`super::Thread::owner`].
     pub owner: AtomicU64,
+    handing_over: Mutex<HandingOver>,
+}
+
+/// How the two sides deal with each other.
+#[derive(Default)]
+struct HandingOver {
     /// Where the registers of its last trap are.
-    frame: Mutex<Option<Frame>>,
+    frame: Option<Frame>,
+    /// Whether the kernel should wait awake for the program, and the program for the kernel.
+    kernel: Vigil,
+    program: Vigil,
+}
+
+/// Learns whether waiting awake is worth it: each time it was in vain, more waits are slept through before the next try. What
+/// else the host's cores do is not ours to know.
+#[derive(Default)]
+struct Vigil {
+    /// Waits to sleep through after the next vain one, and still.
+    penalty: u32,
+    skip: u32,
+    /// It was tried the last time.
+    tried: bool,
+}
+
+impl Vigil {
+    const MOST: u32 = 255;
+
+    fn try_it(&mut self) -> bool {
+        if self.skip > 0 {
+            self.skip -= 1;
+            return false;
+        }
+        true
+    }
+
+    /// The last wait ended asleep or awake.
+    fn heed(&mut self, in_vain: bool) {
+        if !std::mem::take(&mut self.tried) {
+            return;
+        }
+        self.penalty = if in_vain { (self.penalty * 2 + 1).min(Self::MOST) } else { self.penalty / 2 };
+        self.skip = if in_vain { self.penalty } else { 0 };
+    }
 }
 
 // SAFETY: the block's memory outlives the stub. It is used by one CPU's host thread at a time, and by the stub, which is not believed.
@@ -99,7 +140,7 @@ impl From<Broken> for Gone {
 impl Guest {
     /// One that is not there yet.
     pub fn new(block: Block) -> Guest {
-        Guest { block, process: AtomicI32::new(0), owner: AtomicU64::new(NOBODY), frame: Mutex::new(None) }
+        Guest { block, process: AtomicI32::new(0), owner: AtomicU64::new(NOBODY), handing_over: Mutex::default() }
     }
 
     /// The thread as the host knows it.
@@ -133,7 +174,7 @@ impl Guest {
         if self.block.registers(&frame).general.rax != 0 {
             return Err(Gone);
         }
-        *lock(&self.frame) = Some(frame);
+        *lock(&self.handing_over) = HandingOver { frame: Some(frame), ..HandingOver::default() };
         Ok(())
     }
 
@@ -142,40 +183,47 @@ impl Guest {
         let process = self.process.swap(0, Ordering::Relaxed);
         if process != 0 {
             kill(process);
-            *lock(&self.frame) = None;
+            lock(&self.handing_over).frame = None;
         }
     }
 
     pub fn save_extended_state(&self, image: &mut [u8]) -> Result<(), Gone> {
-        let frame = lock(&self.frame).ok_or(Gone)?;
+        let frame = lock(&self.handing_over).frame.ok_or(Gone)?;
         self.block.save_extended(&frame, image);
         Ok(())
     }
 
     pub fn load_extended_state(&self, image: &[u8]) -> bool {
-        let Some(frame) = *lock(&self.frame) else { return false };
+        let Some(frame) = lock(&self.handing_over).frame else { return false };
         self.block.load_extended(&frame, image);
         true
     }
 
     /// Runs the program until it stops.
     pub fn run(&self, general: &General, fs_base: usize, gs_base: usize) -> Result<Stopped, Gone> {
-        let frame = lock(&self.frame).ok_or(Gone)?;
+        let mut handing_over = lock(&self.handing_over);
+        let HandingOver { frame, kernel, program } = &mut *handing_over;
         let process = self.process.load(Ordering::Relaxed);
-        self.block.set_registers(&frame, &Taken { general: *general, fs_base, gs_base });
-        let spin = machine().cpus.has_cores_to_spare();
-        self.block.release(spin);
+        self.block.set_registers(frame.as_ref().ok_or(Gone)?, &Taken { general: *general, fs_base, gs_base });
+        let may_spin = machine().cpus.has_cores_to_spare();
+        let program_waits_awake = may_spin && program.try_it();
+        let slept = self.block.release(program_waits_awake);
+        program.heed(slept);
+        let awake = may_spin && kernel.try_it();
         // A program may have blocked the signal by which it is interrupted. It is not waited for twice.
         let mut patience = 2;
-        self.block.wait(spin, || {
+        let slept = self.block.wait(awake, || {
             if machine().cpus.is_due() {
                 patience -= 1;
             }
             patience > 0 && !has_ended(process)
         })?;
-        let (report, frame) = self.block.report(extended_length())?;
-        *lock(&self.frame) = Some(frame);
-        let Taken { general, fs_base, gs_base } = self.block.registers(&frame);
+        kernel.tried = awake;
+        kernel.heed(slept);
+        program.tried = program_waits_awake;
+        let (report, found) = self.block.report(extended_length())?;
+        *frame = Some(found);
+        let Taken { general, fs_base, gs_base } = self.block.registers(&found);
         Ok(Stopped { reason: reason(&report), general, fs_base, gs_base })
     }
 }
