@@ -109,22 +109,19 @@ fn the_window_s_size_follows_the_terminal() {
 fn the_terminal_is_as_it_was_at_every_end() {
     let spin = program("spin-loudly", SPIN);
     let spin = spin.to_str().unwrap();
-    let ends: [(&str, Box<dyn Fn(&Screen)>, Option<i32>); 5] = [
-        ("Ctrl-C", Box::new(|screen| screen.type_keys(CTRL_C)), Some(130)),
-        ("SIGTERM", Box::new(|screen| common::signal(screen.child.id(), Signal::TERM)), Some(143)),
-        ("SIGHUP", Box::new(|screen| common::signal(screen.child.id(), Signal::HUP)), Some(129)),
-        ("SIGINT", Box::new(|screen| common::signal(screen.child.id(), Signal::INT)), Some(130)),
-        ("SIGQUIT", Box::new(|screen| common::signal(screen.child.id(), Signal::QUIT)), Some(131)),
-    ];
-    for (name, end, status) in ends {
+    let signals = [Signal::TERM, Signal::HUP, Signal::INT, Signal::QUIT];
+    for signal in signals.map(Some).into_iter().chain([None]) {
         let mut screen = Screen::start(run(&[spin]));
         let before = screen.first_settings();
         screen.expect("spinning");
-        assert!(!same(&screen.settings(), &before), "{name}: the terminal is raw while the guest runs");
-        end(&screen);
-        let (ended, after) = screen.end_with_settings();
-        assert_eq!(ended, status, "{name}");
-        assert!(same(&after, &before), "{name}: {after:?}");
+        assert!(!same(&screen.settings(), &before), "the terminal is raw while the guest runs");
+        match signal {
+            Some(signal) => common::signal(screen.child.id(), signal),
+            None => screen.type_keys(CTRL_C),
+        }
+        let (status, after) = screen.end_with_settings();
+        assert_eq!(status, Some(128 + signal.unwrap_or(Signal::INT).as_raw()), "{signal:?}");
+        assert!(same(&after, &before), "{signal:?}: {after:?}");
     }
     let screen = Screen::start(run(&["/nowhere"]));
     let before = screen.first_settings();

@@ -137,7 +137,7 @@ fn fail_with(complaints: Vec<String>) -> Result<String> {
 
 fn unsafe_code() -> Result<String> {
     let mut complaints = Vec::new();
-    for folder in ["kernel", "xtask"] {
+    for folder in ["kernel", "cli", "xtask"] {
         for file in files(folder, &["rs"])? {
             for (number, line) in (1..).zip(std::fs::read_to_string(&file)?.lines()) {
                 if has_word(line, "unsafe") {
@@ -187,7 +187,7 @@ fn statics() -> Result<String> {
 /// Names of modules that exist in tests only: `#[cfg(test)] mod NAME;`.
 fn test_modules() -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for folder in ["kernel", "machine", "xtask"] {
+    for folder in ["kernel", "machine", "cli", "xtask"] {
         for file in files(folder, &["rs"])? {
             let text = std::fs::read_to_string(&file)?;
             for rest in text.split("#[cfg(test)]").skip(1) {
@@ -208,7 +208,7 @@ fn belongs_to(file: &Path, module: &str) -> bool {
 fn pages() -> Result<String> {
     let mut complaints = Vec::new();
     let test_modules = test_modules()?;
-    for folder in ["kernel", "machine", "xtask"] {
+    for folder in ["kernel", "machine", "cli", "xtask"] {
         for file in files(folder, &["rs"])? {
             let text = std::fs::read_to_string(&file)?;
             let for_tests = test_modules.iter().any(|module| belongs_to(&file, module));

@@ -45,7 +45,7 @@ impl Initramfs {
         }
         for file in programs::files_of(&paths::root().join("user/etc"))? {
             let name = file.file_name().context("a file without a name")?.to_string_lossy().into_owned();
-            archive.file(&format!("etc/{name}"), 0o644, std::fs::read(&file)?);
+            archive.file(format!("etc/{name}"), 0o644, std::fs::read(&file)?);
         }
         for program in programs::compile("user/init")? {
             archive.program(&program.name, &program)?;

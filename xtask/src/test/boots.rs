@@ -113,7 +113,7 @@ impl<'a> Boot<'a> {
     fn start(&self) -> Result<Console> {
         let mut archive = Initramfs::standard()?;
         for script in scripts()? {
-            archive.file(&format!("tests/{}", script_name(&script)), 0o755, std::fs::read(&script)?);
+            archive.file(format!("tests/{}", script_name(&script)), 0o755, std::fs::read(&script)?);
         }
         for program in programs::compile("tests/guest")? {
             archive.program(&format!("tests/bin/{}", program.name), &program)?;
