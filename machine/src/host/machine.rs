@@ -8,6 +8,7 @@
 //! The end, [`Machine::off`], unwinds: the CPU that asked for it by a panic payload of its own, the others as soon as they come
 //! to a place where interrupts are taken. So every guard is dropped, and the caller of [`run`] goes on with the status.
 
+use super::confine::confine;
 use super::cpu::Cpus;
 use super::device::{Devices, Installed};
 use super::frames::Zone;
@@ -201,6 +202,9 @@ impl Machine {
     ) -> io::Result<thread::JoinHandle<()>> {
         let result = thread::Builder::new().name(name.into()).spawn(move || {
             self.adopt();
+            if self.stubs.is_some() {
+                confine(self.devices.has_folders());
+            }
             super::cpu::set_current(cpu);
             if let Err(payload) = catch_unwind(AssertUnwindSafe(main)) {
                 self.unwound(&*payload);

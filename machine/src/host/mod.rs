@@ -8,11 +8,13 @@
 //! | `stub` | the processes programs run in: how they are made, emptied, locked up, told what to map |
 //! | `user`, `access` | a program's registers; entering it; what an instruction that faulted tried |
 //! | `cpu` | CPUs are threads; kicks, alarms, interrupts of devices |
+//! | `confine` | what the machine's threads give up |
 //! | `time`, `device`, `power`, `debug`, `copy` | the rest of the boundary |
 //!
 //! The threat model stands in docs/src/host-machine.md.
 
 mod access;
+mod confine;
 pub mod copy;
 pub mod cpu;
 pub mod debug;

@@ -197,6 +197,20 @@ fn a_kernel_that_panics_ends_with_a_failing_status() {
 }
 
 #[test]
+fn a_kernel_can_start_no_program_and_open_no_socket() {
+    fn kernel() -> ! {
+        let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
+        assert!(std::process::Command::new("/bin/true").spawn().is_err_and(refused));
+        assert!(std::net::UdpSocket::bind("127.0.0.1:0").is_err_and(refused));
+        let (space, mut registers) = program(&[0x0f, 5]);
+        assert_eq!(next(&mut registers, &space), Trap::Syscall);
+        power::off(0)
+    }
+    assert_eq!(on_machine(1, kernel), 0);
+    assert!(std::net::UdpSocket::bind("127.0.0.1:0").is_ok(), "whoever started the machine is not confined");
+}
+
+#[test]
 fn several_machines_live_in_one_process() {
     fn kernel() -> ! {
         let (space, mut registers) = program(&[0x0f, 5, 0xeb, 0xfc]); // syscall; jmp itself

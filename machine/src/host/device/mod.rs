@@ -59,6 +59,11 @@ impl From<Devices> for Installed {
 }
 
 impl Installed {
+    /// Whether the guest is shown folders of the host.
+    pub fn has_folders(&self) -> bool {
+        !self.folders.is_empty()
+    }
+
     /// The machine is off: delivers what was written, for as long as somebody reads it, and lets go of the host's files.
     pub fn finish(&self) {
         self.streams.finish();

@@ -27,7 +27,7 @@
 
 mod block;
 mod code;
-mod filter;
+pub mod filter;
 mod guest;
 mod pool;
 mod trace;

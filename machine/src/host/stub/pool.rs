@@ -12,6 +12,7 @@ use super::code::{self, Call, Entry};
 use super::guest::{self, Guest};
 use super::{NOBODY, State, Stub, Thread, new_number, trace};
 use crate::memory::PAGE_SIZE;
+use crate::platform::confine::keep_capabilities;
 use crate::platform::frames::{Zone, bytes, checked};
 use crate::platform::machine::{Engine, Machine, StartError, lock};
 use libc::{c_int, c_long, c_ulong, pid_t};
@@ -431,7 +432,7 @@ unsafe fn become_template(memory: c_int, code: usize, sequences: Option<usize>) 
         }
         let nothing = 0_u64;
         libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &nothing, ptr::null::<u64>(), 8);
-        drop_capabilities();
+        keep_capabilities(0);
         if let Some(area) = sequences {
             forget_restartable_sequences(area);
         }
@@ -444,15 +445,6 @@ unsafe fn become_template(memory: c_int, code: usize, sequences: Option<usize>) 
             std::mem::transmute::<usize, _>(code + code::emptying_offset());
         empty(code::CODE, code::HOST_TOP, code::filter_description())
     }
-}
-
-/// Gives up every capability.
-unsafe fn drop_capabilities() {
-    const VERSION_3: u32 = 0x2008_0522;
-    let header = [VERSION_3, 0];
-    let none = [0_u32; 6];
-    // SAFETY: capset(2) reads the two arrays.
-    unsafe { libc::syscall(libc::SYS_capset, &header, &none) };
 }
 
 /// Where the C library told the host to write whenever this thread is interrupted, if it did (rseq(2)).
