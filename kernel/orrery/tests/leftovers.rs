@@ -52,7 +52,8 @@ fn once() {
     assert_eq!(machine.join().unwrap(), 5);
     let mut text = String::new();
     reader.read_to_string(&mut text).unwrap();
-    assert!("bytesbytes".starts_with(&text) && !text.is_empty(), "{text}");
+    // Which of the two reads what, and whether the child comes to write it, is chance.
+    assert!("bytesbytes".starts_with(&text), "{text}");
 }
 
 #[test]
