@@ -5,17 +5,21 @@
 //! table; a name that is removed leaves the table and lives on as long as somebody has it open. A super block takes its
 //! whole tree apart when its last mount goes.
 //!
+//! A file system that is kept elsewhere may be larger than this machine: of its dentries that nobody uses, only so many are
+//! kept. The others live as long as their names, since they are all there is of the file system.
+//!
 //! **Locks.** The table of a directory's children is also the lock of the directory: it is held for writing over each
 //! change, the file system's part included, so that the two never disagree. A walk takes it for reading, for one look.
 //! Who needs two of them (rename) holds the super block's rename lock and takes an ancestor before its descendant;
 //! rmdir takes parent before child. The lock of a dentry's place comes last.
 
-use alloc::sync::Arc;
+use alloc::collections::VecDeque;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
-use sync::{RwSpinLock, WriteGuard};
+use sync::{RwSpinLock, SpinLock, WriteGuard};
 
 use crate::inode::{FileKind, Inode};
 use crate::name::{self, NAME_MAX, Name, NameTable};
@@ -26,8 +30,8 @@ pub struct Dentry {
     kind: FileKind,
     /// Whether entries found in this directory are kept.
     keeps_entries: bool,
-    /// Whether the directory is asked before a kept entry is believed.
-    asks: bool,
+    /// Where entries can change without vfs: the directory is asked before a kept one is believed.
+    outside: Option<Arc<Kept>>,
     /// What the hashes of names in this tree start from.
     seed: u64,
     /// How many mounts hide this dentry, in any namespace.
@@ -61,9 +65,13 @@ impl Dentry {
     fn new(inode: Arc<dyn Inode>, seed: u64, parent: Option<Arc<Dentry>>, name: &[u8]) -> Result<Arc<Dentry>> {
         // Files like eventfds are of no kind; here they pass for regular ones.
         let kind = FileKind::of_mode(inode.permissions().mode).unwrap_or(FileKind::Regular);
+        let outside = match &parent {
+            Some(parent) => parent.outside.clone(),
+            None => inode.changes_outside().then(Arc::default),
+        };
         Ok(Arc::new(Dentry {
             keeps_entries: inode.keeps_entries(),
-            asks: inode.changes_outside(),
+            outside,
             inode,
             kind,
             seed,
@@ -160,7 +168,7 @@ impl Dentry {
     /// `ENOENT`, `ENAMETOOLONG`, `ENOTDIR`, `ENOMEM`.
     #[inline]
     pub(crate) fn lookup(self: &Arc<Dentry>, hash: u64, name: &[u8]) -> Result<Arc<Dentry>> {
-        if !self.asks
+        if self.outside.is_none()
             && let Some(found) = self.children.read().find(hash, name)
         {
             return Ok(found.clone());
@@ -176,7 +184,7 @@ impl Dentry {
         if !self.keeps_entries {
             return Dentry::new(self.inode.lookup(name)?, self.seed, Some(self.clone()), name);
         }
-        if self.asks {
+        if self.outside.is_some() {
             let kept = self.children.read().find(hash, name).cloned();
             if let Some(found) = kept.filter(|found| self.still_leads_to(name, found)) {
                 return Ok(found);
@@ -214,7 +222,7 @@ impl Dentry {
 
     /// Whether a kept entry is still what its name leads to. What something is mounted on stays, lest the mount get lost.
     fn still_leads_to(&self, name: &[u8], kept: &Dentry) -> bool {
-        !self.asks || kept.is_mount_point() || self.inode.leads_to(name, &kept.inode)
+        self.outside.is_none() || kept.is_mount_point() || self.inode.leads_to(name, &kept.inode)
     }
 
     /// Enters an inode the file system has under `name`.
@@ -228,8 +236,29 @@ impl Dentry {
         let dentry = Dentry::new(inode, self.seed, Some(self.clone()), name)?;
         if self.keeps_entries {
             children.insert(hash, name, dentry.clone());
+            if let Some(kept) = &self.outside {
+                kept.add(&dentry);
+            }
         }
         Ok(dentry)
+    }
+
+    /// Takes the dentry out of its directory's table if nobody uses it, and nothing below it is kept. What was taken out goes
+    /// to `unused`; false if it must stay. The caller holds one reference.
+    fn let_go(self: &Arc<Dentry>, unused: &mut Vec<Arc<Dentry>>) -> bool {
+        let (Some(parent), name) = self.parent_and_name() else { return true };
+        // Whoever keeps something new may be holding this very lock.
+        let Some(mut children) = parent.children.try_write() else { return false };
+        let hash = parent.hash(&name);
+        if !children.find(hash, &name).is_some_and(|kept| Arc::ptr_eq(kept, self)) {
+            return true;
+        }
+        // The caller's reference and the table's. No more can come while the table is locked.
+        if Arc::strong_count(self) != 2 {
+            return false;
+        }
+        unused.extend(children.remove(hash, &name));
+        true
     }
 
     /// Locks the directory for a change.
@@ -281,6 +310,39 @@ impl Dentry {
             let mut below = dentry.children.write().drain();
             pending.append(&mut below);
         }
+    }
+}
+
+/// The kept dentries of a file system that is kept elsewhere and may be any size, in the order they came.
+#[derive(Default)]
+struct Kept {
+    queue: SpinLock<VecDeque<Weak<Dentry>>>,
+}
+
+/// How many of them stay though nobody uses them.
+const MOST_KEPT: usize = 16_384;
+
+/// How many are looked at for each new one at most, so that they become fewer again after many were in use.
+const LOOKS: usize = 4;
+
+impl Kept {
+    /// One more; the oldest that nobody uses goes for it. Called with the lock of its directory held.
+    fn add(&self, dentry: &Arc<Dentry>) {
+        let mut unused = Vec::new();
+        let mut queue = self.queue.lock();
+        queue.push_back(Arc::downgrade(dentry));
+        for _ in 0..LOOKS {
+            let oldest = if queue.len() > MOST_KEPT { queue.pop_front() } else { None };
+            let Some(oldest) = oldest else { break };
+            let Some(kept) = oldest.upgrade() else { continue };
+            if !kept.let_go(&mut unused) {
+                queue.push_back(oldest);
+            }
+            unused.push(kept);
+        }
+        drop(queue);
+        // Whatever goes with them goes outside the lock.
+        drop(unused);
     }
 }
 

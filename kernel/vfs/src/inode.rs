@@ -297,13 +297,14 @@ pub trait Inode: Any + Send + Sync {
         true
     }
 
-    /// Whether entries of this directory can change without vfs: it is then asked whether a kept dentry is still good.
+    /// Whether the file system with this root is kept elsewhere, so that its entries can change without vfs: each directory
+    /// is then asked whether a kept dentry is still good.
     fn changes_outside(&self) -> bool {
         false
     }
 
-    /// Whether `name` still leads to `entry`, which was found or made there before; only asked of a directory that
-    /// [`changes_outside`](Inode::changes_outside). Linux: `d_revalidate`.
+    /// Whether `name` still leads to `entry`, which was found or made there before; only asked where the file
+    /// system [`changes_outside`](Inode::changes_outside). Linux: `d_revalidate`.
     fn leads_to(&self, name: &[u8], entry: &Arc<dyn Inode>) -> bool {
         let _ = (name, entry);
         true

@@ -431,3 +431,24 @@ fn files_outlive_many_others_being_known() {
     }
     assert_eq!((0..3000).filter(|index| world.stat(&format!("d{index}/f")).unwrap().size == 1).count(), 3000);
 }
+
+#[test]
+fn what_nobody_uses_is_forgotten() {
+    let shared = Shared::with("forgotten", false, |host| {
+        for directory in 0..18 {
+            fs::create_dir_all(host.join(format!("{directory}/sub"))).unwrap();
+            (0..1000).for_each(|index| fs::write(host.join(format!("{directory}/sub/{index}")), "").unwrap());
+        }
+    });
+    let world = &shared.world;
+    let unused = Arc::downgrade(world.look("0/sub/0").unwrap().inode());
+    let used = world.look("0/sub/1").unwrap();
+    for directory in 0..18 {
+        (0..1000).for_each(|index| drop(world.look(&format!("{directory}/sub/{index}")).unwrap()));
+    }
+    assert!(unused.upgrade().is_none());
+    assert_eq!(world.text(&used), "/0/sub/1");
+    assert!(Arc::ptr_eq(&used.dentry, &world.look("0/sub/1").unwrap().dentry));
+    assert!(Arc::ptr_eq(&used.dentry.parent().unwrap(), &world.look("0/sub").unwrap().dentry));
+    assert_eq!(world.stat("0/sub/0").unwrap().size, 0);
+}
