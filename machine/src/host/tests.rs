@@ -210,6 +210,120 @@ fn a_kernel_can_start_no_program_and_open_no_socket() {
     assert!(std::net::UdpSocket::bind("127.0.0.1:0").is_ok(), "whoever started the machine is not confined");
 }
 
+/// Machine code: sets a register to a number.
+fn set(code: &mut Vec<u8>, register: [u8; 2], value: usize) {
+    code.extend(register);
+    code.extend(value.to_le_bytes());
+}
+
+const RAX: [u8; 2] = [0x48, 0xb8];
+const RDI: [u8; 2] = [0x48, 0xbf];
+const RSI: [u8; 2] = [0x48, 0xbe];
+const RDX: [u8; 2] = [0x48, 0xba];
+const R8: [u8; 2] = [0x49, 0xb8];
+const R9: [u8; 2] = [0x49, 0xb9];
+const R10: [u8; 2] = [0x49, 0xba];
+const R11: [u8; 2] = [0x49, 0xbb];
+const JUMP_TO_R11: [u8; 3] = [0x41, 0xff, 0xe3];
+
+/// Where the stubs' own code has a `syscall` instruction: the first one that makes a call of its own choice.
+fn gadget() -> usize {
+    super::stub::one_call()
+}
+
+#[test]
+fn a_jump_into_the_stub_s_code_makes_no_call_of_the_host() {
+    fn kernel() -> ! {
+        // mmap(DATA, 4096, read + write, shared + fixed, the machine's memory, 0): would show the stubs' own code, for a start.
+        let call = [(RDI, DATA), (RSI, PAGE_SIZE), (RDX, 3), (R10, 0x11), (R8, 0), (R9, 0)];
+        for number in [libc::SYS_mmap, libc::SYS_munmap, libc::SYS_getpid, libc::SYS_kill, libc::SYS_clone] {
+            let mut code = Vec::new();
+            set(&mut code, RAX, number as usize);
+            call.iter().for_each(|(register, value)| set(&mut code, *register, *value));
+            set(&mut code, R11, gadget());
+            code.extend(JUMP_TO_R11);
+            let (space, mut registers) = program(&code);
+            space.compare_exchange_u32(DATA, 0, 77).unwrap().unwrap();
+            // It comes back as a call of the program's, made from a strange place.
+            let trap = next(&mut registers, &space);
+            assert!(matches!(trap, Trap::Syscall | Trap::Exception(_)), "{trap:?}");
+            if trap == Trap::Syscall {
+                assert_eq!(registers.syscall_number(), number as usize);
+            }
+            assert_eq!(space.load_u32(DATA).unwrap(), 77);
+        }
+        power::off(0)
+    }
+    assert_eq!(on_machine(1, kernel), 0);
+}
+
+#[test]
+fn a_stub_s_own_pages_can_t_be_written_or_made_to_mislead_the_kernel() {
+    fn kernel() -> ! {
+        let top = crate::memory::USER_TOP;
+        // Stores to the stub's pages of code and of calls fault, and the fault is beyond user space.
+        for target in [top, top + PAGE_SIZE] {
+            let mut code = Vec::new();
+            set(&mut code, RAX, target);
+            code.extend([0xc6, 0x00, 0x90]); // mov byte [rax], 0x90
+            let (space, mut registers) = program(&code);
+            match next(&mut registers, &space) {
+                Trap::PageFault(fault) => assert_eq!((fault.address, fault.access), (target, Access::WRITE)),
+                trap => panic!("{trap:?}"),
+            }
+        }
+        // A program that scribbles over all of its block can spoil its own run, and no more: the next one is fine.
+        let mut code = Vec::new();
+        set(&mut code, RDI, super::stub::BLOCKS);
+        set(&mut code, RAX, 0xffff_ffff_ffff_ffff);
+        code.extend([0xb9, 0, 0x10, 0, 0]); // mov ecx, 4096
+        code.extend([0xf3, 0x48, 0xab, 0x0f, 0x05]); // rep stosq; syscall
+        let (space, mut registers) = program(&code);
+        let trap = next(&mut registers, &space);
+        assert!(matches!(trap, Trap::PageFault(_) | Trap::Syscall | Trap::Lost), "{trap:?}");
+        drop((space, registers));
+        let (space, mut registers) = program(&[0x0f, 5]);
+        assert_eq!(next(&mut registers, &space), Trap::Syscall);
+        power::off(0)
+    }
+    assert_eq!(on_machine(1, kernel), 0);
+}
+
+#[test]
+fn a_program_that_blocks_its_signals_is_lost_at_the_next_interrupt() {
+    fn kernel() -> ! {
+        // rt_sigreturn from the stub's code with a frame of the program's own: all signals blocked, and at CODE + 64 a loop.
+        let mut code = vec![0xfe, 0x04, 0x25, 0, 0, 0x50, 0]; // inc byte [DATA]: the host must find the frame
+        set(&mut code, RAX, libc::SYS_rt_sigreturn as usize);
+        code.extend([0x48, 0xbc]); // mov rsp, DATA + 1024
+        code.extend((DATA + 1024).to_le_bytes());
+        set(&mut code, R11, gadget());
+        code.extend(JUMP_TO_R11);
+        code.resize(64, 0x90);
+        code.extend([0xeb, 0xfe]);
+        let (space, mut registers) = program(&code);
+        let put = |offset: usize, value: usize| space.write(DATA + 1024 + offset, &value.to_le_bytes()).unwrap();
+        put(40 + 15 * 8, DATA + 512); // rsp
+        put(40 + 16 * 8, CODE + 64); // rip
+        put(40 + 17 * 8, 0x202);
+        put(40 + 18 * 8, 0x002b_0000_0000_0033); // the segments
+        put(296, usize::MAX); // the signal mask
+        // Traced, the call is the program's own; untraced, the host does it, and then nothing but killing helps.
+        loop {
+            time::set_alarm(Some(time::now() + 20_000_000));
+            match enter(&mut registers, &space) {
+                Trap::Interrupted => {}
+                Trap::Syscall | Trap::Exception(_) | Trap::Lost => break,
+                trap => panic!("{trap:?} {:x?}", registers.general),
+            }
+        }
+        let (space, mut registers) = program(&[0x0f, 5]);
+        assert_eq!(next(&mut registers, &space), Trap::Syscall);
+        power::off(0)
+    }
+    assert_eq!(on_machine(1, kernel), 0);
+}
+
 #[test]
 fn several_machines_live_in_one_process() {
     fn kernel() -> ! {

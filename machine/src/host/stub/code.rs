@@ -101,6 +101,12 @@ impl Entry {
     }
 }
 
+/// Where a stub has the instruction that makes any call: what a test of its walls jumps to.
+#[cfg(test)]
+pub fn one_call() -> usize {
+    Entry::One.address()
+}
+
 fn offset(symbol: *const u8) -> usize {
     symbol.addr() - (&raw const machine_stub_start).addr()
 }

@@ -103,8 +103,11 @@ pub fn of_guests(code: usize) -> Box<[Instruction]> {
 
 /// The filter of a machine's own threads: none of `denied`, which fail with `EPERM`.
 pub fn for_threads(denied: &[libc::c_long]) -> Box<[Instruction]> {
-    let mut program =
-        vec![statement(LOAD, ARCHITECTURE), unless(AUDIT_ARCH_X86_64), statement(RETURN, libc::SECCOMP_RET_KILL_PROCESS)];
+    let mut program = vec![
+        statement(LOAD, ARCHITECTURE),
+        unless(AUDIT_ARCH_X86_64),
+        statement(RETURN, libc::SECCOMP_RET_KILL_PROCESS),
+    ];
     program.push(statement(LOAD, NUMBER));
     let refuse = statement(RETURN, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);
     for number in denied {

@@ -243,7 +243,8 @@ fn reason(report: &Report) -> Reason {
         }
         libc::SIGSYS if report.code == SYS_SECCOMP && report.architecture == AUDIT_ARCH_X86_64 => Reason::Syscall,
         libc::SIGSYS if report.code == SYS_SECCOMP => Reason::Gate,
-        libc::SIGSEGV if report.code > 0 && report.vector == PAGE_FAULT => {
+        // The vector is that of the last exception, which may have been long ago: the code must say so, too.
+        libc::SIGSEGV if (1..=4).contains(&report.code) && report.vector == PAGE_FAULT => {
             let access = match report.error {
                 error if error & 0x10 != 0 => Access::EXECUTE,
                 error if error & 2 != 0 => Access::WRITE,

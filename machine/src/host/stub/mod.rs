@@ -36,6 +36,8 @@ use super::cpu::{self, HostThread};
 use crate::memory::Access;
 use crate::user::General;
 pub use code::BASE;
+#[cfg(test)]
+pub use code::{BLOCKS, one_call};
 use code::{CALLS, Call, Entry, LIST_LENGTH};
 use guest::Guest;
 pub use guest::{Reason, Stopped, is_possible};
