@@ -6,11 +6,12 @@
 //!
 //! Created for exec, copied by fork, cleared by exit; threads share it by `Arc`.
 
+use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
 use abi::Errno;
-use machine::memory::{Access, PAGE_SIZE, Space, USER_TOP};
+use machine::memory::{Access, Frame, PAGE_SIZE, Space, USER_TOP};
 use sync::SpinLock;
 
 use crate::area::{Area, AreaFlags, Backing, effective};
@@ -234,6 +235,20 @@ impl AddressSpace {
         self.each_view(file, range, |area, addresses| {
             if area.is_shared() {
                 self.space.protect(addresses, effective(area.access) - Access::WRITE);
+            }
+        });
+    }
+
+    /// Takes out what areas show of these pages of `file`, but not the program's own copies.
+    pub(crate) fn evict_file(&self, file: &dyn crate::Pager, pages: &BTreeMap<u64, Frame>) {
+        let (Some((&first, _)), Some((&last, _))) = (pages.first_key_value(), pages.last_key_value()) else { return };
+        self.each_view(file, &(first..last + 1), |area, addresses| {
+            for address in addresses.step_by(PAGE_SIZE) {
+                let evicted = area.file_page(address).and_then(|(_, index)| pages.get(&index));
+                let shown = evicted.and_then(|frame| Some((frame, self.space.lookup(address)?)));
+                if shown.is_some_and(|(frame, mapping)| mapping.frame_number == frame.number()) {
+                    self.space.unmap(address..address + PAGE_SIZE);
+                }
             }
         });
     }

@@ -1,6 +1,7 @@
 //! What all address spaces of one kernel share.
 
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use abi::Errno;
@@ -9,7 +10,7 @@ use machine::memory::{Frame, FrameSource};
 use sync::RwSpinLock;
 
 use crate::frames::FrameAllocator;
-use crate::shortage::Rescue;
+use crate::shortage::{Cache, Rescue};
 use crate::vdso::Vdso;
 
 /// The memory of a kernel: its frames, the page of zeros everybody reads, and how much has been promised.
@@ -21,6 +22,7 @@ pub struct Memory {
     file_pages: AtomicU64,
     next_space: AtomicU64,
     rescue: RwSpinLock<Option<Arc<dyn Rescue>>>,
+    caches: RwSpinLock<Vec<Weak<dyn Cache>>>,
     vdso: Option<Vdso>,
 }
 
@@ -37,6 +39,7 @@ impl Memory {
             file_pages: AtomicU64::new(0),
             next_space: AtomicU64::new(1),
             rescue: RwSpinLock::new(None),
+            caches: RwSpinLock::default(),
             vdso: Vdso::new(),
         }))
     }
@@ -53,6 +56,11 @@ impl Memory {
 
     pub(crate) fn rescue(&self) -> Option<Arc<dyn Rescue>> {
         self.rescue.read().clone()
+    }
+
+    /// Who keeps pages that can be had again.
+    pub(crate) fn caches(&self) -> &RwSpinLock<Vec<Weak<dyn Cache>>> {
+        &self.caches
     }
 
     /// Whether new programs get their stack, mappings and heap at random places (boot option `norandmaps`,

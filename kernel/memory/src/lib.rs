@@ -16,7 +16,7 @@
 //! | `user_access`, `cursor` | bytes to and from programs: `copy_in`, `copy_out`; [`Source`] and [`Destination`] of file operations |
 //! | `pager`, `page_cache` | [`Pager`]: "give me page i"; [`PageCache`]: a file's pages in RAM; who maps them |
 //! | `vdso` | the areas `[vvar]` and `[vdso]` of every program |
-//! | `shortage` | what happens when memory is out: [`Rescue`] |
+//! | `shortage` | what happens when memory is out: [`Cache`], [`Rescue`] |
 //! | `views` | what /proc shows of a space |
 //!
 //! **Who calls.** The process room creates, forks and clears address spaces and resolves faults; syscalls calls the mmap
@@ -62,7 +62,7 @@ pub use kernel_memory::Memory;
 pub use map::{MAXIMUM_AREAS, MINIMUM_ADDRESS, MapRequest};
 pub use page_cache::{CacheError, PageBudget, PageCache};
 pub use pager::{FileIdentity, MappedFile, Mappings, Pager, PagerError};
-pub use shortage::{Relief, Rescue};
+pub use shortage::{Cache, Relief, Rescue};
 pub use user_access::check_range;
 pub use views::{AreaView, ProgramLayout, Resident, Usage};
 

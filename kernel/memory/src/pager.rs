@@ -150,6 +150,14 @@ impl Mappings {
         }
     }
 
+    /// Takes these pages of `file` out wherever just these frames are shown; copies that programs made stay. Call it without
+    /// locks.
+    pub fn evict(&self, file: &dyn Pager, pages: &BTreeMap<u64, Frame>) {
+        for space in self.spaces() {
+            space.evict_file(file, pages);
+        }
+    }
+
     fn spaces(&self) -> Vec<Arc<AddressSpace>> {
         self.spaces.lock().values().filter_map(|(space, _)| space.upgrade()).collect()
     }

@@ -2,9 +2,17 @@
 //!
 //! The allocator keeps a reserve for the kernel ([`FrameAllocator`](crate::FrameAllocator)), and says in steps that the end is
 //! near: no new processes, no more pages for programs, and last nothing at all until somebody has given memory back. Who
-//! that is to be is not this room's to know: a [`Rescue`] chooses. Whoever needs memory waits here meanwhile.
+//! that is to be is not this room's to know: a [`Rescue`] chooses. Whoever needs memory waits here meanwhile. Before
+//! anybody has to go, pages go that can be had again: those that a [`Cache`] keeps of files which lie elsewhere.
+
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 
 use crate::address_space::{AddressSpace, yield_now};
+use crate::kernel_memory::Memory;
+
+/// Pages asked back at once.
+const BATCH: u64 = 1024;
 
 /// What becomes of somebody who needs memory when there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +21,12 @@ pub enum Relief {
     Wait,
     /// There is nobody left to take memory from, or it is the asker who has to go.
     GiveUp,
+}
+
+/// Who keeps pages that can be had again: a file system whose files lie elsewhere.
+pub trait Cache: Send + Sync {
+    /// Gives up to so many pages back, and tells how many. Called without locks.
+    fn give_back(&self, pages: u64) -> u64;
 }
 
 /// Who makes room when memory is out: the process room, which knows who has how much.
@@ -25,6 +39,9 @@ impl AddressSpace {
     /// Lets others run while one of them gives memory back. True if it is worth trying again.
     #[cold]
     pub(crate) async fn find_room(&self) -> bool {
+        if self.memory().give_back(BATCH) > 0 {
+            return true;
+        }
         let relief = self.memory().rescue().map_or(Relief::GiveUp, |rescue| rescue.make_room(self));
         if relief == Relief::Wait {
             yield_now().await;
@@ -35,5 +52,20 @@ impl AddressSpace {
     /// Waits while the kernel itself is short of memory, before its program may ask for anything more.
     pub async fn wait_for_reserve(&self) {
         while self.memory().frames().is_critical() && self.find_room().await {}
+    }
+}
+
+impl Memory {
+    /// One more cache to be asked when memory is out, for as long as it lives.
+    pub fn add_cache(&self, cache: Weak<dyn Cache>) {
+        let mut caches = self.caches().write();
+        caches.retain(|cache| cache.strong_count() > 0);
+        caches.push(cache);
+    }
+
+    /// Asks the caches for so many pages, and returns how many they gave.
+    fn give_back(&self, pages: u64) -> u64 {
+        let caches: Vec<Arc<dyn Cache>> = self.caches().read().iter().filter_map(Weak::upgrade).collect();
+        caches.iter().fold(0, |given, cache| if given < pages { given + cache.give_back(pages - given) } else { given })
     }
 }

@@ -108,6 +108,14 @@ impl HostInode {
         }
     }
 
+    /// Gives up to so many pages back, and tells how many.
+    pub fn give_back(&self, pages: u64) -> u64 {
+        match &self.contents {
+            Contents::Regular(kept) => kept.give_back(pages),
+            _ => 0,
+        }
+    }
+
     /// Another inode of a shared folder, as vfs hands it over.
     fn same_kind_of(inode: &Arc<dyn Inode>) -> Result<Arc<HostInode>> {
         let any: Arc<dyn Any + Send + Sync> = inode.clone();

@@ -44,7 +44,7 @@ use alloc::vec::Vec;
 
 use abi::{Errno, Result};
 use machine::folder::{HostError, Identity, Node, OpenNode, Room, SharedFolder, Status};
-use memory::{Memory, PageBudget};
+use memory::{Cache, Memory, PageBudget};
 use sync::SpinLock;
 use vfs::{FileSystem, Inode, Statistics};
 
@@ -87,6 +87,8 @@ impl HostFs {
             pages: PageBudget::new(memory, u64::MAX),
             fresh: SpinLock::default(),
         });
+        let cache: Weak<Shared> = Arc::downgrade(&shared);
+        memory.add_cache(cache);
         let root = shared.inode(&status, || folder.root().clone());
         Ok(Arc::new(HostFs { shared, root, read_only: folder.is_read_only() }))
     }
@@ -111,14 +113,31 @@ impl FileSystem for HostFs {
         if self.read_only {
             return Ok(());
         }
-        let inodes: Vec<Arc<HostInode>> = self.shared.inodes.lock().values().filter_map(Weak::upgrade).collect();
-        let written = inodes.iter().try_for_each(|inode| inode.write_back());
+        let written = self.shared.all().iter().try_for_each(|inode| inode.write_back());
         let safe = self.root.node().open(true, false).and_then(|root| root.synchronise_all());
         written.and(safe.map_err(errno))
     }
 }
 
+impl Cache for Shared {
+    fn give_back(&self, pages: u64) -> u64 {
+        let mut given = 0;
+        for inode in self.all() {
+            if given >= pages {
+                break;
+            }
+            given += inode.give_back(pages - given);
+        }
+        given
+    }
+}
+
 impl Shared {
+    /// All inodes in use.
+    fn all(&self) -> Vec<Arc<HostInode>> {
+        self.inodes.lock().values().filter_map(Weak::upgrade).collect()
+    }
+
     /// The inode of the file that was found, which is `node` if it is new. One file has one inode, whatever its names.
     fn inode(self: &Arc<Shared>, found: &Status, node: impl FnOnce() -> Node) -> Arc<HostInode> {
         let mut inodes = self.inodes.lock();

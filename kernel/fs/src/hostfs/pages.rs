@@ -3,7 +3,7 @@
 //! read(2) and write(2) go to the host. A page is kept here only from the moment somebody maps it, in a frame of its
 //! own: *dirty* from the first write through a shared mapping until it is written back. Reading takes dirty pages from here
 //! and the rest from the host; writing goes to the host and into the pages that are here. So all in the guest see one
-//! file. When nobody has the file open or mapped any more, the pages go.
+//! file. When nobody has the file open or mapped any more, the pages go; when memory is out, those that are clean go.
 //!
 //! **Writing back.** A page is first marked clean, then write-protected in all address spaces, then written: a
 //! program that writes to it meanwhile faults, and the fault makes it dirty again.
@@ -337,6 +337,29 @@ impl FilePages {
             frames.extend(cached.pages.get(&index).cloned());
         }
         Some((first, frames))
+    }
+
+    /// Forgets up to so many pages, mapped or not, and tells how many: memory is out. Where all are dirty, they are
+    /// written back first.
+    pub fn give_back(&self, wanted: u64) -> u64 {
+        match self.give_back_clean(wanted) {
+            0 if self.write_back_all().is_ok() => self.give_back_clean(wanted),
+            given => given,
+        }
+    }
+
+    fn give_back_clean(&self, wanted: u64) -> u64 {
+        let _writing = self.writing.lock();
+        let mut cached = self.cached.lock();
+        let Cached { pages, dirty, .. } = &mut *cached;
+        let clean = pages.keys().filter(|index| !dirty.contains(index)).take(wanted as usize);
+        let clean: Vec<u64> = clean.copied().collect();
+        let gone: BTreeMap<u64, Frame> =
+            clean.into_iter().filter_map(|index| Some((index, pages.remove(&index)?))).collect();
+        drop(cached);
+        self.mappings.evict(self, &gone);
+        self.budget.give(gone.len() as u64);
+        gone.len() as u64
     }
 
     /// Reads page `index` from the host, and its neighbours that are not here yet.

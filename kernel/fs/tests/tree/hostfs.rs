@@ -413,6 +413,39 @@ fn a_file_that_shrinks_under_a_mapping_is_a_bus_error() {
 }
 
 #[test]
+fn a_file_larger_than_memory_can_be_mapped() {
+    let shared = Shared::new("large");
+    let world = &shared.world;
+    let before = world.free_frames();
+    let pages = before as u64 * 3 / 2;
+    let host = fs::File::options().read(true).write(true).create(true).open(shared.host.join("f")).unwrap();
+    host.set_len(pages * PAGE as u64).unwrap();
+    (0..pages).for_each(|page| host.write_all_at(&page.to_le_bytes(), page * PAGE as u64).unwrap());
+    let (open, reader) = (world.open("f", READ_WRITE).unwrap(), world.open("f", READ).unwrap());
+    let all = Mapped::new(world, &reader, MapFlags::SHARED, pages as usize * PAGE);
+    let private = Mapped::new(world, &open, MapFlags::PRIVATE, 20 * PAGE);
+    let dirty = Mapped::new(world, &open, MapFlags::SHARED, 20 * PAGE);
+    private.put(3 * PAGE, b"copied");
+    dirty.put(5 * PAGE, b"written");
+    for page in 8..pages {
+        assert_eq!(all.get(page as usize * PAGE, 8).unwrap(), page.to_le_bytes());
+    }
+    assert_eq!(private.get(3 * PAGE, 6).unwrap(), b"copied");
+    assert_eq!(private.get(5 * PAGE, 7).unwrap(), b"written", "not written back, so not given back");
+    assert_eq!(private.get(6 * PAGE, 8).unwrap(), 6_u64.to_le_bytes());
+    drop(all);
+    let all = Mapped::new(world, &open, MapFlags::SHARED, pages as usize * PAGE);
+    (0..pages as usize).for_each(|page| all.put(page * PAGE + 100, &page.to_le_bytes()));
+    drop((all, private, dirty, open, reader));
+    for page in 0..pages {
+        let mut bytes = [0; 8];
+        host.read_exact_at(&mut bytes, page * PAGE as u64 + 100).unwrap();
+        assert_eq!(bytes, page.to_le_bytes());
+    }
+    assert_eq!(world.free_frames(), before);
+}
+
+#[test]
 fn files_outlive_many_others_being_known() {
     let shared = Shared::new("known");
     let world = &shared.world;
