@@ -59,59 +59,63 @@ static void expect(const char *name, int status, int number, int code)
 		wrong("%s: signal %d code %d, not %d code %d", name, caught->number, caught->code, number, code);
 }
 
-#define INSTRUCTION(name, text, number, code)                                                                          \
+/* The instructions, each with the signal it ends in: X(name, text, signal, code). */
+#define INSTRUCTIONS(X) \
+	X(ud2, "ud2", SIGILL, ILL_ILLOPN) \
+	X(hlt, "hlt", SIGSEGV, SI_KERNEL) \
+	X(cli, "cli", SIGSEGV, SI_KERNEL) \
+	X(sti, "sti", SIGSEGV, SI_KERNEL) \
+	X(in, "in $0x80, %%al", SIGSEGV, SI_KERNEL) \
+	X(out, "mov $0xf4, %%edx\nout %%al, %%dx", SIGSEGV, SI_KERNEL) \
+	X(rdmsr, "mov $0xc0000080, %%ecx\nrdmsr", SIGSEGV, SI_KERNEL) \
+	X(wrmsr, "mov $0xc0000082, %%ecx\nwrmsr", SIGSEGV, SI_KERNEL) \
+	X(cr0, "mov %%cr0, %%rax", SIGSEGV, SI_KERNEL) \
+	X(cr3, "mov %%rax, %%cr3", SIGSEGV, SI_KERNEL) \
+	X(dr7, "mov %%dr7, %%rax", SIGSEGV, SI_KERNEL) \
+	X(invlpg, "invlpg (%%rsp)", SIGSEGV, SI_KERNEL) \
+	X(wbinvd, "wbinvd", SIGSEGV, SI_KERNEL) \
+	X(clts, "clts", SIGSEGV, SI_KERNEL) \
+	X(lgdt, "lgdt (%%rsp)", SIGSEGV, SI_KERNEL) \
+	X(ltr, "mov $0x28, %%eax\nltr %%ax", SIGSEGV, SI_KERNEL) \
+	X(swapgs, "swapgs", SIGSEGV, SI_KERNEL) \
+	X(sysret, "sysretq", SIGSEGV, SI_KERNEL) \
+	X(int3, "int3", SIGTRAP, SI_KERNEL) \
+	X(int0, "int $0", SIGSEGV, SI_KERNEL) \
+	X(int2, "int $2", SIGSEGV, SI_KERNEL) \
+	X(int8, "int $8", SIGSEGV, SI_KERNEL) \
+	X(int14, "int $14", SIGSEGV, SI_KERNEL) \
+	X(int18, "int $18", SIGSEGV, SI_KERNEL) \
+	X(int32, "int $32", SIGSEGV, SI_KERNEL) \
+	X(int0xf0, "int $0xf0", SIGSEGV, SI_KERNEL) \
+	X(int0xf1, "int $0xf1", SIGSEGV, SI_KERNEL) \
+	X(int0xf2, "int $0xf2", SIGSEGV, SI_KERNEL) \
+	X(int0xff, "int $0xff", SIGSEGV, SI_KERNEL) \
+	X(divide, "xor %%ecx, %%ecx\nmov $1, %%eax\ncltd\nidiv %%ecx", SIGFPE, FPE_INTDIV) \
+	X(overflow, "mov $0x80000000, %%eax\ncltd\nmov $-1, %%ecx\nidiv %%ecx", SIGFPE, FPE_INTDIV) \
+	X(noncanonical, "mov $0x8000000000000000, %%rax\nmov (%%rax), %%rax", SIGSEGV, SI_KERNEL) \
+	X(null, "xor %%eax, %%eax\nmov (%%rax), %%rax", SIGSEGV, SEGV_MAPERR) \
+	X(kernel, "mov $0xffffffff80000000, %%rax\nmov (%%rax), %%rax", SIGSEGV, SEGV_MAPERR) \
+	X(write_text, "lea 0(%%rip), %%rax\nmovb $0, (%%rax)", SIGSEGV, SEGV_ACCERR) \
+	X(run_stack, "movb $0xc3, -8(%%rsp)\nlea -8(%%rsp), %%rax\njmp *%%rax", SIGSEGV, SEGV_ACCERR) \
+	X(run_null, "xor %%eax, %%eax\njmp *%%rax", SIGSEGV, SEGV_MAPERR) \
+	X(run_high, "mov $0xffffffff80000000, %%rax\njmp *%%rax", SIGSEGV, SEGV_MAPERR) \
+	X(x87, "fninit\npush $0x37b\nfldcw (%%rsp)\nfld1\nfldz\nfdivrp\nfwait\npop %%rax", SIGFPE, FPE_FLTDIV) \
+	X(unaligned, "lea 1(%%rsp), %%rax\nmovaps (%%rax), %%xmm0", SIGSEGV, SI_KERNEL) \
+	X(xsetbv, "xor %%ecx, %%ecx\nxsetbv", SIGSEGV, SI_KERNEL)
+
+#define RUN_IT(name, text, number, code)                                                                               \
+	static void name(void *argument)                                                                               \
 	{                                                                                                              \
-		void name(void *argument)                                                                              \
-		{                                                                                                      \
-			(void)argument;                                                                                \
-			asm volatile(text ::: "rax", "rbx", "rcx", "rdx", "memory", "cc");                             \
-		}                                                                                                      \
-		expect(text, run(name, NULL), number, code);                                                           \
+		(void)argument;                                                                                        \
+		asm volatile(text ::: "rax", "rbx", "rcx", "rdx", "memory", "cc");                                     \
 	}
+INSTRUCTIONS(RUN_IT)
+
+#define EXPECT_IT(name, text, number, code) expect(text, run(name, NULL), number, code);
 
 static void instructions(void)
 {
-	INSTRUCTION(ud2, "ud2", SIGILL, ILL_ILLOPN);
-	INSTRUCTION(hlt, "hlt", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(cli, "cli", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(sti, "sti", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(in, "in $0x80, %%al", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(out, "mov $0xf4, %%edx\nout %%al, %%dx", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(rdmsr, "mov $0xc0000080, %%ecx\nrdmsr", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(wrmsr, "mov $0xc0000082, %%ecx\nwrmsr", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(cr0, "mov %%cr0, %%rax", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(cr3, "mov %%rax, %%cr3", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(dr7, "mov %%dr7, %%rax", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(invlpg, "invlpg (%%rsp)", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(wbinvd, "wbinvd", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(clts, "clts", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(lgdt, "lgdt (%%rsp)", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(ltr, "mov $0x28, %%eax\nltr %%ax", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(swapgs, "swapgs", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(sysret, "sysretq", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(int3, "int3", SIGTRAP, SI_KERNEL);
-	INSTRUCTION(int0, "int $0", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(int2, "int $2", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(int8, "int $8", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(int14, "int $14", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(int18, "int $18", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(int32, "int $32", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(int0xf0, "int $0xf0", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(int0xf1, "int $0xf1", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(int0xf2, "int $0xf2", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(int0xff, "int $0xff", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(divide, "xor %%ecx, %%ecx\nmov $1, %%eax\ncltd\nidiv %%ecx", SIGFPE, FPE_INTDIV);
-	INSTRUCTION(overflow, "mov $0x80000000, %%eax\ncltd\nmov $-1, %%ecx\nidiv %%ecx", SIGFPE, FPE_INTDIV);
-	INSTRUCTION(noncanonical, "mov $0x8000000000000000, %%rax\nmov (%%rax), %%rax", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(null, "xor %%eax, %%eax\nmov (%%rax), %%rax", SIGSEGV, SEGV_MAPERR);
-	INSTRUCTION(kernel, "mov $0xffffffff80000000, %%rax\nmov (%%rax), %%rax", SIGSEGV, SEGV_MAPERR);
-	INSTRUCTION(write_text, "lea 0(%%rip), %%rax\nmovb $0, (%%rax)", SIGSEGV, SEGV_ACCERR);
-	INSTRUCTION(run_stack, "movb $0xc3, -8(%%rsp)\nlea -8(%%rsp), %%rax\njmp *%%rax", SIGSEGV, SEGV_ACCERR);
-	INSTRUCTION(run_null, "xor %%eax, %%eax\njmp *%%rax", SIGSEGV, SEGV_MAPERR);
-	INSTRUCTION(run_high, "mov $0xffffffff80000000, %%rax\njmp *%%rax", SIGSEGV, SEGV_MAPERR);
-	INSTRUCTION(x87, "fninit\npush $0x37b\nfldcw (%%rsp)\nfld1\nfldz\nfdivrp\nfwait\npop %%rax", SIGFPE, FPE_FLTDIV);
-	INSTRUCTION(unaligned, "lea 1(%%rsp), %%rax\nmovaps (%%rax), %%xmm0", SIGSEGV, SI_KERNEL);
-	INSTRUCTION(xsetbv, "xor %%ecx, %%ecx\nxsetbv", SIGSEGV, SI_KERNEL);
+	INSTRUCTIONS(EXPECT_IT)
 }
 
 static int went_on(void (*what)(void *), void *argument)

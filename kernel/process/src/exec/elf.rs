@@ -25,6 +25,10 @@ const X86_64: u16 = 62;
 
 const LOAD: u32 = 1;
 const INTERPRETER: u32 = 3;
+const GNU_STACK: u32 = 0x6474_e551;
+
+/// The flag of a program header whose memory is executed.
+const EXECUTED: u32 = 1;
 
 /// What the header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +76,8 @@ pub struct Program {
     pub interpreter: Option<Range<u64>>,
     /// Where the program headers are in memory, before relocation; 0 if they are not.
     pub headers: usize,
+    /// It executes code on its stack.
+    pub executable_stack: bool,
     /// Some segment can't be mapped: Linux finds out when the old program is gone already.
     pub broken: bool,
 }
@@ -124,6 +130,7 @@ impl Program {
                     let end = offset.checked_add(length).ok_or(Errno::ENOEXEC)?;
                     program.interpreter = Some(offset..end);
                 }
+                GNU_STACK => program.executable_stack = u32_at(entry, 4)? & EXECUTED != 0,
                 _ => {}
             }
         }
@@ -250,6 +257,18 @@ mod tests {
             assert_eq!(parse(&file).unwrap_err(), Errno::ENOEXEC, "byte {at}");
         }
         assert_eq!(Header::parse(b"\x7fELF").unwrap_err(), Errno::ENOEXEC);
+    }
+
+    #[test]
+    fn a_header_asks_for_an_executable_stack() {
+        for (flags, expected) in [(6_u32, false), (7, true)] {
+            let mut file = tiny();
+            file[56..58].copy_from_slice(&2_u16.to_le_bytes());
+            file[120..124].copy_from_slice(&GNU_STACK.to_le_bytes());
+            file[124..128].copy_from_slice(&flags.to_le_bytes());
+            assert_eq!(parse(&file).unwrap().1.executable_stack, expected);
+        }
+        assert!(!parse(&tiny()).unwrap().1.executable_stack, "without the header, none");
     }
 
     #[test]

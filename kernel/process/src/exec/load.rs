@@ -40,6 +40,11 @@ impl Binary {
         Ok(Binary { header, program, file })
     }
 
+    /// Whether it executes code on its stack.
+    pub fn has_executable_stack(&self) -> bool {
+        self.program.executable_stack
+    }
+
     /// The path of the interpreter it wants.
     ///
     /// # Errors

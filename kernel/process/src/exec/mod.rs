@@ -16,10 +16,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::raw::{auxvec, general as raw};
+use abi::memory::Protection;
 use abi::signal::{Signal, SignalStack};
 use abi::{Errno, Result};
 use machine::user::Registers;
-use memory::{AddressSpace, Destination};
+use memory::{AddressSpace, Destination, PAGE_SIZE};
 use vfs::{Context, Lookup, MountFlags, OpenFile, Path, wait};
 
 use crate::process::{Image, Program};
@@ -150,6 +151,10 @@ async fn prepare(thread: &Arc<Thread>, request: &ExecRequest<'_>) -> Result<Prep
             return Err(Errno::ELOOP);
         }
     };
+    if binary.has_executable_stack() {
+        let all = Protection::READ | Protection::WRITE | Protection::EXECUTE;
+        space.protect(top - PAGE_SIZE, PAGE_SIZE, all | Protection::GROWS_DOWN)?;
+    }
     let interpreter = match binary.interpreter(thread, &file).await? {
         Some(path) => Some(load::open_interpreter(thread, &path).await?),
         None => None,
