@@ -418,7 +418,7 @@ fn a_file_larger_than_memory_can_be_mapped() {
     let world = &shared.world;
     let before = world.free_frames();
     let pages = before as u64 * 3 / 2;
-    let host = fs::File::options().read(true).write(true).create(true).open(shared.host.join("f")).unwrap();
+    let host = fs::File::options().read(true).write(true).create_new(true).open(shared.host.join("f")).unwrap();
     host.set_len(pages * PAGE as u64).unwrap();
     (0..pages).for_each(|page| host.write_all_at(&page.to_le_bytes(), page * PAGE as u64).unwrap());
     let (open, reader) = (world.open("f", READ_WRITE).unwrap(), world.open("f", READ).unwrap());

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `mod` | opening a folder to share it; what its nodes have in common |
 //! | `node` | [`Node`]: finding, making, moving and changing files by name |
+//! | `attributes` | what a node tells of itself, and changes of that |
 //! | `opened` | [`OpenNode`]: contents of files, entries of directories |
 //! | `descriptors` | how many descriptors all this may take |
 //! | `status` | attributes, and whose they are |
@@ -22,6 +23,7 @@
 //! mkdirat, mknodat, symlinkat, linkat, unlinkat, renameat2, fchmod, fchmodat, fchown, fchownat, utimensat, ftruncate, fallocate, preadv, pwrite,
 //! pwritev, pwritev2, fsync, fdatasync, syncfs, f*xattr, close.
 
+mod attributes;
 mod descriptors;
 mod node;
 mod opened;
