@@ -39,11 +39,6 @@ impl Batch {
         }
     }
 
-    pub fn pop(&mut self) -> Option<u32> {
-        self.count = self.count.checked_sub(1)?;
-        self.frames.get(self.count).copied()
-    }
-
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = u32> + '_ {
         self.frames.get(..self.count).unwrap_or_default().iter().copied()
     }

@@ -16,7 +16,7 @@ use std::num::NonZeroU32;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
-use std::sync::{LazyLock, Mutex, OnceLock};
+use std::sync::{LazyLock, Mutex};
 
 /// The most frames all machines of a process can have: 1 TiB of addresses.
 const MOST_FRAMES: usize = 1 << 28;
@@ -67,7 +67,8 @@ pub fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
 
 /// The frames of one machine.
 pub struct Zone {
-    memory: OnceLock<OwnedFd>,
+    /// None when the machine is over.
+    memory: Mutex<Option<OwnedFd>>,
     numbers: Range<usize>,
     arena: Range<usize>,
     /// The free blocks of the arena: first frame -> count.
@@ -115,7 +116,7 @@ impl Zone {
         }
         let arena = start + own..start + own + arena;
         let zone = Zone {
-            memory: OnceLock::from(memory),
+            memory: Mutex::new(Some(memory)),
             numbers: start..start + frames,
             free: Mutex::new(BTreeMap::from([(arena.start, arena.len())])),
             arena,
@@ -128,12 +129,12 @@ impl Zone {
         Ok(zone)
     }
 
-    /// The file behind the frames: frame `n` of the zone is at `(n - first) * 4096`.
+    /// A descriptor of the file behind the frames: frame `n` of the zone is at `(n - first) * 4096`.
     ///
     /// # Errors
-    /// The machine is over.
-    pub fn file(&self) -> io::Result<&OwnedFd> {
-        self.memory.get().ok_or_else(|| io::ErrorKind::NotFound.into())
+    /// The machine is over, or there are too many descriptors.
+    pub fn file(&self) -> io::Result<OwnedFd> {
+        lock(&self.memory).as_ref().ok_or(io::ErrorKind::NotFound)?.try_clone()
     }
 
     /// The number of the zone's first frame, which is the first of the machine's own.
@@ -153,16 +154,9 @@ impl Zone {
         let bytes = bytes(self.numbers.start as u32).cast();
         // SAFETY: the zone's own range; the reservation stays as it was before. No kernel runs on it any more.
         unsafe { libc::mmap(bytes, length, libc::PROT_NONE, flags, -1, 0) };
-        if let Some(memory) = self.memory.get() {
-            // The descriptor itself is closed at the process's end at the latest; the memory goes now.
-            // SAFETY: our own descriptor.
-            let _ = unsafe { libc::fallocate(memory.as_raw_fd(), PUNCH_HOLE, 0, length as libc::off_t) };
-        }
+        *lock(&self.memory) = None;
     }
 }
-
-/// Give the memory back, keep the size.
-const PUNCH_HOLE: libc::c_int = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
 
 /// An unnamed file for `frames` frames, whose size is fixed.
 fn memory_file(frames: usize) -> io::Result<OwnedFd> {

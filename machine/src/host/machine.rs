@@ -211,7 +211,9 @@ impl Machine {
             }
         });
         if let Err(error) = &result {
-            eprintln!("orrery: the host does not let us start a thread for a CPU: {error}");
+            super::debug::emergency_print(format_args!(
+                "orrery: the host does not let us start a thread for a CPU: {error}\n"
+            ));
             self.switch_off(PANICKED);
         }
         result
@@ -224,7 +226,7 @@ impl Machine {
             if let Some(describe) = self.describe.get() {
                 let mut text = String::new();
                 describe(&mut text);
-                eprint!("{text}");
+                super::debug::emergency_print(format_args!("{text}"));
             }
             self.switch_off(PANICKED);
         }

@@ -160,7 +160,9 @@ impl Pool {
                     // Spaces take turns from now on, as long as there are stubs at all.
                     stock.is_final = true;
                     if stock.all.is_empty() {
-                        eprintln!("orrery: the host does not let us make a process for the program: {error}");
+                        crate::platform::debug::emergency_print(format_args!(
+                            "orrery: the host does not let us make a process for the program: {error}\n"
+                        ));
                     }
                 }
             }
@@ -393,7 +395,8 @@ fn mapping_limit() -> usize {
 
 /// Maps the page of code so that the template can begin in it.
 fn map_code(zone: &Zone) -> io::Result<usize> {
-    let memory = zone.file()?.as_raw_fd();
+    let file = zone.file()?;
+    let memory = file.as_raw_fd();
     let rights = libc::PROT_READ | libc::PROT_EXEC;
     // SAFETY: a new mapping of a page nobody writes any more.
     let code = unsafe { libc::mmap(ptr::null_mut(), PAGE_SIZE, rights, libc::MAP_SHARED, memory, 0) };
@@ -402,7 +405,8 @@ fn map_code(zone: &Zone) -> io::Result<usize> {
 
 /// Forks the template, which is traced by this thread from its start.
 fn fork_template(zone: &Zone, code: usize) -> io::Result<pid_t> {
-    let memory = zone.file()?.as_raw_fd();
+    let file = zone.file()?;
+    let memory = file.as_raw_fd();
     let sequences = restartable_sequences();
     // SAFETY: as fork(2). The child, which may have been forked from a process with threads, only makes system calls.
     let child = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD as c_ulong, 0, 0, 0, 0) } as pid_t;
