@@ -85,6 +85,19 @@ impl From<&Status> for Version {
     }
 }
 
+impl Cached {
+    /// The file has at least this length now. What programs wrote behind its old end through mappings was nothing.
+    fn grow(&mut self, end: u64) {
+        if end <= self.end {
+            return;
+        }
+        if let Some(last) = self.pages.get(&(self.end / PAGE)) {
+            last.zero((self.end % PAGE) as usize..PAGE_SIZE);
+        }
+        self.end = end;
+    }
+}
+
 impl FilePages {
     pub fn new(budget: &Arc<PageBudget>) -> FilePages {
         FilePages {
@@ -234,12 +247,12 @@ impl FilePages {
     fn update(&self, offset: u64, bytes: &[u8]) {
         let mut cached = self.cached.lock();
         let end = offset + bytes.len() as u64;
+        cached.grow(end);
         for (index, frame) in cached.pages.range(offset / PAGE..end.div_ceil(PAGE)) {
             let start = index * PAGE;
             let skipped = start.saturating_sub(offset) as usize;
             frame.write(offset.saturating_sub(start) as usize, bytes.get(skipped..).unwrap_or_default());
         }
-        cached.end = cached.end.max(end);
     }
 
     /// ftruncate(2): by a descriptor that is open for writing, or else as `change` does it by name.
@@ -270,7 +283,8 @@ impl FilePages {
     fn cut(&self, size: u64) {
         let first_gone = size.div_ceil(PAGE);
         let mut cached = self.cached.lock();
-        cached.end = cached.end.min(size);
+        cached.grow(size);
+        cached.end = size.min(cached.end);
         if !size.is_multiple_of(PAGE)
             && let Some(last) = cached.pages.get(&(size / PAGE))
         {
@@ -289,9 +303,13 @@ impl FilePages {
     pub fn allocate(&self, open: &OpenNode, mode: AllocateMode, offset: u64, length: u64) -> Result<()> {
         let _writing = self.writing.lock();
         open.allocate(mode.bits(), offset, length).map_err(errno)?;
+        let end = offset.saturating_add(length);
+        let mut cached = self.cached.lock();
+        if !mode.contains(AllocateMode::KEEP_SIZE) {
+            cached.grow(end);
+        }
         if mode.intersects(AllocateMode::PUNCH_HOLE | AllocateMode::ZERO_RANGE) {
-            let end = offset.saturating_add(length);
-            for (index, frame) in self.cached.lock().pages.range(offset / PAGE..end.div_ceil(PAGE)) {
+            for (index, frame) in cached.pages.range(offset / PAGE..end.div_ceil(PAGE)) {
                 let within = |at: u64| at.saturating_sub(index * PAGE).min(PAGE) as usize;
                 frame.zero(within(offset)..within(end));
             }

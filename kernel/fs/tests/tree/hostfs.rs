@@ -364,6 +364,12 @@ fn shared_mappings_reach_the_host() {
     world.write(&open, b"-").unwrap();
     assert_eq!(mapped.get(20, 5).unwrap(), b"di-ty");
     assert_eq!(shared.on_host("f")[20..25], *b"..-..", "the rest waits to be written back");
+    // What is written behind the end is nothing, also when the file grows.
+    open.truncate(4 * PAGE as u64, world).unwrap();
+    assert_eq!(mapped.get(3 * PAGE + 95, 10).unwrap(), b"xxxxx\0\0\0\0\0");
+    // Punched, it reads as zeros everywhere.
+    open.allocate(3, 2 * PAGE as i64 - 4, 8, world).unwrap();
+    assert_eq!(mapped.get(2 * PAGE - 6, 12).unwrap(), b"..\0\0\0\0\0\0\0\0..");
     // Closed, it is all there: the mapping was the last user.
     let host = shared.host.join("f");
     drop(open);
