@@ -166,6 +166,9 @@ fn memory_file(frames: usize) -> io::Result<OwnedFd> {
         OwnedFd::from_raw_fd(checked(libc::memfd_create(c"orrery memory".as_ptr(), flags))?)
     };
     let length = libc::off_t::try_from(frames * PAGE_SIZE).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    if !may_have_files_of(length as u64) {
+        return Err(io::Error::from_raw_os_error(libc::EFBIG)); // trying would send a signal that ends us
+    }
     // SAFETY: our own descriptor.
     unsafe {
         checked(libc::ftruncate(memory.as_raw_fd(), length))?;
@@ -173,6 +176,44 @@ fn memory_file(frames: usize) -> io::Result<OwnedFd> {
         checked(libc::fcntl(memory.as_raw_fd(), libc::F_ADD_SEALS, seals))?;
     }
     Ok(memory)
+}
+
+/// Whether the limit on the size of files (ulimit -f) allows one so long.
+fn may_have_files_of(length: u64) -> bool {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: fills the two numbers.
+    unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) != 0 || limit.rlim_cur >= length }
+}
+
+/// Lets the process end with a word when the host has no memory for a frame the kernel touches. There is nothing else to be
+/// done: the touch may be anywhere.
+pub fn expect_shortage() {
+    // SAFETY: the handler only makes calls that are safe in one. Nobody else's handler is replaced.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(libc::SIGBUS, ptr::null(), &mut action);
+        if action.sa_sigaction != libc::SIG_DFL {
+            return;
+        }
+        action.sa_sigaction = no_memory as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_RESETHAND;
+        libc::sigaction(libc::SIGBUS, &action, ptr::null_mut());
+    }
+}
+
+/// Handles `SIGBUS`: in our range it means that the host could not fill a page.
+extern "C" fn no_memory(_signal: libc::c_int, information: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+    const WORDS: &[u8] = b"orrery: the host has no memory left for the guest; give the guest less (--memory), or the host more\n";
+    const FAILED: libc::c_int = 125;
+    // SAFETY: the host hands over the information; writing and exiting are safe in a handler. Any other bus error happens again
+    // when the handler returns, and ends the process as it would have.
+    unsafe {
+        let address = (*information).si_addr().addr().wrapping_sub(RESERVATION.bytes);
+        if address < RESERVATION.frames * PAGE_SIZE {
+            libc::write(libc::STDERR_FILENO, WORDS.as_ptr().cast(), WORDS.len());
+            libc::_exit(FAILED);
+        }
+    }
 }
 
 fn record_address(number: usize) -> *mut FrameRecord {

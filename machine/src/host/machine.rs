@@ -151,10 +151,11 @@ pub fn run(configuration: Configuration, kernel: fn() -> !) -> Result<u8, StartE
     let engine = if stub::is_possible() { engine } else { Engine::Ptrace };
     let zone = Zone::for_programs(memory >> 12, stub::own_frames(cpus, engine)).map_err(|reason| StartError {
         step: "make the guest's memory (memfd_create, mmap)",
-        advice: "give it less memory, or raise the limit on address space (ulimit -v)",
+        advice: "give it less memory, or raise the limits on addresses and on the size of files (ulimit -v, -f)",
         reason,
     })?;
     let pool = Pool::new(&zone, cpus, engine)?;
+    super::frames::expect_shortage();
     let machine: &'static Machine = Box::leak(Box::new(Machine::new(zone, cpus, devices, Some(pool))));
     let boot = machine.spawn("cpu 0", 0, move || kernel());
     if let Some(pool) = &machine.stubs {
