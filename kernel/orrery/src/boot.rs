@@ -245,11 +245,11 @@ async fn start(
     let (roots, folders): (Vec<_>, Vec<_>) =
         machine::device::folders().into_iter().partition(|folder| folder.guest_path() == b"/");
     unpack(&kernel, program.is_some() || !roots.is_empty())?;
-    mount_folders(&kernel, &roots)?;
+    mount_folders(&kernel, &ending, &roots)?;
     if program.is_some() {
         first::mount_usual(&kernel, roots.is_empty());
     }
-    mount_folders(&kernel, &folders)?;
+    mount_folders(&kernel, &ending, &folders)?;
     // What came before took its time with nobody there to wait for it. The watch begins with a poll of its own.
     sched::yield_now().await;
     watch(&kernel);

@@ -13,18 +13,22 @@ use process::Kernel;
 use vfs::{Context, Credentials, KernelCaller, Lookup, MountFlags, Path};
 
 use crate::boot::Failure;
+use crate::stop::Ending;
 
 /// What /proc/mounts shows as the source: where a folder is on the host is not the guest's business.
 const SOURCE: &[u8] = b"hostfs";
 
 /// Mounts folders of the host, each where the guest is to see it.
-pub fn mount_folders(kernel: &Arc<Kernel>, folders: &[SharedFolder]) -> Result<(), Failure> {
+pub fn mount_folders(kernel: &Arc<Kernel>, ending: &Ending, folders: &[SharedFolder]) -> Result<(), Failure> {
     let name = |folder: &SharedFolder| String::from_utf8_lossy(folder.guest_path()).into_owned();
-    folders.iter().try_for_each(|folder| mount(kernel, folder).map_err(|errno| Failure::Folder(name(folder), errno)))
+    folders
+        .iter()
+        .try_for_each(|folder| mount(kernel, ending, folder).map_err(|errno| Failure::Folder(name(folder), errno)))
 }
 
-fn mount(kernel: &Arc<Kernel>, folder: &SharedFolder) -> Result<()> {
+fn mount(kernel: &Arc<Kernel>, ending: &Ending, folder: &SharedFolder) -> Result<()> {
     let filesystem = HostFs::new(folder, kernel.memory())?;
+    ending.add_folder(filesystem.clone());
     let place = place(kernel, folder.guest_path())?;
     let mut flags = MountFlags::empty();
     flags.set(MountFlags::READ_ONLY, folder.is_read_only());

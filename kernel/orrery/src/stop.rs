@@ -1,9 +1,11 @@
 //! The ends of the machine: init is over, a program called reboot(2), or there was never anything to run.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 
 use drivers::{KernelLog, Level};
+use fs::hostfs::HostFs;
 use process::{ExitStatus, Shutdown};
 use sync::SpinLock;
 use syscalls::Calls;
@@ -26,18 +28,25 @@ pub struct Ending {
     /// The machine was started for one program: how it ends is told by the status, in its own words.
     runs_program: bool,
     console: SpinLock<Option<Arc<Console>>>,
+    folders: SpinLock<Vec<Arc<HostFs>>>,
 }
 
 impl Ending {
     /// An ending with the reports the options ask for.
     pub fn new(options: &Options, runs_program: bool, calls: Calls, log: Arc<KernelLog>) -> Ending {
         let report_unknown = options.report_unknown;
-        Ending { calls, log, report_unknown, runs_program, console: SpinLock::new(None) }
+        Ending { calls, log, report_unknown, runs_program, console: SpinLock::new(None), folders: SpinLock::default() }
     }
 
     /// The console, whose output is sent before the machine stops.
     pub fn set_console(&self, console: Console) {
         *self.console.lock() = Some(Arc::new(console));
+    }
+
+    /// One more folder of the host, which outlives the machine: what programs wrote to it is there in the end, even if they
+    /// had no time to close it.
+    pub fn add_folder(&self, folder: Arc<HostFs>) {
+        self.folders.lock().push(folder);
     }
 
     /// There is nothing to run.
@@ -97,11 +106,17 @@ impl Ending {
         machine::power::off(status)
     }
 
-    /// Reports what was asked to be reported, and lets the console send what it has.
+    /// Reports what was asked to be reported, and lets folders and the console have what is meant for them.
     fn finish(&self) {
         if self.report_unknown {
             for (refusal, count) in self.calls.refusals().list() {
                 self.log.print(Level::Error, format_args!("not done here: {refusal}; asked for {count} times"));
+            }
+        }
+        let folders = core::mem::take(&mut *self.folders.lock());
+        for folder in folders {
+            if let Err(errno) = folder.write_back() {
+                self.log.print(Level::Error, format_args!("files of a shared folder were not written: {errno}"));
             }
         }
         let console = self.console.lock().clone();

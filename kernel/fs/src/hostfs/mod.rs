@@ -92,6 +92,18 @@ impl HostFs {
         let root = shared.inode(&status, || folder.root().clone());
         Ok(Arc::new(HostFs { shared, root, read_only: folder.is_read_only() }))
     }
+
+    /// What was written through shared mappings goes to the host, which may keep it in memory for a while.
+    ///
+    /// # Errors
+    /// `ENOSPC`, `EIO`; the rest is written nevertheless.
+    pub fn write_back(&self) -> Result<()> {
+        let mut result = Ok(());
+        for inode in self.shared.all() {
+            result = result.and(inode.write_back());
+        }
+        result
+    }
 }
 
 impl FileSystem for HostFs {
@@ -113,7 +125,7 @@ impl FileSystem for HostFs {
         if self.read_only {
             return Ok(());
         }
-        let written = self.shared.all().iter().try_for_each(|inode| inode.write_back());
+        let written = self.write_back();
         let safe = self.root.node().open(true, false).and_then(|root| root.synchronise_all());
         written.and(safe.map_err(errno))
     }
