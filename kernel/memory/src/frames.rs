@@ -8,6 +8,10 @@
 //! One spin lock guards the blocks. Single frames, which are nearly all there is, come and go through a stock on each CPU
 //! ([`crate::per_cpu_cache`]), refilled and drained in batches: the usual call takes no lock.
 //!
+//! At boot all memory but its edges is *untouched*: one range, free as a whole, whose records nobody has looked at. It becomes
+//! blocks of the largest size one by one, when there is none left on the lists. So a start costs the same whatever the
+//! amount of memory, and on the host memory that is not used takes none for its records either.
+//!
 //! Every frame's record says whether the frame is free, so giving back what is free already is noticed, reported and
 //! refused. The machine calls this as its [`FrameSource`]; nothing here allocates from the heap.
 
@@ -55,8 +59,14 @@ struct Blocks {
     count: [usize; ORDERS],
     /// Bit `order` is set while that list isn't empty.
     nonempty: u32,
+    /// Free frames that are on no list yet: whole blocks of the largest size.
+    untouched: Range<usize>,
+    /// All free frames, untouched ones too.
     free: usize,
 }
+
+/// Frames of the largest block.
+const LARGEST: usize = 1 << MAX_ORDER;
 
 impl FrameAllocator {
     /// An allocator over all frames that are free at boot. Install it with [`machine::memory::install`] before anything
@@ -70,7 +80,7 @@ impl FrameAllocator {
     }
 
     pub(crate) fn empty() -> FrameAllocator {
-        let blocks = Blocks { first: [NONE; ORDERS], count: [0; ORDERS], nonempty: 0, free: 0 };
+        let blocks = Blocks { first: [NONE; ORDERS], count: [0; ORDERS], nonempty: 0, untouched: 0..0, free: 0 };
         FrameAllocator {
             records: machine::memory::records(),
             blocks: SpinLock::new(blocks),
@@ -85,14 +95,62 @@ impl FrameAllocator {
     /// Adds frames that were never handed out before, as one piece of free memory.
     pub fn add_range(&self, range: Range<usize>) {
         // Frame 0 has no `Frame`: its number is the niche that makes `Option<Frame>` one word.
-        let (mut at, end) = (range.start.max(1), range.end.min(self.records.len()));
-        while at < end {
-            let order = (at.trailing_zeros() as usize).min((end - at).ilog2() as usize).min(ORDERS - 1);
-            self.give_block(at, order as u8);
-            at += 1 << order;
+        let range = range.start.max(1)..range.end.min(self.records.len());
+        let whole = range.start.next_multiple_of(LARGEST)..range.end / LARGEST * LARGEST;
+        if whole.is_empty() {
+            self.add_blocks(range);
+        } else {
+            self.add_blocks(range.start..whole.start);
+            self.add_blocks(whole.end..range.end);
+            let other = self.keep_untouched(whole);
+            self.add_blocks(other);
         }
         // 4 MiB, as Linux's min_free_kbytes is about on a machine of this kind; less on a very small one.
         self.reserve.store((self.total_frames() / 32).min(1024), Ordering::Relaxed);
+    }
+
+    fn add_blocks(&self, range: Range<usize>) {
+        let mut at = range.start;
+        while at < range.end {
+            let order = at.trailing_zeros().min((range.end - at).ilog2()).min(u32::from(MAX_ORDER)) as u8;
+            self.give_block(at, order);
+            at += 1 << order;
+        }
+    }
+
+    /// Keeps whole blocks for later. There is room for one range: the shorter one comes back.
+    fn keep_untouched(&self, whole: Range<usize>) -> Range<usize> {
+        let mut blocks = self.blocks.lock();
+        if whole.len() <= blocks.untouched.len() {
+            return whole;
+        }
+        blocks.free += whole.len();
+        blocks.free -= blocks.untouched.len();
+        self.total.fetch_add(whole.len(), Ordering::Relaxed);
+        self.total.fetch_sub(blocks.untouched.len(), Ordering::Relaxed);
+        let other = core::mem::replace(&mut blocks.untouched, whole);
+        self.publish(&blocks);
+        other
+    }
+
+    /// Makes a block of the next untouched frames. False if there are none.
+    #[cold]
+    fn touch(&self, blocks: &mut Blocks) -> bool {
+        let first = blocks.untouched.start;
+        if blocks.untouched.is_empty() {
+            return false;
+        }
+        blocks.untouched.start += LARGEST;
+        blocks.free -= LARGEST;
+        let frames = first..first + LARGEST;
+        if frames.clone().all(|frame| self.state(frame) == 0) {
+            frames.for_each(|frame| self.set_state(frame, state::KNOWN | state::FREE));
+            self.give_locked(blocks, first, MAX_ORDER);
+        } else {
+            // Somebody gave back what was never handed out. The block is lost, which is safe.
+            self.refuse(first);
+        }
+        true
     }
 
     /// Whether only the reserve is left, which is the kernel's: its heap and page tables must go on while a program is
@@ -119,7 +177,12 @@ impl FrameAllocator {
 
     /// Free blocks of each order, as /proc/buddyinfo shows them. Frames in the CPUs' stocks are counted as order 0.
     pub fn free_by_order(&self) -> [usize; ORDERS] {
-        let mut counts = self.blocks.lock().count;
+        let blocks = self.blocks.lock();
+        let mut counts = blocks.count;
+        if let Some(largest) = counts.last_mut() {
+            *largest += blocks.untouched.len() / LARGEST;
+        }
+        drop(blocks);
         if let Some(single) = counts.first_mut() {
             *single += self.cache.count();
         }
@@ -183,7 +246,7 @@ impl FrameAllocator {
         let mut blocks = self.blocks.lock();
         // Small blocks first: a batch of leftovers spares a large block.
         while batch.room() > 0 {
-            let Some(smallest) = blocks.smallest(0) else { break };
+            let Some(smallest) = self.smallest(&mut blocks, 0) else { break };
             let order = smallest.min(batch.room().ilog2() as u8);
             let Some(first) = self.take_locked(&mut blocks, order) else { break };
             batch.extend(first as u32..(first + (1 << order)) as u32);
@@ -261,9 +324,19 @@ impl FrameAllocator {
         }
     }
 
+    /// The smallest order, `order` or larger, that has a block.
+    fn smallest(&self, blocks: &mut Blocks, order: u8) -> Option<u8> {
+        loop {
+            let found = blocks.smallest(order);
+            if found.is_some() || !self.touch(blocks) {
+                return found;
+            }
+        }
+    }
+
     /// Splits the smallest sufficient block. Its frames stay marked free.
     fn take_locked(&self, blocks: &mut Blocks, order: u8) -> Option<usize> {
-        let found = blocks.smallest(order)?;
+        let found = self.smallest(blocks, order)?;
         let first = *blocks.first.get(found as usize)? as usize;
         self.unlink(blocks, first, found);
         for half in (order..found).rev() {
@@ -329,7 +402,7 @@ impl FrameAllocator {
 }
 
 impl Blocks {
-    /// The smallest order, `order` or larger, that has a block.
+    /// The smallest order, `order` or larger, whose list has a block.
     #[inline]
     fn smallest(&self, order: u8) -> Option<u8> {
         let enough = self.nonempty >> order << order;
