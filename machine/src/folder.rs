@@ -1,19 +1,20 @@
 //! Folders of the host shown to the guest.
 //!
-//! A [`SharedFolder`] is a folder the person who started the machine gave away, whole or read-only. A [`Node`] stands for
-//! one file in it, of any kind; an [`OpenNode`] for a regular file or directory whose contents are in use. Everything is
-//! reached from the folder's root by one name at a time, so neither `..` nor a symbolic link leads out, whatever the
-//! guest asks and whoever changes the folder meanwhile: the machine follows no link, ever.
+//! A [`SharedFolder`] is a folder the person who started the machine gave away, whole or read-only. A [`Node`] stands
+//! for one file in it, of any kind; an [`OpenNode`] for a regular file or directory whose contents are in use.
+//! Everything is reached from the folder's root by one name at a time, so neither `..` nor a symbolic link leads out,
+//! whatever the guest asks and whoever changes the folder meanwhile: the machine follows no link, ever.
 //!
-//! What a node is stays fixed: its [`Identity`]. If the host puts another file in its place, operations on the node give
-//! `ESTALE`; looking the name up again gives the new one. A read-only folder refuses every change here, in the machine,
-//! with `EROFS`.
+//! What a node is stays fixed: its [`Identity`]. If the host puts another file in its place, operations on the node
+//! give `ESTALE`; looking the name up again gives the new one. A read-only folder refuses every change here, in the
+//! machine, with `EROFS`.
 //!
 //! Files are owned as the host says, with one exception: if the machine doesn't run as root, its own user and group are
 //! shown as 0, and 0 is mapped back.
 //!
-//! **Who calls.** The kernel's hostfs. **Who synchronises.** Nodes lock inside, for no longer than one call; a call goes to
-//! the host's file system and takes as long as that takes. `pc` has no such folders: there the types have no values.
+//! **Who calls.** The kernel's hostfs. **Who synchronises.** Nodes lock inside, for no longer than one call; a call
+//! goes to the host's file system and takes as long as that takes. `pc` has no such folders: there the types have no
+//! values.
 
 use crate::platform;
 use alloc::vec::Vec;

@@ -52,8 +52,8 @@ pub trait Pager: Send + Sync {
     /// who maps them, and has none.
     fn mappings(&self) -> Option<&Mappings>;
 
-    /// Brings what programs wrote to pages `range` through shared mappings to where the file is kept, and returns when it
-    /// is there: msync(2) with `MS_SYNC`. A file that lives in RAM is there already. Called without locks.
+    /// Brings what programs wrote to pages `range` through shared mappings to where the file is kept, and returns when
+    /// it is there: msync(2) with `MS_SYNC`. A file that lives in RAM is there already. Called without locks.
     ///
     /// # Errors
     /// [`PagerError::NoSpace`], [`PagerError::Io`].
@@ -141,17 +141,17 @@ impl Mappings {
         }
     }
 
-    /// Makes shared mappings of pages `range` of `file` read-only for the moment: the next write asks the pager for the page
-    /// again ([`Pager::page`] with `write`). So a pager that writes pages back learns which are written after that. Call
-    /// it without locks.
+    /// Makes shared mappings of pages `range` of `file` read-only for the moment: the next write asks the pager for the
+    /// page again ([`Pager::page`] with `write`). So a pager that writes pages back learns which are written after
+    /// that. Call it without locks.
     pub fn write_protect(&self, file: &dyn Pager, range: Range<u64>) {
         for space in self.spaces() {
             space.write_protect_file(file, &range);
         }
     }
 
-    /// Takes these pages of `file` out wherever just these frames are shown; copies that programs made stay. Call it without
-    /// locks.
+    /// Takes these pages of `file` out wherever just these frames are shown; copies that programs made stay. Call it
+    /// without locks.
     pub fn evict(&self, file: &dyn Pager, pages: &BTreeMap<u64, Frame>) {
         for space in self.spaces() {
             space.evict_file(file, pages);

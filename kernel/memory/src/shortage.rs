@@ -1,9 +1,9 @@
 //! When memory is out.
 //!
-//! The allocator keeps a reserve for the kernel ([`FrameAllocator`](crate::FrameAllocator)), and says in steps that the end is
-//! near: no new processes, no more pages for programs, and last nothing at all until somebody has given memory back. Who
-//! that is to be is not this room's to know: a [`Rescue`] chooses. Whoever needs memory waits here meanwhile. Before
-//! anybody has to go, pages go that can be had again: those that a [`Cache`] keeps of files which lie elsewhere.
+//! The allocator keeps a reserve for the kernel ([`FrameAllocator`](crate::FrameAllocator)), and says in steps that the
+//! end is near: no new processes, no more pages for programs, and last nothing at all until somebody has given memory
+//! back. Who that is to be is not this room's to know: a [`Rescue`] chooses. Whoever needs memory waits here meanwhile.
+//! Before anybody has to go, pages go that can be had again: those that a [`Cache`] keeps of files which lie elsewhere.
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;

@@ -5,8 +5,8 @@
 //! table; a name that is removed leaves the table and lives on as long as somebody has it open. A super block takes its
 //! whole tree apart when its last mount goes.
 //!
-//! A file system that is kept elsewhere may be larger than this machine: of its dentries that nobody uses, only so many are
-//! kept. The others live as long as their names, since they are all there is of the file system.
+//! A file system that is kept elsewhere may be larger than this machine: of its dentries that nobody uses, only so many
+//! are kept. The others live as long as their names, since they are all there is of the file system.
 //!
 //! **Locks.** The table of a directory's children is also the lock of the directory: it is held for writing over each
 //! change, the file system's part included, so that the two never disagree. A walk takes it for reading, for one look.
@@ -220,7 +220,8 @@ impl Dentry {
         self.adopt(children, hash, name, self.inode.lookup(name)?)
     }
 
-    /// Whether a kept entry is still what its name leads to. What something is mounted on stays, lest the mount get lost.
+    /// Whether a kept entry is still what its name leads to. What something is mounted on stays, lest the mount get
+    /// lost.
     fn still_leads_to(&self, name: &[u8], kept: &Dentry) -> bool {
         self.outside.is_none() || kept.is_mount_point() || self.inode.leads_to(name, &kept.inode)
     }
@@ -243,8 +244,8 @@ impl Dentry {
         Ok(dentry)
     }
 
-    /// Takes the dentry out of its directory's table if nobody uses it, and nothing below it is kept. What was taken out goes
-    /// to `unused`; false if it must stay. The caller holds one reference.
+    /// Takes the dentry out of its directory's table if nobody uses it, and nothing below it is kept. What was taken
+    /// out goes to `unused`; false if it must stay. The caller holds one reference.
     fn let_go(self: &Arc<Dentry>, unused: &mut Vec<Arc<Dentry>>) -> bool {
         let (Some(parent), name) = self.parent_and_name() else { return true };
         // Whoever keeps something new may be holding this very lock.
@@ -302,8 +303,8 @@ impl Dentry {
         }
     }
 
-    /// Forgets everything below: the last mount of the super block is gone and nobody else can reach the tree, or the name
-    /// leads elsewhere.
+    /// Forgets everything below: the last mount of the super block is gone and nobody else can reach the tree, or the
+    /// name leads elsewhere.
     pub(crate) fn take_apart(&self) {
         let mut pending: Vec<Arc<Dentry>> = self.children.write().drain();
         while let Some(dentry) = pending.pop() {

@@ -30,8 +30,8 @@ impl HostFile {
 }
 
 impl Drop for HostFile {
-    /// Closed and unmapped: what was written through mappings goes to the host. As on Linux, who wants to know whether that
-    /// worked asks with fsync(2) before.
+    /// Closed and unmapped: what was written through mappings goes to the host. As on Linux, who wants to know whether
+    /// that worked asks with fsync(2) before.
     fn drop(&mut self) {
         if self.open.is_writable() {
             let _ = self.pages.write_back(&self.open, 0..u64::MAX);

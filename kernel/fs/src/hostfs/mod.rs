@@ -8,29 +8,31 @@
 //! | `directory` | directories, open |
 //! | `pages` | pages of regular files for those who map them |
 //!
-//! Names, attributes and contents are the host's; this room keeps as little of them as it can, because the host may change
-//! them at any moment. **What is guaranteed:**
+//! Names, attributes and contents are the host's; this room keeps as little of them as it can, because the host may
+//! change them at any moment. **What is guaranteed:**
 //!
-//! - A name leads where the host says at the time of the walk: every component is looked at again. A file whose name the
-//!   host removed or gave to another stays what it is for those who have it open.
+//! - A name leads where the host says at the time of the walk: every component is looked at again. A file whose name
+//!   the host removed or gave to another stays what it is for those who have it open.
 //! - Attributes are the host's at the time they are asked for.
 //! - read(2) gives what the host has at that moment, and write(2) is with the host when it returns.
-//! - Mapped pages are as fresh as the last open(2) of the file in the guest, and always agree with what the guest itself
-//!   writes. What is written through a shared mapping reaches the host with msync(2), fsync(2), sync(2), or when
-//!   the file is closed and unmapped. If the host makes a file shorter, touching a page beyond its end is `SIGBUS`, at the
-//!   latest when the guest next looks at the file; the host can't hurt the kernel by it, since pages are copied, never mapped.
+//! - Mapped pages are as fresh as the last open(2) of the file in the guest, and always agree with what the guest
+//!   itself writes. What is written through a shared mapping reaches the host with msync(2), fsync(2), sync(2), or when
+//!   the file is closed and unmapped. If the host makes a file shorter, touching a page beyond its end is `SIGBUS`, at
+//!   the latest when the guest next looks at the file; the host can't hurt the kernel by it, since pages are copied,
+//!   never mapped.
 //! - Locks (fcntl(2), flock(2)) and running programs (`ETXTBSY`) hold within the guest only.
 //!
-//! **Owners.** The guest's credentials are checked by vfs against the host's mode and owner, as on any file system; then
-//! the host checks those of whoever runs the machine. See [`machine::folder`] for who is shown as root. New files
-//! belong to the program that makes them if the machine runs as root, otherwise to whoever runs it: they show as root's.
+//! **Owners.** The guest's credentials are checked by vfs against the host's mode and owner, as on any file system;
+//! then the host checks those of whoever runs the machine. See [`machine::folder`] for who is shown as root. New files
+//! belong to the program that makes them if the machine runs as root, otherwise to whoever runs it: they show as
+//! root's.
 //!
-//! **Special files.** FIFOs, sockets and device nodes of the folder are nodes like any others, and mean what they mean in the
-//! guest: a FIFO connects programs of the guest, a device number leads to the guest's driver. None of the host's is ever
-//! opened, and device nodes can't be made (`EPERM`).
+//! **Special files.** FIFOs, sockets and device nodes of the folder are nodes like any others, and mean what they mean
+//! in the guest: a FIFO connects programs of the guest, a device number leads to the guest's driver. None of the host's
+//! is ever opened, and device nodes can't be made (`EPERM`).
 //!
-//! **Locks.** The table of inodes comes last. A file's write lock comes before the lock of an address space, and
-//! that before the file's page lock: see `pages`. The host's calls are made under them: a slow disk of the host holds up
+//! **Locks.** The table of inodes comes last. A file's write lock comes before the lock of an address space, and that
+//! before the file's page lock: see `pages`. The host's calls are made under them: a slow disk of the host holds up
 //! those who use the same file.
 
 mod directory;
@@ -69,8 +71,8 @@ struct Shared {
     device: u64,
     inodes: SpinLock<BTreeMap<Identity, Weak<HostInode>>>,
     pages: Arc<PageBudget>,
-    /// Files are made open, and a file made read-only could not be opened for writing again. So who makes one with open(2)
-    /// finds it here.
+    /// Files are made open, and a file made read-only could not be opened for writing again. So who makes one with
+    /// open(2) finds it here.
     fresh: SpinLock<Vec<OpenNode>>,
 }
 

@@ -1,16 +1,17 @@
 //! Pages of a host file, for those who map it.
 //!
 //! read(2) and write(2) go to the host. A page is kept here only from the moment somebody maps it, in a frame of its
-//! own: *dirty* from the first write through a shared mapping until it is written back. Reading takes dirty pages from here
-//! and the rest from the host; writing goes to the host and into the pages that are here. So all in the guest see one
-//! file. When nobody has the file open or mapped any more, the pages go; when memory is out, those that are clean go.
+//! own: *dirty* from the first write through a shared mapping until it is written back. Reading takes dirty pages from
+//! here and the rest from the host; writing goes to the host and into the pages that are here. So all in the guest see
+//! one file. When nobody has the file open or mapped any more, the pages go; when memory is out, those that are clean
+//! go.
 //!
 //! **Writing back.** A page is first marked clean, then write-protected in all address spaces, then written: a
 //! program that writes to it meanwhile faults, and the fault makes it dirty again.
 //!
-//! **Locks.** `writing` is held over each write, change of length and writing back, so that these don't mix; under it come the locks
-//! of address spaces (protecting, unmapping), and under those, taken by page faults as well, `cached`. `openings` is
-//! taken before `cached`.
+//! **Locks.** `writing` is held over each write, change of length and writing back, so that these don't mix; under it
+//! come the locks of address spaces (protecting, unmapping), and under those, taken by page faults as well, `cached`.
+//! `openings` is taken before `cached`.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -109,8 +110,8 @@ impl FilePages {
         }
     }
 
-    /// One more user of a descriptor that is good for this, opened unless there is one. From here on mapped pages are as
-    /// fresh as the file is now.
+    /// One more user of a descriptor that is good for this, opened unless there is one. From here on mapped pages are
+    /// as fresh as the file is now.
     pub fn open(&self, read: bool, write: bool, make: impl FnOnce() -> Result<OpenNode>) -> Result<Arc<OpenNode>> {
         let good = |open: &OpenNode| (open.is_readable() || !read) && (open.is_writable() || !write);
         let mut openings = self.openings.lock();

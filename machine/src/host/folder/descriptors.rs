@@ -1,9 +1,9 @@
 //! How many descriptors folders may take.
 //!
 //! Two kinds are counted, for the whole process, whose limit (`RLIMIT_NOFILE`) they share with everything else in it. A
-//! *known* node has a descriptor only to be found again by: it is opened when it is first needed, and the one
-//! longest out of use is closed when there are too many. An *opened* node is in use by a program: it keeps its descriptor,
-//! and beyond the limit opening is `ENFILE`, as on a Linux whose table of files is full.
+//! *known* node has a descriptor only to be found again by: it is opened when it is first needed, and the one longest
+//! out of use is closed when there are too many. An *opened* node is in use by a program: it keeps its descriptor, and
+//! beyond the limit opening is `ENFILE`, as on a Linux whose table of files is full.
 
 use super::node::Inner;
 use crate::folder::{HostError, Result};
@@ -21,11 +21,13 @@ struct Limits {
 
 static LIMITS: LazyLock<Limits> = LazyLock::new(|| {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20).min(1 << 20) as usize;
-    // Half of all for programs' files, an eighth to find files by; the rest is for the machine and whoever it lives with.
+    // Half of all for programs' files, an eighth to find files by; the rest is for the machine and whoever it lives
+    // with.
     Limits { known: (limit / 8).clamp(8, 8192), opened: (limit / 2).max(8) }
 });
 
-/// The known nodes that have a descriptor, those longest out of use in front. Nodes that are gone stay until their turn.
+/// The known nodes that have a descriptor, those longest out of use in front. Nodes that are gone stay until their
+/// turn.
 static KNOWN: Mutex<VecDeque<Weak<Inner>>> = Mutex::new(VecDeque::new());
 
 static OPENED: AtomicUsize = AtomicUsize::new(0);

@@ -10,18 +10,20 @@
 //! | `status` | attributes, and whose they are |
 //!
 //! **Why nobody gets out.** A name is one component: never empty, `.`, `..`, never with a slash or a zero byte
-//! ([`checked`]). It is looked at by calls that don't follow links (`statx` with `AT_SYMLINK_NOFOLLOW`), and opened only by
-//! `openat2` with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS`, as a mere name (`O_PATH`), which touches
-//! neither a device nor a FIFO. What came back is compared with the [`Identity`](crate::folder::Identity) it must have, and
-//! only then, and only if it is a regular file or a directory, opened in earnest: through `/proc/self/fd`, so that it is that very file and no
-//! other. Swapping a component between two of these calls gives `ESTALE` at worst.
+//! ([`checked`]). It is looked at by calls that don't follow links (`statx` with `AT_SYMLINK_NOFOLLOW`), and opened
+//! only by `openat2` with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS`, as a mere name (`O_PATH`),
+//! which touches neither a device nor a FIFO. What came back is compared with the [`Identity`](crate::folder::Identity)
+//! it must have, and only then, and only if it is a regular file or a directory, opened in earnest: through
+//! `/proc/self/fd`, so that it is that very file and no other. Swapping a component between two of these calls gives
+//! `ESTALE` at worst.
 //!
-//! Where the folder reaches into one of the host kernel's own file systems (`/proc`, `/sys` and their like, when `/` is shared), it
-//! ends: files there are not contents but handles on the host, on this very process too. Opening gives `EACCES`.
+//! Where the folder reaches into one of the host kernel's own file systems (`/proc`, `/sys` and their like, when `/` is
+//! shared), it ends: files there are not contents but handles on the host, on this very process too. Opening gives
+//! `EACCES`.
 //!
 //! The system calls used after a folder was opened: openat, openat2, statx, fstatfs, getdents64, lseek, readlinkat,
-//! mkdirat, mknodat, symlinkat, linkat, unlinkat, renameat2, fchmod, fchmodat, fchown, fchownat, utimensat, ftruncate, fallocate, preadv, pwrite,
-//! pwritev, pwritev2, fsync, fdatasync, syncfs, f*xattr, close.
+//! mkdirat, mknodat, symlinkat, linkat, unlinkat, renameat2, fchmod, fchmodat, fchown, fchownat, utimensat, ftruncate,
+//! fallocate, preadv, pwrite, pwritev, pwritev2, fsync, fdatasync, syncfs, f*xattr, close.
 
 mod attributes;
 mod descriptors;
@@ -121,7 +123,8 @@ struct Share {
 }
 
 impl SharedFolder {
-    /// Opens the folder `host` to be shown at `guest`. From here on only the descriptor counts: the folder may be renamed.
+    /// Opens the folder `host` to be shown at `guest`. From here on only the descriptor counts: the folder may be
+    /// renamed.
     ///
     /// # Errors
     /// What the person who asked for it should know.

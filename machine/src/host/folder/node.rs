@@ -229,7 +229,8 @@ impl Node {
         drop(old);
     }
 
-    /// Keeps the descriptor open from now on: the file is about to lose the name it could be found by, and somebody uses it.
+    /// Keeps the descriptor open from now on: the file is about to lose the name it could be found by, and somebody
+    /// uses it.
     ///
     /// # Errors
     /// `ESTALE`, `ENFILE`.

@@ -1,7 +1,7 @@
 //! Open files and directories of a shared folder.
 //!
-//! Bytes go straight between the host's page cache and kernel slices or frames. A frame's bytes may be changed by programs
-//! at any moment, so frames are handed to the host by address, never as references.
+//! Bytes go straight between the host's page cache and kernel slices or frames. A frame's bytes may be changed by
+//! programs at any moment, so frames are handed to the host by address, never as references.
 
 use super::EINVAL;
 use super::descriptors::Permit;
