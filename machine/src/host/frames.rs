@@ -203,7 +203,8 @@ pub fn expect_shortage() {
 
 /// Handles `SIGBUS`: in our range it means that the host could not fill a page.
 extern "C" fn no_memory(_signal: libc::c_int, information: *mut libc::siginfo_t, _context: *mut libc::c_void) {
-    const WORDS: &[u8] = b"orrery: the host has no memory left for the guest; give the guest less (--memory), or the host more\n";
+    const WORDS: &[u8] =
+        b"orrery: the host has no memory left for the guest; give the guest less (--memory), or the host more\n";
     const FAILED: libc::c_int = 125;
     // SAFETY: the host hands over the information; writing and exiting are safe in a handler. Any other bus error happens again
     // when the handler returns, and ends the process as it would have.

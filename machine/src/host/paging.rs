@@ -308,7 +308,7 @@ impl Tables {
             if inner.stub.as_ref().and_then(|stub| stub.lock_for(self.number)).is_none() {
                 inner.stub = Some(pool.take(self.number)?);
             }
-            let Some(stub) = inner.stub.clone() else { return None };
+            let stub = inner.stub.clone()?;
             // Lost again in this instant? Then once more.
             let Some(mut state) = stub.lock_for(self.number) else { continue };
             return match stub.begin(&mut state) {
