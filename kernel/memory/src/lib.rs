@@ -61,7 +61,7 @@ pub use frames::FrameAllocator;
 pub use kernel_memory::Memory;
 pub use map::{MAXIMUM_AREAS, MINIMUM_ADDRESS, MapRequest};
 pub use page_cache::{CacheError, PageBudget, PageCache};
-pub use pager::{FileIdentity, MappedFile, Mappings, Pager, PagerError};
+pub use pager::{FileIdentity, MappedFile, Mappings, Pager, PagerError, Visited};
 pub use shortage::{Cache, Relief, Rescue};
 pub use user_access::check_range;
 pub use views::{AreaView, ProgramLayout, Resident, Usage};

@@ -100,6 +100,10 @@ impl MappedFile {
     }
 }
 
+/// Address spaces that were visited for what they map. Some may be over meanwhile but for this: then they go with it, and
+/// with them the files they map. So who holds locks that a closed file takes lets go of them first.
+pub struct Visited(#[expect(dead_code, reason = "held to be dropped")] Vec<Arc<AddressSpace>>);
+
 /// The address spaces that map one file, each with the number of its areas that do.
 #[derive(Default)]
 pub struct Mappings {
@@ -135,30 +139,26 @@ impl Mappings {
 
     /// Takes pages `range` of `file` out of every address space that maps them, private copies included, as truncation
     /// does (`unmap_mapping_range`). The pager must have stopped to hand them out before. Call it without locks.
-    pub fn unmap(&self, file: &dyn Pager, range: Range<u64>) {
-        for space in self.spaces() {
-            space.unmap_file(file, &range);
-        }
+    pub fn unmap(&self, file: &dyn Pager, range: Range<u64>) -> Visited {
+        self.visit(|space| space.unmap_file(file, &range))
     }
 
     /// Makes shared mappings of pages `range` of `file` read-only for the moment: the next write asks the pager for the
     /// page again ([`Pager::page`] with `write`). So a pager that writes pages back learns which are written after
     /// that. Call it without locks.
-    pub fn write_protect(&self, file: &dyn Pager, range: Range<u64>) {
-        for space in self.spaces() {
-            space.write_protect_file(file, &range);
-        }
+    pub fn write_protect(&self, file: &dyn Pager, range: Range<u64>) -> Visited {
+        self.visit(|space| space.write_protect_file(file, &range))
     }
 
     /// Takes these pages of `file` out wherever just these frames are shown; copies that programs made stay. Call it
     /// without locks.
-    pub fn evict(&self, file: &dyn Pager, pages: &BTreeMap<u64, Frame>) {
-        for space in self.spaces() {
-            space.evict_file(file, pages);
-        }
+    pub fn evict(&self, file: &dyn Pager, pages: &BTreeMap<u64, Frame>) -> Visited {
+        self.visit(|space| space.evict_file(file, pages))
     }
 
-    fn spaces(&self) -> Vec<Arc<AddressSpace>> {
-        self.spaces.lock().values().filter_map(|(space, _)| space.upgrade()).collect()
+    fn visit(&self, visit: impl Fn(&AddressSpace)) -> Visited {
+        let spaces: Vec<_> = self.spaces.lock().values().filter_map(|(space, _)| space.upgrade()).collect();
+        spaces.iter().for_each(|space| visit(space));
+        Visited(spaces)
     }
 }

@@ -21,7 +21,7 @@ use core::ops::Range;
 
 use abi::{Errno, Result};
 use machine::folder::{Change, HostError, OpenNode, Status};
-use memory::{Destination, Frame, Mappings, PAGE_SIZE, PageBudget, Pager, PagerError, Source};
+use memory::{Destination, Frame, Mappings, PAGE_SIZE, PageBudget, Pager, PagerError, Source, Visited};
 use sync::SpinLock;
 use vfs::{AllocateMode, Stop};
 
@@ -258,13 +258,15 @@ impl FilePages {
 
     /// ftruncate(2): by a descriptor that is open for writing, or else as `change` does it by name.
     pub fn set_size(&self, size: u64, change: impl FnOnce() -> Result<(), HostError>) -> Result<()> {
-        let _writing = self.writing.lock();
+        let writing = self.writing.lock();
         let done = match self.opening(OpenNode::is_writable) {
             Some(open) => open.change(&Change { size: Some(size), ..Change::default() }),
             None => change(),
         };
         done.map_err(errno)?;
-        self.cut(size);
+        let visited = self.cut(size);
+        drop(writing);
+        drop(visited);
         Ok(())
     }
 
@@ -273,15 +275,16 @@ impl FilePages {
         if size >= self.cached.lock().end {
             return;
         }
-        let _writing = self.writing.lock();
+        let writing = self.writing.lock();
         // Looked at again, now that nobody in the guest can make it longer.
-        if let Some(Ok(status)) = self.opening(|_| true).map(|open| open.status()) {
-            self.cut(status.size);
-        }
+        let now = self.opening(|_| true).and_then(|open| open.status().ok());
+        let visited = now.and_then(|status| self.cut(status.size));
+        drop(writing);
+        drop(visited);
     }
 
     /// The file ends here: what is kept beyond goes, from mappings too. The caller holds the write lock.
-    fn cut(&self, size: u64) {
+    fn cut(&self, size: u64) -> Option<Visited> {
         let first_gone = size.div_ceil(PAGE);
         let mut cached = self.cached.lock();
         cached.grow(size);
@@ -294,10 +297,11 @@ impl FilePages {
         let gone = cached.pages.split_off(&first_gone);
         cached.dirty.split_off(&first_gone);
         drop(cached);
-        if !gone.is_empty() {
-            self.budget.give(gone.len() as u64);
-            self.mappings.unmap(self, first_gone..u64::MAX);
+        if gone.is_empty() {
+            return None;
         }
+        self.budget.give(gone.len() as u64);
+        Some(self.mappings.unmap(self, first_gone..u64::MAX))
     }
 
     /// fallocate(2).
@@ -331,17 +335,23 @@ impl FilePages {
         if self.cached.lock().dirty.is_empty() {
             return Ok(());
         }
-        let _writing = self.writing.lock();
+        let mut visited = Vec::new();
+        let writing = self.writing.lock();
         let mut at = range.start;
-        while let Some((first, frames)) = self.take_dirty(at..range.end) {
+        let mut result = Ok(());
+        while result.is_ok()
+            && let Some((first, frames)) = self.take_dirty(at..range.end)
+        {
             at = first + frames.len() as u64;
-            self.mappings.write_protect(self, first..at);
-            if let Err(failure) = write_all(open, first * PAGE, &frames) {
+            visited.push(self.mappings.write_protect(self, first..at));
+            result = write_all(open, first * PAGE, &frames).map_err(errno);
+            if result.is_err() {
                 self.cached.lock().dirty.extend(first..at);
-                return Err(errno(failure));
             }
         }
-        Ok(())
+        drop(writing);
+        drop(visited);
+        result
     }
 
     /// The first run of dirty pages in `range`, now clean.
@@ -350,10 +360,9 @@ impl FilePages {
         let first = *cached.dirty.range(range.clone()).next()?;
         let mut frames = Vec::new();
         for index in (first..range.end).take(RUN) {
-            if !cached.dirty.remove(&index) {
-                break;
-            }
-            frames.extend(cached.pages.get(&index).cloned());
+            let true = cached.dirty.remove(&index) else { break };
+            let Some(frame) = cached.pages.get(&index) else { break };
+            frames.push(frame.clone());
         }
         Some((first, frames))
     }
@@ -368,7 +377,7 @@ impl FilePages {
     }
 
     fn give_back_clean(&self, wanted: u64) -> u64 {
-        let _writing = self.writing.lock();
+        let writing = self.writing.lock();
         let mut cached = self.cached.lock();
         let Cached { pages, dirty, .. } = &mut *cached;
         let clean = pages.keys().filter(|index| !dirty.contains(index)).take(wanted as usize);
@@ -376,7 +385,9 @@ impl FilePages {
         let gone: BTreeMap<u64, Frame> =
             clean.into_iter().filter_map(|index| Some((index, pages.remove(&index)?))).collect();
         drop(cached);
-        self.mappings.evict(self, &gone);
+        let visited = self.mappings.evict(self, &gone);
+        drop(writing);
+        drop(visited);
         self.budget.give(gone.len() as u64);
         gone.len() as u64
     }
