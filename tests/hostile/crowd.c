@@ -169,8 +169,18 @@ static void ring(void)
 	free(children);
 }
 
+/* The group of those that stop. The program's own may be orphaned, and then SIGTSTP stops nobody. */
+static _Atomic pid_t *group;
+
 static void stop_self(int index)
 {
+	if (index == 0) {
+		setpgid(0, 0);
+		*group = getpid();
+	}
+	while (*group == 0)
+		sched_yield();
+	setpgid(0, *group);
 	for (;;) {
 		raise(index % 2 ? SIGSTOP : SIGTSTP);
 		atomic_fetch_add(&ticks[index], 1);
@@ -184,19 +194,20 @@ static void stopped(void)
 	Memory before = memory_now();
 
 	ticks = shared_memory(crowd * sizeof *ticks);
+	group = shared_memory(sizeof *group);
 	int count = gather(children, stop_self);
-	signal(SIGCONT, SIG_IGN);
 	for (int round = 0; round < 3; round++) {
 		for (int i = 0; i < count; i++) {
 			int status = 0;
 
 			MUST(waitpid(children[i], &status, WUNTRACED) == children[i] && WIFSTOPPED(status));
 		}
-		MUST(kill(0, SIGCONT) == 0);
+		MUST(kill(-*group, SIGCONT) == 0);
 	}
 	/* A stopped process is killed as well as any. */
 	disperse(children, count);
 	munmap(ticks, crowd * sizeof *ticks);
+	munmap(group, sizeof *group);
 	memory_is_back("stopped", before, 256);
 	free(children);
 }

@@ -168,9 +168,14 @@ impl Console {
         self.started.elapsed()
     }
 
+    /// The machine's process.
+    pub fn process(&self) -> u32 {
+        self.machine.id()
+    }
+
     /// Processor time that the machine's process has used so far.
     pub fn processor_time(&self) -> Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.machine.id()))?;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process()))?;
         // Fields 14 and 15 of proc(5), counted after the name in parentheses; in hundredths of a second.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks =

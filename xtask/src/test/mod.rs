@@ -6,6 +6,7 @@
 //! | `console ...` | boots on every machine with 1, 2 and 4 CPUs, the shell used as a person does, then real programs |
 //! | `twin ...` | programs whose output must equal that on Linux |
 //! | `bad ...` | damaged archives, strange options, too little memory: a clear line and a failing status |
+//! | `hostile ...` | programs that do what nobody should |
 //! | `load ...` | a thousand processes, a hundred thousand starts |
 //! | `run ...` | `x run` itself: pipes, exit statuses, the terminal left in order |
 //!
@@ -14,6 +15,7 @@
 mod bad;
 mod batch;
 mod boots;
+mod hostile;
 mod load;
 mod report;
 mod rooms;
@@ -141,6 +143,7 @@ impl Test {
         let mut jobs = Vec::new();
         // The long ones first, so that none is left alone at the end.
         jobs.extend(rooms::jobs());
+        jobs.extend(hostile::jobs()?);
         jobs.extend(load::jobs());
         jobs.extend(boots::jobs()?);
         jobs.extend(twins::jobs()?);
