@@ -123,6 +123,10 @@ impl FileSystem for HostFs {
         Statistics { magic: MAGIC, block_size, blocks, free_blocks, available_blocks, inodes, free_inodes, name_length }
     }
 
+    fn remount(&self, options: &str) -> Result<()> {
+        if options.is_empty() { Ok(()) } else { Err(Errno::EINVAL) }
+    }
+
     fn synchronise(&self) -> Result<()> {
         if self.read_only {
             return Ok(());

@@ -37,8 +37,8 @@ mod tests;
 pub use node::Node;
 pub use opened::OpenNode;
 
-use crate::folder::{HostError, Result, SharedFolder};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags};
+use crate::folder::{HostError, Result, SharedFolder, Status};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Statx};
 use rustix::io::Errno;
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -116,6 +116,8 @@ struct Share {
     /// The host's number of the root's file system.
     device: u64,
     owner: status::Owner,
+    /// It lies in an overlay, where files are born again when they are first written.
+    layered: bool,
     /// `/proc/self/fd`: by it a descriptor of a mere name becomes one that can be read.
     descriptors: OwnedFd,
     /// Held while a directory gets another parent, so that no two make a ring.
@@ -147,13 +149,25 @@ impl SharedFolder {
             return Err(ShareError::Interface(host.into()));
         }
         let descriptors = rustix::fs::openat(CWD, c"/proc/self/fd", name, Mode::empty()).map_err(ShareError::NoProc)?;
-        let status = rustix::fs::statx(&root, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS | StatxFlags::BTIME)
-            .map_err(folder)?;
+        let status = rustix::fs::statx(&root, c"", AtFlags::EMPTY_PATH, status::WANTED).map_err(folder)?;
         let owner = status::Owner::of_this_process();
-        let identity = owner.status(&status).identity;
-        let share = Share { read_only, device: identity.device, owner, descriptors, moving: Mutex::new(()) };
+        let layered = rustix::fs::fstatfs(&root).map_err(folder)?.f_type as u64 == OVERLAY;
+        let device = owner.status(&status).identity.device;
+        let share = Share { read_only, device, owner, layered, descriptors, moving: Mutex::new(()) };
+        let identity = share.status(&status).identity;
         let root = Node::root(Arc::new(share), identity, root);
         Ok(SharedFolder { guest_path: guest.to_vec(), read_only, root })
+    }
+}
+
+impl Share {
+    /// What statx told, as the guest sees it.
+    fn status(&self, found: &Statx) -> Status {
+        let mut status = self.owner.status(found);
+        if self.layered {
+            status.identity.created = None;
+        }
+        status
     }
 }
 
@@ -166,6 +180,9 @@ fn checked(name: &[u8]) -> Result<&[u8]> {
         name => Ok(name),
     }
 }
+
+/// `OVERLAYFS_SUPER_MAGIC`
+const OVERLAY: u64 = 0x794c_7630;
 
 /// The magic numbers of file systems by which the host's kernel shows and takes settings: statfs(2), linux/magic.h.
 const INTERFACES: [u64; 19] = [

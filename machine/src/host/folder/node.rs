@@ -131,7 +131,7 @@ impl Inner {
     fn status_by(&self, open: impl AsFd, name: &[u8]) -> Result<Status> {
         let how = if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::SYMLINK_NOFOLLOW };
         let found = rustix::fs::statx(open, name, how | AtFlags::NO_AUTOMOUNT, status::WANTED)?;
-        Ok(self.share.owner.status(&found))
+        Ok(self.share.status(&found))
     }
 }
 
