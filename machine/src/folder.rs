@@ -10,7 +10,8 @@
 //! machine, with `EROFS`.
 //!
 //! Files are owned as the host says, with one exception: if the machine doesn't run as root, its own user and group are
-//! shown as 0, and 0 is mapped back.
+//! shown as 0, and 0 is mapped back. A machine that runs as root can make files for anybody, set-user-ID programs too:
+//! give it folders where nobody else on the host executes what he finds.
 //!
 //! **Who calls.** The kernel's hostfs. **Who synchronises.** Nodes lock inside, for no longer than one call; a call
 //! goes to the host's file system and takes as long as that takes. `pc` has no such folders: there the types have no

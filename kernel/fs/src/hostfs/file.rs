@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use abi::{Errno, Result};
 use machine::folder::OpenNode;
 use memory::{Destination, Pager, Source};
-use vfs::{AllocateMode, File, FileTraits, Stop, Whence};
+use vfs::{AllocateMode, File, FileTraits, OpenFlags, Stop, Whence};
 
 use super::errno;
 use super::inode::HostInode;
@@ -20,12 +20,36 @@ pub(super) struct HostFile {
     pages: Arc<FilePages>,
     /// Shared with all who opened it alike.
     open: Arc<OpenNode>,
+    durability: Durability,
+}
+
+/// What is to be safe on the host's disk when a write returns.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Durability {
+    Nothing,
+    /// `O_DSYNC`
+    Data,
+    /// `O_SYNC`
+    All,
 }
 
 impl HostFile {
     /// `open` comes from `pages`, which counts its users.
-    pub fn new(inode: Arc<HostInode>, pages: Arc<FilePages>, open: Arc<OpenNode>) -> HostFile {
-        HostFile { inode, pages, open }
+    pub fn new(inode: Arc<HostInode>, pages: Arc<FilePages>, open: Arc<OpenNode>, flags: OpenFlags) -> HostFile {
+        let durability = match flags {
+            flags if flags.contains(OpenFlags::SYNC) => Durability::All,
+            flags if flags.contains(OpenFlags::DATA_SYNC) => Durability::Data,
+            _ => Durability::Nothing,
+        };
+        HostFile { inode, pages, open, durability }
+    }
+
+    fn write_to(&self, place: Place, source: &mut Source<'_>) -> Result<(usize, u64), Stop> {
+        let written = self.pages.write_at(&self.open, place, source)?;
+        if self.durability != Durability::Nothing {
+            self.open.synchronise(self.durability == Durability::Data).map_err(errno)?;
+        }
+        Ok(written)
     }
 }
 
@@ -53,11 +77,11 @@ impl File for HostFile {
         if position.checked_add(source.remaining() as u64).is_none_or(|end| end > MAX_SIZE) {
             return Err(Errno::EFBIG.into());
         }
-        self.pages.write_at(&self.open, Place::At(position), source).map(|(moved, _)| moved)
+        self.write_to(Place::At(position), source).map(|(moved, _)| moved)
     }
 
     fn append(&self, source: &mut Source<'_>) -> Result<(usize, u64), Stop> {
-        self.pages.write_at(&self.open, Place::End, source)
+        self.write_to(Place::End, source)
     }
 
     fn pager(&self) -> Option<Arc<dyn Pager>> {

@@ -178,7 +178,7 @@ impl Inode for HostInode {
                     None => self.node.open(read, write).map_err(errno),
                 })?;
                 let pages = pages.clone();
-                Ok(Arc::new(HostFile::new(self, pages, open)))
+                Ok(Arc::new(HostFile::new(self, pages, open, request.flags)))
             }
             _ if self.kind == FileKind::Directory => {
                 let open = self.node.open(true, false).map_err(errno)?;
