@@ -16,7 +16,7 @@ use crate::file::File;
 use crate::inode::{FileKind, NewContents, OpenRequest};
 use crate::mount::{MountFlags, Path};
 use crate::open_file::{OpenFile, Origin};
-use crate::walk::{Component, Context, Last, Lookup, Walk};
+use crate::walk::{Component, Context, Last, Lookup, Walk, unless_stale};
 
 bitflags! {
     /// The flags of open(2). What Linux ignores is dropped by [`OpenFlags::from_bits_truncate`].
@@ -154,6 +154,10 @@ impl Context<'_> {
     /// # Errors
     /// open(2).
     pub fn open(&self, start: &Path, name: &[u8], flags: OpenFlags, mode: u32) -> Result<Opening> {
+        unless_stale(|| self.open_once(start, name, flags, mode))
+    }
+
+    fn open_once(&self, start: &Path, name: &[u8], flags: OpenFlags, mode: u32) -> Result<Opening> {
         let flags = flags.normalise()?;
         if name.is_empty() {
             return Err(Errno::ENOENT);
@@ -305,6 +309,10 @@ impl Context<'_> {
     /// # Errors
     /// `ETXTBSY` when somebody does; `EACCES` when it is no regular file, may not be executed, or lies on a `noexec` mount; those of path resolution.
     pub fn open_program(&self, start: &Path, name: &[u8], how: Lookup) -> Result<Arc<OpenFile>> {
+        unless_stale(|| self.open_program_once(start, name, how))
+    }
+
+    fn open_program_once(&self, start: &Path, name: &[u8], how: Lookup) -> Result<Arc<OpenFile>> {
         let path = self.lookup(start, name, how)?;
         if path.dentry.kind() == FileKind::Symlink {
             return Err(Errno::ELOOP);

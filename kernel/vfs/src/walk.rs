@@ -20,6 +20,23 @@ use crate::name;
 /// How many symbolic links one resolution follows: `MAXSYMLINKS`.
 const MAX_LINKS: usize = 40;
 
+/// How often a resolution is tried again.
+const RETRIES: usize = 3;
+
+/// Runs a resolution, and again if what it found was exchanged before it was used: by somebody outside, where the file
+/// system is kept elsewhere.
+#[inline]
+pub(crate) fn unless_stale<T>(mut resolve: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut result = resolve();
+    for _ in 0..RETRIES {
+        if !matches!(result, Err(Errno::ESTALE)) {
+            break;
+        }
+        result = resolve();
+    }
+    result
+}
+
 bitflags! {
     /// How a path is to be resolved.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +67,12 @@ impl Context<'_> {
     /// Resolves `name`, from `start` unless it is absolute.
     ///
     /// # Errors
-    /// `ENOENT`, `ENOTDIR`, `EACCES`, `ELOOP`, `ENAMETOOLONG`, `ENOMEM`.
+    /// `ENOENT`, `ENOTDIR`, `EACCES`, `ELOOP`, `ENAMETOOLONG`, `ENOMEM`, `ESTALE`.
     pub fn lookup(&self, start: &Path, name: &[u8], how: Lookup) -> Result<Path> {
+        unless_stale(|| self.lookup_once(start, name, how))
+    }
+
+    fn lookup_once(&self, start: &Path, name: &[u8], how: Lookup) -> Result<Path> {
         if name.is_empty() {
             return if how.contains(Lookup::EMPTY_PATH) { Ok(start.clone()) } else { Err(Errno::ENOENT) };
         }

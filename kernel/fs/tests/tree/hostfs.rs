@@ -140,6 +140,28 @@ fn what_the_host_does_is_seen_in_the_guest() {
     assert_eq!((world.look("f/inside").err(), world.stat("g/inside").unwrap().size), (Some(ENOENT), 0));
 }
 
+/// Whoever saves a file as editors do never makes it disappear for the guest.
+#[test]
+fn a_file_that_is_saved_all_the_time_can_be_opened() {
+    let shared = Shared::with("saved", false, |host| fs::write(host.join("f"), "text").unwrap());
+    let (world, host) = (&shared.world, shared.host.clone());
+    let stop = Arc::new(AtomicUsize::new(0));
+    let saving = std::thread::spawn({
+        let stop = stop.clone();
+        move || {
+            while stop.load(Ordering::Relaxed) == 0 {
+                fs::write(host.join("new"), "text").unwrap();
+                fs::rename(host.join("new"), host.join("f")).unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
+    });
+    let read: Vec<_> = (0..500).map(|_| world.read_file("f")).collect();
+    stop.store(1, Ordering::Relaxed);
+    saving.join().unwrap();
+    assert!(read.iter().all(|bytes| bytes.as_deref() == Ok(b"text")), "{read:?}");
+}
+
 #[test]
 fn nothing_leads_out() {
     let shared = Shared::with("out", false, |host| {
