@@ -1,14 +1,17 @@
-//! `x bench`: Orrery beside Debian's Linux, tuned to its best, in the same QEMU with the same programs.
+//! `x bench`: Orrery beside Debian's Linux, tuned to its best, in the same QEMU with the same programs; and the host machine beside
+//! other ways to run programs on a host.
 //!
 //! | file | what it measures |
 //! | --- | --- |
 //! | `calls.rs` | operations of the kernel: guest instructions, and wall time of interleaved runs |
 //! | `boot.rs` | from the start of QEMU to the shell's prompt |
+//! | `host.rs` | the host machine, native Linux, user-mode Linux, proot |
 //!
 //! A benchmark is never a test: it prints, and judges nothing. `--write` keeps the tables in `docs/src/benchmarks.md`.
 
 mod boot;
 mod calls;
+mod host;
 mod page;
 
 use anyhow::Result;
@@ -38,20 +41,31 @@ enum What {
     Calls,
     /// Boots.
     Boot,
-    /// Both.
+    /// The host machine.
+    Host,
+    /// All of them.
     All,
 }
 
 impl Bench {
     /// Measures and prints.
     pub fn run(self) -> Result<ExitCode> {
-        let calls = (self.what != What::Boot).then(|| calls::measure(self.runs, &self.row)).transpose()?;
-        let boot = (self.what != What::Calls).then(|| boot::measure(self.runs)).transpose()?;
-        for table in [&calls, &boot].into_iter().flatten() {
+        let wanted = |what| self.what == what || self.what == What::All;
+        let mut tables = Vec::new();
+        if wanted(What::Calls) {
+            tables.push(("calls", calls::measure(self.runs, &self.row)?));
+        }
+        if wanted(What::Boot) {
+            tables.push(("boot", boot::measure(self.runs)?));
+        }
+        if wanted(What::Host) {
+            tables.push(("host", host::measure(self.runs)?));
+        }
+        for (_, table) in &tables {
             println!("{table}");
         }
         if self.write {
-            page::write(calls.as_deref(), boot.as_deref())?;
+            page::write(&tables)?;
         }
         Ok(ExitCode::SUCCESS)
     }

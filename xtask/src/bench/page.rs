@@ -1,17 +1,14 @@
-//! The page of the book that keeps the measurements: text around two tables, each between markers.
+//! The page of the book that keeps the measurements: text around tables, each between markers.
 
 use crate::paths;
 use anyhow::{Context, Result};
 
 /// Puts the tables that were measured in place of the old ones.
-pub fn write(calls: Option<&str>, boot: Option<&str>) -> Result<()> {
+pub fn write(tables: &[(&str, String)]) -> Result<()> {
     let path = paths::root().join("docs/src/benchmarks.md");
     let mut page = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    for (name, table) in [("calls", calls), ("boot", boot)] {
-        if let Some(table) = table {
-            page = replaced(&page, name, table)
-                .with_context(|| format!("{} has no markers for {name}", path.display()))?;
-        }
+    for (name, table) in tables {
+        page = replaced(&page, name, table).with_context(|| format!("{} has no markers for {name}", path.display()))?;
     }
     std::fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))
 }
