@@ -21,7 +21,7 @@ use crate::name;
 const MAX_LINKS: usize = 40;
 
 /// How often a resolution is tried again.
-const RETRIES: usize = 3;
+const RETRIES: usize = 8;
 
 /// Runs a resolution, and again if what it found was exchanged before it was used: by somebody outside, where the file
 /// system is kept elsewhere.
