@@ -24,8 +24,8 @@ use crate::area::{Area, AreaFlags, Backing, STACK_GUARD_GAP, effective};
 use crate::map::{MINIMUM_ADDRESS, check_commit};
 use crate::pager::{MappedFile, PagerError};
 
-/// Pages of a file mapped around a fault at most, a power of two: 64 KiB, as on Linux.
-const AROUND: u64 = 16;
+/// Pages of a file mapped around a fault at most, a power of two.
+const AROUND: u64 = machine::memory::FAULT_AROUND as u64;
 
 /// How a fault was resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,6 +16,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 /// The end of what programs can have: above are the stubs' own pages.
 pub const USER_TOP: usize = super::stub::BASE;
 
+/// See [`crate::memory::FAULT_AROUND`]: a fault costs two switches between processes and more.
+pub const FAULT_AROUND: usize = 64;
+
 /// Pages to show at most when one of them is touched, a power of two: those around it that lie next to each other in memory too.
 const AROUND: usize = 64;
 

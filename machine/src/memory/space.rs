@@ -10,6 +10,9 @@ use core::ops::Range;
 /// instruction can end on the non-canonical boundary; on `host` a little less.
 pub const USER_TOP: usize = platform::paging::USER_TOP;
 
+/// Pages worth mapping at once around a fault where they cost nothing else, a power of two: more where a fault is dear.
+pub const FAULT_AROUND: usize = platform::paging::FAULT_AROUND;
+
 bitflags::bitflags! {
     /// What may be done to a page, or what was tried.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -33,6 +33,9 @@ const STACK_START: usize = 4096;
 /// Offsets in a `ucontext`: the general registers and, after them, the address of the extended state.
 const REGISTERS: usize = 40;
 const REGISTER_COUNT: usize = 23;
+const SEGMENTS: usize = 18;
+/// The selectors of 64-bit programs: of code in the lowest two bytes, of the stack in the highest.
+const USER_SEGMENTS: usize = 0x2b << 48 | 0x33;
 const EXTENDED: usize = REGISTERS + REGISTER_COUNT * 8;
 const CONTEXT_SIZE: usize = EXTENDED + 8;
 /// Offsets in a `siginfo`: the code, the address of a fault, and for `SIGSYS` the architecture of the call.
@@ -60,6 +63,8 @@ pub struct Report {
     pub vector: u64,
     pub error: u64,
     pub fault_address: usize,
+    /// The selector of its code.
+    pub code_segment: u16,
 }
 
 /// The program's registers.
@@ -157,6 +162,7 @@ impl Block {
             error: register(19) as u64,
             vector: register(20) as u64,
             fault_address: register(22),
+            code_segment: register(SEGMENTS) as u16,
         };
         Ok((report, Frame { context, extended, extended_length }))
     }
@@ -213,6 +219,7 @@ impl Block {
         ];
         let start = frame.context + REGISTERS;
         values.into_iter().enumerate().for_each(|(index, value)| self.put(start + index * 8, value));
+        self.put(start + SEGMENTS * 8, USER_SEGMENTS);
         self.put(FS, taken.fs_base);
         self.put(GS, taken.gs_base);
     }

@@ -13,6 +13,8 @@ global_asm!(
     PRCTL = const libc::SYS_prctl,
     CLONE = const libc::SYS_clone,
     PAUSE = const libc::SYS_pause,
+    GETPPID = const libc::SYS_getppid,
+    EXIT_GROUP = const libc::SYS_exit_group,
     FUTEX = const libc::SYS_futex,
     SIGALTSTACK = const libc::SYS_sigaltstack,
     SIGRETURN = const libc::SYS_rt_sigreturn,

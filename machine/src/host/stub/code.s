@@ -81,9 +81,12 @@ machine_stub_clone:
     jz machine_stub_park
     int3
 
-# The same, for a guest thread.
+# The same, for a guest thread. It has the same parent as this one, which it compares, since it is traced by nobody.
     .balign 16
 machine_stub_clone_guest:
+    mov eax, {GETPPID}
+    syscall
+    mov r13d, eax
     mov eax, {CLONE}
     syscall
     test rax, rax
@@ -91,14 +94,21 @@ machine_stub_clone_guest:
     int3
 
 # A guest thread begins: it runs a program untraced, and says by memory how it came back.
-# rbx: its block. r12: the description of its filter, which is stricter than the stubs'.
+# rbx: its block. r12: the description of its filter, which is stricter than the stubs'. r13: its parent's number.
     .balign 16
 machine_stub_guest:
     mov eax, {PRCTL}
     mov edi, 1                          # PR_SET_PDEATHSIG
     mov esi, 9
     syscall
-    mov eax, {SIGALTSTACK}
+    mov eax, {GETPPID}                  # the parent may have died before it was asked for that
+    syscall
+    cmp eax, r13d
+    je 1f
+    mov eax, {EXIT_GROUP}
+    xor edi, edi
+    syscall
+1:  mov eax, {SIGALTSTACK}
     lea rdi, [rbx + {STACK}]
     xor esi, esi
     syscall

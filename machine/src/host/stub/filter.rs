@@ -19,7 +19,7 @@ const SECOND_ARGUMENT: u32 = 24;
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 
 /// What the stubs' code calls.
-const OF_STUBS: [libc::c_long; 9] = [
+const OF_STUBS: [libc::c_long; 10] = [
     libc::SYS_mmap,
     libc::SYS_munmap,
     libc::SYS_mprotect,
@@ -28,6 +28,7 @@ const OF_STUBS: [libc::c_long; 9] = [
     libc::SYS_sigaltstack,
     libc::SYS_futex,
     libc::SYS_rt_sigreturn,
+    libc::SYS_getppid,
     libc::SYS_exit_group,
 ];
 

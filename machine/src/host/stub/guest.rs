@@ -17,6 +17,7 @@ use crate::platform::machine::{current as machine, lock};
 use crate::user::General;
 use cpu::HostThread;
 use libc::{c_int, pid_t};
+use std::cell::Cell;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
@@ -81,49 +82,49 @@ pub struct Guest {
     process: AtomicI32,
     /// As [`super::Thread::owner`].
     pub owner: AtomicU64,
-    handing_over: Mutex<HandingOver>,
+    /// Where the registers of its last trap are.
+    frame: Mutex<Option<Frame>>,
 }
 
-/// How the two sides deal with each other.
-#[derive(Default)]
-struct HandingOver {
-    /// Where the registers of its last trap are.
-    frame: Option<Frame>,
-    /// Whether the kernel should wait awake for the program, and the program for the kernel.
-    kernel: Vigil,
-    program: Vigil,
+thread_local! {
+    static EXPERIENCE: Cell<Experience> = Cell::default();
 }
 
 /// Learns whether waiting awake is worth it: each time it was in vain, more waits are slept through before the next try. What
 /// else the host's cores do is not ours to know.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Vigil {
     /// Waits to sleep through after the next vain one, and still.
     penalty: u32,
     skip: u32,
-    /// It was tried the last time.
-    tried: bool,
 }
 
 impl Vigil {
     const MOST: u32 = 255;
 
-    fn try_it(&mut self) -> bool {
-        if self.skip > 0 {
-            self.skip -= 1;
-            return false;
-        }
-        true
+    /// Whether the next wait should begin awake.
+    fn begin(&mut self) -> bool {
+        let try_it = self.skip == 0;
+        self.skip = self.skip.saturating_sub(1);
+        try_it
     }
 
-    /// The last wait ended asleep or awake.
-    fn heed(&mut self, in_vain: bool) {
-        if !std::mem::take(&mut self.tried) {
-            return;
+    /// A wait that began awake, or not, ended asleep, or not.
+    fn learn(&mut self, tried: bool, slept: bool) {
+        if tried {
+            self.penalty = if slept { (self.penalty * 2 + 1).min(Self::MOST) } else { self.penalty / 2 };
+            self.skip = if slept { self.penalty } else { 0 };
         }
-        self.penalty = if in_vain { (self.penalty * 2 + 1).min(Self::MOST) } else { self.penalty / 2 };
-        self.skip = if in_vain { self.penalty } else { 0 };
     }
+}
+
+/// What a CPU has learnt about waiting. What was learnt with one program holds for the next.
+#[derive(Clone, Copy, Default)]
+struct Experience {
+    kernel: Vigil,
+    program: Vigil,
+    /// The program was told to wait awake the last time.
+    program_tries: bool,
 }
 
 // SAFETY: the block's memory outlives the stub. It is used by one CPU's host thread at a time, and by the stub, which is not believed.
@@ -140,7 +141,7 @@ impl From<Broken> for Gone {
 impl Guest {
     /// One that is not there yet.
     pub fn new(block: Block) -> Guest {
-        Guest { block, process: AtomicI32::new(0), owner: AtomicU64::new(NOBODY), handing_over: Mutex::default() }
+        Guest { block, process: AtomicI32::new(0), owner: AtomicU64::new(NOBODY), frame: Mutex::default() }
     }
 
     /// The thread as the host knows it.
@@ -174,7 +175,7 @@ impl Guest {
         if self.block.registers(&frame).general.rax != 0 {
             return Err(Gone);
         }
-        *lock(&self.handing_over) = HandingOver { frame: Some(frame), ..HandingOver::default() };
+        *lock(&self.frame) = Some(frame);
         Ok(())
     }
 
@@ -183,44 +184,43 @@ impl Guest {
         let process = self.process.swap(0, Ordering::Relaxed);
         if process != 0 {
             kill(process);
-            lock(&self.handing_over).frame = None;
+            *lock(&self.frame) = None;
         }
     }
 
     pub fn save_extended_state(&self, image: &mut [u8]) -> Result<(), Gone> {
-        let frame = lock(&self.handing_over).frame.ok_or(Gone)?;
+        let frame = lock(&self.frame).ok_or(Gone)?;
         self.block.save_extended(&frame, image);
         Ok(())
     }
 
     pub fn load_extended_state(&self, image: &[u8]) -> bool {
-        let Some(frame) = lock(&self.handing_over).frame else { return false };
+        let Some(frame) = *lock(&self.frame) else { return false };
         self.block.load_extended(&frame, image);
         true
     }
 
     /// Runs the program until it stops.
     pub fn run(&self, general: &General, fs_base: usize, gs_base: usize) -> Result<Stopped, Gone> {
-        let mut handing_over = lock(&self.handing_over);
-        let HandingOver { frame, kernel, program } = &mut *handing_over;
+        let mut frame = lock(&self.frame);
         let process = self.process.load(Ordering::Relaxed);
         self.block.set_registers(frame.as_ref().ok_or(Gone)?, &Taken { general: *general, fs_base, gs_base });
         let may_spin = machine().cpus.has_cores_to_spare();
-        let program_waits_awake = may_spin && program.try_it();
-        let slept = self.block.release(program_waits_awake);
-        program.heed(slept);
-        let awake = may_spin && kernel.try_it();
+        let mut experience = EXPERIENCE.get();
+        let program_tries = may_spin && experience.program.begin();
+        let slept = self.block.release(program_tries);
+        experience.program.learn(std::mem::replace(&mut experience.program_tries, program_tries), slept);
+        let kernel_tries = may_spin && experience.kernel.begin();
         // A program may have blocked the signal by which it is interrupted. It is not waited for twice.
         let mut patience = 2;
-        let slept = self.block.wait(awake, || {
+        let slept = self.block.wait(kernel_tries, || {
             if machine().cpus.is_due() {
                 patience -= 1;
             }
             patience > 0 && !has_ended(process)
         })?;
-        kernel.tried = awake;
-        kernel.heed(slept);
-        program.tried = program_waits_awake;
+        experience.kernel.learn(kernel_tries, slept);
+        EXPERIENCE.set(experience);
         let (report, found) = self.block.report(extended_length())?;
         *frame = Some(found);
         let Taken { general, fs_base, gs_base } = self.block.registers(&found);
@@ -237,6 +237,10 @@ fn extended_length() -> usize {
 fn reason(report: &Report) -> Reason {
     const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
     const SYS_SECCOMP: c_int = 1;
+    if u64::from(report.code_segment) != trace::USER_CODE {
+        // A far jump into the host's 32-bit segment, which does not exist here.
+        return Reason::Exception(PROTECTION);
+    }
     match report.signal {
         libc::SIGSYS if report.code == SYS_SECCOMP && report.address >> 47 != 0 => {
             Reason::Signal { signal: libc::SIGSYS, code: report.code, address: report.address } // vsyscall

@@ -408,11 +408,12 @@ fn fork_template(zone: &Zone, code: usize) -> io::Result<pid_t> {
     let file = zone.file()?;
     let memory = file.as_raw_fd();
     let sequences = restartable_sequences();
+    let parent = std::process::id() as pid_t;
     // SAFETY: as fork(2). The child, which may have been forked from a process with threads, only makes system calls.
     let child = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD as c_ulong, 0, 0, 0, 0) } as pid_t;
     match checked(child)? {
         // SAFETY: this is the child.
-        0 => unsafe { become_template(memory, code, sequences) },
+        0 => unsafe { become_template(parent, memory, code, sequences) },
         child => Ok(child),
     }
 }
@@ -421,10 +422,13 @@ fn fork_template(zone: &Zone, code: usize) -> io::Result<pid_t> {
 ///
 /// # Safety
 /// Only in a child that was just forked.
-unsafe fn become_template(memory: c_int, code: usize, sequences: Option<usize>) -> ! {
+unsafe fn become_template(parent: pid_t, memory: c_int, code: usize, sequences: Option<usize>) -> ! {
     // SAFETY: only system calls, on memory that stays mapped until the code of the stub takes over.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if libc::getppid() != parent {
+            libc::_exit(1); // it died before it was asked for that
+        }
         // Signals of a terminal are for the user's processes, of which a stub is none.
         libc::setsid();
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
