@@ -14,6 +14,10 @@ pub use platform::cpu::{set_count, set_current};
 /// The most CPUs that are used: they fit the bits of a `u64`.
 pub const MAX_CPUS: usize = 64;
 
+/// Whether the CPUs are threads of another system, which may let them wait at any point for as long as it likes: then the time
+/// something took says little about it.
+pub const ARE_THREADS: bool = platform::cpu::ARE_THREADS;
+
 /// What the kernel does when an interrupt of the machine itself arrives. Called on the CPU concerned, with interrupts off.
 /// A handler wakes and queues; it must not sleep and should not allocate.
 pub trait Handler: Send + Sync {

@@ -200,13 +200,14 @@ fn describe_faults(kernel: &Arc<Kernel>) {
 
 /// Lets the kernel say which thread kept a CPU for too long. How loud depends on how long: an emulated machine whose host is
 /// busy, or has to translate code it sees for the first time, now and then takes tens of milliseconds for what is a few
-/// instructions.
+/// instructions. Where CPUs are another system's threads, that system is the first to be suspected.
 fn watch(kernel: &Arc<Kernel>) {
     let log = kernel.log().clone();
     kernel.executor().set_watchdog(Arc::new(move |task, nanoseconds| {
         let (name, identity) = (task.name(), task.identity());
         let milliseconds = nanoseconds / 1_000_000;
         let level = match milliseconds {
+            _ if machine::cpu::ARE_THREADS && milliseconds < 10_000 => Level::Debug,
             ..100 => Level::Debug,
             100..1000 => Level::Warning,
             1000.. => Level::Error,

@@ -20,6 +20,9 @@ thread_local! {
     static CURRENT: Cell<usize> = const { Cell::new(0) };
 }
 
+/// See [`crate::cpu::ARE_THREADS`].
+pub const ARE_THREADS: bool = true;
+
 /// A thread of a program's process, as the host knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostThread {

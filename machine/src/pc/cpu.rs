@@ -15,6 +15,9 @@ static CPUS: Once<Vec<&'static Block>> = Once::new();
 static HANDLER: Once<Arc<dyn Handler>> = Once::new();
 static MAIN: Once<Main> = Once::new();
 
+/// See [`crate::cpu::ARE_THREADS`].
+pub const ARE_THREADS: bool = false;
+
 /// Fixes which CPUs there are, in the order of their numbers.
 pub fn settle(cpus: Vec<&'static Block>) {
     CPUS.call_once(|| cpus);
