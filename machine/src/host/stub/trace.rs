@@ -14,7 +14,7 @@ const SYSCALL_STOP: c_int = libc::SIGTRAP | 0x80;
 const NT_X86_XSTATE: usize = 0x202;
 
 /// Segments of 64-bit programs.
-const USER_CODE: u64 = 0x33;
+pub const USER_CODE: u64 = 0x33;
 const USER_DATA: u64 = 0x2b;
 
 const OPTIONS: c_int = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL;
