@@ -188,6 +188,21 @@ fn a_signal_to_the_tool_ends_the_guest() {
     }
 }
 
+/// Processes of the guest are being made all the time: none may be left, whenever the end comes.
+#[test]
+fn nothing_is_left_of_a_guest_killed_at_any_moment() {
+    let busybox = busybox();
+    let words = ["--cpus", "2", busybox.to_str().unwrap(), "--", "sh", "-c", "while :; do true | true; done"];
+    for milliseconds in 0..60 {
+        let Run { mut command, tool } = run(&words);
+        let child = command.stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        common::signal(child.id(), if milliseconds % 2 == 0 { Signal::KILL } else { Signal::TERM });
+        common::wait(child);
+        tool.nothing_is_left();
+    }
+}
+
 /// The guest has begun: the tool has made processes for it.
 fn wait_until_running(tool: &Tool) {
     let deadline = Instant::now() + Duration::from_secs(10);
