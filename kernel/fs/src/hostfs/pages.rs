@@ -29,11 +29,11 @@ use super::errno;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
-/// Pages read around one that is missing, a power of two: as many as a fault maps.
-const AROUND: u64 = 16;
-
-/// Pages written by one call of the host at most.
+/// Pages moved by one call of the host at most, a power of two.
 const RUN: usize = 64;
+
+/// Pages read around one that is missing, a power of two: as many as a fault maps.
+const AROUND: u64 = if machine::memory::FAULT_AROUND < RUN { machine::memory::FAULT_AROUND } else { RUN } as u64;
 
 /// Bytes that pass through the kernel at once.
 const CHUNK: usize = 64 << 10;
