@@ -173,6 +173,43 @@ fn extended_state_is_each_program_s_own() {
 }
 
 #[test]
+fn a_program_is_stepped_instruction_by_instruction() {
+    fn kernel() -> ! {
+        let (space, mut registers) = program(&[0x90, 0x90, 0xff, 0xc0, 0x0f, 5]); // nop; nop; inc eax; syscall
+        registers.set_single_step(true);
+        for offset in [1, 2, 4] {
+            let step = Trap::Exception(Exception { vector: 1, error: 0, address: CODE + offset });
+            assert_eq!(next(&mut registers, &space), step);
+        }
+        registers.set_single_step(false);
+        assert_eq!(next(&mut registers, &space), Trap::Syscall);
+        assert_eq!(registers.syscall_number(), 1);
+        power::off(0)
+    }
+    assert_eq!(on_machine(1, kernel), 0);
+}
+
+#[test]
+fn more_mappings_than_the_host_allows_take_turns() {
+    fn kernel() -> ! {
+        const PAGES: usize = 70_000;
+        // mov edi, AREA; mov ecx, PAGES; 1: add al, [rdi]; add rdi, 4096; dec ecx; jnz 1b; syscall
+        let mut code = vec![0xbf, 0, 0, 0, 0x10, 0xb9];
+        code.extend((PAGES as u32).to_le_bytes());
+        code.extend([0x02, 0x07, 0x48, 0x81, 0xc7, 0, 0x10, 0, 0, 0xff, 0xc9, 0x75, 0xf3, 0x0f, 5]);
+        let (space, mut registers) = program(&code);
+        // One frame everywhere: no two neighbours can be one mapping.
+        let frame = Frame::zeroed().unwrap();
+        frame.write(0, &[1]);
+        space.map_batch(0x1000_0000, (0..PAGES).map(|_| frame.clone()), Access::READ).unwrap();
+        assert_eq!(next(&mut registers, &space), Trap::Syscall);
+        assert_eq!(registers.syscall_number(), PAGES % 256);
+        power::off(0)
+    }
+    assert_eq!(on_machine(1, kernel), 0);
+}
+
+#[test]
 fn more_programs_than_stubs_take_turns() {
     fn kernel() -> ! {
         let code = [0xff, 4, 0x25, 0, 0, 0x50, 0, 0x0f, 5, 0xeb, 0xf5]; // 1: inc dword [DATA]; syscall; jmp 1b
