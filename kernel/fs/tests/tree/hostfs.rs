@@ -413,16 +413,16 @@ fn mappings_are_as_fresh_as_the_last_open() {
 
 #[test]
 fn a_file_that_shrinks_under_a_mapping_is_a_bus_error() {
-    let shared = Shared::with("shrink", false, |host| fs::write(host.join("f"), vec![b'a'; 64 * PAGE]).unwrap());
+    let shared = Shared::with("shrink", false, |host| fs::write(host.join("f"), vec![b'a'; 256 * PAGE]).unwrap());
     let world = &shared.world;
     let open = world.open("f", READ_WRITE).unwrap();
-    let mapped = Mapped::new(world, &open, MapFlags::SHARED, 64 * PAGE);
+    let mapped = Mapped::new(world, &open, MapFlags::SHARED, 256 * PAGE);
     mapped.put(2 * PAGE, b"dirty");
     mapped.get(3 * PAGE, 1).unwrap();
     fs::OpenOptions::new().write(true).open(shared.host.join("f")).unwrap().set_len(PAGE as u64 + 1).unwrap();
     let touch = |page: usize| block_on(mapped.space.fault(mapped.address + page * PAGE, Access::READ)).err();
     use memory::Access;
-    assert!(matches!(touch(40), Some(MemoryFault::Bus)));
+    assert!(matches!(touch(200), Some(MemoryFault::Bus)));
     // The guest looks: now what it had seen is gone too.
     assert_eq!(open.attributes().size, PAGE as u64 + 1);
     assert!(matches!(touch(2), Some(MemoryFault::Bus)) && matches!(touch(3), Some(MemoryFault::Bus)));
