@@ -23,7 +23,7 @@
 //! With guest threads ([`guest`]) nobody is told for certain that a program has stopped. So what leaves a space is taken out of the
 //! stub at once, and before a stub goes to another space its guest threads are killed.
 //!
-//! Locks: a space's pages, then a stub's state; the pool's own lock is taken last, and a stub's state under it only by trying.
+//! Locks, in this order: a space's pages, the pool's stock, a stub's state.
 
 mod block;
 mod code;

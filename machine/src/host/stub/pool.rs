@@ -215,15 +215,14 @@ impl Pool {
 
     /// Forgets a stub whose process is gone.
     pub fn bury(&self, stub: &Arc<Stub>) {
+        let mut stock = lock(&self.stock);
+        // Several CPUs may find out; the number of a process that has been waited for may mean another, and is not killed twice.
+        let Some(index) = stock.all.iter().position(|other| Arc::ptr_eq(other, stub)) else { return };
+        stock.all.swap_remove(index);
         stub.retire();
         stub.kill();
-        let mut stock = lock(&self.stock);
-        let before = stock.all.len();
-        stock.all.retain(|other| !Arc::ptr_eq(other, stub));
-        if stock.all.len() < before {
-            let list = stub.list.addr() - bytes(self.first_frame as u32).addr();
-            stock.spare_lists.push(list / PAGE_SIZE);
-        }
+        let list = stub.list.addr() - bytes(self.first_frame as u32).addr();
+        stock.spare_lists.push(list / PAGE_SIZE);
         lock(&stub.state).space = NOBODY;
         self.changed.notify_all();
     }
