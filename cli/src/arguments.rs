@@ -22,9 +22,9 @@ pub enum Command {
 }
 
 const MORE: &str = "\
-The guest sees nothing of this host but what is named here. With a program, / holds that program, the usual folders, /proc
-and /dev. A folder becomes the guest's /, and what the guest writes there is written to the folder. An initramfs (cpio newc,
-plain or gzip) is unpacked into memory, and its /init runs unless a command is given.
+The guest sees nothing of this host but what is named here. With a program, / holds that program, the usual folders,
+/proc and /dev. A folder becomes the guest's /, and what the guest writes there is written to the folder. An initramfs
+(cpio newc, plain or gzip) is unpacked into memory, and its /init runs unless a command is given.
 
 Examples:
   orrery run ./hello                             a static program, alone

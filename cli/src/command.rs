@@ -114,8 +114,8 @@ fn kernel_word(variable: &[u8]) -> Result<String> {
     let text = text.with_context(|| {
         let name = String::from_utf8_lossy(name_of(variable));
         format!(
-            "--env {name}: an initramfs's own init gets its variables through the kernel, which takes no quotes and only \
-             UTF-8. Name the command to run, as in: -- /bin/sh"
+            "--env {name}: an initramfs's own init gets its variables through the kernel, which takes no quotes and \
+             only UTF-8. Name the command to run, as in: -- /bin/sh"
         )
     })?;
     Ok(if text.contains(|letter: char| letter.is_ascii_whitespace()) { format!("\"{text}\"") } else { text.into() })

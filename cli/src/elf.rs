@@ -1,4 +1,5 @@
-//! Whether a file is a program that runs by itself: an ELF file for x86-64 that is whole and asks for no dynamic linker.
+//! Whether a file is a program that runs by itself: an ELF file for x86-64 that is whole and asks for no dynamic
+//! linker.
 //!
 //! Only the program headers are looked at, as the kernel does. What is found wrong is told here because here the
 //! file has a name the user knows; the guest's kernel would give an errno.
@@ -28,9 +29,9 @@ impl fmt::Display for Unfit {
             Unfit::Damaged(what) => write!(f, "is a damaged program: {what}; build or copy it again"),
             Unfit::Dynamic(linker) => write!(
                 f,
-                "is linked dynamically: it needs {linker} and libraries, which are not there when it runs alone. Link it \
-                 statically (cc -static, Rust's target x86_64-unknown-linux-musl, CGO_ENABLED=0), or give the folder that \
-                 holds it and its libraries as the root: orrery run FOLDER -- COMMAND"
+                "is linked dynamically: it needs {linker} and libraries, which are not there when it runs alone. Link \
+                 it statically (cc -static, Rust's target x86_64-unknown-linux-musl, CGO_ENABLED=0), or give the folder \
+                 that holds it and its libraries as the root: orrery run FOLDER -- COMMAND"
             ),
         }
     }

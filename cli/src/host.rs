@@ -1,10 +1,10 @@
 //! Runs the guest on the host machine: the kernel in this process, its programs in processes of their own.
 //!
-//! If standard input is a terminal, it is the guest's too: raw here, since the guest has its own line discipline, and every
-//! standard stream that leads to a terminal goes through that. All other streams pass as they are.
+//! If standard input is a terminal, it is the guest's too: raw here, since the guest has its own line discipline, and
+//! every standard stream that leads to a terminal goes through that. All other streams pass as they are.
 //!
-//! There are three ways out, and the terminal is put back on each: the machine ends and [`run`] returns; a panic; a signal,
-//! whose thread exits the process, and with it go the processes of the guest.
+//! There are three ways out, and the terminal is put back on each: the machine ends and [`run`] returns; a panic; a
+//! signal, whose thread exits the process, and with it go the processes of the guest.
 
 use crate::arguments::{Engine, Run, Trace, Volume};
 use crate::command::{self, FirstProgram};

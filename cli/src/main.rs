@@ -10,9 +10,9 @@
 //! | `vm` | runs it on a virtual machine: the kernel image in QEMU |
 //! | `failure` | why there is nothing to run, and the exit status that says so |
 //!
-//! The way to the first instruction of a guest is short on purpose: whatever is not needed before the machine starts is not
-//! done before. Exit statuses are those of env(1): the program's own, 125 for a failure of ours, 126 for what cannot be
-//! executed, 127 for what is not there.
+//! The way to the first instruction of a guest is short on purpose: whatever is not needed before the machine starts is
+//! not done before. Exit statuses are those of env(1): the program's own, 125 for a failure of ours, 126 for what
+//! cannot be executed, 127 for what is not there.
 
 #![forbid(unsafe_code)]
 

@@ -104,8 +104,8 @@ fn recognise(path: &Path, content: Vec<u8>) -> Result<Root, Failure> {
             }
         }
         [b'#', b'!', ..] => cannot(
-            "is a script, and its interpreter would not be there: give the folder that holds both as the root (orrery run \
-             FOLDER -- COMMAND), or run the interpreter with the script's folder as a volume",
+            "is a script, and its interpreter would not be there: give the folder that holds both as the root (orrery \
+             run FOLDER -- COMMAND), or run the interpreter with the script's folder as a volume",
         ),
         [] => cannot("is empty: give a root folder, an initramfs or a static program"),
         [b'0', b'7', b'0', b'7', b'0', b'7', ..] | [0xc7, 0x71, ..] | [0x71, 0xc7, ..] => {
@@ -121,8 +121,8 @@ fn recognise(path: &Path, content: Vec<u8>) -> Result<Root, Failure> {
     }
 }
 
-/// The file system of a guest that has nothing but a program and the places where something will be mounted. Also gives the
-/// program's path in it.
+/// The file system of a guest that has nothing but a program and the places where something will be mounted. Also gives
+/// the program's path in it.
 pub fn around(program: Vec<u8>, typed: &Path, mount_points: &[&[u8]]) -> Result<(Archive, Vec<u8>), Failure> {
     let mut archive = Archive::default();
     for (folder, permissions) in USUAL_FOLDERS {

@@ -1,8 +1,8 @@
 //! Runs the guest on a virtual machine: the kernel image in QEMU, with this terminal as its serial console.
 //!
 //! An initramfs starts by its own `/init`. For a command, another archive follows it with two files: `/.orrery/init`
-//! (`user/init` of the repository, built into this program) and `/.orrery/session`, which describes the command. A folder
-//! is packed into an archive, so what the guest writes stays in the guest.
+//! (`user/init` of the repository, built into this program) and `/.orrery/session`, which describes the command. A
+//! folder is packed into an archive, so what the guest writes stays in the guest.
 
 use crate::arguments::{Run, Trace};
 use crate::command::{self, FirstProgram};

@@ -11,8 +11,9 @@
 //! | `run.rs`, `debug.rs` | `x run` and `x debug` |
 //! | `check.rs`, `test/`, `bench/` | `x check`, `x test`, `x bench` |
 //!
-//! A virtual machine as a value, the terminal and the format of archives are shared with `orrery`, the command: see `cli/launch`.
-//! Everything made goes to `target/`; nothing is written elsewhere but temporary files, removed at the end.
+//! A virtual machine as a value, the terminal and the format of archives are shared with `orrery`, the command: see
+//! `cli/launch`. Everything made goes to `target/`; nothing is written elsewhere but temporary files, removed at the
+//! end.
 
 #![forbid(unsafe_code)]
 

@@ -1,11 +1,11 @@
 //! Our standard streams connected to the serial console of a virtual machine.
 //!
-//! From a terminal each key is passed on as it is; Ctrl-A is the escape key, as in QEMU: Ctrl-A x ends the machine, Ctrl-A
-//! twice sends Ctrl-A. Input that is no terminal is text for the guest's console, which would take some bytes for keys, so
-//! those are quoted with Ctrl-V, and the end of the input becomes Ctrl-D. For one command it waits until the guest has
-//! prepared its console, which the guest announces; what was printed before the announcement is the boot's, and goes to
-//! standard error, so a command's output is its own. Input that is complete before the machine starts travels in the
-//! initramfs instead, byte for byte.
+//! From a terminal each key is passed on as it is; Ctrl-A is the escape key, as in QEMU: Ctrl-A x ends the machine,
+//! Ctrl-A twice sends Ctrl-A. Input that is no terminal is text for the guest's console, which would take some bytes
+//! for keys, so those are quoted with Ctrl-V, and the end of the input becomes Ctrl-D. For one command it waits until
+//! the guest has prepared its console, which the guest announces; what was printed before the announcement is the
+//! boot's, and goes to standard error, so a command's output is its own. Input that is complete before the machine
+//! starts travels in the initramfs instead, byte for byte.
 
 use crate::qemu::Vm;
 use crate::terminal::{self, Event};
@@ -29,8 +29,8 @@ const ENDED_BY_KEY: u8 = 130;
 /// The same when nobody reads our output any more: that of a program ended with SIGPIPE.
 const ENDED_BY_PIPE: u8 = 141;
 
-/// Starts the machine and stays its console until it ends. `announced`: it runs one command, and says when it begins with
-/// [`ANNOUNCEMENT`]. Gives the exit status for us.
+/// Starts the machine and stays its console until it ends. `announced`: it runs one command, and says when it begins
+/// with [`ANNOUNCEMENT`]. Gives the exit status for us.
 ///
 /// # Errors
 /// When QEMU fails, or the machine stops without a status.
@@ -108,8 +108,8 @@ pub struct Input {
 }
 
 impl Input {
-    /// Starts reading. When the input is no terminal, belongs to a command, and ends at once (a file, a finished pipe), the
-    /// second value is all of it.
+    /// Starts reading. When the input is no terminal, belongs to a command, and ends at once (a file, a finished pipe),
+    /// the second value is all of it.
     ///
     /// # Errors
     /// When that is too much for an archive.

@@ -1,4 +1,5 @@
-//! What is needed to start a guest and to sit in front of it: shared by `orrery`, the command, and `x`, the repository's.
+//! What is needed to start a guest and to sit in front of it: shared by `orrery`, the command, and `x`, the
+//! repository's.
 //!
 //! | file | what it holds |
 //! | --- | --- |

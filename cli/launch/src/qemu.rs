@@ -37,8 +37,8 @@ pub enum Accelerator {
 }
 
 impl Accelerator {
-    /// KVM when the processor can and we may, else TCG. That /dev/kvm opens is not enough: inside some virtual machines it
-    /// opens and then hangs, so the processor's own word is asked first.
+    /// KVM when the processor can and we may, else TCG. That /dev/kvm opens is not enough: inside some virtual machines
+    /// it opens and then hangs, so the processor's own word is asked first.
     pub fn detect() -> Accelerator {
         let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let virtualises = flags

@@ -1,8 +1,8 @@
 //! The user's terminal: made raw while a guest has it, and put back whatever happens.
 //!
-//! The saved settings are in one place that every way out can reach: the guard's drop, the panic hook (a panic may abort,
-//! so that drops do not run), and the thread that waits for signals. A terminal that another process of the same name
-//! left raw is not repaired: what is put back is what was found.
+//! The saved settings are in one place that every way out can reach: the guard's drop, the panic hook (a panic may
+//! abort, so that drops do not run), and the thread that waits for signals. A terminal that another process of the same
+//! name left raw is not repaired: what is put back is what was found.
 
 use anyhow::{Context, Result};
 use rustix::stdio::{stdin, stdout};
@@ -63,7 +63,8 @@ pub fn restore() {
 pub enum Event {
     /// The window has these rows and columns now.
     Resized(u16, u16),
-    /// We are to end; the terminal is already as it was. After the call the process exits with 128 and the signal's number.
+    /// We are to end; the terminal is already as it was. After the call the process exits with 128 and the signal's
+    /// number.
     Ending,
 }
 

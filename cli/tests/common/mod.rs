@@ -32,8 +32,8 @@ pub struct Run {
     pub tool: Tool,
 }
 
-/// The tool under a name of its own, by which everything it started can be found again: processes of the guest are in no
-/// process group or session of the tool, but their `/proc/PID/exe` tells.
+/// The tool under a name of its own, by which everything it started can be found again: processes of the guest are in
+/// no process group or session of the tool, but their `/proc/PID/exe` tells.
 #[derive(Debug)]
 pub struct Tool(pub PathBuf);
 
