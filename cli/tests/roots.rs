@@ -77,6 +77,15 @@ fn commands_are_found_or_not() {
     assert!(outcome.errors.contains("/bin/sh"), "{}", outcome.errors);
 }
 
+/// With its dynamic linker and libraries; a line of them, so that there are several processes.
+#[test]
+fn this_system_s_own_programs_run_in_its_root() {
+    let script =
+        "ls -d /usr; echo x 2>/dev/null >/new-file || echo refused; echo made >/tmp/file; cat /tmp/file | sort";
+    assert_eq!(text(&["--read-only", "/", "--", "/bin/sh", "-c", script], b""), "/usr\nrefused\nmade\n");
+    assert!(!Path::new("/new-file").exists());
+}
+
 #[test]
 fn volumes_show_folders_where_they_are_asked_for() {
     let root = root_folder("with-volumes");
