@@ -164,6 +164,10 @@ impl Guest {
         })?;
         let process = after.rax as i64;
         if process <= 0 {
+            crate::platform::debug::emergency_print(format_args!(
+                "orrery: the host makes no thread for a program, which is killed: {}; raise the limit on processes\n",
+                std::io::Error::from_raw_os_error(-process as i32)
+            ));
             return Err(Gone);
         }
         let process = process as pid_t;

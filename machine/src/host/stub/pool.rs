@@ -14,7 +14,7 @@ use super::{NOBODY, State, Stub, Thread, new_number, trace};
 use crate::memory::PAGE_SIZE;
 use crate::platform::confine::keep_capabilities;
 use crate::platform::frames::{Zone, bytes, checked};
-use crate::platform::machine::{Engine, Machine, StartError, lock};
+use crate::platform::machine::{Engine, Machine, StartError, current, lock};
 use libc::{c_int, c_long, c_ulong, pid_t};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -319,7 +319,7 @@ fn map(process: pid_t, address: usize, length: usize, protection: c_int, offset:
 impl Stock {
     /// Takes the stub that was not used for longest from a space that does not run.
     fn steal(&mut self, space: u64, now: u64) -> Option<Arc<Stub>> {
-        loop {
+        for turn in 0_u32.. {
             let idle = self.all.iter().filter_map(|stub| {
                 let state = stub.state.try_lock().ok()?;
                 (state.running == 0).then_some((state.last_use, stub))
@@ -328,6 +328,11 @@ impl Stock {
                 if self.all.is_empty() {
                     return None;
                 }
+                // All run, and fewer than there are CPUs: their programs come back for a moment now and then.
+                if turn.is_multiple_of(1024) {
+                    current().cpus.kick_all();
+                }
+                current().check_power();
                 std::thread::yield_now();
                 continue;
             };
@@ -339,6 +344,7 @@ impl Stock {
                 return Some(stub.clone());
             }
         }
+        None
     }
 }
 
