@@ -37,6 +37,8 @@ const USER_FLAGS: usize = 0x25_4dd5;
 const FIXED_FLAGS: usize = 0x202;
 /// `orig_rax` when the program is not in a system call.
 const NO_CALL: usize = usize::MAX;
+/// The number of a call of the host's that means nothing here.
+const UPROBE_CALL: usize = 335;
 /// `rax` at a system call before anybody has answered: -ENOSYS.
 const NO_ANSWER: usize = -38_isize as usize;
 
@@ -264,6 +266,11 @@ fn trapped(registers: &mut Registers, space: &Space, reason: Reason) -> Result<T
     match reason {
         Reason::Syscall => {
             registers.general.orig_rax = registers.general.rax;
+            registers.general.rax = NO_ANSWER;
+            Ok(Trap::Syscall)
+        }
+        Reason::UprobeCall => {
+            registers.general.orig_rax = UPROBE_CALL;
             registers.general.rax = NO_ANSWER;
             Ok(Trap::Syscall)
         }

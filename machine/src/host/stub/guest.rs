@@ -34,6 +34,9 @@ const SIGNALS: [c_int; 7] =
 pub enum Reason {
     /// A system call for the 64-bit kernel.
     Syscall,
+    /// A system call that the host's filters can't hold back: newer hosts have one for its uprobes, 335, which does nothing for a
+    /// program but send it this signal. (There is another, 336, which does nothing but fail.)
+    UprobeCall,
     /// A system call, or one of the ways into a 32-bit kernel: the instruction tells.
     SyscallOrGate,
     /// One of the ways into a 32-bit kernel.
@@ -215,10 +218,12 @@ impl Guest {
         let slept = self.block.release(program_tries);
         experience.program.learn(std::mem::replace(&mut experience.program_tries, program_tries), slept);
         let kernel_tries = may_spin && experience.kernel.begin();
-        // A program may have blocked the signal by which it is interrupted. It is not waited for twice.
+        // A program may have blocked the signal by which it is interrupted. It is not waited for twice, but for the host's
+        // processors that others keep busy.
         let mut patience = 2;
+        let mut ran = 0;
         let slept = self.block.wait(kernel_tries, || {
-            if machine().cpus.is_due() {
+            if machine().cpus.is_due() && had_its_chance(process, &mut ran) {
                 patience -= 1;
             }
             patience > 0 && !has_ended(process)
@@ -232,6 +237,32 @@ impl Guest {
     }
 }
 
+/// Whether a guest thread could have come back by now: it sleeps, or had a processor since `ran`, its time on processors
+/// when this was last asked.
+fn had_its_chance(process: pid_t, ran: &mut u64) -> bool {
+    /// Nanoseconds in which a signal is delivered for sure.
+    const ENOUGH: u64 = 20_000_000;
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    match stat.rsplit(") ").next().and_then(|fields| fields.bytes().next()) {
+        Some(b'R') => {
+            let before = std::mem::replace(ran, processor_time(process));
+            ran.saturating_sub(before) > ENOUGH
+        }
+        // The host does something for it, or somebody stopped it.
+        Some(b'D' | b'T' | b't') => false,
+        _ => true,
+    }
+}
+
+/// Nanoseconds a process has had a processor.
+fn processor_time(process: pid_t) -> u64 {
+    let (mut clock, mut time) = (0, libc::timespec { tv_sec: 0, tv_nsec: 0 });
+    // SAFETY: both fill what they are given.
+    let failed =
+        unsafe { libc::clock_getcpuclockid(process, &mut clock) != 0 || libc::clock_gettime(clock, &mut time) != 0 };
+    if failed { 0 } else { time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64 }
+}
+
 /// Bytes of an extended state on this machine.
 fn extended_length() -> usize {
     machine().stubs.as_ref().map_or(0, |pool| pool.initial_state().len())
@@ -241,6 +272,7 @@ fn extended_length() -> usize {
 fn reason(report: &Report) -> Reason {
     const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
     const SYS_SECCOMP: c_int = 1;
+    const SI_KERNEL: c_int = 0x80;
     if u64::from(report.code_segment) != trace::USER_CODE {
         // A far jump into the host's 32-bit segment, which does not exist here.
         return Reason::Exception(PROTECTION);
@@ -255,6 +287,7 @@ fn reason(report: &Report) -> Reason {
         }
         libc::SIGSYS if report.code == SYS_SECCOMP && report.architecture == AUDIT_ARCH_X86_64 => Reason::Syscall,
         libc::SIGSYS if report.code == SYS_SECCOMP => Reason::Gate,
+        libc::SIGILL if report.code == SI_KERNEL => Reason::UprobeCall,
         // The vector is that of the last exception, which may have been long ago: the code must say so, too.
         libc::SIGSEGV if (1..=4).contains(&report.code) && report.vector == PAGE_FAULT => {
             let access = match report.error {
