@@ -120,7 +120,11 @@ pub async fn wait(thread: &Arc<Thread>, target: Target, options: WaitOptions) ->
     if let Some(result) = look() {
         return result;
     }
-    thread.interruptible(process.child_event().wait_until(look)).await?
+    // The signal of a child's end comes before the event it tells of is waked for: whoever it interrupts finds the child.
+    match thread.interruptible(process.child_event().wait_until(look)).await {
+        Ok(result) => result,
+        Err(interrupted) => look().unwrap_or(Err(interrupted.into())),
+    }
 }
 
 /// Looks once. A child that ended is collected unless `WNOWAIT` is set.
