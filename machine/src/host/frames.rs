@@ -22,7 +22,7 @@ use std::sync::{LazyLock, Mutex};
 const MOST_FRAMES: usize = 1 << 28;
 
 /// Frames of the arena of a machine that runs programs: the kernel installs its source before it needs many.
-const ARENA_FRAMES: usize = 1024;
+const ARENA_FRAMES: usize = 2048;
 
 /// Zones begin at multiples of the longest run.
 const ALIGNMENT: usize = 1 << MAX_ORDER;
@@ -140,6 +140,11 @@ impl Zone {
     /// The number of the zone's first frame, which is the first of the machine's own.
     pub fn first(&self) -> usize {
         self.numbers.start
+    }
+
+    /// How many there are for the kernel to hand out, once it has installed its source.
+    pub fn frames(&self) -> usize {
+        self.numbers.end - self.arena.end
     }
 
     /// The zone's frames.

@@ -20,7 +20,7 @@ use crate::memory::FrameSource;
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::{fmt, io, thread};
 
@@ -88,6 +88,8 @@ impl std::error::Error for StartError {
 /// given back when it ends.
 pub struct Machine {
     pub zone: Zone,
+    /// Pages that the maps of all spaces have.
+    pub entries: AtomicUsize,
     pub source: OnceLock<&'static dyn FrameSource>,
     pub cpus: Cpus,
     pub clock: Clock,
@@ -179,6 +181,7 @@ impl Machine {
     fn new(zone: Zone, cpus: usize, devices: Devices, stubs: Option<Pool>) -> Machine {
         Machine {
             zone,
+            entries: AtomicUsize::new(0),
             source: OnceLock::new(),
             cpus: Cpus::new(cpus),
             clock: Clock::default(),

@@ -11,6 +11,7 @@ use super::stub::{Change, Gone, NOBODY, State, Stub, new_number};
 use crate::memory::{Access, Frame, Mapping, OutOfMemory, PAGE_SIZE, UserFault};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The end of what programs can have: above are the stubs' own pages.
@@ -24,6 +25,25 @@ const AROUND: usize = 64;
 
 /// Pieces in which the rights of a range are changed at most; else it is taken out of the stub, and shown again by touches.
 const MOST_PIECES: usize = 16;
+
+/// Entries that all maps of a machine may have for each of its frames. An entry takes memory of the process that nobody charges
+/// the guest for, and one frame, say that of zeros, can be shown at any number of pages.
+const MOST_ENTRIES_PER_FRAME: usize = 8;
+
+/// Counts `count` more entries, if the machine may have them.
+fn charge(count: usize) -> Result<(), OutOfMemory> {
+    let machine = machine::current();
+    let most = machine.zone.frames() * MOST_ENTRIES_PER_FRAME;
+    if machine.entries.fetch_add(count, Ordering::Relaxed) + count > most {
+        uncharge(count);
+        return Err(OutOfMemory);
+    }
+    Ok(())
+}
+
+fn uncharge(count: usize) {
+    machine::current().entries.fetch_sub(count, Ordering::Relaxed);
+}
 
 struct Page {
     frame: Frame,
@@ -177,6 +197,10 @@ impl Tables {
                 result = Err(OutOfMemory);
                 break;
             }
+            if charge(1).is_err() {
+                result = Err(OutOfMemory);
+                break;
+            }
             let mut page = Page::new(frame, access);
             let before = pages.remove(&address);
             if let Some(shower) = &mut shower {
@@ -188,6 +212,7 @@ impl Tables {
             pages.insert(address, page);
             replaced.extend(before);
         }
+        uncharge(replaced.len());
         shower.into_iter().for_each(Shower::settle);
         result
     }
@@ -206,6 +231,7 @@ impl Tables {
             }
             removed.push(page);
         }
+        uncharge(removed.len());
         if let (Some(shower), Some(shown)) = (&mut shower, shown) {
             shower.hide(shown);
         }
@@ -226,6 +252,7 @@ impl Tables {
     pub fn share_with(&self, child: &Tables, range: Range<usize>, copy_on_write: bool) -> Result<(), OutOfMemory> {
         let mut inner = self.lock();
         let (pages, mut shower) = inner.parts(self.number);
+        charge(pages.range(range.clone()).count())?;
         let shared: Vec<_> = pages
             .range_mut(range.clone())
             .map(|(&address, page)| {
@@ -286,6 +313,7 @@ impl Tables {
             addresses.into_iter().filter_map(|address| Some((address, pages.remove(&address)?))).collect::<Vec<_>>()
         };
         dropped.extend(take(pages, to..to + from.len()));
+        uncharge(dropped.len());
         let moved = take(pages, from.clone());
         if let Some(shower) = &mut shower {
             shower.hide(from.clone());
@@ -425,6 +453,7 @@ impl Tables {
 
 impl Drop for Tables {
     fn drop(&mut self) {
+        uncharge(lock(&self.inner).pages.len());
         // Frames may be used for something else from here on: the stub is emptied before it shows anybody's pages.
         if let Some(stub) = lock(&self.inner).stub.take()
             && let Some(pool) = &machine::current().stubs

@@ -14,7 +14,7 @@ const WRITABLE: Access = Access::READ.union(Access::WRITE);
 /// Runs `kernel` on a machine with so many CPUs, once with each engine.
 fn on_machine(cpus: usize, kernel: fn() -> !) -> u8 {
     let with =
-        |engine| run(Configuration { cpus, memory: 16 << 20, engine, ..Configuration::default() }, kernel).unwrap();
+        |engine| run(Configuration { cpus, memory: 64 << 20, engine, ..Configuration::default() }, kernel).unwrap();
     let status = with(Engine::Ptrace);
     assert_eq!(with(Engine::SharedMemory), status);
     status
@@ -228,10 +228,41 @@ fn more_mappings_than_the_host_allows_take_turns() {
 }
 
 #[test]
+fn one_frame_can_not_fill_the_host_with_entries() {
+    fn kernel() -> ! {
+        let space = Space::new().unwrap();
+        let frame = Frame::zeroed().unwrap();
+        let pages = |start: usize| (0..10_000).map(move |page| start + page * PAGE_SIZE);
+        let mut mapped = 0;
+        while pages(0x1000_0000 + mapped * PAGE_SIZE)
+            .try_for_each(|page| space.map(page, frame.clone(), Access::READ))
+            .is_ok()
+        {
+            mapped += 10_000;
+            assert!(mapped < 1_000_000, "64 MiB of memory have 16,384 frames");
+        }
+        assert!(mapped > 0 && space.resident() >= mapped);
+        drop(space);
+        let (space, mut registers) = program(&[0x0f, 5]);
+        assert_eq!(next(&mut registers, &space), Trap::Syscall);
+        power::off(0)
+    }
+    assert_eq!(on_machine(1, kernel), 0);
+}
+
+#[test]
 fn more_programs_than_stubs_take_turns() {
     fn kernel() -> ! {
         let code = [0xff, 4, 0x25, 0, 0, 0x50, 0, 0x0f, 5, 0xeb, 0xf5]; // 1: inc dword [DATA]; syscall; jmp 1b
-        let mut programs: Vec<_> = (0..300).map(|_| program(&code)).collect();
+        let (first, _) = program(&code);
+        let mut programs: Vec<_> = (0..1100)
+            .map(|_| {
+                let space = Space::new().unwrap();
+                space.map(CODE, first.frame_at(CODE).unwrap(), Access::READ | Access::EXECUTE).unwrap();
+                space.map(DATA, Frame::zeroed().unwrap(), WRITABLE).unwrap();
+                (space, Registers::new(CODE, DATA + PAGE_SIZE).unwrap())
+            })
+            .collect();
         for round in 1..=2 {
             for (space, registers) in &mut programs {
                 assert_eq!(next(registers, space), Trap::Syscall);

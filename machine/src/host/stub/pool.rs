@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// The most stubs a machine makes.
-const MOST_STUBS: usize = 256;
+const MOST_STUBS: usize = 1024;
 
 /// Free stubs to keep in stock.
 const STOCK: usize = 3;
