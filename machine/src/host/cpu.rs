@@ -8,11 +8,12 @@
 //! A CPU that waits does so until its alarm. For one that runs a program the [`watch`] looks at the clock: a thread
 //! that sleeps until the first alarm of such a CPU, and for ever if there is none.
 
+use super::core;
 use super::machine::{InterruptHandler, Machine, current as machine, lock};
 use crate::cpu::{Handler, MAX_CPUS};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -106,6 +107,8 @@ pub struct Cpus {
     lines: Box<[Line]>,
     /// CPUs that do not wait for an interrupt.
     busy: AtomicUsize,
+    /// Cores the host gave this process when the machine was made. A CPU's thread asks in vain: it may be tied to one.
+    cores: usize,
     handler: OnceLock<Arc<dyn Handler>>,
     watch: Watch,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -118,6 +121,7 @@ impl Cpus {
             count: AtomicUsize::new(count),
             lines: (0..MAX_CPUS).map(|_| Line::default()).collect(),
             busy: AtomicUsize::new(count),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
             handler: OnceLock::new(),
             watch: Watch { next: Mutex::new(u64::MAX), ..Watch::default() },
             threads: Mutex::default(),
@@ -150,6 +154,7 @@ impl Cpus {
 
     /// Says that this CPU is about to run a program on `thread`. False if something is pending: then it should not.
     pub fn enter_user(&'static self, machine: &'static Machine, thread: HostThread) -> bool {
+        core::settle();
         let mut pending = lock(&self.line(current()).pending);
         if pending.is_due() {
             return false;
@@ -170,8 +175,7 @@ impl Cpus {
 
     /// Whether the host has a core for the kernel and one for the program of every CPU that is at work.
     pub fn has_cores_to_spare(&self) -> bool {
-        static CORES: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
-        2 * self.busy.load(Ordering::Relaxed) <= *CORES
+        2 * self.busy.load(Ordering::Relaxed) <= self.cores
     }
 
     /// This CPU's program is back.
@@ -307,6 +311,9 @@ pub fn wait_for_interrupt() {
     let machine = machine();
     let line = machine.cpus.line(current());
     let mut pending = lock(&line.pending);
+    if !pending.is_due() {
+        core::leave();
+    }
     pending.place = Place::Idle;
     machine.cpus.busy.fetch_sub(1, Ordering::Relaxed);
     while !pending.is_due() && !machine.is_off() {

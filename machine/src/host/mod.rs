@@ -7,6 +7,7 @@
 //! | `paging` | a space: which frame each page shows. What the processes of programs map is a cache of it |
 //! | `stub` | the processes programs run in: how they are made, emptied, locked up, told what to map |
 //! | `user`, `access` | a program's registers; entering it; what an instruction that faulted tried |
+//! | `core` | on which of the host's cores a CPU's thread and its program run |
 //! | `cpu` | CPUs are threads; kicks, alarms, interrupts of devices |
 //! | `confine` | what the machine's threads give up |
 //! | `time`, `device`, `power`, `debug`, `copy` | the rest of the boundary |
@@ -16,6 +17,7 @@
 mod access;
 mod confine;
 pub mod copy;
+mod core;
 pub mod cpu;
 pub mod debug;
 pub mod device;

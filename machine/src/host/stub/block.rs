@@ -9,7 +9,9 @@ use crate::user::General;
 use libc::{c_int, c_long, pid_t};
 use std::io;
 use std::ptr;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 /// Bytes of a block, which is aligned to them.
 pub const BLOCK_SIZE: usize = 32 << 10;
@@ -47,8 +49,17 @@ const INFORMATION_SIZE: usize = 32;
 const HOST_BYTES: std::ops::Range<usize> = 464..512;
 const HOST_LENGTH: usize = 16;
 
-/// Turns the kernel waits awake for a program: about twenty microseconds.
-const TURNS: u32 = 400;
+/// How long either side waits awake for the other: longer than it takes the host to wake a core.
+const AWAKE: Duration = Duration::from_micros(60);
+
+/// The turns of a spin loop in that time, on this host.
+static TURNS: LazyLock<u32> = LazyLock::new(|| {
+    const SAMPLE: u32 = 1000;
+    let start = Instant::now();
+    (0..SAMPLE).for_each(|_| std::hint::spin_loop());
+    let sample = start.elapsed().as_nanos().max(1);
+    (AWAKE.as_nanos() * u128::from(SAMPLE) / sample) as u32
+});
 
 /// What the program's CPU says of its trap.
 #[derive(Clone, Copy, Debug, Default)]
@@ -245,7 +256,7 @@ impl Block {
 
     /// Lets the program go on; when it is back it waits awake for a while if `spin`. Returns whether it had to be woken.
     pub fn release(&self, spin: bool) -> bool {
-        self.word(SPIN).store(if spin { TURNS } else { 0 }, SeqCst);
+        self.word(SPIN).store(if spin { *TURNS } else { 0 }, SeqCst);
         self.word(TRAPPED).store(0, SeqCst);
         let slept = self.word(GUEST_SLEEPS).load(SeqCst) != 0;
         if slept {
@@ -259,7 +270,7 @@ impl Block {
     /// second has passed without it `goes_on` is asked whether to wait on.
     pub fn wait(&self, spin: bool, mut goes_on: impl FnMut() -> bool) -> Result<bool, Broken> {
         let is_back = || self.word(TRAPPED).load(SeqCst) != 0;
-        for _ in 0..if spin { TURNS } else { 0 } {
+        for _ in 0..if spin { *TURNS } else { 0 } {
             if is_back() {
                 return Ok(false);
             }

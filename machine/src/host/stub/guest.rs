@@ -13,6 +13,7 @@ use super::pool::kill;
 use super::trace::{self, Gone};
 use super::{NOBODY, cpu};
 use crate::memory::Access;
+use crate::platform::core::Seat;
 use crate::platform::machine::{current as machine, lock};
 use crate::user::General;
 use cpu::HostThread;
@@ -83,6 +84,7 @@ pub struct Guest {
     block: Block,
     /// Its process; 0 if there is none.
     process: AtomicI32,
+    seat: Seat,
     /// As [`super::Thread::owner`].
     pub owner: AtomicU64,
     /// Where the registers of its last trap are.
@@ -93,41 +95,35 @@ thread_local! {
     static EXPERIENCE: Cell<Experience> = Cell::default();
 }
 
-/// Learns whether waiting awake is worth it: each time it was in vain, more waits are slept through before the next try. What
-/// else the host's cores do is not ours to know.
-#[derive(Clone, Copy, Default)]
-struct Vigil {
-    /// Waits to sleep through after the next vain one, and still.
-    penalty: u32,
-    skip: u32,
-}
-
-impl Vigil {
-    const MOST: u32 = 255;
-
-    /// Whether the next wait should begin awake.
-    fn begin(&mut self) -> bool {
-        let try_it = self.skip == 0;
-        self.skip = self.skip.saturating_sub(1);
-        try_it
-    }
-
-    /// A wait that began awake, or not, ended asleep, or not.
-    fn learn(&mut self, tried: bool, slept: bool) {
-        if tried {
-            self.penalty = if slept { (self.penalty * 2 + 1).min(Self::MOST) } else { self.penalty / 2 };
-            self.skip = if slept { self.penalty } else { 0 };
-        }
-    }
-}
-
-/// What a CPU has learnt about waiting. What was learnt with one program holds for the next.
+/// What a CPU has learnt about waiting awake, and being apart from its programs for it. What else the host's cores do is not
+/// ours to know: after some waits in vain the two stay together for a while before the next try. What was learnt with one
+/// program holds for the next.
 #[derive(Clone, Copy, Default)]
 struct Experience {
-    kernel: Vigil,
-    program: Vigil,
-    /// The program was told to wait awake the last time.
-    program_tries: bool,
+    /// Waits in vain, one after the other.
+    vain: u32,
+    /// Entries to stay together still.
+    together: u32,
+    was_apart: bool,
+}
+
+impl Experience {
+    const PATIENCE: u32 = 8;
+    const TOGETHER: u32 = 2000;
+
+    /// Whether to be apart this time.
+    fn begin(&mut self) -> bool {
+        self.together = self.together.saturating_sub(1);
+        self.together == 0
+    }
+
+    /// A wait that began awake ended asleep, or not.
+    fn learn(&mut self, slept: bool) {
+        self.vain = if slept { self.vain + 1 } else { 0 };
+        if self.vain >= Self::PATIENCE {
+            (self.vain, self.together) = (0, Self::TOGETHER);
+        }
+    }
 }
 
 // SAFETY: the block's memory outlives the stub. It is used by one CPU's host thread at a time, and by the stub, which is not believed.
@@ -144,7 +140,13 @@ impl From<Broken> for Gone {
 impl Guest {
     /// One that is not there yet.
     pub fn new(block: Block) -> Guest {
-        Guest { block, process: AtomicI32::new(0), owner: AtomicU64::new(NOBODY), frame: Mutex::default() }
+        Guest {
+            block,
+            process: AtomicI32::new(0),
+            seat: Seat::default(),
+            owner: AtomicU64::new(NOBODY),
+            frame: Mutex::default(),
+        }
     }
 
     /// The thread as the host knows it.
@@ -175,6 +177,7 @@ impl Guest {
         }
         let process = process as pid_t;
         self.process.store(process, Ordering::Relaxed);
+        self.seat.inherit();
         self.owner.store(NOBODY, Ordering::Relaxed);
         self.block.wait(true, || !has_ended(process))?;
         // It trapped on its own: with 0 in rax if it has its filter.
@@ -214,21 +217,30 @@ impl Guest {
         self.block.set_registers(frame.as_ref().ok_or(Gone)?, &Taken { general: *general, fs_base, gs_base });
         let may_spin = machine().cpus.has_cores_to_spare();
         let mut experience = EXPERIENCE.get();
-        let program_tries = may_spin && experience.program.begin();
-        let slept = self.block.release(program_tries);
-        experience.program.learn(std::mem::replace(&mut experience.program_tries, program_tries), slept);
-        let kernel_tries = may_spin && experience.kernel.begin();
+        let apart = may_spin && experience.begin();
+        if apart {
+            self.seat.apart(process);
+        } else {
+            self.seat.together(process);
+        }
+        let slept = self.block.release(apart);
+        if experience.was_apart {
+            experience.learn(slept);
+        }
+        experience.was_apart = apart;
         // A program may have blocked the signal by which it is interrupted. It is not waited for twice, but for the host's
         // processors that others keep busy.
         let mut patience = 2;
         let mut ran = 0;
-        let slept = self.block.wait(kernel_tries, || {
+        let slept = self.block.wait(apart, || {
             if machine().cpus.is_due() && had_its_chance(process, &mut ran) {
                 patience -= 1;
             }
             patience > 0 && !has_ended(process)
         })?;
-        experience.kernel.learn(kernel_tries, slept);
+        if apart {
+            experience.learn(slept);
+        }
         EXPERIENCE.set(experience);
         let (report, found) = self.block.report(extended_length())?;
         *frame = Some(found);

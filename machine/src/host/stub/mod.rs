@@ -32,6 +32,7 @@ mod guest;
 mod pool;
 mod trace;
 
+use super::core::Seat;
 use super::cpu::{self, HostThread};
 use crate::memory::Access;
 use crate::user::General;
@@ -139,6 +140,7 @@ pub fn new_number() -> u64 {
 struct Thread {
     id: libc::pid_t,
     attached: AtomicBool,
+    seat: Seat,
     /// The number of the [`super::user::Registers`] whose extended state it holds.
     owner: AtomicU64,
 }
@@ -260,7 +262,11 @@ impl Stub {
     pub fn run(&self, general: &General, fs_base: usize, gs_base: usize) -> Result<Stopped, Gone> {
         match self.guest() {
             Some(guest) => guest.run(general, fs_base, gs_base),
-            None => trace::run_program(self.thread().id, general, fs_base, gs_base),
+            None => {
+                let thread = self.thread();
+                thread.seat.together(thread.id);
+                trace::run_program(thread.id, general, fs_base, gs_base)
+            }
         }
     }
 
@@ -315,6 +321,7 @@ impl Stub {
             return Ok(());
         }
         state.takes_away = false;
+        self.thread().seat.together(self.thread().id);
         let changes = std::mem::take(&mut state.changes);
         for changes in changes.chunks(LIST_LENGTH) {
             for (index, change) in changes.iter().enumerate() {

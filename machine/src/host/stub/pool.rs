@@ -13,6 +13,7 @@ use super::guest::{self, Guest};
 use super::{NOBODY, State, Stub, Thread, new_number, trace};
 use crate::memory::PAGE_SIZE;
 use crate::platform::confine::keep_capabilities;
+use crate::platform::core::Seat;
 use crate::platform::frames::{Zone, bytes, checked};
 use crate::platform::machine::{Engine, Machine, StartError, current, lock};
 use libc::{c_int, c_long, c_ulong, pid_t};
@@ -350,7 +351,7 @@ impl Stock {
 
 impl Thread {
     fn new(id: pid_t) -> Thread {
-        Thread { id, attached: AtomicBool::new(false), owner: AtomicU64::new(NOBODY) }
+        Thread { id, attached: AtomicBool::new(false), seat: Seat::default(), owner: AtomicU64::new(NOBODY) }
     }
 }
 

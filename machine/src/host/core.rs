@@ -1,0 +1,122 @@
+//! Where the host runs a CPU's thread and the program's.
+//!
+//! A program and its CPU's thread take turns: one waits while the other runs. When one wakes the other on another core that
+//! sleeps, the wake-up costs more than all the rest, the more so in a virtual machine. So the two stay *together* on one core, the CPU's
+//! *home*, unless they wait awake for each other, for which they have to be *apart*.
+//!
+//! The home is where the host put the CPU's thread when it last had to wait; while the CPU is idle, and now and then while it is
+//! busy, the host is free to choose again.
+
+use libc::{cpu_set_t, pid_t};
+use std::cell::Cell;
+use std::mem::{size_of, zeroed};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+/// Programs entered before the host may choose another core.
+const STAY: u32 = 4096;
+
+/// No core in particular.
+const NOWHERE: i32 = -1;
+
+#[derive(Clone, Copy)]
+struct Home {
+    core: i32,
+    entries: u32,
+    /// The cores this thread may use at all; read once.
+    allowed: Option<cpu_set_t>,
+}
+
+thread_local! {
+    static HOME: Cell<Home> = const { Cell::new(Home { core: NOWHERE, entries: 0, allowed: None }) };
+}
+
+/// Where a thread of a stub was put: the CPU's home, or away from it (a negative number).
+pub struct Seat(AtomicI32);
+
+impl Default for Seat {
+    fn default() -> Seat {
+        Seat(AtomicI32::new(NOWHERE))
+    }
+}
+
+impl Seat {
+    /// Puts `thread` on this CPU's home.
+    pub fn together(&self, thread: pid_t) {
+        let home = HOME.get();
+        if self.0.swap(home.core, Ordering::Relaxed) != home.core {
+            set(thread, home.allowed.map(|_| only(home.core)));
+        }
+    }
+
+    /// Puts `thread` on any core but this CPU's home. The host would leave it there, where it was last.
+    pub fn apart(&self, thread: pid_t) {
+        let home = HOME.get();
+        let away = -2 - home.core;
+        if self.0.swap(away, Ordering::Relaxed) != away {
+            set(thread, home.allowed.map(|allowed| without(allowed, home.core)));
+        }
+    }
+
+    /// The thread is new, and where its parent is: on this CPU's home.
+    pub fn inherit(&self) {
+        self.0.store(HOME.get().core, Ordering::Relaxed);
+    }
+}
+
+/// The CPU's thread is about to enter a program: it stays where it is from now on.
+pub fn settle() {
+    let mut home = HOME.get();
+    home.entries += 1;
+    if home.core == NOWHERE || home.entries >= STAY {
+        leave();
+        home = HOME.get();
+        home.allowed = home.allowed.or_else(allowed);
+        home.entries = 0;
+        // SAFETY: asks for a number.
+        home.core = unsafe { libc::sched_getcpu() };
+        set(0, home.allowed.map(|_| only(home.core)));
+    }
+    HOME.set(home);
+}
+
+/// The CPU is about to wait, or was busy for long: the host may choose where it goes on.
+pub fn leave() {
+    let mut home = HOME.get();
+    if home.core != NOWHERE {
+        set(0, home.allowed);
+        home.core = NOWHERE;
+        HOME.set(home);
+    }
+}
+
+fn allowed() -> Option<cpu_set_t> {
+    // SAFETY: fills the set; all zeros is an empty one.
+    unsafe {
+        let mut set: cpu_set_t = zeroed();
+        (libc::sched_getaffinity(0, size_of::<cpu_set_t>(), &mut set) == 0).then_some(set)
+    }
+}
+
+/// The set of one core, whose number the host gave.
+fn only(core: i32) -> cpu_set_t {
+    // SAFETY: all zeros is the empty set; the number is within it.
+    unsafe {
+        let mut set: cpu_set_t = zeroed();
+        libc::CPU_SET(core.max(0) as usize, &mut set);
+        set
+    }
+}
+
+fn without(mut set: cpu_set_t, core: i32) -> cpu_set_t {
+    // SAFETY: as in `only`.
+    unsafe { libc::CPU_CLR(core.max(0) as usize, &mut set) };
+    set
+}
+
+/// Says on which cores a thread may run. An error leaves it where it is, which is only slower.
+fn set(thread: pid_t, cores: Option<cpu_set_t>) {
+    if let Some(cores) = cores {
+        // SAFETY: the set is a whole one.
+        unsafe { libc::sched_setaffinity(thread, size_of::<cpu_set_t>(), &cores) };
+    }
+}
