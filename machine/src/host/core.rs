@@ -12,8 +12,9 @@ use std::cell::Cell;
 use std::mem::{size_of, zeroed};
 use std::sync::atomic::{AtomicI32, Ordering};
 
-/// Programs entered before the host may choose another core.
+/// Programs entered before the host may move the CPU's thread, and until it settles again: time for the host's balancing.
 const STAY: u32 = 4096;
+const MOVE_END: u32 = STAY + 256;
 
 /// No core in particular.
 const NOWHERE: i32 = -1;
@@ -57,34 +58,43 @@ impl Seat {
         }
     }
 
+    /// Lets `thread` run anywhere: it has been at it for so long that who wakes whom does not matter.
+    pub fn free(&self, thread: pid_t) {
+        if self.0.swap(NOWHERE, Ordering::Relaxed) != NOWHERE {
+            set(thread, HOME.get().allowed);
+        }
+    }
+
     /// The thread is new, and where its parent is: on this CPU's home.
     pub fn inherit(&self) {
         self.0.store(HOME.get().core, Ordering::Relaxed);
     }
 }
 
-/// The CPU's thread is about to enter a program: it stays where it is from now on.
+/// The CPU's thread is about to enter a program: it stays where it is from now on, but for a while now and then.
 pub fn settle() {
     let mut home = HOME.get();
     home.entries += 1;
-    if home.core == NOWHERE || home.entries >= STAY {
-        leave();
-        home = HOME.get();
-        home.allowed = home.allowed.or_else(allowed);
-        home.entries = 0;
-        // SAFETY: asks for a number.
-        home.core = unsafe { libc::sched_getcpu() };
-        set(0, home.allowed.map(|_| only(home.core)));
+    match home.entries {
+        1 => {
+            home.allowed = home.allowed.or_else(allowed);
+            // SAFETY: asks for a number.
+            home.core = unsafe { libc::sched_getcpu() };
+            set(0, home.allowed.map(|_| only(home.core)));
+        }
+        STAY => set(0, home.allowed),
+        MOVE_END => home.entries = 0,
+        _ => {}
     }
     HOME.set(home);
 }
 
-/// The CPU is about to wait, or was busy for long: the host may choose where it goes on.
+/// The CPU is about to wait, or its program runs for long: the host may choose where it goes on.
 pub fn leave() {
     let mut home = HOME.get();
-    if home.core != NOWHERE {
+    if home.entries > 0 {
         set(0, home.allowed);
-        home.core = NOWHERE;
+        home.entries = 0;
         HOME.set(home);
     }
 }

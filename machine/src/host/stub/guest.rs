@@ -13,7 +13,7 @@ use super::pool::kill;
 use super::trace::{self, Gone};
 use super::{NOBODY, cpu};
 use crate::memory::Access;
-use crate::platform::core::Seat;
+use crate::platform::core::{self, Seat};
 use crate::platform::machine::{current as machine, lock};
 use crate::user::General;
 use cpu::HostThread;
@@ -233,6 +233,8 @@ impl Guest {
         let mut patience = 2;
         let mut ran = 0;
         let slept = self.block.wait(apart, || {
+            core::leave();
+            self.seat.free(process);
             if machine().cpus.is_due() && had_its_chance(process, &mut ran) {
                 patience -= 1;
             }
