@@ -15,8 +15,8 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use abi::raw::{auxvec, general as raw};
 use abi::memory::Protection;
+use abi::raw::{auxvec, general as raw};
 use abi::signal::{Signal, SignalStack};
 use abi::{Errno, Result};
 use machine::user::Registers;
