@@ -10,11 +10,12 @@
 //! comes meanwhile leaves a note to look once more.
 
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use machine::device::{ByteStream, StreamStop, WindowSize};
 use sync::SpinLock;
 
+use crate::one_at_a_time::OneAtATime;
 use crate::serial::{Received, SerialUser};
 
 /// What the driver needs of a terminal of the host: the machine's, or a test's imitation.
@@ -87,8 +88,7 @@ pub struct HostConsole<T: HostTerminal = ByteStream> {
     /// The size the user was told last. The user may have set another since.
     window: SpinLock<Option<WindowSize>>,
     gone: AtomicBool,
-    /// How many want the keys seen to; who raises it from 0 does it.
-    receivers: AtomicU32,
+    receiving: OneAtATime,
 }
 
 /// Bytes the user has given up and the terminal has not taken.
@@ -123,7 +123,7 @@ impl<T: HostTerminal> HostConsole<T> {
             unsent: SpinLock::new(Unsent { bytes: [0; BURST], length: 0 }),
             window: SpinLock::new(None),
             gone: AtomicBool::new(false),
-            receivers: AtomicU32::new(0),
+            receiving: OneAtATime::default(),
         })
     }
 
@@ -155,19 +155,11 @@ impl<T: HostTerminal> HostConsole<T> {
 
     /// Hands keys to the user until there are none or the user has no room.
     fn receive(&self) {
-        if self.receivers.fetch_add(1, Ordering::Acquire) > 0 {
-            return; // The one who receives now sees the note before it leaves.
-        }
-        let mut notes = 1;
-        loop {
+        self.receiving.run(|| {
             if let Some(user) = self.user() {
                 self.receive_for(&*user);
             }
-            match self.receivers.compare_exchange(notes, 0, Ordering::Release, Ordering::Acquire) {
-                Ok(_) => return,
-                Err(more) => notes = more,
-            }
-        }
+        });
     }
 
     fn receive_for(&self, user: &dyn ConsoleUser) {

@@ -5,6 +5,7 @@
 //! | `serial` | what a serial line is to its user: [`SerialUser`], [`Received`], [`LineSettings`] |
 //! | `kernel_log` | [`KernelLog`]: the kernel's own messages, for the console, dmesg and /dev/kmsg |
 //! | `host_console` | [`HostConsole`]: the terminal a machine was started from that is a process |
+//! | `one_at_a_time` | how both of these see to their input |
 //! | `uart_16550` | [`Uart`]: the 16550 and its kin, COM1 of every PC |
 //!
 //! A driver is handed its device's registers and interrupt line by the kernel's wiring, from `machine::device`, and owns
@@ -18,6 +19,7 @@ extern crate alloc;
 
 mod host_console;
 pub mod kernel_log;
+mod one_at_a_time;
 mod serial;
 mod uart_16550;
 

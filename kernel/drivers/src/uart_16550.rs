@@ -12,11 +12,11 @@
 //! belongs to one CPU at a time; another one that comes meanwhile leaves a note to look once more.
 
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicU32, Ordering};
 
 use machine::device::PortWindow;
 use sync::SpinLock;
 
+use crate::one_at_a_time::OneAtATime;
 use crate::serial::{LineSettings, Parity, Received, SerialCounters, SerialUser};
 
 /// A register, by its offset. Some offsets are different registers for reading, for writing, and under `DLAB`.
@@ -94,8 +94,7 @@ pub struct Uart<R: Registers = PortWindow> {
     registers: R,
     state: SpinLock<State>,
     user: SpinLock<Option<Weak<dyn SerialUser>>>,
-    /// How many want the received bytes seen to; who raises it from 0 does it.
-    receivers: AtomicU32,
+    receiving: OneAtATime,
 }
 
 struct State {
@@ -121,8 +120,12 @@ impl<R: Registers> Uart<R> {
         let has_fifo = registers.read(Register::InterruptIdentification) & bits::FIFO_WORKS == bits::FIFO_WORKS;
         let burst = if has_fifo { FIFO_SIZE } else { 1 };
         let state = State { enabled: 0, burst, counters: SerialCounters::default() };
-        let uart =
-            Uart { registers, state: SpinLock::new(state), user: SpinLock::new(None), receivers: AtomicU32::new(0) };
+        let uart = Uart {
+            registers,
+            state: SpinLock::new(state),
+            user: SpinLock::new(None),
+            receiving: OneAtATime::default(),
+        };
         uart.configure(LineSettings::default());
         Some(Arc::new(uart))
     }
@@ -198,19 +201,11 @@ impl<R: Registers> Uart<R> {
 
     /// Hands received bytes to the user until the chip has none or the user no room.
     fn receive(&self) {
-        if self.receivers.fetch_add(1, Ordering::Acquire) > 0 {
-            return; // The one who receives now sees the note before it leaves.
-        }
-        let mut notes = 1;
-        loop {
+        self.receiving.run(|| {
             if let Some(user) = self.user() {
                 self.receive_for(&*user);
             }
-            match self.receivers.compare_exchange(notes, 0, Ordering::Release, Ordering::Acquire) {
-                Ok(_) => return,
-                Err(more) => notes = more,
-            }
-        }
+        });
     }
 
     fn receive_for(&self, user: &dyn SerialUser) {

@@ -104,12 +104,7 @@ impl Inode for HostStream {
             return Err(Errno::EINVAL);
         }
         let mut status = self.status.lock();
-        let permissions = &mut status.permissions;
-        if let Some(bits) = changes.permissions {
-            permissions.mode = FileKind::Fifo.mode() | bits & 0o7777;
-        }
-        permissions.user = changes.user.unwrap_or(permissions.user);
-        permissions.group = changes.group.unwrap_or(permissions.group);
+        status.permissions.change(changes);
         status.changed = Time::now();
         Ok(())
     }

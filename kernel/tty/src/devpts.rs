@@ -203,12 +203,7 @@ impl Inode for DeviceFile {
 
     fn set_attributes(&self, changes: &SetAttributes) -> Result<()> {
         let mut node = self.node.0.lock();
-        let permissions = &mut node.permissions;
-        if let Some(bits) = changes.permissions {
-            permissions.mode = FileKind::CharacterDevice.mode() | bits;
-        }
-        permissions.user = changes.user.unwrap_or(permissions.user);
-        permissions.group = changes.group.unwrap_or(permissions.group);
+        node.permissions.change(changes);
         node.changed = Time::now();
         Ok(())
     }

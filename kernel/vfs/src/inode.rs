@@ -79,6 +79,18 @@ pub struct Permissions {
     pub group: u32,
 }
 
+impl Permissions {
+    /// Takes over what chmod(2) and chown(2) ask for. The kind stays.
+    pub fn change(&mut self, changes: &SetAttributes) {
+        const BITS: u32 = 0o7777;
+        if let Some(bits) = changes.permissions {
+            self.mode = self.mode & !BITS | bits & BITS;
+        }
+        self.user = changes.user.unwrap_or(self.user);
+        self.group = changes.group.unwrap_or(self.group);
+    }
+}
+
 /// A device number as Linux's `dev_t` splits it: 12 bits of major, 20 of minor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeviceNumber {
