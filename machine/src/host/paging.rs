@@ -17,11 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 /// The end of what programs can have: above are the stubs' own pages.
 pub const USER_TOP: usize = super::stub::BASE;
 
-/// See [`crate::memory::FAULT_AROUND`]: a fault costs two switches between processes and more.
+/// See [`crate::memory::FAULT_AROUND`]: a fault costs two switches between processes and more. So many are shown, too, when
+/// one of them is touched that the space has and the stub does not show.
 pub const FAULT_AROUND: usize = 64;
-
-/// Pages to show at most when one of them is touched, a power of two: those around it that lie next to each other in memory too.
-const AROUND: usize = 64;
 
 /// Pieces in which the rights of a range are changed at most; else it is taken out of the stub, and shown again by touches.
 const MOST_PIECES: usize = 16;
@@ -108,18 +106,18 @@ impl Shower<'_> {
         let offset = (page.frame.number() - zone.first()) * PAGE_SIZE;
         let range = address..address + PAGE_SIZE;
         if !page.shown_in(self.epoch()).is_empty() {
-            self.stub.note_loss(&mut self.state); // it may show another frame there
+            self.state.note_loss(); // it may show another frame there
         }
         (page.shown, page.epoch) = (access, self.epoch());
         page.accessed = true;
         page.dirty |= access.contains(Access::WRITE);
-        self.stub.note(&mut self.state, Change::Map { range, offset, access });
+        self.state.note(Change::Map { range, offset, access });
     }
 
     /// Takes a range out of the stub.
     fn hide(&mut self, range: Range<usize>) {
-        self.stub.note_loss(&mut self.state);
-        self.stub.note(&mut self.state, Change::Unmap(range));
+        self.state.note_loss();
+        self.state.note(Change::Unmap(range));
     }
 
     /// Changes the rights of pages that are shown, in one piece for neighbours with the same rights.
@@ -142,14 +140,14 @@ impl Shower<'_> {
         if pieces.len() > MOST_PIECES {
             self.stub.empty(&mut self.state);
         } else {
-            pieces.into_iter().for_each(|change| self.stub.note(&mut self.state, change));
+            pieces.into_iter().for_each(|change| self.state.note(change));
         }
     }
 
     /// Ends a series of changes: when this returns, no program sees what was taken away.
     fn settle(mut self) {
         let most = machine::current().stubs.as_ref().map_or(0, |pool| pool.most_mappings());
-        if self.stub.is_overfull(&self.state, most) {
+        if self.state.is_overfull(most) {
             self.stub.empty(&mut self.state);
         } else {
             self.stub.settle(&mut self.state);
@@ -193,11 +191,7 @@ impl Tables {
         let mut replaced = Vec::new();
         let mut result = Ok(());
         for (address, frame) in (start..).step_by(PAGE_SIZE).zip(frames) {
-            if address >= USER_TOP {
-                result = Err(OutOfMemory);
-                break;
-            }
-            if charge(1).is_err() {
+            if address >= USER_TOP || charge(1).is_err() {
                 result = Err(OutOfMemory);
                 break;
             }
@@ -205,7 +199,7 @@ impl Tables {
             let before = pages.remove(&address);
             if let Some(shower) = &mut shower {
                 if before.is_some() {
-                    shower.stub.note_loss(&mut shower.state);
+                    shower.state.note_loss();
                 }
                 shower.show(address, &mut page);
             }
@@ -307,12 +301,11 @@ impl Tables {
     pub fn move_range(&self, from: Range<usize>, to: usize) -> Result<(), OutOfMemory> {
         let mut inner = self.lock();
         let (pages, mut shower) = inner.parts(self.number);
-        let mut dropped = Vec::new();
         let take = |pages: &mut BTreeMap<usize, Page>, range: Range<usize>| {
             let addresses: Vec<usize> = pages.range(range).map(|(&address, _)| address).collect();
             addresses.into_iter().filter_map(|address| Some((address, pages.remove(&address)?))).collect::<Vec<_>>()
         };
-        dropped.extend(take(pages, to..to + from.len()));
+        let dropped = take(pages, to..to + from.len());
         uncharge(dropped.len());
         let moved = take(pages, from.clone());
         if let Some(shower) = &mut shower {
@@ -371,8 +364,8 @@ impl Tables {
         let allowed = pages.get(&address).is_some_and(|page| page.effective().contains(access | Access::READ));
         let Some(mut shower) = shower.filter(|_| allowed) else { return allowed };
         let epoch = shower.epoch();
-        let start = address & !(AROUND * PAGE_SIZE - 1);
-        for (&address, page) in pages.range_mut(start..start + AROUND * PAGE_SIZE) {
+        let start = address & !(FAULT_AROUND * PAGE_SIZE - 1);
+        for (&address, page) in pages.range_mut(start..start + FAULT_AROUND * PAGE_SIZE) {
             if page.shown_in(epoch) != page.effective() && !page.effective().is_empty() {
                 shower.show(address, page);
             }

@@ -9,7 +9,7 @@
 use super::access::{attempted, is_syscall_instruction};
 use super::machine;
 use super::paging::USER_TOP;
-use super::stub::{Gone, NOBODY, Reason, Stopped, Stub, new_number};
+use super::stub::{Gone, NOBODY, Reason, Stopped, Stub, clear_state, new_number};
 use crate::memory::{OutOfMemory, PAGE_SIZE, Space};
 use crate::user::{Exception, General, PageFault, Trap};
 use alloc::sync::Arc;
@@ -80,10 +80,8 @@ fn initial_state() -> Vec<u8> {
     if let Some(pool) = &machine::current().stubs {
         return pool.initial_state().to_vec();
     }
-    let mut state = vec![0x7f, 0x03]; // the x87's control word
-    state.resize(MXCSR, 0);
-    state.extend([0x80, 0x1f]);
-    state.resize(SMALL_STATE, 0);
+    let mut state = vec![0; SMALL_STATE];
+    clear_state(&mut state);
     state
 }
 

@@ -291,10 +291,6 @@ fn reason(report: &Report) -> Reason {
         // A far jump into the host's 32-bit segment, which does not exist here.
         return Reason::Exception(PROTECTION);
     }
-    if u64::from(report.code_segment) != trace::USER_CODE {
-        // A far jump into the host's 32-bit segment, which does not exist here.
-        return Reason::Exception(PROTECTION);
-    }
     match report.signal {
         libc::SIGSYS if report.code == SYS_SECCOMP && report.address >> 47 != 0 => {
             Reason::Signal { signal: libc::SIGSYS, code: report.code, address: report.address } // vsyscall

@@ -1,7 +1,7 @@
 //! Stubs: the host processes in which programs run.
 //!
-//! A stub has an address space of its own that holds nothing but two pages of ours ([`code`]) and, below them, pages of the
-//! machine's memory: what its program sees. It has one thread for each CPU, traced by that CPU's host thread, since ptrace wants
+//! A stub has an address space of its own that holds nothing but two pages of ours ([`code`]), blocks for guest threads, and, below
+//! them, pages of the machine's memory: what its program sees. It has one thread for each CPU, traced by that CPU's host thread, since ptrace wants
 //! every request from the thread that attached. So a program with threads runs on all CPUs in one stub.
 //!
 //! A stub is to a space what a tagged TLB is to page tables: a **cache** of it. The space says which frame each page shows; the
@@ -42,7 +42,7 @@ pub use code::{BLOCKS, one_call};
 use code::{CALLS, Call, Entry, LIST_LENGTH};
 use guest::Guest;
 pub use guest::{Reason, Stopped, is_possible};
-pub use pool::{Pool, own_frames};
+pub use pool::{Pool, clear_state, own_frames};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -284,30 +284,14 @@ impl Stub {
         pool::kill(self.process);
     }
 
-    /// Notes that what the last changes took out may be used for something else.
-    pub fn note_loss(&self, state: &mut State) {
-        state.takes_away = true;
-    }
-
-    /// Notes a change. It has been carried out when this returns if the program runs on another CPU.
-    pub fn note(&self, state: &mut State, change: Change) {
-        if !state.changes.last_mut().is_some_and(|last| last.absorb(&change)) {
-            state.changes.push(change);
-        }
-    }
-
-    /// To be called after changes were noted, when what they took away may be used for something else.
+    /// To be called after changes were noted. They have been carried out when this returns if the program runs on another CPU,
+    /// or might run on, and what they took away may be used for something else.
     pub fn settle(&self, state: &mut State) {
         let at_once = state.running > 0 || state.takes_away && !self.guests.is_empty();
         if at_once && self.attach().and_then(|()| self.carry_out(state)).is_err() {
             // The process is gone, and with it what it mapped: nothing needs to be taken away from it.
             state.changes.clear();
         }
-    }
-
-    /// Whether so much is noted, or mapped, that the stub should be emptied instead.
-    pub fn is_overfull(&self, state: &State, most_mappings: usize) -> bool {
-        state.changes.len() > MOST_CHANGES || state.mappings + 2 * state.changes.len() > most_mappings
     }
 
     /// Forgets everything: the stub is empty when it is next used, or now if it is in use.
@@ -362,6 +346,23 @@ impl State {
     /// The number under which what is shown now counts as shown.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Notes a change, to be carried out when the stub is next used.
+    pub fn note(&mut self, change: Change) {
+        if !self.changes.last_mut().is_some_and(|last| last.absorb(&change)) {
+            self.changes.push(change);
+        }
+    }
+
+    /// Notes that what the last changes took out may be used for something else.
+    pub fn note_loss(&mut self) {
+        self.takes_away = true;
+    }
+
+    /// Whether so much is noted, or mapped, that the stub should be emptied instead.
+    pub fn is_overfull(&self, most_mappings: usize) -> bool {
+        self.changes.len() > MOST_CHANGES || self.mappings + 2 * self.changes.len() > most_mappings
     }
 
     /// Notes that all is to be forgotten.

@@ -16,7 +16,7 @@ use crate::platform::confine::keep_capabilities;
 use crate::platform::core::Seat;
 use crate::platform::frames::{Zone, bytes, checked};
 use crate::platform::machine::{Engine, Machine, StartError, current, lock};
-use libc::{c_int, c_long, c_ulong, pid_t};
+use libc::{c_int, c_long, c_ulong, pid_t, user_regs_struct};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::ptr;
@@ -239,8 +239,8 @@ impl Pool {
 
     /// Makes a stub whose list of calls is page `list` of the machine's memory.
     fn make(&self, list: usize) -> io::Result<Arc<Stub>> {
-        let gone = |trace::Gone| io::Error::from_raw_os_error(libc::ESRCH);
-        let process = self.clone_from(self.template, (libc::CLONE_PARENT | libc::SIGCHLD) as usize)?;
+        let gone = |trace::Gone| no_process();
+        let process = Self::clone_from(self.template, (libc::CLONE_PARENT | libc::SIGCHLD) as usize)?;
         let made = (|| {
             trace::wait(process).map_err(gone)?;
             die_with_us(process)?;
@@ -251,7 +251,7 @@ impl Pool {
             let guests = self.make_guests(process, list)?;
             let flags = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND | libc::CLONE_THREAD;
             let others: io::Result<Box<[Thread]>> = (1..self.cpus)
-                .map(|_| self.clone_from(process, (flags | libc::CLONE_SYSVSEM) as usize).map(Thread::new))
+                .map(|_| Self::clone_from(process, (flags | libc::CLONE_SYSVSEM) as usize).map(Thread::new))
                 .collect();
             let others = others?;
             park(process).map_err(gone)?;
@@ -283,28 +283,39 @@ impl Pool {
     }
 
     /// Lets the traced `parent` clone itself.
-    fn clone_from(&self, parent: pid_t, flags: usize) -> io::Result<pid_t> {
-        let after = trace::run_own_code(parent, Entry::Clone, |registers| registers.rdi = flags as u64);
-        let result = after.map_err(|trace::Gone| io::Error::from_raw_os_error(libc::ESRCH))?.rax as i64;
-        if result > 0 { Ok(result as pid_t) } else { Err(io::Error::from_raw_os_error(-result as i32)) }
+    fn clone_from(parent: pid_t, flags: usize) -> io::Result<pid_t> {
+        call(parent, Entry::Clone, |registers| registers.rdi = flags as u64).map(|process| process as pid_t)
     }
+}
+
+/// Lets a traced thread make one system call of its own, whose number and arguments `set` puts in the registers.
+fn call(thread: pid_t, entry: Entry, set: impl FnOnce(&mut user_regs_struct)) -> io::Result<i64> {
+    let after = trace::run_own_code(thread, entry, set).map_err(|trace::Gone| no_process())?;
+    match after.rax as i64 {
+        error @ -4095..0 => Err(io::Error::from_raw_os_error(-error as i32)),
+        result => Ok(result),
+    }
+}
+
+/// The process is gone.
+fn no_process() -> io::Error {
+    io::Error::from_raw_os_error(libc::ESRCH)
 }
 
 /// Lets a new stub end when this process does, however that is: while it waits in stock nobody traces it, which would see to
 /// that. The request is not inherited from the template.
 fn die_with_us(process: pid_t) -> io::Result<()> {
-    let after = trace::run_own_code(process, Entry::One, |registers| {
+    let asked = call(process, Entry::One, |registers| {
         registers.rax = libc::SYS_prctl as u64;
         registers.rdi = libc::PR_SET_PDEATHSIG as u64;
         registers.rsi = libc::SIGKILL as u64;
     });
-    let result = after.map_err(|trace::Gone| io::Error::from_raw_os_error(libc::ESRCH))?.rax as i64;
-    if result == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-result as i32)) }
+    asked.map(drop)
 }
 
 /// Shows a new stub a part of the machine's memory.
 fn map(process: pid_t, address: usize, length: usize, protection: c_int, offset: usize) -> io::Result<()> {
-    let after = trace::run_own_code(process, Entry::One, |registers| {
+    let mapped = call(process, Entry::One, |registers| {
         registers.rax = libc::SYS_mmap as u64;
         registers.rdi = address as u64;
         registers.rsi = length as u64;
@@ -313,8 +324,7 @@ fn map(process: pid_t, address: usize, length: usize, protection: c_int, offset:
         registers.r8 = super::MEMORY as u64;
         registers.r9 = offset as u64;
     });
-    let result = after.map_err(|trace::Gone| io::Error::from_raw_os_error(libc::ESRCH))?.rax;
-    if result == address as u64 { Ok(()) } else { Err(io::Error::from_raw_os_error(-(result as i64) as i32)) }
+    mapped.map(drop)
 }
 
 impl Stock {
@@ -505,7 +515,7 @@ fn component_word(state: &[u8]) -> u64 {
 }
 
 /// The state of a program that has not run: nothing but the control words.
-fn clear_state(state: &mut [u8]) {
+pub fn clear_state(state: &mut [u8]) {
     state.fill(0);
     for (offset, value) in [(0, 0x7f), (1, 0x03), (24, 0x80), (25, 0x1f)] {
         if let Some(byte) = state.get_mut(offset) {
