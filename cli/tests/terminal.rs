@@ -82,22 +82,28 @@ fn ctrl_c_ends_a_program_alone() {
     }
 }
 
-/// Says what size the window has, at first and whenever it is told of another.
+/// Says what size the window has, at first and whenever it is told of another. The signal is blocked but where it waits for it,
+/// so none comes unheard between looking and waiting.
 const WATCH: &str = r#"
 #include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
-#include <unistd.h>
 static void nothing(int signal) {}
 int main(void)
 {
 	struct winsize size;
+	sigset_t changes;
+	int taken;
+	sigemptyset(&changes);
+	sigaddset(&changes, SIGWINCH);
+	sigprocmask(SIG_BLOCK, &changes, NULL);
 	signal(SIGWINCH, nothing);
-	for (;; pause()) {
+	do {
 		ioctl(0, TIOCGWINSZ, &size);
 		printf("%d rows, %d columns\n", size.ws_row, size.ws_col);
 		fflush(stdout);
-	}
+	} while (sigwait(&changes, &taken) == 0);
+	return 1;
 }
 "#;
 
