@@ -8,25 +8,13 @@ use crate::failure::Failure;
 use crate::root::Root;
 use anyhow::{Context, Result, anyhow, bail};
 use launch::archive::Index;
+use machine::device::Program;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
-
-/// What the guest starts with.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FirstProgram {
-    /// Absolute, in the guest.
-    pub path: Vec<u8>,
-    /// With argument 0.
-    pub arguments: Vec<Vec<u8>>,
-    /// `NAME=VALUE` each.
-    pub environment: Vec<Vec<u8>>,
-    /// Absolute, in the guest.
-    pub folder: Vec<u8>,
-}
 
 const DEFAULT_PATH: &[u8] = b"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const DEFAULT_HOME: &[u8] = b"HOME=/root";
@@ -69,7 +57,7 @@ fn name_of(assignment: &[u8]) -> &[u8] {
 }
 
 /// The first program of a folder or an archive: the user's words, or a login shell.
-pub fn in_root(run: &Run, root: &Root, environment: Vec<Vec<u8>>) -> Result<FirstProgram, Failure> {
+pub fn in_root(run: &Run, root: &Root, environment: Vec<Vec<u8>>) -> Result<Program, Failure> {
     let unpacked;
     let view = match root {
         Root::Folder(path) => View::Folder(open_folder(path)?),
@@ -85,11 +73,11 @@ pub fn in_root(run: &Run, root: &Root, environment: Vec<Vec<u8>>) -> Result<Firs
         Some(name) => (guest.find(name, &folder, &environment)?, words),
         None => (guest.find(SHELL, &folder, &environment)?, vec![LOGIN_SHELL.to_vec()]),
     };
-    Ok(FirstProgram { path, arguments, environment, folder })
+    Ok(Program { path, arguments, environment, working_directory: folder })
 }
 
 /// The first program when there is only one, at this path of this archive.
-pub fn alone(run: &Run, archive: &[u8], path: Vec<u8>, environment: Vec<Vec<u8>>) -> Result<FirstProgram, Failure> {
+pub fn alone(run: &Run, archive: &[u8], path: Vec<u8>, environment: Vec<Vec<u8>>) -> Result<Program, Failure> {
     let guest = Guest {
         view: View::Archive(Index::read(archive)),
         volumes: &run.volumes,
@@ -98,7 +86,7 @@ pub fn alone(run: &Run, archive: &[u8], path: Vec<u8>, environment: Vec<Vec<u8>>
     let folder = guest.working_folder(run.workdir.as_ref())?;
     let typed = run.target.as_os_str().as_bytes().to_vec();
     let arguments = std::iter::once(typed).chain(run.words.iter().cloned().map(OsString::into_vec)).collect();
-    Ok(FirstProgram { path, arguments, environment, folder })
+    Ok(Program { path, arguments, environment, working_directory: folder })
 }
 
 /// Words of the kernel's command line that give an initramfs's own init its variables.

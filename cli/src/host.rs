@@ -7,12 +7,11 @@
 //! signal, whose thread exits the process, and with it go the processes of the guest.
 
 use crate::arguments::{Engine, Run, Trace, Volume};
-use crate::command::{self, FirstProgram};
+use crate::command;
 use crate::failure::Failure;
 use crate::root::{self, Root};
 use anyhow::{Context, Result, anyhow};
 use launch::terminal::{self, Event, Raw};
-use machine::device::Program;
 use machine::folder::SharedFolder;
 use machine::host::{self, Configuration, Console, Devices, StandardStream, Terminal};
 use rustix::event::{EventfdFlags, eventfd};
@@ -97,12 +96,7 @@ fn devices(run: &Run, on_terminal: bool) -> Result<Devices, Failure> {
         let shared = SharedFolder::open(host, &guest.0, *read_only).map_err(|error| anyhow!("--volume: {error}"))?;
         devices.folders.push(shared);
     }
-    devices.program = program.map(|FirstProgram { path, arguments, environment, folder }| Program {
-        path,
-        arguments,
-        environment,
-        working_directory: folder,
-    });
+    devices.program = program;
     devices.command_line = options.join(" ");
     Ok(devices)
 }

@@ -5,7 +5,7 @@
 //! folder is packed into an archive, so what the guest writes stays in the guest.
 
 use crate::arguments::{Run, Trace};
-use crate::command::{self, FirstProgram};
+use crate::command;
 use crate::failure::Failure;
 use crate::root::{self, Root};
 use anyhow::{Context, Result, anyhow, bail};
@@ -13,6 +13,7 @@ use launch::archive::Archive;
 use launch::console::{self, Input};
 use launch::qemu::{Machine, Vm};
 use launch::terminal;
+use machine::device::Program;
 use rustix::stdio::{stdin, stdout};
 use rustix::termios::isatty;
 use std::path::{Path, PathBuf};
@@ -81,7 +82,7 @@ fn options(run: &Run) -> Vec<String> {
 }
 
 /// The archive with the first process and what it shall run: see `user/init/init.c`.
-fn session(program: &FirstProgram, input: Option<Vec<u8>>) -> Result<Archive> {
+fn session(program: &Program, input: Option<Vec<u8>>) -> Result<Archive> {
     if INIT.is_empty() {
         bail!(
             "this orrery was built without a C compiler and cannot run commands on a vm: install gcc and build it again"
@@ -97,7 +98,7 @@ fn session(program: &FirstProgram, input: Option<Vec<u8>>) -> Result<Archive> {
     let mut archive = Archive::default();
     let input_path = input.as_ref().map(|_| format!("/{INPUT}")).unwrap_or_default();
     let count = program.arguments.len().to_string();
-    let head = [flags.as_bytes(), input_path.as_bytes(), &program.folder, &program.path, count.as_bytes()];
+    let head = [flags.as_bytes(), input_path.as_bytes(), &program.working_directory, &program.path, count.as_bytes()];
     let words = program.arguments.iter().chain(&program.environment).map(Vec::as_slice);
     let description: Vec<u8> = head.into_iter().chain(words).flat_map(|word| [word, b"\0"].concat()).collect();
     archive.file(".orrery/init", 0o755, INIT);
@@ -142,11 +143,11 @@ mod tests {
 
     #[test]
     fn a_session_describes_its_command() {
-        let program = FirstProgram {
+        let program = Program {
             path: b"/bin/ls".to_vec(),
             arguments: vec![b"ls".to_vec(), b"".to_vec()],
             environment: vec![b"A=1".to_vec()],
-            folder: b"/work".to_vec(),
+            working_directory: b"/work".to_vec(),
         };
         let bytes = session(&program, Some(b"text".to_vec())).unwrap().bytes();
         let index = launch::archive::Index::read(&bytes);
