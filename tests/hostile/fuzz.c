@@ -255,9 +255,11 @@ static void make_calls(uint64_t seed, uint64_t end)
 	_exit(0);
 }
 
+/* Removes a folder with all that is below it. Symbolic links are removed, never followed: they lead out of it. */
 static void clear_away(const char *path)
 {
-	DIR *folder = opendir(path);
+	int opened = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+	DIR *folder = opened < 0 ? NULL : fdopendir(opened);
 	struct dirent *entry;
 	char below[PATH_MAX];
 
@@ -271,6 +273,17 @@ static void clear_away(const char *path)
 	if (folder)
 		closedir(folder);
 	rmdir(path);
+}
+
+/* Unmounts the cage's /proc. A child whose parent did not wait for it may still be ending, with files of it open. */
+static int unmount_proc(void)
+{
+	for (int tries = 0; umount("/tmp/fuzz/proc"); tries++) {
+		if (errno != EBUSY || tries == 3000)
+			return MUST(!"the cage's /proc can be unmounted");
+		sleep_ms(10);
+	}
+	return 1;
 }
 
 /*
@@ -374,8 +387,8 @@ static void one_round(uint64_t seed, double seconds, int processes, int as_user)
 		if (collect_one(children, processes) == -2)
 			sleep_ms(5);
 	}
-	MUST(umount("/tmp/fuzz/proc") == 0);
-	clear_away("/tmp/fuzz");
+	if (unmount_proc())
+		clear_away("/tmp/fuzz");
 	printf("%lu processes\n", seed - first);
 	free(children);
 	free(seeds);
