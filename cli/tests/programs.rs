@@ -205,7 +205,7 @@ fn nothing_is_left_of_a_guest_killed_at_any_moment() {
 
 /// The guest has begun: the tool has made processes for it.
 fn wait_until_running(tool: &Tool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + common::PATIENCE;
     while tool.processes().len() < 3 {
         assert!(Instant::now() < deadline, "no guest");
         std::thread::sleep(Duration::from_millis(5));

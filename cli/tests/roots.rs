@@ -4,8 +4,8 @@ mod common;
 
 use common::{archive, code, finish, folder, root_folder, run};
 use std::io::Write;
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 fn text(words: &[&str], input: &[u8]) -> String {
     let outcome = finish(run(words), input);
@@ -159,23 +159,65 @@ fn a_damaged_archive_is_said_to_be() {
     assert!(outcome.errors.contains("no /init"), "{}", outcome.errors);
 }
 
+/// A place where another user finds the tool, and the words that make a command his.
+struct OtherUser {
+    place: PathBuf,
+    tool: PathBuf,
+    words: Vec<String>,
+}
+
+impl OtherUser {
+    /// None if we may not be somebody else. Whoever may not read the build folder gets copies.
+    fn new(number: u32) -> Option<OtherUser> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let place = std::env::temp_dir().join(format!("orrery-user-{number}-{}", std::process::id()));
+        std::fs::create_dir_all(&place).unwrap();
+        let tool = place.join("orrery");
+        std::fs::copy(env!("CARGO_BIN_EXE_orrery"), &tool).unwrap();
+        let words = ["setpriv", &format!("--reuid={number}"), &format!("--regid={number}"), "--clear-groups"];
+        Some(OtherUser { place, tool, words: words.map(String::from).to_vec() })
+    }
+
+    /// Runs BusyBox on Orrery, as this user, with these words before the command.
+    fn busybox(&self, before: &[&str], words: &[&str]) -> Output {
+        let mut command = Command::new(&self.words[0]);
+        command.args(&self.words[1..]).args(before).arg(&self.tool);
+        command.args(["run", "--cpus", "2", name(&common::busybox()), "--"]).args(words);
+        command.output().expect("the tests need setpriv(1) and prlimit(1), of util-linux")
+    }
+}
+
+impl Drop for OtherUser {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.place);
+    }
+}
+
 #[test]
 fn an_ordinary_user_can_run_it() {
-    if !rustix::process::geteuid().is_root() {
-        return; // then all other tests have shown it
-    }
-    // Whoever may not read the build folder gets copies.
-    let place = std::env::temp_dir().join(format!("orrery-user-{}", std::process::id()));
-    std::fs::create_dir_all(&place).unwrap();
-    let tool = place.join("orrery");
-    std::fs::copy(env!("CARGO_BIN_EXE_orrery"), &tool).unwrap();
-    let output = Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-        .arg(&tool)
-        .args(["run", name(&common::busybox()), "--", "sh", "-c", "echo a | cat; exit 3"])
-        .output()
-        .expect("the tests need setpriv(1), of util-linux");
-    std::fs::remove_dir_all(&place).unwrap();
+    // If we are one, all other tests have shown it.
+    let Some(user) = OtherUser::new(65534) else { return };
+    let output = user.busybox(&[], &["sh", "-c", "echo a | cat; exit 3"]);
     assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.stdout, b"a\n");
+}
+
+#[test]
+fn with_few_processes_it_works_or_says_what_is_missing() {
+    // The limit does not hold for the superuser, and of our own processes there may be any number.
+    let Some(user) = OtherUser::new(60_000 + std::process::id() % 5000) else { return };
+    for most in (1..=16).chain([24, 40]) {
+        let output =
+            user.busybox(&["prlimit", &format!("--nproc={most}")], &["sh", "-c", "ls / | sort | head -n 1 | cat"]);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        match output.status.code() {
+            Some(0) => assert_eq!(output.stdout, b"bin\n", "with {most}: {errors}"),
+            Some(125) if most < 16 => {
+                assert!(errors.contains("thread") || errors.contains("process"), "with {most}: {errors}")
+            }
+            status => panic!("with {most}: {status:?}, {errors}"),
+        }
+    }
 }

@@ -56,7 +56,7 @@ impl Tool {
 
     /// No process of it lives on. What was killed may take a moment to vanish.
     pub fn nothing_is_left(&self) {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let left = self.processes();
             if left.is_empty() {

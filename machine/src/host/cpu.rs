@@ -148,7 +148,7 @@ impl Cpus {
         }
     }
 
-    fn keep(&self, thread: std::io::Result<JoinHandle<()>>) {
+    fn keep(&self, thread: Option<JoinHandle<()>>) {
         lock(&self.threads).extend(thread);
     }
 
@@ -190,10 +190,13 @@ impl Cpus {
             *next = deadline;
             drop(next);
             self.watch.changed.notify_all();
-            self.watch.started.get_or_init(|| {
-                self.keep(machine.spawn("watch", 0, move || watch(machine)));
-            });
+            self.start_watch(machine);
         }
+    }
+
+    /// Sees to it that there is a watch.
+    pub fn start_watch(&self, machine: &'static Machine) {
+        self.watch.started.get_or_init(|| self.keep(machine.spawn("watch", 0, move || watch(machine))));
     }
 
     /// Interrupts the programs of CPUs whose alarm is due; returns the next alarm of those that run programs.

@@ -27,6 +27,9 @@ use std::{fmt, io, thread};
 /// The status when the kernel panicked.
 const PANICKED: u8 = 101;
 
+/// What to do when the host makes no more threads or processes.
+pub const MORE_PROCESSES: &str = "raise the limit on processes (ulimit -u)";
+
 /// Frames of a thread's own machine that was told nothing: 64 MiB.
 const DEFAULT_FRAMES: usize = 64 << 20 >> 12;
 
@@ -106,6 +109,8 @@ struct Power {
     /// For a quick look.
     is_off: AtomicBool,
     status: Mutex<Option<u8>>,
+    /// It is off for want of what the host refuses.
+    refused: Mutex<Option<StartError>>,
     changed: Condvar,
 }
 
@@ -160,12 +165,14 @@ pub fn run(configuration: Configuration, kernel: fn() -> !) -> Result<u8, StartE
     super::frames::expect_shortage();
     let machine: &'static Machine = Box::leak(Box::new(Machine::new(zone, cpus, devices, Some(pool))));
     let boot = machine.spawn("cpu 0", 0, move || kernel());
+    // Before stubs take the last processes the host allows.
+    machine.cpus.start_watch(machine);
     if let Some(pool) = &machine.stubs {
         pool.serve(machine);
     }
     let status = machine.wait_until_off();
     // The CPUs' threads end by themselves; nothing of the host may be taken away while one is still at it.
-    if let Ok(boot) = boot {
+    if let Some(boot) = boot {
         let _ = boot.join();
     }
     machine.cpus.join();
@@ -174,7 +181,7 @@ pub fn run(configuration: Configuration, kernel: fn() -> !) -> Result<u8, StartE
     }
     machine.devices.finish();
     machine.zone.release();
-    Ok(status)
+    lock(&machine.power.refused).take().map_or(Ok(status), Err)
 }
 
 impl Machine {
@@ -203,7 +210,7 @@ impl Machine {
         name: &str,
         cpu: usize,
         main: impl FnOnce() + Send + 'static,
-    ) -> io::Result<thread::JoinHandle<()>> {
+    ) -> Option<thread::JoinHandle<()>> {
         let result = thread::Builder::new().name(name.into()).spawn(move || {
             self.adopt();
             if self.stubs.is_some() {
@@ -214,13 +221,15 @@ impl Machine {
                 self.unwound(&*payload);
             }
         });
-        if let Err(error) = &result {
-            super::debug::emergency_print(format_args!(
-                "orrery: the host does not let us start a thread for a CPU: {error}\n"
-            ));
-            self.switch_off(PANICKED);
-        }
-        result
+        let refused =
+            |reason| self.refuse(StartError { step: "start a thread for a CPU", advice: MORE_PROCESSES, reason });
+        result.map_err(refused).ok()
+    }
+
+    /// Switches the machine off for want of something that no program can run without.
+    pub fn refuse(&self, error: StartError) {
+        lock(&self.power.refused).get_or_insert(error);
+        self.switch_off(PANICKED);
     }
 
     /// A CPU's thread has unwound to its end.

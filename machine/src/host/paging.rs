@@ -7,7 +7,7 @@
 //! One lock, around everything; the stub's state is locked inside it.
 
 use super::machine::{self, lock};
-use super::stub::{Change, Gone, NOBODY, State, Stub, new_number};
+use super::stub::{Change, Missing, NOBODY, State, Stub, new_number};
 use crate::memory::{Access, Frame, Mapping, OutOfMemory, PAGE_SIZE, UserFault};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -335,17 +335,16 @@ impl Tables {
             let stub = inner.stub.clone()?;
             // Lost again in this instant? Then once more.
             let Some(mut state) = stub.lock_for(self.number) else { continue };
-            return match stub.begin(&mut state) {
-                Ok(()) => {
-                    drop(state);
-                    Some(stub)
-                }
-                Err(Gone) => {
-                    drop(state);
+            let begun = stub.begin(&mut state);
+            drop(state);
+            match begun {
+                Ok(()) => return Some(stub),
+                Err(Missing::Refused(error)) => pool.make_room(error)?,
+                Err(Missing::Gone) => {
                     pool.bury(&stub);
-                    None
+                    return None;
                 }
-            };
+            }
         }
     }
 

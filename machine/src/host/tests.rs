@@ -173,6 +173,24 @@ fn extended_state_is_each_program_s_own() {
 }
 
 #[test]
+fn a_program_keeps_its_extended_state_when_its_guest_thread_makes_room() {
+    fn kernel() -> ! {
+        // movq xmm0, rdi; syscall; movq rsi, xmm0; syscall
+        let code = [0x66, 0x48, 0x0f, 0x6e, 0xc7, 0x0f, 5, 0x66, 0x48, 0x0f, 0x7e, 0xc6, 0x0f, 5];
+        let (space, mut registers) = program(&code);
+        registers.general.rdi = 0x1234_5678;
+        assert_eq!(next(&mut registers, &space), Trap::Syscall);
+        let pool = super::machine::current().stubs.as_ref().unwrap();
+        assert!(pool.make_room(std::io::ErrorKind::WouldBlock.into()).is_some());
+        assert_eq!(next(&mut registers, &space), Trap::Syscall);
+        assert_eq!(registers.general.rsi, 0x1234_5678);
+        power::off(0)
+    }
+    let configuration = Configuration { cpus: 1, engine: Engine::SharedMemory, ..Configuration::default() };
+    assert_eq!(run(configuration, kernel).unwrap(), 0);
+}
+
+#[test]
 fn every_number_of_a_system_call_comes_back() {
     fn kernel() -> ! {
         let (space, mut registers) = program(&[0x0f, 5, 0xeb, 0xfc]); // 1: syscall; jmp 1b

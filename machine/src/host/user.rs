@@ -129,7 +129,7 @@ impl Registers {
     pub fn park(&mut self) {
         if let Some(stub) = self.live.take() {
             // If the process is gone, so is the program.
-            let _ = stub.save_extended_state(&mut self.extended);
+            let _ = stub.save_extended_state(self.number, &mut self.extended);
         }
     }
 

@@ -161,7 +161,7 @@ fn ended_by_a_signal(context: &Context) -> Result<()> {
 
 /// The exit status, soon.
 fn wait(child: &mut Child) -> Result<Option<i32>> {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while Instant::now() < deadline {
         if let Some(status) = child.try_wait()? {
             return Ok(status.code());

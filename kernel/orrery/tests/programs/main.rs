@@ -304,7 +304,7 @@ fn resize(seat: &OwnedFd, rows: u16) {
 /// Reads what is shown until it ends in `expected`.
 fn see(seat: &OwnedFd, expected: &[u8]) {
     let mut shown = Vec::new();
-    let late = Instant::now() + Duration::from_secs(20);
+    let late = Instant::now() + Duration::from_secs(60);
     while !shown.ends_with(expected) {
         assert!(Instant::now() < late, "{:?}", String::from_utf8_lossy(&shown));
         let mut bytes = [0; 64];

@@ -5,10 +5,10 @@
 //! `rip` whether it is behind the call, or before it again.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use abi::Errno;
 use abi::raw::general as number;
@@ -30,7 +30,7 @@ const CODE: usize = 0x10_0000;
 /// Where the handlers of signals would be.
 const HANDLER: usize = 0x20_0000;
 /// Longer than anything takes.
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(60);
 
 /// `r12`: nothing is due.
 const NOTHING: usize = 0;
@@ -49,6 +49,7 @@ enum Request {
 struct Player {
     requests: Receiver<Request>,
     answers: Sender<usize>,
+    taken: Arc<AtomicBool>,
     /// A step that met a page fault, to be done again.
     again: Option<Request>,
 }
@@ -67,9 +68,10 @@ impl Cast {
         let (ask, requests) = channel();
         let (answers, hear) = channel();
         let role = self.last.fetch_add(1, Ordering::Relaxed) + 2;
-        let player = Player { requests, answers, again: None };
+        let taken = Arc::new(AtomicBool::new(false));
+        let player = Player { requests, answers, taken: taken.clone(), again: None };
         self.players.lock().unwrap().insert(role, Arc::new(Mutex::new(player)));
-        (role, Program { requests: ask, answers: hear, cast: self.clone() })
+        (role, Program { requests: ask, answers: hear, taken, cast: self.clone() })
     }
 
     fn play(&self, general: &mut General, space: &Space) -> Trap {
@@ -110,6 +112,7 @@ impl Cast {
                 Ok(Request::Call(call, arguments)) => {
                     [general.rdi, general.rsi, general.rdx, general.r10, general.r8, general.r9] = arguments;
                     (general.rax, general.r12) = (call as usize, RESULT);
+                    player.taken.store(true, Ordering::Relaxed);
                     return Trap::Syscall;
                 }
                 Ok(Request::Fork(role)) => {
@@ -133,6 +136,8 @@ impl Cast {
 pub struct Program {
     requests: Sender<Request>,
     answers: Receiver<usize>,
+    /// The call that was begun has been made.
+    taken: Arc<AtomicBool>,
     cast: Arc<Cast>,
 }
 
@@ -151,6 +156,7 @@ impl Program {
     pub fn begin<const N: usize>(&self, call: u32, arguments: [usize; N]) {
         let mut registers = [0; 6];
         registers[..N].copy_from_slice(&arguments);
+        self.taken.store(false, Ordering::Relaxed);
         self.requests.send(Request::Call(call, registers)).unwrap();
     }
 
@@ -160,8 +166,12 @@ impl Program {
         Errno::of_return_value(value).map_or(Ok(value), Err)
     }
 
-    /// Whether the call that was begun is still not over after a while.
+    /// Whether the call that was begun is still not over after a while. A stopped program does not even make it.
     pub fn waits(&self) -> bool {
+        let late = Instant::now() + Duration::from_secs(1);
+        while !self.taken.load(Ordering::Relaxed) && Instant::now() < late {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.answers.recv_timeout(Duration::from_millis(30)).is_err()
     }
 

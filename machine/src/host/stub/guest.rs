@@ -19,6 +19,7 @@ use crate::user::General;
 use cpu::HostThread;
 use libc::{c_int, pid_t};
 use std::cell::Cell;
+use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
@@ -79,6 +80,27 @@ pub fn is_possible() -> bool {
     unsafe { libc::getauxval(libc::AT_HWCAP2) & HWCAP2_FSGSBASE != 0 }
 }
 
+/// Why there is no guest thread.
+#[derive(Debug)]
+pub enum Missing {
+    /// The stub's process is gone.
+    Gone,
+    /// The host makes no more threads.
+    Refused(io::Error),
+}
+
+impl From<Gone> for Missing {
+    fn from(Gone: Gone) -> Missing {
+        Missing::Gone
+    }
+}
+
+/// What a thread that was ended had of its program's registers: a program whose stub is taken away goes on in another.
+struct Left {
+    owner: u64,
+    extended: Vec<u8>,
+}
+
 /// One CPU's guest thread of a stub.
 pub struct Guest {
     block: Block,
@@ -89,6 +111,7 @@ pub struct Guest {
     pub owner: AtomicU64,
     /// Where the registers of its last trap are.
     frame: Mutex<Option<Frame>>,
+    left: Mutex<Option<Left>>,
 }
 
 thread_local! {
@@ -147,6 +170,7 @@ impl Guest {
             seat: Seat::default(),
             owner: AtomicU64::new(NOBODY),
             frame: Mutex::default(),
+            left: Mutex::default(),
         }
     }
 
@@ -156,9 +180,14 @@ impl Guest {
         HostThread { process, thread: process }
     }
 
+    /// Whether there is one.
+    pub fn is_there(&self) -> bool {
+        self.process.load(Ordering::Relaxed) != 0
+    }
+
     /// Sees to it that there is one: cloned from this CPU's traced thread of the stub.
-    pub fn start(&self, parent: pid_t) -> Result<(), Gone> {
-        if self.process.load(Ordering::Relaxed) != 0 {
+    pub fn start(&self, parent: pid_t) -> Result<(), Missing> {
+        if self.is_there() {
             return Ok(());
         }
         self.block.reset();
@@ -170,21 +199,17 @@ impl Guest {
         })?;
         let process = after.rax as i64;
         if process <= 0 {
-            crate::platform::debug::emergency_print(format_args!(
-                "orrery: the host makes no thread for a program, which is killed: {}; raise the limit on processes\n",
-                std::io::Error::from_raw_os_error(-process as i32)
-            ));
-            return Err(Gone);
+            return Err(Missing::Refused(io::Error::from_raw_os_error(-process as i32)));
         }
         let process = process as pid_t;
         self.process.store(process, Ordering::Relaxed);
         self.seat.inherit();
         self.owner.store(NOBODY, Ordering::Relaxed);
-        self.block.wait(true, || !has_ended(process))?;
+        self.block.wait(true, || !has_ended(process)).map_err(Gone::from)?;
         // It trapped on its own: with 0 in rax if it has its filter.
-        let (_, frame) = self.block.report(extended_length())?;
+        let (_, frame) = self.block.report(extended_length()).map_err(Gone::from)?;
         if self.block.registers(&frame).general.rax != 0 {
-            return Err(Gone);
+            return Err(Missing::Gone);
         }
         *lock(&self.frame) = Some(frame);
         Ok(())
@@ -193,15 +218,29 @@ impl Guest {
     /// Kills it, if there is one, and waits until it is gone.
     pub fn end(&self) {
         let process = self.process.swap(0, Ordering::Relaxed);
-        if process != 0 {
-            kill(process);
-            *lock(&self.frame) = None;
+        if process == 0 {
+            return;
         }
+        kill(process);
+        let owner = self.owner.swap(NOBODY, Ordering::Relaxed);
+        let frame = lock(&self.frame).take().filter(|_| owner != NOBODY);
+        *lock(&self.left) = frame.map(|frame| {
+            let mut extended = vec![0; extended_length()];
+            self.block.save_extended(&frame, &mut extended);
+            Left { owner, extended }
+        });
     }
 
-    pub fn save_extended_state(&self, image: &mut [u8]) -> Result<(), Gone> {
-        let frame = lock(&self.frame).ok_or(Gone)?;
-        self.block.save_extended(&frame, image);
+    /// Copies the extended state of `owner` out, which ran here last.
+    pub fn save_extended_state(&self, owner: u64, image: &mut [u8]) -> Result<(), Gone> {
+        let left = lock(&self.left);
+        match (&*left, *lock(&self.frame)) {
+            (Some(left), _) if left.owner == owner => {
+                image.copy_from_slice(left.extended.get(..image.len()).ok_or(Gone)?)
+            }
+            (_, Some(frame)) => self.block.save_extended(&frame, image),
+            _ => return Err(Gone),
+        }
         Ok(())
     }
 

@@ -41,7 +41,7 @@ pub use code::BASE;
 pub use code::{BLOCKS, one_call};
 use code::{CALLS, Call, Entry, LIST_LENGTH};
 use guest::Guest;
-pub use guest::{Reason, Stopped, is_possible};
+pub use guest::{Missing, Reason, Stopped, is_possible};
 pub use pool::{Pool, clear_state, own_frames};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -214,10 +214,10 @@ impl Stub {
         self.guest().map_or(&self.thread().owner, |guest| &guest.owner)
     }
 
-    /// Copies the extended state out of this CPU's thread, which must be stopped.
-    pub fn save_extended_state(&self, image: &mut [u8]) -> Result<(), Gone> {
+    /// Copies the extended state of `owner` out of this CPU's thread, which must be stopped.
+    pub fn save_extended_state(&self, owner: u64, image: &mut [u8]) -> Result<(), Gone> {
         match self.guest() {
-            Some(guest) => guest.save_extended_state(image),
+            Some(guest) => guest.save_extended_state(owner, image),
             None => trace::extended_state(self.thread().id, image).map(drop),
         }
     }
@@ -243,7 +243,7 @@ impl Stub {
     }
 
     /// Carries out what was noted, and counts this CPU among those that run in the stub.
-    pub fn begin(&self, state: &mut State) -> Result<(), Gone> {
+    pub fn begin(&self, state: &mut State) -> Result<(), Missing> {
         self.attach()?;
         self.carry_out(state)?;
         if let Some(guest) = self.guest() {

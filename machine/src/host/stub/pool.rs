@@ -15,7 +15,7 @@ use crate::memory::PAGE_SIZE;
 use crate::platform::confine::keep_capabilities;
 use crate::platform::core::Seat;
 use crate::platform::frames::{Zone, bytes, checked};
-use crate::platform::machine::{Engine, Machine, StartError, current, lock};
+use crate::platform::machine::{Engine, MORE_PROCESSES, Machine, StartError, current, lock};
 use libc::{c_int, c_long, c_ulong, pid_t, user_regs_struct};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -83,8 +83,7 @@ impl Pool {
         // SAFETY: the frame is the machine's own, and nobody uses it yet.
         unsafe { code::write_page(bytes(first_frame as u32)) };
         let code = map_code(zone).map_err(error("map the stubs' code as executable", SEE_PAGE))?;
-        let template =
-            fork_template(zone, code).map_err(error("make a process (fork)", "raise the limit on processes"))?;
+        let template = fork_template(zone, code).map_err(error("make a process (fork)", MORE_PROCESSES))?;
         let stopped = trace::wait(template);
         let started = match stopped {
             Ok(trace::Stop::Signal(libc::SIGTRAP)) => trace::registers(template).map(|registers| registers.rax as i64),
@@ -157,13 +156,15 @@ impl Pool {
                     stock.all.push(stub.clone());
                     stock.free.push(stub);
                 }
-                Err(error) => {
-                    // Spaces take turns from now on, as long as there are stubs at all.
+                Err(reason) => {
+                    // Spaces take turns from now on, as long as there are stubs at all. Threads need room, too.
                     stock.is_final = true;
+                    self.discard(&mut stock);
                     if stock.all.is_empty() {
-                        crate::platform::debug::emergency_print(format_args!(
-                            "orrery: the host does not let us make a process for the program: {error}\n"
-                        ));
+                        drop(stock);
+                        let step = "make a process for a program";
+                        machine.refuse(StartError { step, advice: MORE_PROCESSES, reason });
+                        stock = lock(&self.stock);
                     }
                 }
             }
@@ -202,6 +203,35 @@ impl Pool {
         }
     }
 
+    /// The host refused a guest thread: a stub in stock, or the guest threads of one that does not run make room for it. None if
+    /// there are none, and so will never be any; the machine is off then.
+    pub fn make_room(&self, reason: io::Error) -> Option<()> {
+        let mut stock = lock(&self.stock);
+        if self.discard(&mut stock) {
+            return Some(());
+        }
+        let with_guests = || stock.all.iter().filter(|stub| stub.guests.iter().any(Guest::is_there));
+        let idle = with_guests().filter_map(|stub| {
+            let state = stub.state.try_lock().ok().filter(|state| state.running == 0)?;
+            Some((state.last_use, state, stub))
+        });
+        if let Some((_, _state, stub)) = idle.min_by_key(|(last_use, ..)| *last_use) {
+            stub.retire();
+            return Some(());
+        }
+        if stock.is_final && with_guests().next().is_none() {
+            drop(stock);
+            current().refuse(StartError { step: "make a thread for a program", advice: MORE_PROCESSES, reason });
+            return None;
+        }
+        drop(stock);
+        // A stub is being made, which may be one too many; or all run, and come back for a moment now and then.
+        current().cpus.kick_all();
+        current().check_power();
+        std::thread::yield_now();
+        Some(())
+    }
+
     /// Takes back the stub of a space that is gone.
     pub fn give_back(&self, stub: Arc<Stub>, space: u64) {
         let mut stock = lock(&self.stock);
@@ -220,12 +250,30 @@ impl Pool {
         // Several CPUs may find out; the number of a process that has been waited for may mean another, and is not killed twice.
         let Some(index) = stock.all.iter().position(|other| Arc::ptr_eq(other, stub)) else { return };
         stock.all.swap_remove(index);
+        self.end_stub(&mut stock, stub);
+        // With one process less the host may well make another.
+        stock.is_final = false;
+        self.changed.notify_all();
+    }
+
+    /// Ends a stub of the stock, but not the last stub of all.
+    fn discard(&self, stock: &mut Stock) -> bool {
+        if stock.all.len() < 2 {
+            return false;
+        }
+        let Some(stub) = stock.free.pop() else { return false };
+        stock.all.retain(|other| !Arc::ptr_eq(other, &stub));
+        self.end_stub(stock, &stub);
+        true
+    }
+
+    /// Ends the process of a stub that is in no list any more.
+    fn end_stub(&self, stock: &mut Stock, stub: &Stub) {
         stub.retire();
         stub.kill();
         let list = stub.list.addr() - bytes(self.first_frame as u32).addr();
         stock.spare_lists.push(list / PAGE_SIZE);
         lock(&stub.state).space = NOBODY;
-        self.changed.notify_all();
     }
 
     /// Ends all processes, and waits until they are gone.

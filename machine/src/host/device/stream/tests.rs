@@ -7,7 +7,7 @@ use std::sync::Condvar;
 use std::thread;
 use std::time::Duration;
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 /// Counts interrupts.
 #[derive(Default)]
