@@ -5,8 +5,8 @@
 //! asking which machine it belongs to, and costs nothing before it is touched. The records lie in a second range, the
 //! same way. Numbers are not used again when a machine ends: a frame that was forgotten can never come to mean another.
 //!
-//! A zone: first what the machine itself needs (the stubs' code, a page for each stub), then the arena that serves until a
-//! source is installed, then what [`usable`] offers. Frame 0 exists nowhere.
+//! A zone: first the arena that serves until a source is installed, then what [`usable`] offers. Frame 0 exists nowhere. The memory
+//! the machine itself needs (the stubs' code, a page for each stub) lies before the frames in the file, and has no numbers.
 
 use super::machine::{current, lock};
 use crate::memory::{FrameRecord, FrameSource, MAX_ORDER, PAGE_SIZE};
@@ -69,6 +69,7 @@ pub fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
 pub struct Zone {
     /// None when the machine is over.
     memory: Mutex<Option<OwnedFd>>,
+    own: Own,
     numbers: Range<usize>,
     arena: Range<usize>,
     /// The free blocks of the arena: first frame -> count.
@@ -76,12 +77,12 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// A zone for a machine that runs programs, with `frames` frames for the kernel to hand out, and `own` for the machine itself.
+    /// A zone for a machine that runs programs, with `frames` frames for the kernel to hand out, and `own` pages for the machine itself.
     ///
     /// # Errors
     /// The host gives no memory or no addresses.
     pub fn for_programs(frames: usize, own: usize) -> io::Result<Zone> {
-        Zone::with_own(frames + own + ARENA_FRAMES, own, ARENA_FRAMES)
+        Zone::with_own(frames + ARENA_FRAMES, own, ARENA_FRAMES)
     }
 
     /// A zone of `frames` frames of which `arena` serve before a source is installed.
@@ -101,7 +102,8 @@ impl Zone {
             };
             std::mem::replace(&mut *taken, end)
         };
-        let memory = memory_file(frames)?;
+        let memory = memory_file(own + frames)?;
+        let own = Own::map(&memory, own * PAGE_SIZE)?;
         let records_length = ((start + frames) * size_of::<FrameRecord>()).next_multiple_of(PAGE_SIZE);
         // SAFETY: both ranges lie in our reservation. The bytes are a part that nobody else was given; records that are already
         // there stay as they are.
@@ -109,14 +111,16 @@ impl Zone {
             let flags = libc::MAP_SHARED | libc::MAP_FIXED;
             let rights = libc::PROT_READ | libc::PROT_WRITE;
             let bytes = ptr::with_exposed_provenance_mut(RESERVATION.bytes + start * PAGE_SIZE);
-            if libc::mmap(bytes, frames * PAGE_SIZE, rights, flags, memory.as_raw_fd(), 0) == libc::MAP_FAILED {
+            let offset = own.length as libc::off_t;
+            if libc::mmap(bytes, frames * PAGE_SIZE, rights, flags, memory.as_raw_fd(), offset) == libc::MAP_FAILED {
                 return Err(io::Error::last_os_error());
             }
             checked(libc::mprotect(record_address(0).cast(), records_length, rights))?;
         }
-        let arena = start + own..start + own + arena;
+        let arena = start..start + arena;
         let zone = Zone {
             memory: Mutex::new(Some(memory)),
+            own,
             numbers: start..start + frames,
             free: Mutex::new(BTreeMap::from([(arena.start, arena.len())])),
             arena,
@@ -129,7 +133,7 @@ impl Zone {
         Ok(zone)
     }
 
-    /// A descriptor of the file behind the frames: frame `n` of the zone is at `(n - first) * 4096`.
+    /// A descriptor of the file: first the machine's own memory, then the frames.
     ///
     /// # Errors
     /// The machine is over, or there are too many descriptors.
@@ -137,9 +141,14 @@ impl Zone {
         lock(&self.memory).as_ref().ok_or(io::ErrorKind::NotFound)?.try_clone()
     }
 
-    /// The number of the zone's first frame, which is the first of the machine's own.
-    pub fn first(&self) -> usize {
-        self.numbers.start
+    /// Where a frame of the zone lies in the file.
+    pub fn offset(&self, number: usize) -> usize {
+        self.own.length + (number - self.numbers.start) * PAGE_SIZE
+    }
+
+    /// The machine's own memory, which begins the file, and stays mapped until [`Zone::release`].
+    pub fn own(&self) -> *mut u8 {
+        ptr::with_exposed_provenance_mut(self.own.address)
     }
 
     /// How many there are for the kernel to hand out, once it has installed its source.
@@ -159,7 +168,36 @@ impl Zone {
         let bytes = bytes(self.numbers.start as u32).cast();
         // SAFETY: the zone's own range; the reservation stays as it was before. No kernel runs on it any more.
         unsafe { libc::mmap(bytes, length, libc::PROT_NONE, flags, -1, 0) };
+        self.own.unmap();
         *lock(&self.memory) = None;
+    }
+}
+
+/// Memory of the machine's own.
+struct Own {
+    address: usize,
+    length: usize,
+}
+
+impl Own {
+    fn map(memory: &OwnedFd, length: usize) -> io::Result<Own> {
+        if length == 0 {
+            return Ok(Own { address: 0, length });
+        }
+        let rights = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping, at an address of the host's choice.
+        let start = unsafe { libc::mmap(ptr::null_mut(), length, rights, libc::MAP_SHARED, memory.as_raw_fd(), 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Own { address: start.expose_provenance(), length })
+    }
+
+    fn unmap(&self) {
+        if self.length > 0 {
+            // SAFETY: our own mapping; the stubs it was for are gone.
+            unsafe { libc::munmap(ptr::with_exposed_provenance_mut(self.address), self.length) };
+        }
     }
 }
 

@@ -156,7 +156,7 @@ pub fn run(configuration: Configuration, kernel: fn() -> !) -> Result<u8, StartE
     let Configuration { cpus, memory, engine, devices } = configuration;
     let cpus = cpus.clamp(1, MAX_CPUS);
     let engine = if stub::is_possible() { engine } else { Engine::Ptrace };
-    let zone = Zone::for_programs(memory >> 12, stub::own_frames(cpus, engine)).map_err(|reason| StartError {
+    let zone = Zone::for_programs(memory >> 12, stub::own_pages(cpus, engine)).map_err(|reason| StartError {
         step: "make the guest's memory (memfd_create, mmap)",
         advice: "give it less memory, or raise the limits on addresses and on the size of files (ulimit -v, -f)",
         reason,

@@ -103,7 +103,7 @@ impl Shower<'_> {
             return self.hide(address..address + PAGE_SIZE);
         }
         let zone = &machine::current().zone;
-        let offset = (page.frame.number() - zone.first()) * PAGE_SIZE;
+        let offset = zone.offset(page.frame.number());
         let range = address..address + PAGE_SIZE;
         if !page.shown_in(self.epoch()).is_empty() {
             self.state.note_loss(); // it may show another frame there

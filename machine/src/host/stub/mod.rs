@@ -42,7 +42,7 @@ pub use code::{BLOCKS, one_call};
 use code::{CALLS, Call, Entry, LIST_LENGTH};
 use guest::Guest;
 pub use guest::{Missing, Reason, Stopped, is_possible};
-pub use pool::{Pool, clear_state, own_frames};
+pub use pool::{Pool, clear_state, own_pages};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};

@@ -14,7 +14,7 @@ use super::{NOBODY, State, Stub, Thread, new_number, trace};
 use crate::memory::PAGE_SIZE;
 use crate::platform::confine::keep_capabilities;
 use crate::platform::core::Seat;
-use crate::platform::frames::{Zone, bytes, checked};
+use crate::platform::frames::{Zone, checked};
 use crate::platform::machine::{Engine, MORE_PROCESSES, Machine, StartError, current, lock};
 use libc::{c_int, c_long, c_ulong, pid_t, user_regs_struct};
 use std::io;
@@ -29,12 +29,12 @@ const MOST_STUBS: usize = 1024;
 /// Free stubs to keep in stock.
 const STOCK: usize = 3;
 
-/// Frames of a block.
-const BLOCK_FRAMES: usize = BLOCK_SIZE / PAGE_SIZE;
+/// Pages of a block.
+const BLOCK_PAGES: usize = BLOCK_SIZE / PAGE_SIZE;
 
-/// Frames of the machine's memory that are for stubs: the code, a list of calls for each, and blocks for each.
-pub fn own_frames(cpus: usize, engine: Engine) -> usize {
-    let blocks = if engine == Engine::SharedMemory { cpus * BLOCK_FRAMES } else { 0 };
+/// Pages of the machine's own memory, which are for stubs: the code, a list of calls for each, and blocks for each.
+pub fn own_pages(cpus: usize, engine: Engine) -> usize {
+    let blocks = if engine == Engine::SharedMemory { cpus * BLOCK_PAGES } else { 0 };
     1 + MOST_STUBS * (1 + blocks)
 }
 
@@ -43,7 +43,8 @@ const SPARE_MAPPINGS: usize = 1024;
 
 /// See the module's page.
 pub struct Pool {
-    first_frame: usize,
+    /// The machine's own memory: a page of code, the lists, the blocks. See [`own_pages`].
+    own: *mut u8,
     cpus: usize,
     /// Programs run in guest threads.
     has_guests: bool,
@@ -57,6 +58,11 @@ pub struct Pool {
     /// A stub was made or given back, or can't be made; one is wanted; the machine is off.
     changed: Condvar,
 }
+
+// SAFETY: `own` stays mapped until the machine is over; the code in it is not changed, and the rest belongs to one stub each.
+unsafe impl Send for Pool {}
+// SAFETY: as above.
+unsafe impl Sync for Pool {}
 
 /// The stubs.
 #[derive(Default)]
@@ -79,9 +85,8 @@ impl Pool {
     /// The host does not let us fork, trace, or filter system calls.
     pub fn new(zone: &Zone, cpus: usize, engine: Engine) -> Result<Pool, StartError> {
         let error = |step, advice| move |reason| StartError { step, advice, reason };
-        let first_frame = zone.first();
-        // SAFETY: the frame is the machine's own, and nobody uses it yet.
-        unsafe { code::write_page(bytes(first_frame as u32)) };
+        // SAFETY: the machine's own memory, which nobody uses yet.
+        unsafe { code::write_page(zone.own()) };
         let code = map_code(zone).map_err(error("map the stubs' code as executable", SEE_PAGE))?;
         let template = fork_template(zone, code).map_err(error("make a process (fork)", MORE_PROCESSES))?;
         let stopped = trace::wait(template);
@@ -109,7 +114,7 @@ impl Pool {
         let components = component_word(&initial_state);
         clear_state(&mut initial_state);
         Ok(Pool {
-            first_frame,
+            own: zone.own(),
             cpus,
             has_guests: engine == Engine::SharedMemory,
             template,
@@ -271,7 +276,7 @@ impl Pool {
     fn end_stub(&self, stock: &mut Stock, stub: &Stub) {
         stub.retire();
         stub.kill();
-        let list = stub.list.addr() - bytes(self.first_frame as u32).addr();
+        let list = stub.list.addr() - self.own.addr();
         stock.spare_lists.push(list / PAGE_SIZE);
         lock(&stub.state).space = NOBODY;
     }
@@ -293,8 +298,8 @@ impl Pool {
             trace::wait(process).map_err(gone)?;
             die_with_us(process)?;
             let offset = list * PAGE_SIZE;
-            // SAFETY: one of the machine's own frames, which only this stub will use.
-            let calls: *mut Call = unsafe { bytes(self.first_frame as u32).add(offset) }.cast();
+            // SAFETY: a page of the machine's own, which only this stub will use.
+            let calls: *mut Call = unsafe { self.own.add(offset) }.cast();
             map(process, code::CALLS, PAGE_SIZE, libc::PROT_READ, offset)?;
             let guests = self.make_guests(process, list)?;
             let flags = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND | libc::CLONE_THREAD;
@@ -324,8 +329,8 @@ impl Pool {
         map(process, code::BLOCKS, length, libc::PROT_READ | libc::PROT_WRITE, offset)?;
         let guest = |cpu: usize| {
             let at = cpu * BLOCK_SIZE;
-            // SAFETY: the machine's own frames, used by this stub alone; they stay mapped until the machine is over.
-            Guest::new(unsafe { Block::new(bytes(self.first_frame as u32).add(offset + at), code::BLOCKS + at) })
+            // SAFETY: pages of the machine's own, used by this stub alone; they stay mapped until the machine is over.
+            Guest::new(unsafe { Block::new(self.own.add(offset + at), code::BLOCKS + at) })
         };
         Ok((0..self.cpus).map(guest).collect())
     }
