@@ -36,9 +36,10 @@ struct Reservation {
 }
 
 static RESERVATION: LazyLock<Reservation> = LazyLock::new(|| {
-    let mut frames = MOST_FRAMES;
+    // A limit on addresses (ulimit -v) leaves us less, and the rest of the process needs some.
+    let allowed = usize::try_from(limit(libc::RLIMIT_AS)).unwrap_or(usize::MAX) / 4 * 3;
+    let mut frames = MOST_FRAMES.min(allowed / PAGE_SIZE);
     loop {
-        // A limit on addresses (ulimit -v) leaves us less.
         let reserve = |length: usize| reserve(length).ok();
         if let Some(bytes) = reserve(frames * PAGE_SIZE)
             && let Some(records) = reserve(frames * size_of::<FrameRecord>())
@@ -223,9 +224,15 @@ fn memory_file(frames: usize) -> io::Result<OwnedFd> {
 
 /// Whether the limit on the size of files (ulimit -f) allows one so long.
 fn may_have_files_of(length: u64) -> bool {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    limit(libc::RLIMIT_FSIZE) >= length
+}
+
+/// A limit of this process; infinite if there is none.
+fn limit(resource: libc::__rlimit_resource_t) -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: fills the two numbers.
-    unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) != 0 || limit.rlim_cur >= length }
+    unsafe { libc::getrlimit(resource, &mut limit) };
+    limit.rlim_cur
 }
 
 /// Lets the process end with a word when the host has no memory for a frame the kernel touches. There is nothing else to be

@@ -104,6 +104,8 @@ struct Left {
 /// One CPU's guest thread of a stub.
 pub struct Guest {
     block: Block,
+    /// Bytes of an extended state on this machine.
+    extended_length: usize,
     /// Its process; 0 if there is none.
     process: AtomicI32,
     seat: Seat,
@@ -163,9 +165,10 @@ impl From<Broken> for Gone {
 
 impl Guest {
     /// One that is not there yet.
-    pub fn new(block: Block) -> Guest {
+    pub fn new(block: Block, extended_length: usize) -> Guest {
         Guest {
             block,
+            extended_length,
             process: AtomicI32::new(0),
             seat: Seat::default(),
             owner: AtomicU64::new(NOBODY),
@@ -207,7 +210,7 @@ impl Guest {
         self.owner.store(NOBODY, Ordering::Relaxed);
         self.block.wait(true, || !has_ended(process)).map_err(Gone::from)?;
         // It trapped on its own: with 0 in rax if it has its filter.
-        let (_, frame) = self.block.report(extended_length()).map_err(Gone::from)?;
+        let (_, frame) = self.block.report(self.extended_length).map_err(Gone::from)?;
         if self.block.registers(&frame).general.rax != 0 {
             return Err(Missing::Gone);
         }
@@ -225,7 +228,7 @@ impl Guest {
         let owner = self.owner.swap(NOBODY, Ordering::Relaxed);
         let frame = lock(&self.frame).take().filter(|_| owner != NOBODY);
         *lock(&self.left) = frame.map(|frame| {
-            let mut extended = vec![0; extended_length()];
+            let mut extended = vec![0; self.extended_length];
             self.block.save_extended(&frame, &mut extended);
             Left { owner, extended }
         });
@@ -280,7 +283,7 @@ impl Guest {
             experience.learn(program_slept || kernel_slept);
         }
         EXPERIENCE.set(experience);
-        let (report, found) = self.block.report(extended_length())?;
+        let (report, found) = self.block.report(self.extended_length)?;
         *frame = Some(found);
         let Taken { general, fs_base, gs_base } = self.block.registers(&found);
         Ok(Stopped { reason: reason(&report), general, fs_base, gs_base })
@@ -311,11 +314,6 @@ fn processor_time(process: pid_t) -> u64 {
     let failed =
         unsafe { libc::clock_getcpuclockid(process, &mut clock) != 0 || libc::clock_gettime(clock, &mut time) != 0 };
     if failed { 0 } else { time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64 }
-}
-
-/// Bytes of an extended state on this machine.
-fn extended_length() -> usize {
-    machine().stubs.as_ref().map_or(0, |pool| pool.initial_state().len())
 }
 
 /// What the handler's report means.

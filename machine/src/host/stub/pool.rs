@@ -330,7 +330,8 @@ impl Pool {
         let guest = |cpu: usize| {
             let at = cpu * BLOCK_SIZE;
             // SAFETY: pages of the machine's own, used by this stub alone; they stay mapped until the machine is over.
-            Guest::new(unsafe { Block::new(self.own.add(offset + at), code::BLOCKS + at) })
+            let block = unsafe { Block::new(self.own.add(offset + at), code::BLOCKS + at) };
+            Guest::new(block, self.initial_state.len())
         };
         Ok((0..self.cpus).map(guest).collect())
     }
