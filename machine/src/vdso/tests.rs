@@ -314,26 +314,3 @@ fn what_one_setting_says_is_never_mixed_with_another() {
         }
     });
 }
-
-/// Not a test of anything: prints what a call costs. `cargo test --release -p machine cost -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement"]
-fn cost_of_a_call() {
-    let program = Program::with_line(running());
-    let mut time = Pair::default();
-    // SAFETY: the function is of this type and its page executable.
-    let function: ClockFunction = unsafe { std::mem::transmute(program.address("__vdso_clock_gettime")) };
-    let mut measure = |name: &str, call: &mut dyn FnMut(&mut Pair)| {
-        const CALLS: u32 = 1_000_000;
-        let start = std::time::Instant::now();
-        (0..CALLS).for_each(|_| call(&mut time));
-        println!("{name}: {:.1} ns", start.elapsed().as_nanos() as f64 / f64::from(CALLS));
-    };
-    // SAFETY: it writes one `Pair`.
-    measure("clock_gettime, ours", &mut |time| assert_eq!(unsafe { function(MONOTONIC, time) }, 0));
-    measure("clock_gettime, the host's", &mut |_| _ = std::hint::black_box(std::time::Instant::now()));
-    measure("the kernel's now", &mut |_| _ = std::hint::black_box(program.clock.read(|line| line.at(ticks()))));
-    program.clock.change(|line| line.multiplier = 0);
-    // SAFETY: as above.
-    measure("by a system call", &mut |time| assert_eq!(unsafe { function(MONOTONIC, time) }, 0));
-}
