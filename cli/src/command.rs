@@ -3,7 +3,7 @@
 //! A name without a slash is looked for in the guest's PATH, as a shell does, but from here: what is missing is told
 //! before anything is started. Where we cannot look (a damaged archive, a host without openat2(2)) the kernel does.
 
-use crate::arguments::{GuestPath, Run, Variable, Volume};
+use crate::arguments::{GuestPath, Run, Trace, Variable, Volume};
 use crate::failure::Failure;
 use crate::root::Root;
 use anyhow::{Context, Result, anyhow, bail};
@@ -87,6 +87,15 @@ pub fn alone(run: &Run, archive: &[u8], path: Vec<u8>, environment: Vec<Vec<u8>>
     let typed = run.target.as_os_str().as_bytes().to_vec();
     let arguments = std::iter::once(typed).chain(run.words.iter().cloned().map(OsString::into_vec)).collect();
     Ok(Program { path, arguments, environment, working_directory: folder })
+}
+
+/// Words for the kernel on any machine, with the window of the terminal if it can't know that by itself.
+pub fn for_kernel(run: &Run, window: Option<(u16, u16)>) -> Vec<String> {
+    let mut words = vec![if run.verbose { "loglevel=7" } else { "quiet" }.to_string(), "hostname=orrery".to_string()];
+    words.extend((run.trace == Some(Trace::Syscalls)).then(|| "strace".to_string()));
+    words.extend(window.map(|(rows, columns)| format!("console.size={rows}x{columns}")));
+    words.extend((!run.append.is_empty()).then(|| run.append.clone()));
+    words
 }
 
 /// Words of the kernel's command line that give an initramfs's own init its variables.

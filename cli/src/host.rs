@@ -6,7 +6,7 @@
 //! There are three ways out, and the terminal is put back on each: the machine ends and [`run`] returns; a panic; a
 //! signal, whose thread exits the process, and with it go the processes of the guest.
 
-use crate::arguments::{Engine, Run, Trace, Volume};
+use crate::arguments::{Engine, Run, Volume};
 use crate::command;
 use crate::failure::Failure;
 use crate::root::{self, Root};
@@ -63,7 +63,7 @@ fn engine(asked: Option<Engine>) -> host::Engine {
 /// What the machine is given, but for its streams.
 fn devices(run: &Run, on_terminal: bool) -> Result<Devices, Failure> {
     let root = root::open(&run.target)?;
-    let mut options = options(run);
+    let mut options = command::for_kernel(run, None);
     let environment = command::environment(run, on_terminal);
     let mut devices = Devices::default();
     let program = match root {
@@ -99,15 +99,6 @@ fn devices(run: &Run, on_terminal: bool) -> Result<Devices, Failure> {
     devices.program = program;
     devices.command_line = options.join(" ");
     Ok(devices)
-}
-
-/// Words for the kernel.
-fn options(run: &Run) -> Vec<String> {
-    let mut options = Vec::new();
-    options.push(if run.verbose { "loglevel=7" } else { "quiet" }.to_string());
-    options.extend((run.trace == Some(Trace::Syscalls)).then(|| "strace".to_string()));
-    options.extend((!run.append.is_empty()).then(|| run.append.clone()));
-    options
 }
 
 /// Our standard streams as the guest's.

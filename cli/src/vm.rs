@@ -4,7 +4,7 @@
 //! (`user/init` of the repository, built into this program) and `/.orrery/session`, which describes the command. A
 //! folder is packed into an archive, so what the guest writes stays in the guest.
 
-use crate::arguments::{Run, Trace};
+use crate::arguments::Run;
 use crate::command;
 use crate::failure::Failure;
 use crate::root::{self, Root};
@@ -35,7 +35,7 @@ pub fn run(run: Run) -> Result<u8, Failure> {
     let kernel = kernel(run.kernel.as_deref())?;
     let on_terminal = isatty(stdin());
     let environment = command::environment(&run, on_terminal);
-    let mut options = options(&run);
+    let mut options = command::for_kernel(&run, terminal::window());
     let (mut archive, program) = match root {
         Root::Archive(bytes) if run.words.is_empty() => {
             options.extend(command::for_init(&run, on_terminal)?);
@@ -69,16 +69,6 @@ pub fn run(run: Run) -> Result<u8, Failure> {
         None => MEMORY,
     };
     Ok(console::attach(&vm, input, program.is_some())?)
-}
-
-/// Words for the kernel.
-fn options(run: &Run) -> Vec<String> {
-    let mut options = Vec::new();
-    options.push(if run.verbose { "loglevel=7" } else { "quiet" }.to_string());
-    options.extend((run.trace == Some(Trace::Syscalls)).then(|| "strace".to_string()));
-    options.extend(terminal::window().map(|(rows, columns)| format!("console.size={rows}x{columns}")));
-    options.extend((!run.append.is_empty()).then(|| run.append.clone()));
-    options
 }
 
 /// The archive with the first process and what it shall run: see `user/init/init.c`.

@@ -118,6 +118,15 @@ fn argument_zero_is_what_was_typed_and_the_root_holds_little_else() {
 }
 
 #[test]
+fn the_guest_has_a_name_which_a_boot_option_changes() {
+    let busybox = busybox();
+    for (append, expected) in [("", "orrery\n"), ("hostname=moon", "moon\n")] {
+        let outcome = finish(run(&["--append", append, busybox.to_str().unwrap(), "--", "hostname"]), b"");
+        assert_eq!(outcome.text(), expected, "{}", outcome.errors);
+    }
+}
+
+#[test]
 fn environment_and_folder_are_what_was_asked_for() {
     let busybox = busybox();
     let mut asked = run(&[

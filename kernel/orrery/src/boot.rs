@@ -164,6 +164,7 @@ fn assemble() -> Result<Arc<Executor>, Failure> {
     let hooks = hooks(&ending, &random);
     let kernel = new_kernel(Parts { executor: executor.clone(), memory, vfs, mounts, log, hooks }, calls)?;
     describe_faults(&kernel);
+    options.hostname.iter().for_each(|name| kernel.set_hostname(name.as_bytes()));
 
     let boot = start(kernel.clone(), options, program, random, ending.clone());
     executor.spawn(&sched::Parameters { name: "boot", ..Default::default() }, async move {

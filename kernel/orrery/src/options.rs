@@ -15,6 +15,8 @@ use drivers::kernel_log;
 pub struct Options {
     /// `init=PATH`: the first program, instead of `/init`.
     pub init: Option<String>,
+    /// `hostname=NAME`: the host's name at first.
+    pub hostname: Option<String>,
     /// `console.size=ROWSxCOLUMNS`: the window of the terminal behind the serial console.
     pub console_size: Option<(u16, u16)>,
     /// `loglevel=N`, `quiet`: messages of the kernel below this level reach the console; `None`: those that usually do.
@@ -52,6 +54,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             init: None,
+            hostname: None,
             console_size: None,
             console_level: None,
             randomize_addresses: true,
@@ -87,6 +90,8 @@ impl Options {
         match (name, value) {
             ("init" | "rdinit", Some(path)) if path.starts_with('/') => self.init = Some(path.to_string()),
             ("init" | "rdinit", _) => self.complain(word, "wants an absolute path, as in init=/bin/sh; ignored"),
+            ("hostname", Some(name)) if !name.is_empty() => self.hostname = Some(name.to_string()),
+            ("hostname", _) => self.complain(word, "wants a name, as in hostname=orrery; ignored"),
             ("console.size", value) => match value.and_then(parse_size) {
                 Some(size) => self.console_size = Some(size),
                 None => self.complain(word, "wants ROWSxCOLUMNS, as in console.size=24x80; ignored"),
@@ -150,10 +155,12 @@ mod tests {
 
     #[test]
     fn known_options_are_taken_and_the_rest_is_init_s() {
-        let options =
-            Options::parse("quiet init=/bin/sh console.size=30x100 TERM=xterm single norandmaps -- -c \"echo hi\"");
+        let options = Options::parse(
+            "quiet init=/bin/sh hostname=moon console.size=30x100 TERM=xterm single norandmaps -- -c \"echo hi\"",
+        );
         assert_eq!((options.console_level, options.randomize_addresses), (Some(4), false));
         assert_eq!(options.init.as_deref(), Some("/bin/sh"));
+        assert_eq!(options.hostname.as_deref(), Some("moon"));
         assert_eq!(options.console_size, Some((30, 100)));
         assert_eq!(options.init_environment, ["TERM=xterm"]);
         assert_eq!(options.init_arguments, ["single", "-c", "echo hi"]);
@@ -162,9 +169,17 @@ mod tests {
 
     #[test]
     fn an_unusable_value_is_reported_and_ignored() {
-        for word in
-            ["console.size=0x80", "console.size=80", "console.size", "init=sh", "strace=maybe", "quiet=1", "loglevel=9"]
-        {
+        for word in [
+            "console.size=0x80",
+            "console.size=80",
+            "console.size",
+            "hostname=",
+            "hostname",
+            "init=sh",
+            "strace=maybe",
+            "quiet=1",
+            "loglevel=9",
+        ] {
             let options = Options::parse(word);
             assert_eq!(options.complaints.len(), 1, "{word}");
             assert!(options.complaints[0].to_string().contains(word));
