@@ -47,12 +47,13 @@ static void storm(void)
 
 			while (read(gate[0], all, sizeof all) < 0)
 				;
-			for (uint64_t end = end_of_part(); now_ns() < end;) {
+			uint64_t end = end_of_part();
+			do {
 				int number = 1 + random_below(&random, SIGRTMAX);
 
 				if (number != SIGKILL && number != SIGSTOP && number != 32 && number != 33)
 					kill(all[random_below(&random, MEMBERS)], number);
-			}
+			} while (now_ns() < end);
 			sleep_ms(200);
 			_exit(0);
 		}

@@ -53,7 +53,7 @@ static void *lock_and_count(void *argument)
 	unsigned long own = 0;
 
 	(void)argument;
-	while (!is_over(deadline)) {
+	do {
 		pthread_mutex_lock(&mutex);
 		guarded++;
 		if (own % 64 == 0)
@@ -63,7 +63,7 @@ static void *lock_and_count(void *argument)
 			wrong("two threads hold one mutex");
 		pthread_mutex_unlock(&mutex);
 		own++;
-	}
+	} while (!is_over(deadline));
 	return (void *)own;
 }
 
@@ -94,7 +94,7 @@ static void *produce(void *argument)
 {
 	Random random = random_from((uintptr_t)argument);
 
-	while (!is_over(deadline)) {
+	do {
 		unsigned long item = random_below(&random, 1000);
 
 		pthread_mutex_lock(&mutex);
@@ -105,7 +105,7 @@ static void *produce(void *argument)
 		sum_in += item;
 		pthread_cond_signal(&filled);
 		pthread_mutex_unlock(&mutex);
-	}
+	} while (!is_over(deadline));
 	return NULL;
 }
 
@@ -443,13 +443,13 @@ static void *send_signals(void *argument)
 	pthread_t *all = argument;
 	Random random = random_from(3);
 
-	while (!is_over(deadline)) {
+	do {
 		for (int i = 0; i < 4; i++)
 			pthread_kill(all[i], SIGUSR1);
 		kill(getpid(), SIGUSR2);
 		if (random_below(&random, 4) == 0)
 			sched_yield();
-	}
+	} while (!is_over(deadline));
 	return NULL;
 }
 
