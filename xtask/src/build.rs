@@ -100,12 +100,21 @@ fn linker(rustc: &str) -> Result<Vec<String>> {
 
 /// Builds `orrery`, the command, with what runs on the host machine. `ORRERY_COMMAND=PATH` names one to use as it is instead.
 pub fn command_line_tool() -> Result<PathBuf> {
-    if let Some(tool) = std::env::var_os("ORRERY_COMMAND") {
-        return Ok(tool.into());
+    match std::env::var_os("ORRERY_COMMAND") {
+        Some(tool) => Ok(tool.into()),
+        None => build_command_line_tool(&["--release"], "release"),
     }
+}
+
+/// The same for a debugger: not optimised.
+pub fn command_line_tool_to_debug() -> Result<PathBuf> {
+    build_command_line_tool(&[], "debug")
+}
+
+fn build_command_line_tool(profile: &[&str], folder: &str) -> Result<PathBuf> {
     let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
-    command.current_dir(paths::root()).args(["build", "--release", "--package", "orrery-cli"]).stdin(Stdio::null());
-    let tool = paths::target().join("release/orrery");
+    command.current_dir(paths::root()).args(["build", "--package", "orrery-cli"]).args(profile).stdin(Stdio::null());
+    let tool = paths::target().join(folder).join("orrery");
     // The first build takes a while, and shows that it does.
     if tool.is_file() || !rustix::termios::isatty(rustix::stdio::stderr()) {
         command.arg("--quiet");

@@ -11,6 +11,7 @@ use launch::console::{self, Input};
 use rustix::stdio::{stdin, stdout};
 use rustix::termios::isatty;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 /// What `x run` is asked for.
@@ -34,13 +35,24 @@ pub struct Run {
 
 /// Where to boot.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Place {
+pub enum Place {
     /// QEMU's PC with PCI Express and firmware.
     Q35,
     /// QEMU's smallest machine.
     Microvm,
     /// An ordinary process, without QEMU.
     Host,
+}
+
+impl Place {
+    /// QEMU's model, if it is one.
+    pub fn model(self) -> Option<Machine> {
+        match self {
+            Place::Q35 => Some(Machine::Q35),
+            Place::Microvm => Some(Machine::Microvm),
+            Place::Host => None,
+        }
+    }
 }
 
 /// The virtual machine to boot on.
@@ -73,6 +85,16 @@ fn mebibytes(text: &str) -> Result<u32, String> {
 }
 
 impl Hardware {
+    /// The same as words for `orrery`.
+    ///
+    /// # Errors
+    /// Something only a virtual machine has was asked for.
+    pub fn of_host_machine(&self) -> Result<[String; 3]> {
+        ensure!(self.kernel == Guest::Orrery, "only Orrery runs on the host machine");
+        ensure!(self.accelerator.is_none(), "the host machine runs programs on the processor itself");
+        Ok(["run".into(), format!("--cpus={}", self.cpus.min(64)), format!("--memory={}M", self.memory)])
+    }
+
     /// The machine with this archive and these boot options, before its kernel's own.
     pub fn vm(&self, archive: Initramfs, options: &str) -> Result<Vm> {
         let mut archive = archive;
@@ -94,6 +116,11 @@ impl Hardware {
     }
 }
 
+/// The usual initramfs as a file.
+pub fn standard_archive() -> Result<PathBuf> {
+    build::write_if_changed("initramfs", &Initramfs::standard()?.bytes())
+}
+
 /// What only a Linux guest needs: a program that ends the machine with a status.
 pub fn linux_extras(archive: &mut Initramfs) -> Result<()> {
     for program in crate::programs::compile("user/linux")? {
@@ -105,11 +132,8 @@ pub fn linux_extras(archive: &mut Initramfs) -> Result<()> {
 impl Run {
     /// Runs the machine to its end.
     pub fn run(mut self) -> Result<ExitCode> {
-        self.hardware.machine = match self.machine {
-            Place::Q35 => Machine::Q35,
-            Place::Microvm => Machine::Microvm,
-            Place::Host => return self.run_on_host(),
-        };
+        let Some(model) = self.machine.model() else { return self.run_on_host() };
+        self.hardware.machine = model;
         let one_command = !self.command.is_empty();
         let (input, early) = Input::open(one_command)?;
         let archive = {
@@ -145,19 +169,14 @@ impl Run {
 
     /// Becomes `orrery run` with the usual initramfs.
     fn run_on_host(&self) -> Result<ExitCode> {
-        ensure!(self.hardware.kernel == Guest::Orrery, "only Orrery runs on the host machine");
-        ensure!(self.hardware.accelerator.is_none(), "the host machine runs programs on the processor itself");
-        let orrery = build::command_line_tool()?;
-        let archive = build::write_if_changed("initramfs", &Initramfs::standard()?.bytes())?;
-        let mut command = Command::new(orrery);
-        command.arg("run").arg(format!("--cpus={}", self.hardware.cpus.min(64)));
-        command.arg(format!("--memory={}M", self.hardware.memory)).arg(format!("--append={}", self.append));
+        let mut command = Command::new(build::command_line_tool()?);
+        command.args(self.hardware.of_host_machine()?).arg(format!("--append={}", self.append));
         command.args(self.verbose.then_some("--verbose"));
         if !self.command.is_empty() {
             // As /init has it.
             command.arg("--workdir=/root").args(SESSION.map(|variable| format!("--env={variable}")));
         }
-        command.arg(archive).arg("--").args(&self.command);
+        command.arg(standard_archive()?).arg("--").args(&self.command);
         Err(command.exec()).context("cannot start orrery")
     }
 }

@@ -1,4 +1,4 @@
-//! `x run` as its users see it: arguments, statuses, pipes, files, and the terminal it leaves behind.
+//! `x run` as its users see it: arguments, statuses, pipes, files, and the terminal it leaves behind; and `x debug`.
 
 use super::{Context, Job};
 use crate::hosted::terminal;
@@ -13,13 +13,15 @@ use std::time::{Duration, Instant};
 /// A check by name.
 type Check = (&'static str, fn(&Context) -> Result<()>);
 
-const CHECKS: [Check; 6] = [
+const CHECKS: [Check; 8] = [
     ("run arguments and status", arguments),
     ("run reads a file and a pipe", input),
     ("run reads what comes late", late_input),
     ("run ends when nobody reads", nobody_reads),
     ("run on a terminal", on_a_terminal),
     ("run is ended by a signal", ended_by_a_signal),
+    ("debug stops a virtual machine", |_| debug("microvm", "continue", "#0  kernel_main")),
+    ("debug stops the host machine", |_| debug("host", "run", "#0  orrery::boot::main")),
 ];
 
 /// One job.
@@ -159,9 +161,30 @@ fn ended_by_a_signal(context: &Context) -> Result<()> {
     Ok(())
 }
 
+/// `x debug` stops at the kernel's first function, and the debugger tells where it is.
+fn debug(machine: &str, start: &str, place: &str) -> Result<()> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["debug", "--machine", machine, "--do", start, "--do", "backtrace 1"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let mut output = child.stdout.take().context("no standard output")?;
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        output.read_to_string(&mut text).map(|_| text)
+    });
+    // It may have to build what it debugs.
+    wait_for(&mut child, Duration::from_secs(600))?;
+    let text = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
+    ensure!(text.contains(place), "printed {text}");
+    Ok(())
+}
+
 /// The exit status, soon.
 fn wait(child: &mut Child) -> Result<Option<i32>> {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    wait_for(child, Duration::from_secs(60))
+}
+
+fn wait_for(child: &mut Child, limit: Duration) -> Result<Option<i32>> {
+    let deadline = Instant::now() + limit;
     while Instant::now() < deadline {
         if let Some(status) = child.try_wait()? {
             return Ok(status.code());
