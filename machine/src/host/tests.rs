@@ -394,6 +394,44 @@ fn a_stub_s_own_pages_can_t_be_written_or_made_to_mislead_the_kernel() {
 }
 
 #[test]
+fn a_stub_says_nothing_of_the_program_before() {
+    const SECRET: usize = 0x0123_4567_89ab_cdef;
+    const MASK: usize = 0x5555_5555_5555_5555;
+    fn kernel() -> ! {
+        let (space, mut registers) = program(&[0x66, 0x48, 0x0f, 0x6e, 0xc7, 0x0f, 5]); // movq xmm0, rdi; syscall
+        (registers.general.rdi, registers.general.r15) = (SECRET, SECRET);
+        // The frame of its trap lies where no later one does.
+        registers.general.rsp = super::stub::BLOCKS + super::stub::BLOCK_SIZE / 2;
+        assert_eq!(next(&mut registers, &space), Trap::Syscall);
+        drop((space, registers));
+
+        // Counts in rdi the words from rsi on, rcx of them, that are rbx when combined with rdx.
+        let code = [
+            0x48, 0x8b, 0x06, // 1: mov rax, [rsi]
+            0x48, 0x31, 0xd0, // xor rax, rdx
+            0x48, 0x39, 0xd8, // cmp rax, rbx
+            0x75, 0x03, // jne 2f
+            0x48, 0xff, 0xc7, // inc rdi
+            0x48, 0x83, 0xc6, 0x08, // 2: add rsi, 8
+            0x48, 0xff, 0xc9, // dec rcx
+            0x75, 0xe9, // jnz 1b
+            0x31, 0xc0, // xor eax, eax
+            0x0f, 0x05, // syscall
+        ];
+        let (space, mut registers) = program(&code);
+        let general = &mut registers.general;
+        (general.rsi, general.rcx) = (super::stub::BLOCKS, super::stub::BLOCK_SIZE / 8);
+        (general.rdx, general.rbx) = (MASK, SECRET ^ MASK);
+        assert_eq!(next(&mut registers, &space), Trap::Syscall);
+        let end = super::stub::BLOCKS + super::stub::BLOCK_SIZE;
+        assert_eq!((registers.general.rsi, registers.general.rdi), (end, 0), "all was looked at, nothing was found");
+        power::off(0)
+    }
+    let configuration = Configuration { cpus: 1, engine: Engine::SharedMemory, ..Configuration::default() };
+    assert_eq!(run(configuration, kernel).unwrap(), 0);
+}
+
+#[test]
 fn a_program_that_blocks_its_signals_is_lost_at_the_next_interrupt() {
     fn kernel() -> ! {
         // rt_sigreturn from the stub's code with a frame of the program's own: all signals blocked, and at CODE + 64 a loop.

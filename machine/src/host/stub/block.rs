@@ -128,6 +128,14 @@ impl Block {
         stack.into_iter().enumerate().for_each(|(index, value)| self.put(STACK + index * 8, value));
     }
 
+    /// Wipes out what the program's traps left: their frames all end where the block ends, and FS and GS.
+    pub fn wipe(&self, last: &Frame) {
+        let start = last.context.saturating_sub(8);
+        // SAFETY: `report` checked that the frame lies in the block; its thread is gone.
+        unsafe { ptr::write_bytes(self.bytes.add(start), 0, BLOCK_SIZE - start) };
+        [FS, GS].into_iter().for_each(|offset| self.put(offset, 0));
+    }
+
     /// A word that both sides use. `offset` is one of the constants.
     fn word(&self, offset: usize) -> &AtomicU32 {
         // SAFETY: the offsets of words are aligned and lie in the block; such words are accessed atomically only.

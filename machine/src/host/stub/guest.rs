@@ -218,7 +218,7 @@ impl Guest {
         Ok(())
     }
 
-    /// Kills it, if there is one, and waits until it is gone.
+    /// Kills it, if there is one, and waits until it is gone. The next program finds nothing of its registers in the block.
     pub fn end(&self) {
         let process = self.process.swap(0, Ordering::Relaxed);
         if process == 0 {
@@ -226,12 +226,13 @@ impl Guest {
         }
         kill(process);
         let owner = self.owner.swap(NOBODY, Ordering::Relaxed);
-        let frame = lock(&self.frame).take().filter(|_| owner != NOBODY);
-        *lock(&self.left) = frame.map(|frame| {
+        let left = lock(&self.frame).take().map(|frame| {
             let mut extended = vec![0; self.extended_length];
             self.block.save_extended(&frame, &mut extended);
+            self.block.wipe(&frame);
             Left { owner, extended }
         });
+        *lock(&self.left) = left.filter(|left| left.owner != NOBODY);
     }
 
     /// Copies the extended state of `owner` out, which ran here last.

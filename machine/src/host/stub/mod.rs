@@ -36,6 +36,8 @@ use super::core::Seat;
 use super::cpu::{self, HostThread};
 use crate::memory::Access;
 use crate::user::General;
+#[cfg(test)]
+pub use block::BLOCK_SIZE;
 pub use code::BASE;
 #[cfg(test)]
 pub use code::{BLOCKS, one_call};
@@ -270,9 +272,11 @@ impl Stub {
         }
     }
 
-    /// Kills the threads that might still run the program of a space that loses the stub.
+    /// Kills the threads that might still run the program of a space that loses the stub, and wipes out where its pages were.
     fn retire(&self) {
         self.guests.iter().for_each(Guest::end);
+        // SAFETY: the page is ours, and the stub reads it only when told to, which nobody does now.
+        unsafe { self.list.write_bytes(0, LIST_LENGTH) };
     }
 
     /// Kills the process, and waits until it is gone.
