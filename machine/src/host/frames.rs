@@ -147,7 +147,7 @@ impl Zone {
         self.own.length + (number - self.numbers.start) * PAGE_SIZE
     }
 
-    /// The machine's own memory, which begins the file, and stays mapped until [`Zone::release`].
+    /// The machine's own memory, which begins the file. From [`Zone::release`] on touching it ends the process.
     pub fn own(&self) -> *mut u8 {
         ptr::with_exposed_provenance_mut(self.own.address)
     }
@@ -164,12 +164,11 @@ impl Zone {
 
     /// Gives the memory back to the host. Frames that somebody still has lose their bytes: touching them ends the process.
     pub fn release(&self) {
-        let length = self.numbers.len() * PAGE_SIZE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
-        let bytes = bytes(self.numbers.start as u32).cast();
-        // SAFETY: the zone's own range; the reservation stays as it was before. No kernel runs on it any more.
-        unsafe { libc::mmap(bytes, length, libc::PROT_NONE, flags, -1, 0) };
-        self.own.unmap();
+        // SAFETY: the zone's own ranges. No kernel runs on it any more, and its stubs are gone.
+        unsafe {
+            take_bytes_away(RESERVATION.bytes + self.numbers.start * PAGE_SIZE, self.numbers.len() * PAGE_SIZE);
+            take_bytes_away(self.own.address, self.own.length);
+        }
         *lock(&self.memory) = None;
     }
 }
@@ -193,12 +192,17 @@ impl Own {
         }
         Ok(Own { address: start.expose_provenance(), length })
     }
+}
 
-    fn unmap(&self) {
-        if self.length > 0 {
-            // SAFETY: our own mapping; the stubs it was for are gone.
-            unsafe { libc::munmap(ptr::with_exposed_provenance_mut(self.address), self.length) };
-        }
+/// Leaves nothing of a mapping but its addresses, which nobody else is given.
+///
+/// # Safety
+/// Nobody may rely on the bytes any more.
+unsafe fn take_bytes_away(address: usize, length: usize) {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+    if length > 0 {
+        // SAFETY: by contract of the caller.
+        unsafe { libc::mmap(ptr::with_exposed_provenance_mut(address), length, libc::PROT_NONE, flags, -1, 0) };
     }
 }
 

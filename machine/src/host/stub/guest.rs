@@ -113,6 +113,7 @@ pub struct Guest {
     pub owner: AtomicU64,
     /// Where the registers of its last trap are.
     frame: Mutex<Option<Frame>>,
+    /// From the last one that was ended.
     left: Mutex<Option<Left>>,
 }
 
@@ -258,6 +259,9 @@ impl Guest {
     pub fn run(&self, general: &General, fs_base: usize, gs_base: usize) -> Result<Stopped, Gone> {
         let mut frame = lock(&self.frame);
         let process = self.process.load(Ordering::Relaxed);
+        if process == 0 {
+            return Err(Gone); // another CPU has just ended it
+        }
         self.block.set_registers(frame.as_ref().ok_or(Gone)?, &Taken { general: *general, fs_base, gs_base });
         let may_spin = machine().cpus.has_cores_to_spare();
         let mut experience = EXPERIENCE.get();

@@ -281,10 +281,13 @@ impl Pool {
         lock(&stub.state).space = NOBODY;
     }
 
-    /// Ends all processes, and waits until they are gone.
+    /// Ends all processes, and waits until they are gone. No stub is anybody's then.
     pub fn end(&self) {
         let stubs = std::mem::take(&mut lock(&self.stock).all);
-        stubs.iter().for_each(|stub| stub.retire());
+        for stub in &stubs {
+            stub.retire();
+            lock(&stub.state).space = NOBODY;
+        }
         for process in stubs.iter().map(|stub| stub.process).chain([self.template]) {
             kill(process);
         }
