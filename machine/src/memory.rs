@@ -27,7 +27,7 @@ mod space;
 pub use crate::heap::{HeapUsage, SlabUsage, heap_usage};
 pub(crate) use frame::word;
 pub use frame::{Frame, FrameRun};
-pub use space::{Access, FAULT_AROUND, Mapping, Space, USER_TOP, UserFault};
+pub use space::{Access, FAULT_AHEAD, FAULT_AROUND, Mapping, Space, USER_TOP, UserFault};
 
 /// Bytes in a frame and in a page.
 pub const PAGE_SIZE: usize = 4096;

@@ -5,7 +5,7 @@
 //!
 //! | area | read | write |
 //! | --- | --- | --- |
-//! | anonymous | the page of zeros, copy-on-write | a new page of zeros, or a copy |
+//! | anonymous | the page of zeros, copy-on-write | a new page of zeros, or a copy; several new ones to a program that writes on |
 //! | private file | the file's pages around the fault, copy-on-write | a copy of the file's page |
 //! | shared file | the file's pages around the fault, read-only | the file's page |
 //!
@@ -16,7 +16,7 @@
 use alloc::sync::Arc;
 use core::ops::Range;
 
-use machine::memory::{Access, Frame, Mapping, OutOfMemory, PAGE_SIZE};
+use machine::memory::{Access, FAULT_AHEAD, Frame, Mapping, OutOfMemory, PAGE_SIZE};
 use smallvec::SmallVec;
 
 use crate::address_space::{AddressSpace, Layout};
@@ -129,6 +129,9 @@ impl AddressSpace {
         let rights = effective(area.access);
         if access.contains(Access::WRITE) {
             let frame = self.memory().zeroed().ok_or(MemoryFault::OutOfMemory)?;
+            if FAULT_AHEAD > 1 && self.is_filled_before(page, area) {
+                return self.map_ahead(page, frame, area);
+            }
             self.space().map(page, frame, rights)?;
         } else if self.memory().frames().is_scarce() {
             // The page itself costs nothing, but the tables to it do.
@@ -136,6 +139,32 @@ impl AddressSpace {
         } else {
             self.space().map(page, self.memory().zero().clone(), rights | Access::COPY_ON_WRITE)?;
         }
+        Ok(Resolution::Mapped)
+    }
+
+    /// Whether the pages right before `page` have been written: then the program seems to fill the area.
+    fn is_filled_before(&self, page: usize, area: &Area) -> bool {
+        const ENOUGH: usize = 4;
+        let before = area.range.start.max(page.saturating_sub(ENOUGH * PAGE_SIZE))..page;
+        let is_written = |page: usize| {
+            self.space().lookup(page).is_some_and(|mapping| mapping.frame_number != self.memory().zero().number())
+        };
+        before.len() == ENOUGH * PAGE_SIZE && before.step_by(PAGE_SIZE).all(is_written)
+    }
+
+    /// Maps `frame` at `page`, and new pages of zeros behind it, as long as there is nothing and memory isn't scarce.
+    fn map_ahead(&self, page: usize, frame: Frame, area: &Area) -> Result<Resolution, MemoryFault> {
+        let end = area.range.end.min(page + FAULT_AHEAD * PAGE_SIZE);
+        let mut run: SmallVec<[Frame; FAULT_AHEAD]> = SmallVec::new();
+        run.push(frame);
+        for next in (page + PAGE_SIZE..end).step_by(PAGE_SIZE) {
+            if self.space().lookup(next).is_some() || self.memory().frames().is_scarce() {
+                break;
+            }
+            let Some(frame) = self.memory().zeroed() else { break };
+            run.push(frame);
+        }
+        self.space().map_batch(page, run.into_iter(), effective(area.access))?;
         Ok(Resolution::Mapped)
     }
 

@@ -21,6 +21,9 @@ pub const USER_TOP: usize = super::stub::BASE;
 /// one of them is touched that the space has and the stub does not show.
 pub const FAULT_AROUND: usize = 64;
 
+/// See [`crate::memory::FAULT_AHEAD`].
+pub const FAULT_AHEAD: usize = 16;
+
 /// Pieces in which the rights of a range are changed at most; else it is taken out of the stub, and shown again by touches.
 const MOST_PIECES: usize = 16;
 

@@ -13,6 +13,10 @@ pub const USER_TOP: usize = platform::paging::USER_TOP;
 /// Pages worth mapping at once around a fault where they cost nothing else, a power of two: more where a fault is dear.
 pub const FAULT_AROUND: usize = platform::paging::FAULT_AROUND;
 
+/// Fresh pages worth supplying at once to a program that fills memory page by page. They cost memory that it may never touch:
+/// more than one only where a fault is dear.
+pub const FAULT_AHEAD: usize = platform::paging::FAULT_AHEAD;
+
 bitflags::bitflags! {
     /// What may be done to a page, or what was tried.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -28,6 +28,9 @@ pub const USER_TOP: usize = 0x7fff_ffff_f000;
 /// See [`crate::memory::FAULT_AROUND`]: 64 KiB, as on Linux.
 pub const FAULT_AROUND: usize = 16;
 
+/// See [`crate::memory::FAULT_AHEAD`].
+pub const FAULT_AHEAD: usize = 1;
+
 pub use super::kernel_space::{initialise, kernel_root, map_device, map_stack};
 
 /// Frames that wait for one flush.

@@ -31,6 +31,30 @@ fn a_page_is_zero_until_written() {
 }
 
 #[test]
+fn a_program_that_fills_memory_gets_pages_ahead() {
+    let kernel = kernel();
+    let space = kernel.space();
+    let free = kernel.free();
+    let ahead = machine::memory::FAULT_AHEAD;
+    let area = space.anonymous(0, 2 * ahead + 4, READ_WRITE, PRIVATE).unwrap();
+    let write = |page: usize| assert!(mapped(space.resolve(area + page * PAGE, Access::WRITE)));
+    (0..4).for_each(write);
+    assert_eq!(space.usage().resident, 4, "a few pages tell nothing");
+    write(4);
+    assert_eq!((space.usage().resident, kernel.free()), (4 + ahead, free - 4 - ahead));
+    // Not over what is there.
+    let last = 2 * ahead + 2;
+    write(last);
+    space.set_byte(area + last * PAGE, 7).unwrap();
+    assert_eq!(space.usage().resident, 5 + ahead, "nothing comes before it");
+    write(4 + ahead);
+    assert_eq!(space.usage().resident, 3 + 2 * ahead);
+    assert_eq!((space.byte(area + (last - 1) * PAGE), space.byte(area + last * PAGE)), (Ok(0), Ok(7)));
+    drop(space);
+    assert_eq!(kernel.free(), free);
+}
+
+#[test]
 fn what_is_not_allowed_is_told_apart() {
     let kernel = kernel();
     let space = kernel.space();
