@@ -21,7 +21,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The most stubs a machine makes.
 const MOST_STUBS: usize = 1024;
@@ -215,16 +215,12 @@ impl Pool {
         if self.discard(&mut stock) {
             return Some(());
         }
-        let with_guests = || stock.all.iter().filter(|stub| stub.guests.iter().any(Guest::is_there));
-        let idle = with_guests().filter_map(|stub| {
-            let state = stub.state.try_lock().ok().filter(|state| state.running == 0)?;
-            Some((state.last_use, state, stub))
-        });
-        if let Some((_, _state, stub)) = idle.min_by_key(|(last_use, ..)| *last_use) {
+        let has_guests = |stub: &Stub| stub.guests.iter().any(Guest::is_there);
+        if let Some((stub, _state)) = stock.idle(has_guests) {
             stub.retire();
             return Some(());
         }
-        if stock.is_final && with_guests().next().is_none() {
+        if stock.is_final && !stock.all.iter().any(|stub| has_guests(stub)) {
             drop(stock);
             current().refuse(StartError { step: "make a thread for a program", advice: MORE_PROCESSES, reason });
             return None;
@@ -386,33 +382,33 @@ fn map(process: pid_t, address: usize, length: usize, protection: c_int, offset:
 
 impl Stock {
     /// Takes the stub that was not used for longest from a space that does not run.
-    fn steal(&mut self, space: u64, now: u64) -> Option<Arc<Stub>> {
+    fn steal(&self, space: u64, now: u64) -> Option<Arc<Stub>> {
         for turn in 0_u32.. {
-            let idle = self.all.iter().filter_map(|stub| {
-                let state = stub.state.try_lock().ok()?;
-                (state.running == 0).then_some((state.last_use, stub))
-            });
-            let Some((_, stub)) = idle.min_by_key(|(last_use, _)| *last_use) else {
-                if self.all.is_empty() {
-                    return None;
-                }
-                // All run, and fewer than there are CPUs: their programs come back for a moment now and then.
-                if turn.is_multiple_of(1024) {
-                    current().cpus.kick_all();
-                }
-                current().check_power();
-                std::thread::yield_now();
-                continue;
-            };
-            if let Ok(mut state) = stub.state.try_lock()
-                && state.running == 0
-            {
+            if let Some((stub, mut state)) = self.idle(|_| true) {
                 stub.retire();
                 state.hand_to(space, now);
                 return Some(stub.clone());
             }
+            if self.all.is_empty() {
+                return None;
+            }
+            // All run, and fewer than there are CPUs: their programs come back for a moment now and then.
+            if turn.is_multiple_of(1024) {
+                current().cpus.kick_all();
+            }
+            current().check_power();
+            std::thread::yield_now();
         }
         None
+    }
+
+    /// Of those `wanted` the stub that was not used for longest and that does not run, with its state.
+    fn idle(&self, wanted: impl Fn(&Stub) -> bool) -> Option<(&Arc<Stub>, MutexGuard<'_, State>)> {
+        let idle = self.all.iter().filter(|stub| wanted(stub)).filter_map(|stub| {
+            let state = stub.state.try_lock().ok()?;
+            (state.running == 0).then_some((stub, state))
+        });
+        idle.min_by_key(|(_, state)| state.last_use)
     }
 }
 
