@@ -34,7 +34,7 @@ pub struct Run {
 }
 
 /// Where to boot.
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Place {
     /// QEMU's PC with PCI Express and firmware.
     Q35,

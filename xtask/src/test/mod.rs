@@ -26,7 +26,7 @@ use crate::console::Console;
 use crate::hosted::Hosted;
 use crate::initramfs::Initramfs;
 use crate::qemu::{Guest, Machine, Vm};
-use crate::run::Hardware;
+use crate::run::{Hardware, Place};
 use anyhow::Result;
 use report::Report;
 use std::process::ExitCode;
@@ -46,28 +46,6 @@ pub struct Test {
     /// Asks Linux again, instead of using the twins' output kept in target/.
     #[arg(long)]
     fresh: bool,
-}
-
-/// Where a test boots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// QEMU's PC with firmware.
-    Q35,
-    /// QEMU's smallest machine.
-    Microvm,
-    /// The host machine.
-    Host,
-}
-
-impl Place {
-    /// The virtual machine, if it is one.
-    fn machine(self) -> Option<Machine> {
-        match self {
-            Place::Q35 => Some(Machine::Q35),
-            Place::Microvm => Some(Machine::Microvm),
-            Place::Host => None,
-        }
-    }
 }
 
 /// What jobs need to know.
@@ -91,7 +69,7 @@ impl Context {
 
     /// A machine just started, and its console.
     fn boot(&self, place: Place, cpus: u32, memory: u32, archive: Initramfs, options: &str) -> Result<Console> {
-        match place.machine() {
+        match place.model() {
             Some(machine) => Console::start(&self.vm(machine, cpus, memory, archive, options)?),
             None => Console::start_on_host(&Hosted { cpus, memory, archive, options: options.into() }),
         }

@@ -74,7 +74,7 @@ fn run(kernel: Guest, place: Place, cpus: u32, twins: &[Program]) -> Result<Stri
 }
 
 fn start(kernel: Guest, place: Place, cpus: u32, archive: Initramfs) -> Result<Console> {
-    let Some(machine) = place.machine() else {
+    let Some(machine) = place.model() else {
         return Console::start_on_host(&Hosted { cpus, memory: MEMORY, archive, options: "quiet".into() });
     };
     let hardware = Hardware { cpus, memory: MEMORY, machine, kernel, accelerator: None };
