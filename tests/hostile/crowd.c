@@ -83,7 +83,7 @@ static void spinners(void)
 	int count = gather(children, spin_for_ever);
 	uint64_t start = now_ns();
 	int ran = 0;
-	/* A second on a host with a core for each CPU, a minute on one that is busy with six times as many threads. */
+	/* Half a minute to a minute was seen on a host whose cores six times as many threads wanted. */
 	while (now_ns() - start < 240000000000ull && ran < count) {
 		sleep_ms(100);
 		ran = 0;

@@ -133,7 +133,7 @@ struct Experience {
 }
 
 impl Experience {
-    /// To wake a sleeping core costs about 45 us; an entry on which nobody sleeps gives 6 us.
+    /// Waking sleeping cores, there and back, costs about 45 us; an entry on which nobody sleeps gives 6 us.
     const SLEEP: u32 = 8;
     const PATIENCE: u32 = 8 * Self::SLEEP;
     const TOGETHER: u32 = 2000;
