@@ -2,6 +2,16 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+/// `struct f_owner_ex`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FileOwner {
+    /// `type`: `F_OWNER_TID`, `F_OWNER_PID` or `F_OWNER_PGRP`
+    pub kind: i32,
+    /// `pid`
+    pub number: i32,
+}
+
 /// `struct flock`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -2,12 +2,16 @@
 //!
 //! Constants come from Linux's own headers through `linux-raw-sys`, re-exported under [`raw`]; structures that cross the
 //! border between a program and the kernel are plain old data with `zerocopy`'s derives, laid out to the byte as
-//! Linux lays them out. One file a topic. Every room may use this one; it uses none.
+//! Linux lays them out. Beside them stands only what every room needs to answer `ENOMEM` ([`fallible`]). One file a topic. Every room may use this one; it uses none.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
+
+extern crate alloc;
 
 pub mod errno;
+pub mod fallible;
 pub mod files;
 pub mod limits;
 pub mod memory;
