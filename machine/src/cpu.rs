@@ -68,6 +68,13 @@ pub fn take_interrupts() {
     platform::cpu::take_interrupts();
 }
 
+/// An index that a program chose, if it is below `length`. What the CPU does ahead, while it only guesses that it is, uses index 0
+/// (Spectre 1; Linux's array_index_nospec).
+#[inline]
+pub fn index_below(index: usize, length: usize) -> Option<usize> {
+    (index < length).then(|| platform::cpu::clamp_index(index, length))
+}
+
 /// One turn of a spin loop: tells the CPU so, and answers other CPUs' requests to forget translations.
 #[inline]
 pub fn relax() {

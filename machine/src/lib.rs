@@ -35,13 +35,17 @@ pub mod vdso;
 #[cfg(any(test, target_os = "none"))]
 mod format;
 mod heap;
-#[cfg(any(target_os = "none", test))]
 mod lock;
 mod per_cpu;
 
 #[cfg(target_os = "none")]
 #[path = "pc/mod.rs"]
 mod platform;
+
+/// Parts of `pc` that are logic, over ordinary memory.
+#[cfg(test)]
+#[path = "pc/tests/mod.rs"]
+mod pc_tests;
 
 #[cfg(not(target_os = "none"))]
 #[path = "host/mod.rs"]
@@ -50,5 +54,7 @@ mod platform;
 /// What starts a machine in this process.
 #[cfg(not(target_os = "none"))]
 pub mod host {
-    pub use crate::platform::{Configuration, Console, Devices, Engine, StandardStream, StartError, Terminal, run};
+    pub use crate::platform::{
+        Configuration, Console, Devices, Engine, HostHeap, StandardStream, StartError, Terminal, run,
+    };
 }

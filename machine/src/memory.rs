@@ -19,12 +19,16 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::num::NonZeroU32;
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{self, AtomicBool, AtomicU32, Ordering};
 
+mod count;
 mod frame;
 mod space;
 
-pub use crate::heap::{HeapUsage, SlabUsage, heap_usage};
+pub use crate::heap::{HeapUsage, MOST_DRAWN, MOST_FRAMES_DRAWN, SlabUsage, end_draw, fallible, heap_usage};
+#[cfg(feature = "fail-allocations")]
+pub use crate::heap::{allocations, fail_nth_allocation, most_drawn, refusable_allocations};
+use count::Count;
 pub(crate) use frame::word;
 pub use frame::{Frame, FrameRun};
 pub use space::{Access, FAULT_AHEAD, FAULT_AROUND, Mapping, Space, USER_TOP, UserFault};
@@ -34,9 +38,6 @@ pub const PAGE_SIZE: usize = 4096;
 
 /// The largest order of a [`FrameRun`]: 2^10 frames, 4 MiB.
 pub const MAX_ORDER: u8 = 10;
-
-/// A count above this has saturated: the frame stays allocated for good. Reserved frames start here.
-const SATURATED: u32 = 0xc000_0000;
 
 /// There was no memory for what was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +52,7 @@ impl fmt::Display for OutOfMemory {
 /// What is kept about each frame of RAM.
 #[repr(C)]
 pub struct FrameRecord {
-    references: AtomicU32,
+    owners: Count,
     /// For the [`FrameSource`], in any state of the frame; the machine does not look at them.
     pub links: [AtomicU32; 3],
 }
@@ -59,37 +60,30 @@ pub struct FrameRecord {
 impl FrameRecord {
     /// A record of a frame that may not be handed out (yet).
     pub(crate) const fn reserved() -> FrameRecord {
-        FrameRecord { references: AtomicU32::new(SATURATED), links: [const { AtomicU32::new(0) }; 3] }
+        FrameRecord { owners: Count::reserved(), links: [const { AtomicU32::new(0) }; 3] }
     }
 
-    /// Makes a reserved frame one that a source may hand out.
-    #[cfg(target_os = "none")]
+    /// Makes a frame one that a source may hand out.
     pub(crate) fn make_usable(&self) {
-        self.references.store(0, Ordering::Release);
+        self.owners.set(0);
     }
 
     /// Gives a reserved frame its first owner.
     pub(crate) fn make_owned(&self) {
-        self.references.store(1, Ordering::Release);
+        self.owners.set(1);
     }
 
     /// Owners of the frame now: 0 while it is free.
     #[inline]
     pub fn references(&self) -> u32 {
-        self.references.load(Ordering::Relaxed)
+        self.owners.glance()
     }
 
     /// The count, for the machine's own use of a frame that is a page table.
-    #[cfg(target_os = "none")]
+    #[cfg(any(target_os = "none", test))]
     #[inline]
     pub(crate) fn table_state(&self) -> &AtomicU32 {
-        &self.references
-    }
-
-    /// Takes a free frame; false if it has an owner or is reserved.
-    #[inline]
-    fn claim(&self) -> bool {
-        self.references.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        self.owners.word()
     }
 }
 
@@ -106,8 +100,8 @@ pub fn usable() -> Vec<Range<usize>> {
 
 /// Who decides which frame is handed out: the kernel's frame allocator.
 ///
-/// Called with interrupts off, possibly inside the heap: an implementation must not allocate from the heap, nor
-/// drop frames, in these methods.
+/// Called with interrupts off, possibly by the heap, which holds nothing then: a source that allocates or drops frames in these
+/// methods may call itself for ever, or wait for a lock of its own, but breaks nobody's memory.
 pub trait FrameSource: Send + Sync {
     /// The first number of 2^`order` contiguous free frames, aligned to their size.
     fn allocate(&self, order: u8) -> Option<usize>;
@@ -118,6 +112,10 @@ pub trait FrameSource: Send + Sync {
     fn free_frames(&self) -> usize;
     /// All frames the source looks after.
     fn total_frames(&self) -> usize;
+    /// Whether the heap may take so many frames for what can be refused: the reserve must be left for what can't.
+    fn has_room_for(&self, frames: usize) -> bool {
+        self.free_frames() >= frames
+    }
 }
 
 /// Makes `source` the one all frames, page tables and the heap come from. Until then a boot arena serves them. The first
@@ -142,11 +140,21 @@ pub(crate) fn take_frames(order: u8) -> Option<NonZeroU32> {
     let first = source.allocate(order)?;
     if order == 0
         && let Some(record) = records().get(first)
-        && record.claim()
+        && record.owners.claim()
     {
         return NonZeroU32::new(first as u32);
     }
     take_run(first, order)
+}
+
+/// As [`take_frames`], for who can do without: tests let it fail.
+#[inline]
+pub(crate) fn take_refusable_frames(order: u8) -> Option<NonZeroU32> {
+    #[cfg(feature = "fail-allocations")]
+    if crate::heap::refuses_frames() {
+        return None;
+    }
+    take_frames(order)
 }
 
 /// The slow part of [`take_frames`]: runs, and refusing what is not free.
@@ -154,12 +162,12 @@ fn take_run(first: usize, order: u8) -> Option<NonZeroU32> {
     let count = 1_usize.checked_shl(u32::from(order)).filter(|_| order <= MAX_ORDER)?;
     let records = first.checked_add(count).filter(|_| order > 0 && first.is_multiple_of(count));
     let records = records.and_then(|end| self::records().get(first..end)).unwrap_or_default();
-    let claimed = records.iter().take_while(|record| record.claim()).count();
+    let claimed = records.iter().take_while(|record| record.owners.claim()).count();
     if claimed == count {
         return NonZeroU32::new(first as u32);
     }
     for record in records.iter().take(claimed) {
-        record.references.store(0, Ordering::Release);
+        record.owners.set(0);
     }
     static REPORTED: AtomicBool = AtomicBool::new(false);
     if !REPORTED.swap(true, Ordering::Relaxed) {

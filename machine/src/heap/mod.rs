@@ -2,19 +2,29 @@
 //!
 //! | file | |
 //! | --- | --- |
-//! | `slab` | size classes, blocks of objects, [`Heap`]: logic only, tested on the host over pages of its own |
+//! | `slab` | size classes, blocks of objects, [`slab::Heap`]: logic only, tested over pages of its own |
+//! | `vmalloc` | large memory from single frames, mapped side by side: logic only, tested over a map |
 //! | `global` | on `pc`: the `#[global_allocator]`, its pages from the frame source, its stocks in static memory |
+//! | `host/heap` | the same on the host machine: a heap for each machine |
+//! | `reserve` | which requests can be refused, and what those that can't may draw |
+//! | `failing` | a request that fails on purpose, for tests |
 //!
-//! Everything the kernel boxes comes through here. Callers synchronise with nobody: the stock is this CPU's alone, since
-//! interrupts are off whenever the kernel runs; behind it each size class has a spin lock, and behind that is
-//! the frame source. An allocation that fails returns null.
+//! Everything the kernel boxes comes through here, and counts as the machine's memory. Callers synchronise with nobody: the stock
+//! is this CPU's alone, since interrupts are off whenever the kernel runs; behind it each size class has a spin lock, and
+//! behind that is the frame source. An allocation that fails returns null.
 
 use alloc::vec::Vec;
 
+#[cfg(feature = "fail-allocations")]
+pub(crate) mod failing;
 #[cfg(target_os = "none")]
 mod global;
+pub(crate) mod reserve;
+pub(crate) mod slab;
 #[cfg(any(target_os = "none", test))]
-mod slab;
+pub(crate) mod vmalloc;
+
+pub use reserve::{MOST_DRAWN, MOST_FRAMES_DRAWN, fallible};
 
 /// One size class, for /proc/slabinfo.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,14 +48,70 @@ pub struct HeapUsage {
     pub slabs: Vec<SlabUsage>,
     /// Frames of allocations too large for a class.
     pub large_frames: usize,
+    /// Of all frames of the heap, those that are mapped side by side (VmallocUsed).
+    pub vmalloc_frames: usize,
+    /// Frames of the page tables that map them.
+    pub vmalloc_table_frames: usize,
     /// Frames that are kernel stacks.
     pub stack_frames: usize,
 }
 
-/// What the heap holds now. On the host machine the heap is the process's own: nothing is counted.
+/// What the heap of this machine holds now.
 pub fn heap_usage() -> HeapUsage {
     #[cfg(target_os = "none")]
     return global::usage();
     #[cfg(not(target_os = "none"))]
-    HeapUsage::default()
+    crate::platform::heap::usage()
+}
+
+/// Lets the `nth` request for kernel memory from now on that can be refused fail, from 1 on, on this machine; 0 for none.
+#[cfg(feature = "fail-allocations")]
+pub fn fail_nth_allocation(nth: u64) {
+    failing().fail_nth(nth);
+}
+
+/// What this CPU has drawn on the reserve since the last such call was for work of this kind (a number below 512).
+#[inline]
+pub fn end_draw(kind: u32) {
+    let _ = kind;
+    #[cfg(feature = "fail-allocations")]
+    reserve::drawn::end(kind);
+}
+
+/// The most bytes that were drawn on the reserve for each kind of work, by all machines of this process.
+#[cfg(feature = "fail-allocations")]
+pub fn most_drawn(tell: impl FnMut(u32, u32)) {
+    reserve::drawn::each(tell);
+}
+
+/// Requests for kernel memory on this machine so far; in a test without a machine, those of its thread.
+#[cfg(feature = "fail-allocations")]
+pub fn allocations() -> u64 {
+    #[cfg(target_os = "none")]
+    return failing().requests();
+    #[cfg(not(target_os = "none"))]
+    crate::platform::heap::requests()
+}
+
+/// Requests on this machine so far that could be refused.
+#[cfg(feature = "fail-allocations")]
+pub fn refusable_allocations() -> u64 {
+    failing().refusable()
+}
+
+/// Counts a request for frames. True if it fails.
+#[cfg(feature = "fail-allocations")]
+pub(crate) fn refuses_frames() -> bool {
+    #[cfg(not(target_os = "none"))]
+    return crate::platform::heap::is_of_a_machine() && failing().refuses();
+    #[cfg(target_os = "none")]
+    failing().refuses()
+}
+
+#[cfg(feature = "fail-allocations")]
+fn failing() -> &'static failing::Failing {
+    #[cfg(target_os = "none")]
+    return &global::FAILING;
+    #[cfg(not(target_os = "none"))]
+    crate::platform::heap::failing()
 }

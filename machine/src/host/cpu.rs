@@ -6,13 +6,17 @@
 //! signal, which its CPU sees as an interrupt.
 //!
 //! A CPU that waits does so until its alarm. For one that runs a program the [`watch`] looks at the clock: a thread
-//! that sleeps until the first alarm of such a CPU, and for ever if there is none.
+//! that sleeps until the first alarm of such a CPU, and for ever if there is none. It also ends what a CPU waits for by ptrace beyond a
+//! [deadline](Late): such a wait has no limit of its own.
 
+use super::account::Account;
+use super::confine::outside::state_of;
 use super::core;
-use super::machine::{InterruptHandler, Machine, current as machine, lock};
+use super::machine::{InterruptHandler, Machine, as_if_of, current as machine, current_if_told, lock};
+use super::stub::probe::{self, Mending, Step};
 use crate::cpu::{Handler, MAX_CPUS};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -31,6 +35,8 @@ pub struct HostThread {
     pub process: libc::pid_t,
     /// The thread.
     pub thread: libc::pid_t,
+    /// Its CPU waits for it by ptrace.
+    pub is_traced: bool,
 }
 
 /// The signal that makes a program come back.
@@ -54,6 +60,8 @@ enum Place {
     Idle,
     /// Running a program.
     User(HostThread),
+    /// Waiting for a traced thread of a stub, which runs the stubs' own code.
+    Calling(libc::pid_t),
 }
 
 /// What is pending for a CPU.
@@ -63,13 +71,62 @@ struct Pending {
     kicked: bool,
     alarm: Option<u64>,
     handlers: Vec<InterruptHandler>,
+    /// When the traced thread for which this CPU waits has to be back, once it was told to come.
+    deadline: Option<u64>,
 }
 
 impl Pending {
+    /// Makes the program come back.
+    fn interrupt(&mut self, thread: HostThread) {
+        if probe::is_on(Mending::Interrupt) {
+            thread.interrupt();
+        }
+        if thread.is_traced && self.deadline.is_none() {
+            self.deadline = Some(super::time::now() + patience());
+        }
+    }
+
+    /// What this CPU waits for in vain.
+    fn late(&self, now: u64) -> Option<Late> {
+        let thread = match self.place {
+            Place::User(HostThread { thread, .. }) | Place::Calling(thread) => thread,
+            Place::Kernel | Place::Idle => return None,
+        };
+        let deadline = self.deadline.filter(|deadline| *deadline <= now)?;
+        Some(Late { thread, deadline })
+    }
     fn is_due(&self) -> bool {
         let alarm_is_due = || self.alarm.is_some_and(|deadline| deadline <= super::time::now());
         self.kicked || !self.handlers.is_empty() || alarm_is_due()
     }
+}
+
+/// A traced thread that did not come back in time. No program can bring that about: its thread has all signals open, and stops for each.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Late {
+    thread: libc::pid_t,
+    deadline: u64,
+}
+
+impl Late {
+    /// Whether it is not back yet. If it is, its CPU only has not come to see it: all of us may have been stopped for long.
+    fn is_away(&self) -> bool {
+        state_of(self.thread, self.thread).is_some_and(|state| state != b't')
+    }
+
+    /// Ends its process, which ends the wait.
+    fn kill(&self) {
+        probe::reached(Step::Deadline);
+        if probe::is_on(Mending::Deadline) || machine().is_off() {
+            // SAFETY: sends a signal. The thread is not reaped before its CPU has left it, under the line's lock.
+            unsafe { libc::kill(self.thread, libc::SIGKILL) };
+        }
+    }
+}
+
+/// Nanoseconds for which a traced thread is waited for: beyond what a processor that the host is short of could explain.
+fn patience() -> u64 {
+    if probe::is_on(Mending::LongPatience) { 60_000_000_000 } else { 500_000_000 }
 }
 
 #[derive(Default)]
@@ -77,28 +134,57 @@ impl Pending {
 struct Line {
     pending: Mutex<Pending>,
     raised: Condvar,
+    account: Account,
 }
 
 impl Line {
-    /// Notes something, and makes the CPU look.
-    fn note(&self, what: impl FnOnce(&mut Pending)) {
+    /// Notes something, and makes the CPU look. Returns the deadline of what it waits for, if there is one.
+    fn note(&self, what: impl FnOnce(&mut Pending)) -> Option<u64> {
         let mut pending = lock(&self.pending);
         what(&mut pending);
         match pending.place {
-            Place::Kernel => {}
+            Place::Kernel | Place::Calling(_) => {}
             Place::Idle => self.raised.notify_all(),
-            Place::User(thread) => thread.interrupt(),
+            Place::User(thread) => pending.interrupt(thread),
+        }
+        pending.deadline
+    }
+
+    /// The CPU goes to another place, where nothing is late yet.
+    fn go(&self, place: Place, deadline: Option<u64>) {
+        let mut pending = lock(&self.pending);
+        (pending.place, pending.deadline) = (place, deadline);
+    }
+
+    /// Kills what its CPU waits for in vain.
+    fn end_late(&self, now: u64) {
+        let Some(late) = lock(&self.pending).late(now).filter(Late::is_away) else { return };
+        let pending = lock(&self.pending);
+        if pending.late(now) == Some(late) {
+            late.kill();
         }
     }
 }
 
 /// The thread that looks at the clock for CPUs that run programs.
-#[derive(Default)]
 struct Watch {
     /// When it looks next; `u64::MAX` for never.
     next: Mutex<u64>,
     changed: Condvar,
-    started: OnceLock<()>,
+    /// The CPUs' threads have ended. Written under the lock above.
+    is_over: AtomicBool,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Default for Watch {
+    fn default() -> Watch {
+        Watch {
+            next: Mutex::new(u64::MAX),
+            changed: Condvar::new(),
+            is_over: AtomicBool::new(false),
+            thread: Mutex::default(),
+        }
+    }
 }
 
 /// The CPUs of one machine.
@@ -123,7 +209,7 @@ impl Cpus {
             busy: AtomicUsize::new(count),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             handler: OnceLock::new(),
-            watch: Watch { next: Mutex::new(u64::MAX), ..Watch::default() },
+            watch: Watch::default(),
             threads: Mutex::default(),
         }
     }
@@ -133,17 +219,28 @@ impl Cpus {
         unsafe { self.lines.get_unchecked(cpu) }
     }
 
-    /// Makes every CPU, and the watch, look.
+    /// Makes every CPU look.
     pub fn kick_all(&self) {
-        self.lines.iter().for_each(|line| line.note(|pending| pending.kicked = true));
-        drop(lock(&self.watch.next));
-        self.watch.changed.notify_all();
+        (0..self.lines.len()).for_each(|cpu| self.note(cpu, |pending| pending.kicked = true));
     }
 
-    /// Waits for the end of the threads that play CPUs 1 and up, and of the watch.
+    fn note(&self, cpu: usize, what: impl FnOnce(&mut Pending)) {
+        if let Some(deadline) = self.line(cpu).note(what) {
+            self.watch_until(deadline);
+        }
+    }
+
+    /// Waits for the end of the threads that play CPUs 1 and up, and then of the watch, which sees to it that they come to their end.
     pub fn join(&self) {
         loop {
-            let Some(thread) = lock(&self.threads).pop() else { return };
+            let Some(thread) = lock(&self.threads).pop() else { break };
+            let _ = thread.join();
+        }
+        let next = lock(&self.watch.next);
+        self.watch.is_over.store(true, Ordering::Relaxed);
+        drop(next);
+        self.watch.changed.notify_all();
+        if let Some(thread) = lock(&self.watch.thread).take() {
             let _ = thread.join();
         }
     }
@@ -153,7 +250,7 @@ impl Cpus {
     }
 
     /// Says that this CPU is about to run a program on `thread`. False if something is pending: then it should not.
-    pub fn enter_user(&'static self, machine: &'static Machine, thread: HostThread) -> bool {
+    pub fn enter_user(&self, thread: HostThread) -> bool {
         core::settle();
         let mut pending = lock(&self.line(current()).pending);
         if pending.is_due() {
@@ -162,8 +259,9 @@ impl Cpus {
         pending.place = Place::User(thread);
         let alarm = pending.alarm;
         drop(pending);
+        self.line(current()).account.run(thread);
         if let Some(alarm) = alarm {
-            self.watch_until(machine, alarm);
+            self.watch_until(alarm);
         }
         true
     }
@@ -178,49 +276,72 @@ impl Cpus {
         2 * self.busy.load(Ordering::Relaxed) <= self.cores
     }
 
+    /// How much the host gave this CPU of what passed.
+    pub fn account(&self, cpu: usize) -> Option<&Account> {
+        self.lines.get(cpu).map(|line| &line.account)
+    }
+
     /// This CPU's program is back.
     pub fn leave_user(&self) {
-        lock(&self.line(current()).pending).place = Place::Kernel;
+        self.line(current()).go(Place::Kernel, None);
     }
 
     /// Makes the watch look at `deadline` at the latest.
-    fn watch_until(&'static self, machine: &'static Machine, deadline: u64) {
+    fn watch_until(&self, deadline: u64) {
         let mut next = lock(&self.watch.next);
         if deadline < *next {
             *next = deadline;
             drop(next);
             self.watch.changed.notify_all();
-            self.start_watch(machine);
         }
     }
 
-    /// Sees to it that there is a watch.
+    /// Starts the watch.
     pub fn start_watch(&self, machine: &'static Machine) {
-        self.watch.started.get_or_init(|| self.keep(machine.spawn("watch", 0, move || watch(machine))));
+        *lock(&self.watch.thread) = machine.spawn("watch", 0, move || watch(machine));
     }
 
-    /// Interrupts the programs of CPUs whose alarm is due; returns the next alarm of those that run programs.
-    fn interrupt_due(&self) -> u64 {
+    /// Interrupts the programs of CPUs whose alarm is due, and ends what is late; returns when there is something to do next.
+    fn look(&self) -> u64 {
         let now = super::time::now();
         let mut next = u64::MAX;
         for line in self.lines.iter().take(self.count.load(Ordering::Relaxed)) {
-            let pending = lock(&line.pending);
-            let (Place::User(thread), Some(alarm)) = (pending.place, pending.alarm) else { continue };
-            if alarm <= now {
-                thread.interrupt();
-            } else {
-                next = next.min(alarm);
+            line.end_late(now);
+            let mut pending = lock(&line.pending);
+            if let (Place::User(thread), Some(alarm)) = (pending.place, pending.alarm) {
+                if alarm <= now {
+                    pending.interrupt(thread);
+                } else {
+                    next = next.min(alarm);
+                }
+            }
+            if let Some(deadline) = pending.deadline {
+                // One that is late already was killed, or is back: its CPU will see.
+                next = next.min(deadline.max(now + patience() / 2));
             }
         }
         next
     }
 }
 
-/// Looks at the clock until the machine is off.
+/// Says that this CPU waits for a traced `thread` of a stub, which runs the stubs' own code, until `body` is over: if that takes beyond all
+/// measure, the thread's process is killed. Without a limit if this thread plays no CPU.
+pub fn with_deadline<R>(thread: libc::pid_t, body: impl FnOnce() -> R) -> R {
+    let Some(machine) = current_if_told() else { return body() };
+    let line = machine.cpus.line(current());
+    let deadline = super::time::now() + patience();
+    line.go(Place::Calling(thread), Some(deadline));
+    machine.cpus.watch_until(deadline);
+    let result = body();
+    line.go(Place::Kernel, None);
+    result
+}
+
+/// Looks at the clock until the CPUs' threads have ended.
 fn watch(machine: &'static Machine) {
     let watch = &machine.cpus.watch;
     let mut next = lock(&watch.next);
-    while !machine.is_off() {
+    while !watch.is_over.load(Ordering::Relaxed) {
         let left = next.saturating_sub(super::time::now());
         if left > 0 {
             let limit = (*next != u64::MAX).then_some(left);
@@ -230,7 +351,7 @@ fn watch(machine: &'static Machine) {
         // A CPU that enters a program meanwhile with an earlier alarm says so after this.
         *next = u64::MAX;
         drop(next);
-        let found = machine.cpus.interrupt_due();
+        let found = machine.cpus.look();
         next = lock(&watch.next);
         *next = found.min(*next);
     }
@@ -273,6 +394,12 @@ pub fn set_current(cpu: usize) {
     CURRENT.set(cpu.min(MAX_CPUS - 1));
 }
 
+/// The index: what a CPU of the host does ahead is the host's to bound.
+#[inline]
+pub fn clamp_index(index: usize, _length: usize) -> usize {
+    index
+}
+
 /// Installs the handler; the first call counts.
 pub fn install(handler: Arc<dyn Handler>) {
     let _ = machine().cpus.handler.set(handler);
@@ -300,13 +427,14 @@ fn run(main: &(dyn Fn(usize) + Send + Sync), cpu: usize) -> ! {
 pub fn kick(cpu: usize) {
     let cpus = &machine().cpus;
     if cpu < cpus.count.load(Ordering::Relaxed) {
-        cpus.line(cpu).note(|pending| pending.kicked = true);
+        cpus.note(cpu, |pending| pending.kicked = true);
     }
 }
 
-/// Lets CPU 0 of `machine` run `handler` as the handler of an interrupt, soon. Called by the threads that play devices.
-pub fn raise(machine: &Machine, handler: InterruptHandler) {
-    machine.cpus.line(0).note(|pending| pending.handlers.push(handler));
+/// Lets CPU 0 of `machine` run `handler` as the handler of an interrupt, soon. Called by the threads that play devices: they are told
+/// of no machine, and what waits for the program that is interrupted looks at the machine's clock.
+pub fn raise(machine: &'static Machine, handler: InterruptHandler) {
+    as_if_of(machine, || machine.cpus.note(0, |pending| pending.handlers.push(handler)));
 }
 
 /// Sleeps until something is pending, and handles it.

@@ -8,7 +8,9 @@ use std::io::{self, Write};
 pub fn emergency_print(arguments: fmt::Arguments<'_>) {
     let mut text = arguments.to_string();
     // On a terminal in raw mode a line would begin where the last one ended.
-    if tcgetattr(io::stderr()).is_ok_and(|settings| !settings.output_modes.contains(OutputModes::OPOST)) {
+    let is_raw = |settings: rustix::termios::Termios| !settings.output_modes.contains(OutputModes::OPOST);
+    // Miri knows no terminals.
+    if !cfg!(miri) && tcgetattr(io::stderr()).is_ok_and(is_raw) {
         text = text.replace('\n', "\r\n");
     }
     let _ = io::stderr().write_all(text.as_bytes());
@@ -16,7 +18,8 @@ pub fn emergency_print(arguments: fmt::Arguments<'_>) {
 
 /// Writes the call stack.
 pub fn backtrace(out: &mut dyn fmt::Write) {
-    let _ = write!(out, "{}", std::backtrace::Backtrace::force_capture());
+    let text = super::heap::apart(|| std::backtrace::Backtrace::force_capture().to_string());
+    let _ = out.write_str(&text);
 }
 
 /// Sets what describes the thread of a CPU that panicked; the first call counts.

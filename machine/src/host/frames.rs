@@ -7,10 +7,12 @@
 //!
 //! A zone: first the arena that serves until a source is installed, then what [`usable`] offers. Frame 0 exists nowhere. The memory
 //! the machine itself needs (the stubs' code, a page for each stub) lies before the frames in the file, and has no numbers.
+//!
+//! Miri, which knows no mappings of files, runs all this over one piece of ordinary memory instead.
 
 use super::machine::{current, lock};
 use crate::memory::{FrameRecord, FrameSource, MAX_ORDER, PAGE_SIZE};
-use std::collections::BTreeMap;
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::io;
 use std::num::NonZeroU32;
 use std::ops::Range;
@@ -18,43 +20,53 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::{LazyLock, Mutex};
 
-/// The most frames all machines of a process can have: 1 TiB of addresses.
-const MOST_FRAMES: usize = 1 << 28;
+/// The most frames all machines of a process can have: 1 TiB of addresses. Miri has them in ordinary memory.
+pub const MOST_FRAMES: usize = if cfg!(miri) { 1 << 12 } else { 1 << 28 };
 
 /// Frames of the arena of a machine that runs programs: the kernel installs its source before it needs many.
-const ARENA_FRAMES: usize = 2048;
+const ARENA_FRAMES: usize = 4096;
 
 /// Zones begin at multiples of the longest run.
-const ALIGNMENT: usize = 1 << MAX_ORDER;
+pub const ALIGNMENT: usize = 1 << MAX_ORDER;
+
+/// Addresses for the kernel's heap for each frame: those of its own, and as many for memory of frames that are no neighbours.
+pub const HEAP_BYTES_PER_FRAME: usize = 2 * PAGE_SIZE;
 
 /// The ranges of addresses, and how much of them is taken.
 struct Reservation {
     bytes: usize,
     records: usize,
+    /// For the machines' heaps, see [`heap_memory`].
+    heap: usize,
     frames: usize,
     taken: Mutex<usize>,
 }
 
 static RESERVATION: LazyLock<Reservation> = LazyLock::new(|| {
     // A limit on addresses (ulimit -v) leaves us less, and the rest of the process needs some.
-    let allowed = usize::try_from(limit(libc::RLIMIT_AS)).unwrap_or(usize::MAX) / 4 * 3;
-    let mut frames = MOST_FRAMES.min(allowed / PAGE_SIZE);
+    let allowed = usize::try_from(limit(libc::RLIMIT_AS)).unwrap_or(usize::MAX) / 5 * 4;
+    let mut frames = MOST_FRAMES.min(allowed / (PAGE_SIZE + HEAP_BYTES_PER_FRAME + size_of::<FrameRecord>()));
     loop {
-        let reserve = |length: usize| reserve(length).ok();
-        if let Some(bytes) = reserve(frames * PAGE_SIZE)
-            && let Some(records) = reserve(frames * size_of::<FrameRecord>())
-        {
-            return Reservation { bytes, records, frames, taken: Mutex::new(ALIGNMENT) };
+        // One range for all three: a part that the host refuses is not left behind.
+        let (bytes, heap) = (frames * PAGE_SIZE, frames * HEAP_BYTES_PER_FRAME);
+        if let Ok(start) = reserve(bytes + heap + frames * size_of::<FrameRecord>()) {
+            let (heap, records) = (start + bytes, start + bytes + heap);
+            return Reservation { bytes: start, records, heap, frames, taken: Mutex::new(ALIGNMENT) };
         }
         frames /= 2;
         if frames < ALIGNMENT {
-            return Reservation { bytes: 0, records: 0, frames: 0, taken: Mutex::new(0) };
+            return Reservation { bytes: 0, records: 0, heap: 0, frames: 0, taken: Mutex::new(0) };
         }
     }
 });
 
 /// Sets addresses aside.
 fn reserve(length: usize) -> io::Result<usize> {
+    if cfg!(miri) {
+        let layout = Layout::from_size_align(length, PAGE_SIZE).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        // SAFETY: the length is not 0.
+        return Ok(unsafe { System.alloc_zeroed(layout) }.expose_provenance());
+    }
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: a new mapping, at an address of the host's choice.
     let start = unsafe { libc::mmap(ptr::null_mut(), length, libc::PROT_NONE, flags, -1, 0) };
@@ -73,8 +85,15 @@ pub struct Zone {
     own: Own,
     numbers: Range<usize>,
     arena: Range<usize>,
-    /// The free blocks of the arena: first frame -> count.
-    free: Mutex<BTreeMap<usize, usize>>,
+    arena_state: Mutex<ArenaState>,
+}
+
+/// Which of the arena's frames are taken, and how many. It needs no memory while it serves the heap.
+struct ArenaState {
+    frames: Box<[bool]>,
+    taken: usize,
+    /// No frame before this one is free.
+    first_free: usize,
 }
 
 impl Zone {
@@ -103,28 +122,19 @@ impl Zone {
             };
             std::mem::replace(&mut *taken, end)
         };
-        let memory = memory_file(own + frames)?;
-        let own = Own::map(&memory, own * PAGE_SIZE)?;
-        let records_length = ((start + frames) * size_of::<FrameRecord>()).next_multiple_of(PAGE_SIZE);
-        // SAFETY: both ranges lie in our reservation. The bytes are a part that nobody else was given; records that are already
-        // there stay as they are.
-        unsafe {
-            let flags = libc::MAP_SHARED | libc::MAP_FIXED;
-            let rights = libc::PROT_READ | libc::PROT_WRITE;
-            let bytes = ptr::with_exposed_provenance_mut(RESERVATION.bytes + start * PAGE_SIZE);
-            let offset = own.length as libc::off_t;
-            if libc::mmap(bytes, frames * PAGE_SIZE, rights, flags, memory.as_raw_fd(), offset) == libc::MAP_FAILED {
-                return Err(io::Error::last_os_error());
-            }
-            checked(libc::mprotect(record_address(0).cast(), records_length, rights))?;
+        let numbers = start..start + frames;
+        let mut own_memory = Own { address: 0, length: own * PAGE_SIZE };
+        let memory = if cfg!(miri) { None } else { Some(memory_file(own + frames)?) };
+        if let Some(memory) = &memory {
+            own_memory = Own::map(memory, own_memory.length)?;
+            show(memory, own_memory.length, numbers.clone())?;
         }
-        let arena = start..start + arena;
         let zone = Zone {
-            memory: Mutex::new(Some(memory)),
-            own,
-            numbers: start..start + frames,
-            free: Mutex::new(BTreeMap::from([(arena.start, arena.len())])),
-            arena,
+            memory: Mutex::new(memory),
+            own: own_memory,
+            numbers,
+            arena_state: Mutex::new(ArenaState { frames: vec![false; arena].into(), taken: 0, first_free: 0 }),
+            arena: start..start + arena,
         };
         // Fresh records say "free". What is not the source's to hand out must say otherwise.
         for number in start..zone.arena.end {
@@ -142,9 +152,9 @@ impl Zone {
         lock(&self.memory).as_ref().ok_or(io::ErrorKind::NotFound)?.try_clone()
     }
 
-    /// Where a frame of the zone lies in the file.
-    pub fn offset(&self, number: usize) -> usize {
-        self.own.length + (number - self.numbers.start) * PAGE_SIZE
+    /// Where a frame lies in the file. None if it is another machine's.
+    pub fn offset(&self, number: usize) -> Option<usize> {
+        self.contains(number).then(|| self.own.length + (number - self.numbers.start) * PAGE_SIZE)
     }
 
     /// The machine's own memory, which begins the file. From [`Zone::release`] on touching it ends the process.
@@ -155,6 +165,27 @@ impl Zone {
     /// How many there are for the kernel to hand out, once it has installed its source.
     pub fn frames(&self) -> usize {
         self.numbers.end - self.arena.end
+    }
+
+    /// The frames' numbers.
+    pub fn numbers(&self) -> Range<usize> {
+        self.numbers.clone()
+    }
+
+    /// Gives the host back what it holds for frames that have no owner but the caller. What they hold is lost. A host that does
+    /// not do it keeps the memory.
+    pub fn empty(&self, first: usize, count: usize) {
+        if let (Some(memory), Some(offset)) = (lock(&self.memory).as_ref(), self.offset(first)) {
+            let how = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+            let (offset, length) = (offset as libc::off_t, (count * PAGE_SIZE) as libc::off_t);
+            // SAFETY: the frames are the caller's alone.
+            unsafe { libc::fallocate(memory.as_raw_fd(), how, offset, length) };
+        }
+    }
+
+    /// Free frames of the arena.
+    pub fn arena_left(&self) -> usize {
+        self.arena.len() - lock(&self.arena_state).taken
     }
 
     /// The zone's frames.
@@ -171,6 +202,31 @@ impl Zone {
         }
         *lock(&self.memory) = None;
     }
+}
+
+/// Shows the frames of a new zone where their numbers say: they begin at `offset` of the file. Their records and the heap's addresses
+/// become usable.
+fn show(memory: &OwnedFd, offset: usize, numbers: Range<usize>) -> io::Result<()> {
+    let records_length = (numbers.end * size_of::<FrameRecord>()).next_multiple_of(PAGE_SIZE);
+    let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+    let rights = libc::PROT_READ | libc::PROT_WRITE;
+    let (bytes, length) = (RESERVATION.bytes + numbers.start * PAGE_SIZE, numbers.len() * PAGE_SIZE);
+    let bytes = ptr::with_exposed_provenance_mut(bytes);
+    // SAFETY: all ranges lie in our reservation. The bytes are a part that nobody else was given; records that are already
+    // there stay as they are.
+    unsafe {
+        if libc::mmap(bytes, length, rights, flags, memory.as_raw_fd(), offset as libc::off_t) == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        checked(libc::mprotect(record_address(0).cast(), records_length, rights))?;
+        let heap = heap_memory(numbers);
+        let length = heap.len();
+        let heap = ptr::with_exposed_provenance_mut(heap.start);
+        checked(libc::mprotect(heap, length, rights))?;
+        // Memory is what was asked for, page by page. Hosts without large pages refuse, and need not be told.
+        libc::madvise(heap, length, libc::MADV_NOHUGEPAGE);
+    }
+    Ok(())
 }
 
 /// Memory of the machine's own.
@@ -233,6 +289,9 @@ fn may_have_files_of(length: u64) -> bool {
 
 /// A limit of this process; infinite if there is none.
 fn limit(resource: libc::__rlimit_resource_t) -> u64 {
+    if cfg!(miri) {
+        return libc::RLIM_INFINITY;
+    }
     let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: fills the two numbers.
     unsafe { libc::getrlimit(resource, &mut limit) };
@@ -269,6 +328,18 @@ extern "C" fn no_memory(_signal: libc::c_int, information: *mut libc::siginfo_t,
             libc::_exit(FAILED);
         }
     }
+}
+
+/// Frames that all zones can have.
+pub fn reserved() -> usize {
+    RESERVATION.frames
+}
+
+/// The addresses for the heap of a machine with these frames: first the frames' own, in order, then as many more. The memory there is
+/// the process's own, not the file's: no program's process could ever map it.
+pub fn heap_memory(numbers: Range<usize>) -> Range<usize> {
+    let of = |number: usize| RESERVATION.heap + number * HEAP_BYTES_PER_FRAME;
+    of(numbers.start)..of(numbers.end)
 }
 
 fn record_address(number: usize) -> *mut FrameRecord {
@@ -315,47 +386,37 @@ pub fn install(source: &'static dyn FrameSource) -> bool {
     current().source.set(source).is_ok()
 }
 
-/// A run from the arena, owned once: first fit.
+/// A run from the arena, owned once: first fit. Called by the heap: it may not allocate.
 pub fn take_from_arena(order: u8) -> Option<NonZeroU32> {
     if order > MAX_ORDER {
         return None;
     }
-    let count = 1_usize << order;
-    let mut free = lock(&current().zone.free);
-    let (block, length, first) = free.iter().find_map(|(&block, &length)| {
-        let first = block.next_multiple_of(count);
-        (first + count <= block + length).then_some((block, length, first))
-    })?;
-    free.remove(&block);
-    if first > block {
-        free.insert(block, first - block);
+    let zone = &current().zone;
+    let state = &mut *lock(&zone.arena_state);
+    // The arena begins where the longest run may.
+    let mut runs = state.frames.chunks_exact_mut(1 << order).enumerate().skip(state.first_free >> order);
+    let (index, run) = runs.find(|(_, run)| !run.contains(&true))?;
+    run.fill(true);
+    state.taken += 1 << order;
+    if order == 0 {
+        state.first_free = index + 1;
     }
-    if first + count < block + length {
-        free.insert(first + count, block + length - first - count);
-    }
-    records().iter().skip(first).take(count).for_each(FrameRecord::make_owned);
+    let first = zone.arena.start + (index << order);
+    records().iter().skip(first).take(1 << order).for_each(FrameRecord::make_owned);
     NonZeroU32::new(first as u32)
 }
 
 /// Takes a run back. A frame of another machine is forgotten: its memory goes with that machine.
 pub fn give_to_arena(first: u32, order: u8) {
     let zone = &current().zone;
-    let mut start = first as usize;
-    let mut length = 1_usize << order;
-    if !zone.arena.contains(&start) {
-        return;
+    if zone.arena.contains(&(first as usize)) {
+        let start = first as usize - zone.arena.start;
+        let state = &mut *lock(&zone.arena_state);
+        state.first_free = state.first_free.min(start);
+        for frame in state.frames.iter_mut().skip(start).take(1 << order) {
+            state.taken -= usize::from(std::mem::take(frame));
+        }
     }
-    let mut free = lock(&zone.free);
-    if let Some((&before, &its)) = free.range(..start).next_back()
-        && before + its == start
-    {
-        free.remove(&before);
-        (start, length) = (before, its + length);
-    }
-    if let Some(its) = free.remove(&(start + length)) {
-        length += its;
-    }
-    free.insert(start, length);
 }
 
 /// The arena of the host machine stays with it.
@@ -365,4 +426,45 @@ pub fn release_arena() {}
 pub fn is_arena(number: u32) -> bool {
     let zone = &current().zone;
     zone.arena.contains(&(number as usize)) || !zone.contains(number as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::machine::Configuration;
+    use super::*;
+    use crate::memory::{Access, Frame, OutOfMemory, Space};
+    use crate::power;
+
+    /// A frame of this test's own machine, and one of a machine that ran later, whose numbers are above.
+    static LENT: Mutex<Vec<Frame>> = Mutex::new(Vec::new());
+
+    fn refuse(frame: &Frame) {
+        let zone = &current().zone;
+        assert!(!zone.contains(frame.number()) && zone.offset(frame.number()).is_none());
+        let space = Space::new().unwrap();
+        assert_eq!(space.map(0x40_0000, frame.clone(), Access::READ), Err(OutOfMemory));
+        assert_eq!(space.resident(), 0);
+    }
+
+    #[test]
+    fn frames_of_another_machine_are_refused() {
+        lock(&LENT).push(Frame::zeroed().unwrap());
+        let configuration = || Configuration { cpus: 1, memory: 32 << 20, ..Configuration::default() };
+        let status = super::super::run(configuration(), || {
+            let own = Frame::zeroed().unwrap();
+            let zone = &current().zone;
+            assert_eq!(
+                zone.offset(own.number()),
+                Some(zone.own.length + (own.number() - zone.numbers.start) * PAGE_SIZE)
+            );
+            assert!(zone.offset(zone.numbers.end).is_none() && zone.offset(zone.numbers.start - 1).is_none());
+            let lent = lock(&LENT).first().cloned().unwrap();
+            refuse(&lent); // lies below
+            lock(&LENT).push(own);
+            power::off(0)
+        });
+        assert_eq!(status.unwrap(), 0);
+        let later = lock(&LENT).pop().unwrap();
+        refuse(&later); // lies above
+    }
 }

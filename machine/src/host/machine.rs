@@ -8,10 +8,11 @@
 //! The end, [`Machine::off`], unwinds: the CPU that asked for it by a panic payload of its own, the others as soon as they come
 //! to a place where interrupts are taken. So every guard is dropped, and the caller of [`run`] goes on with the status.
 
-use super::confine::confine;
+use super::confine::{self, outside::Outside};
 use super::cpu::Cpus;
 use super::device::{Devices, Installed};
 use super::frames::Zone;
+use super::heap::{self, MachineHeap};
 use super::stub::{self, Pool};
 use super::time::Clock;
 use crate::cpu::MAX_CPUS;
@@ -30,8 +31,11 @@ const PANICKED: u8 = 101;
 /// What to do when the host makes no more threads or processes.
 pub const MORE_PROCESSES: &str = "raise the limit on processes (ulimit -u)";
 
+/// Where all that a machine needs is listed.
+const NEEDED: &str = "see \"What the host must allow\" in docs/src/host-machine.md";
+
 /// Frames of a thread's own machine that was told nothing: 64 MiB.
-const DEFAULT_FRAMES: usize = 64 << 20 >> 12;
+const DEFAULT_FRAMES: usize = if cfg!(miri) { 8 } else { 64 } << 20 >> 12;
 
 /// How programs run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -77,7 +81,7 @@ pub struct StartError {
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the host does not let us {}: {}; {}", self.step, self.reason, self.advice)
+        write!(f, "the host does not let us {}: {}; {}; {NEEDED}", self.step, self.reason, self.advice)
     }
 }
 
@@ -91,6 +95,8 @@ impl std::error::Error for StartError {
 /// given back when it ends.
 pub struct Machine {
     pub zone: Zone,
+    /// What its threads allocate.
+    pub heap: MachineHeap,
     /// Pages that the maps of all spaces have.
     pub entries: AtomicUsize,
     pub source: OnceLock<&'static dyn FrameSource>,
@@ -100,6 +106,8 @@ pub struct Machine {
     /// The processes programs run in. A default machine has none.
     pub stubs: Option<Pool>,
     pub describe: OnceLock<Describe>,
+    /// Who looks at what confined threads can't.
+    pub outside: Outside,
     power: Power,
 }
 
@@ -135,7 +143,7 @@ static DEFAULT: LazyLock<&'static Machine> = LazyLock::new(|| {
             std::process::abort()
         }
     };
-    Box::leak(Box::new(Machine::new(zone, 4, Devices::default(), None)))
+    Machine::new(zone, 4, Devices::default(), None)
 });
 
 /// The machine this thread works for.
@@ -145,6 +153,20 @@ pub fn current() -> &'static Machine {
         Some(machine) => machine,
         None => &DEFAULT,
     }
+}
+
+/// The machine this thread was told to work for.
+#[inline]
+pub fn current_if_told() -> Option<&'static Machine> {
+    CURRENT.get()
+}
+
+/// Runs `body` as a thread of `machine`. It must not unwind.
+pub fn as_if_of<R>(machine: &'static Machine, body: impl FnOnce() -> R) -> R {
+    let before = CURRENT.replace(Some(machine));
+    let result = body();
+    CURRENT.set(before);
+    result
 }
 
 /// Runs `kernel` on a new machine until it is switched off, and returns the status it was switched off with: 101 if the
@@ -163,7 +185,16 @@ pub fn run(configuration: Configuration, kernel: fn() -> !) -> Result<u8, StartE
     })?;
     let pool = Pool::new(&zone, cpus, engine)?;
     super::frames::expect_shortage();
-    let machine: &'static Machine = Box::leak(Box::new(Machine::new(zone, cpus, devices, Some(pool))));
+    let machine: &'static Machine = Machine::new(zone, cpus, devices, Some(pool));
+    let outside = thread::Builder::new().name("outside".into()).spawn(|| machine.outside.serve());
+    let outside = outside.map_err(|reason| StartError { step: "start a thread", advice: MORE_PROCESSES, reason });
+    let outside = match outside {
+        Ok(outside) => outside,
+        Err(error) => {
+            end_stubs(machine);
+            return Err(error);
+        }
+    };
     let boot = machine.spawn("cpu 0", 0, move || kernel());
     // Before stubs take the last processes the host allows.
     machine.cpus.start_watch(machine);
@@ -176,17 +207,24 @@ pub fn run(configuration: Configuration, kernel: fn() -> !) -> Result<u8, StartE
         let _ = boot.join();
     }
     machine.cpus.join();
-    if let Some(pool) = &machine.stubs {
-        pool.end();
-    }
+    machine.outside.end();
+    let _ = outside.join();
+    end_stubs(machine);
     machine.devices.finish();
     machine.zone.release();
     lock(&machine.power.refused).take().map_or(Ok(status), Err)
 }
 
+fn end_stubs(machine: &Machine) {
+    if let Some(pool) = &machine.stubs {
+        pool.end();
+    }
+}
+
 impl Machine {
-    fn new(zone: Zone, cpus: usize, devices: Devices, stubs: Option<Pool>) -> Machine {
-        Machine {
+    fn new(zone: Zone, cpus: usize, devices: Devices, stubs: Option<Pool>) -> &'static Machine {
+        let machine: &'static Machine = Box::leak(Box::new(Machine {
+            heap: MachineHeap::new(&zone.numbers()),
             zone,
             entries: AtomicUsize::new(0),
             source: OnceLock::new(),
@@ -195,8 +233,11 @@ impl Machine {
             devices: Installed::from(devices),
             stubs,
             describe: OnceLock::new(),
+            outside: Outside::default(),
             power: Power::default(),
-        }
+        }));
+        heap::register(machine);
+        machine
     }
 
     /// Makes this thread work for the machine.
@@ -211,10 +252,15 @@ impl Machine {
         cpu: usize,
         main: impl FnOnce() + Send + 'static,
     ) -> Option<thread::JoinHandle<()>> {
+        let is_confined = confine::is_confined();
         let result = thread::Builder::new().name(name.into()).spawn(move || {
             self.adopt();
-            if self.stubs.is_some() {
-                confine(self.devices.has_folders());
+            if is_confined {
+                confine::inherit();
+            } else if self.stubs.is_some()
+                && let Err(error) = confine::confine(self.devices.has_folders())
+            {
+                return self.refuse(error);
             }
             super::cpu::set_current(cpu);
             if let Err(payload) = catch_unwind(AssertUnwindSafe(main)) {
@@ -269,7 +315,7 @@ impl Machine {
     /// Unwinds this CPU if the machine is off. Called where interrupts are taken and where a CPU spins.
     #[inline]
     pub fn check_power(&self) {
-        if self.power.is_off.load(Ordering::Relaxed) && !thread::panicking() {
+        if self.power.is_off.load(Ordering::Relaxed) && !thread::panicking() && !heap::is_inside() {
             resume_unwind(Box::new(PoweredOff));
         }
     }

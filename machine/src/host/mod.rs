@@ -4,17 +4,23 @@
 //! | --- | --- |
 //! | `machine` | [`run`]: a machine from its start to its end; which machine a thread works for |
 //! | `frames` | guest memory: one sparse memfd a machine, shown to the kernel in one range of addresses |
+//! | `heap` | the kernel's heap, charged to the machine's memory |
 //! | `paging` | a space: which frame each page shows. What the processes of programs map is a cache of it |
 //! | `stub` | the processes programs run in: how they are made, emptied, locked up, told what to map |
 //! | `user`, `access` | a program's registers; entering it; what an instruction that faulted tried |
 //! | `core` | on which of the host's cores a CPU's thread and its program run |
+//! | `account` | how much of the time that passed the host gave a CPU |
 //! | `cpu` | CPUs are threads; kicks, alarms, interrupts of devices |
 //! | `confine` | what the machine's threads give up |
+//! | `bpf` | the instructions of filters of system calls |
 //! | `time`, `device`, `power`, `debug`, `copy` | the rest of the boundary |
+//! | `under_miri` | what stands in for assembler there |
 //!
 //! The threat model stands in docs/src/host-machine.md.
 
 mod access;
+mod account;
+mod bpf;
 mod confine;
 pub mod copy;
 mod core;
@@ -23,15 +29,18 @@ pub mod debug;
 pub mod device;
 pub mod folder;
 pub mod frames;
+pub mod heap;
 mod machine;
 pub mod paging;
 pub mod power;
 mod stub;
 pub mod time;
+mod under_miri;
 pub mod user;
 
 #[cfg(test)]
 mod tests;
 
 pub use device::{Console, Devices, StandardStream, Terminal};
+pub use heap::HostHeap;
 pub use machine::{Configuration, Engine, StartError, run};

@@ -4,10 +4,15 @@
 //! program touches it ([`Tables::show`]), and each change to a page that is shown is noted in the stub. A page knows under which
 //! rights it is shown, and in which of the stub's epochs: after the stub was emptied, or lost to another space, none is.
 //!
-//! One lock, around everything; the stub's state is locked inside it.
+//! Everything that is changed goes through [`Tables::change`], at whose end no program can do any more what was taken away; the frames that
+//! left the map are let go after that. What was given may wait until a program is next run.
+//!
+//! One lock, around everything; the stub's state is locked inside it. Neither is held while anybody waits for a program.
 
+use super::heap::{self, list_apart, push_apart};
 use super::machine::{self, lock};
-use super::stub::{Change, Missing, NOBODY, State, Stub, new_number};
+use super::stub::probe::{self, Mending, Step};
+use super::stub::{Change, Missing, NOBODY, Pool, Shortage, State, Stub, new_number};
 use crate::memory::{Access, Frame, Mapping, OutOfMemory, PAGE_SIZE, UserFault};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -27,15 +32,15 @@ pub const FAULT_AHEAD: usize = 16;
 /// Pieces in which the rights of a range are changed at most; else it is taken out of the stub, and shown again by touches.
 const MOST_PIECES: usize = 16;
 
-/// Entries that all maps of a machine may have for each of its frames. An entry takes memory of the process that nobody charges
-/// the guest for, and one frame, say that of zeros, can be shown at any number of pages.
+/// Entries that all maps of a machine may have for each of its frames. An entry takes kernel memory, which must not be used up by
+/// them, and one frame, say that of zeros, can be shown at any number of pages.
 const MOST_ENTRIES_PER_FRAME: usize = 8;
 
 /// Counts `count` more entries, if the machine may have them.
 fn charge(count: usize) -> Result<(), OutOfMemory> {
     let machine = machine::current();
     let most = machine.zone.frames() * MOST_ENTRIES_PER_FRAME;
-    if machine.entries.fetch_add(count, Ordering::Relaxed) + count > most {
+    if machine.entries.fetch_add(count, Ordering::Relaxed) + count > most || !heap::has_room_for_entries(count) {
         uncharge(count);
         return Err(OutOfMemory);
     }
@@ -65,6 +70,17 @@ impl Page {
     }
 
     /// What the program may do, as the hardware would see it.
+    fn mapping(&self) -> Mapping {
+        Mapping {
+            frame_number: self.frame.number(),
+            access: self.effective(),
+            copy_on_write: self.copy_on_write,
+            accessed: self.accessed,
+            dirty: self.dirty,
+            references: self.frame.references(),
+        }
+    }
+
     fn effective(&self) -> Access {
         if self.copy_on_write { self.access - Access::WRITE } else { self.access }
     }
@@ -72,6 +88,19 @@ impl Page {
     fn shown_in(&self, epoch: u64) -> Access {
         if self.epoch == epoch { self.shown } else { Access::empty() }
     }
+}
+
+/// Why a program can't be run at the moment.
+#[derive(Clone, Copy, Debug)]
+enum NotYet {
+    /// There is no stub for it, or no thread.
+    Short(Shortage),
+    /// There may be by now; or its stub was given to another space in this instant.
+    Again,
+    /// A stub was gone before the program was in it.
+    FreshOneGone,
+    /// The stub that had the program is gone.
+    Lost,
 }
 
 /// The pages of a space.
@@ -88,84 +117,96 @@ struct Inner {
     stub: Option<Arc<Stub>>,
 }
 
-/// The stub of a space, locked.
-struct Shower<'a> {
-    stub: &'a Arc<Stub>,
-    state: MutexGuard<'a, State>,
+/// What programs see of a space, while it is changed: its stub, locked, if it has one.
+struct View<'a> {
+    stub: Option<(&'a Arc<Stub>, MutexGuard<'a, State>)>,
+    epoch: u64,
+    /// What left the map. Its frames live until no program sees them any more.
+    gone: Vec<Page>,
 }
 
-impl Shower<'_> {
-    fn epoch(&self) -> u64 {
-        self.state.epoch()
+impl<'a> View<'a> {
+    fn of(stub: Option<&'a Arc<Stub>>, space: u64) -> View<'a> {
+        let stub = stub.and_then(|stub| Some((stub, stub.lock_for(space)?)));
+        let epoch = stub.as_ref().map_or(NOBODY, |(_, state)| state.epoch());
+        View { stub, epoch, gone: Vec::new() }
     }
 
-    /// Shows a page of the map as it is now.
-    fn show(&mut self, address: usize, page: &mut Page) {
-        let access = page.effective();
-        if access.is_empty() {
-            return self.hide(address..address + PAGE_SIZE);
+    fn take_away(&mut self, change: Change) {
+        if let Some((_, state)) = &mut self.stub {
+            state.take_away(change);
         }
-        let zone = &machine::current().zone;
-        let offset = zone.offset(page.frame.number());
+    }
+
+    /// Shows a page of the map as it is now. `other_frame`: the one that was there before is another, or none.
+    fn show(&mut self, address: usize, page: &mut Page, other_frame: bool) {
+        let Some((_, state)) = &mut self.stub else { return };
+        let (before, access) = (page.shown_in(self.epoch), page.effective());
         let range = address..address + PAGE_SIZE;
-        if !page.shown_in(self.epoch()).is_empty() {
-            self.state.note_loss(); // it may show another frame there
-        }
-        (page.shown, page.epoch) = (access, self.epoch());
+        let offset = machine::current().zone.offset(page.frame.number());
+        let Some(offset) = offset.filter(|_| !access.is_empty()) else {
+            (page.shown, page.epoch) = (Access::empty(), self.epoch);
+            return state.take_away(Change::Unmap(range));
+        };
+        (page.shown, page.epoch) = (access, self.epoch);
         page.accessed = true;
         page.dirty |= access.contains(Access::WRITE);
-        self.state.note(Change::Map { range, offset, access });
+        let change = Change::Map { range, offset, access };
+        if other_frame || !access.contains(before) { state.take_away(change) } else { state.give(change) }
     }
 
-    /// Takes a range out of the stub.
-    fn hide(&mut self, range: Range<usize>) {
-        self.state.note_loss();
-        self.state.note(Change::Unmap(range));
+    /// Takes the pages of a range that are shown out of the stub, in one piece.
+    fn hide<'p>(&mut self, pages: impl Iterator<Item = (usize, &'p Page)>) {
+        let shown = pages.filter(|(_, page)| !page.shown_in(self.epoch).is_empty());
+        let all = shown.fold(None::<Range<usize>>, |all, (address, _)| {
+            Some(all.map_or(address, |all| all.start.min(address))..address + PAGE_SIZE)
+        });
+        all.into_iter().for_each(|range| self.take_away(Change::Unmap(range)));
     }
 
     /// Changes the rights of pages that are shown, in one piece for neighbours with the same rights.
     fn protect<'p>(&mut self, pages: impl Iterator<Item = (&'p usize, &'p mut Page)>) {
-        let epoch = self.epoch();
-        let mut pieces: Vec<Change> = Vec::new();
+        let mut pieces: Vec<(Change, bool)> = Vec::new();
         for (&address, page) in pages {
-            let (before, access) = (page.shown_in(epoch), page.effective());
+            let (before, access) = (page.shown_in(self.epoch), page.effective());
             if before.is_empty() || before == access {
                 continue;
             }
             let range = address..address + PAGE_SIZE;
             let change = if access.is_empty() { Change::Unmap(range) } else { Change::Protect(range, access) };
-            if !pieces.last_mut().is_some_and(|last| last.absorb(&change)) {
-                pieces.push(change);
+            let loses = !access.contains(before);
+            if pieces.last_mut().is_some_and(|(last, _)| last.absorb(&change)) {
+                pieces.last_mut().into_iter().for_each(|(_, last_loses)| *last_loses |= loses);
+            } else {
+                push_apart(&mut pieces, (change, loses));
             }
             page.dirty |= access.contains(Access::WRITE);
             page.shown = access;
         }
+        let Some((stub, state)) = &mut self.stub else { return };
         if pieces.len() > MOST_PIECES {
-            self.stub.empty(&mut self.state);
-        } else {
-            pieces.into_iter().for_each(|change| self.state.note(change));
+            stub.empty(state);
+            self.epoch = state.epoch();
+            return;
+        }
+        for (change, loses) in pieces {
+            if loses { state.take_away(change) } else { state.give(change) }
         }
     }
 
-    /// Ends a series of changes: when this returns, no program sees what was taken away.
-    fn settle(mut self) {
-        let most = machine::current().stubs.as_ref().map_or(0, |pool| pool.most_mappings());
-        if self.state.is_overfull(most) {
-            self.stub.empty(&mut self.state);
-        } else {
-            self.stub.settle(&mut self.state);
+    /// Ends a series of changes: when this returns, no program can do what was taken away.
+    fn settle(self) {
+        let View { stub, gone, .. } = self;
+        if let Some((stub, mut state)) = stub {
+            let most = machine::current().stubs.as_ref().map_or(0, |pool| pool.most_mappings());
+            if state.is_overfull(most) {
+                stub.empty(&mut state);
+            } else {
+                stub.settle(&mut state);
+            }
         }
-    }
-}
-
-impl Inner {
-    /// The pages, and the stub if the space has one.
-    fn parts(&mut self, number: u64) -> (&mut BTreeMap<usize, Page>, Option<Shower<'_>>) {
-        let shower = self.stub.as_ref().and_then(|stub| {
-            let state = stub.lock_for(number)?;
-            Some(Shower { stub, state })
-        });
-        (&mut self.pages, shower)
+        uncharge(gone.len());
+        drop(gone);
     }
 }
 
@@ -178,6 +219,16 @@ impl Tables {
         lock(&self.inner)
     }
 
+    /// Changes pages, and what the stub shows of them.
+    fn change<R>(&self, change: impl FnOnce(&mut BTreeMap<usize, Page>, &mut View<'_>) -> R) -> R {
+        let mut inner = self.lock();
+        let Inner { pages, stub } = &mut *inner;
+        let mut view = View::of(stub.as_ref(), self.number);
+        let result = change(pages, &mut view);
+        view.settle();
+        result
+    }
+
     pub fn map(&self, page: usize, frame: Frame, access: Access) -> Result<(), OutOfMemory> {
         self.map_batch(page, std::iter::once(frame), access)
     }
@@ -188,94 +239,70 @@ impl Tables {
         frames: impl Iterator<Item = Frame>,
         access: Access,
     ) -> Result<(), OutOfMemory> {
-        let mut inner = self.lock();
-        let (pages, mut shower) = inner.parts(self.number);
-        // What is replaced lives until no program sees it any more.
-        let mut replaced = Vec::new();
-        let mut result = Ok(());
-        for (address, frame) in (start..).step_by(PAGE_SIZE).zip(frames) {
-            if address >= USER_TOP || charge(1).is_err() {
-                result = Err(OutOfMemory);
-                break;
-            }
-            let mut page = Page::new(frame, access);
-            let before = pages.remove(&address);
-            if let Some(shower) = &mut shower {
-                if before.is_some() {
-                    shower.state.note_loss();
+        self.change(|pages, view| {
+            for (address, frame) in (start..).step_by(PAGE_SIZE).zip(frames) {
+                if address >= USER_TOP || !machine::current().zone.contains(frame.number()) || charge(1).is_err() {
+                    return Err(OutOfMemory);
                 }
-                shower.show(address, &mut page);
+                let mut page = Page::new(frame, access);
+                let before = pages.remove(&address);
+                let replaces = before.as_ref().is_some_and(|before| !before.shown_in(view.epoch).is_empty());
+                before.into_iter().for_each(|before| push_apart(&mut view.gone, before));
+                if replaces || !page.effective().is_empty() {
+                    view.show(address, &mut page, replaces);
+                }
+                pages.insert(address, page);
             }
-            pages.insert(address, page);
-            replaced.extend(before);
-        }
-        uncharge(replaced.len());
-        shower.into_iter().for_each(Shower::settle);
-        result
+            Ok(())
+        })
     }
 
     pub fn unmap(&self, range: Range<usize>, budget: usize) -> Option<usize> {
-        let mut inner = self.lock();
-        let (pages, mut shower) = inner.parts(self.number);
-        let epoch = shower.as_ref().map_or(NOBODY, Shower::epoch);
-        let mut removed = Vec::new();
-        let mut shown: Option<Range<usize>> = None;
-        while removed.len() < budget {
-            let Some((&address, _)) = pages.range(range.clone()).next() else { break };
-            let Some(page) = pages.remove(&address) else { break };
-            if shower.is_some() && !page.shown_in(epoch).is_empty() {
-                shown = Some(shown.map_or(address, |shown| shown.start)..address + PAGE_SIZE);
+        self.change(|pages, view| {
+            let mut removed = Vec::new();
+            while removed.len() < budget {
+                let Some((&address, _)) = pages.range(range.clone()).next() else { break };
+                pages.remove(&address).into_iter().for_each(|page| push_apart(&mut removed, (address, page)));
             }
-            removed.push(page);
-        }
-        uncharge(removed.len());
-        if let (Some(shower), Some(shown)) = (&mut shower, shown) {
-            shower.hide(shown);
-        }
-        shower.into_iter().for_each(Shower::settle);
-        pages.range(range).next().map(|(&page, _)| page)
+            view.hide(removed.iter().map(|(address, page)| (*address, page)));
+            removed.into_iter().for_each(|(_, page)| push_apart(&mut view.gone, page));
+            pages.range(range).next().map(|(&page, _)| page)
+        })
     }
 
     pub fn protect(&self, range: Range<usize>, access: Access) {
-        let mut inner = self.lock();
-        let (pages, mut shower) = inner.parts(self.number);
-        pages.range_mut(range.clone()).for_each(|(_, page)| page.access = access - Access::COPY_ON_WRITE);
-        if let Some(shower) = &mut shower {
-            shower.protect(pages.range_mut(range));
-        }
-        shower.into_iter().for_each(Shower::settle);
+        self.change(|pages, view| {
+            pages.range_mut(range.clone()).for_each(|(_, page)| page.access = access - Access::COPY_ON_WRITE);
+            view.protect(pages.range_mut(range));
+        });
     }
 
     pub fn share_with(&self, child: &Tables, range: Range<usize>, copy_on_write: bool) -> Result<(), OutOfMemory> {
-        let mut inner = self.lock();
-        let (pages, mut shower) = inner.parts(self.number);
-        charge(pages.range(range.clone()).count())?;
-        let shared: Vec<_> = pages
-            .range_mut(range.clone())
-            .map(|(&address, page)| {
+        let shared: Vec<_> = self.change(|pages, view| {
+            charge(pages.range(range.clone()).count())?;
+            let shared = list_apart(pages.range_mut(range.clone()).map(|(&address, page)| {
                 page.copy_on_write |= copy_on_write;
-                let twin = Page { frame: page.frame.clone(), epoch: NOBODY, ..*page };
-                (address, twin)
-            })
-            .collect();
-        if let Some(shower) = &mut shower {
-            shower.protect(pages.range_mut(range));
-        }
-        shower.into_iter().for_each(Shower::settle);
-        drop(inner);
-        child.lock().pages.extend(shared); // nothing of a child's empty range is shown
+                (address, Page { frame: page.frame.clone(), epoch: NOBODY, ..*page })
+            }));
+            view.protect(pages.range_mut(range));
+            Ok(shared)
+        })?;
+        child.change(|pages, view| {
+            for (address, page) in shared {
+                let Some(before) = pages.insert(address, page) else { continue };
+                view.hide(std::iter::once((address, &before)));
+                push_apart(&mut view.gone, before);
+            }
+        });
         Ok(())
     }
 
     pub fn lookup(&self, page: usize) -> Option<Mapping> {
-        self.lock().pages.get(&page).map(|page| Mapping {
-            frame_number: page.frame.number(),
-            access: page.effective(),
-            copy_on_write: page.copy_on_write,
-            accessed: page.accessed,
-            dirty: page.dirty,
-            references: page.frame.references(),
-        })
+        self.lock().pages.get(&page).map(Page::mapping)
+    }
+
+    pub fn next_mapped(&self, range: Range<usize>) -> Option<(usize, Mapping)> {
+        self.lock().pages.range(range).next().map(|(address, page)| (*address, page.mapping()))
     }
 
     pub fn frame_at(&self, page: usize) -> Option<Frame> {
@@ -283,42 +310,37 @@ impl Tables {
     }
 
     pub fn break_copy_on_write(&self, address: usize, access: Access) -> Result<bool, OutOfMemory> {
-        let mut inner = self.lock();
-        let (pages, mut shower) = inner.parts(self.number);
-        let Some(page) = pages.get_mut(&address) else { return Ok(false) };
+        // Dropped when no program sees it any more.
         let mut replaced = None;
-        if page.copy_on_write && page.frame.references() != 1 {
-            let copy = Frame::copy_of(&page.frame).ok_or(OutOfMemory)?;
-            replaced = Some(std::mem::replace(&mut page.frame, copy));
-        }
-        page.copy_on_write = false;
-        page.access = access - Access::COPY_ON_WRITE;
-        if let Some(shower) = &mut shower {
-            shower.show(address, page);
-        }
-        shower.into_iter().for_each(Shower::settle);
-        drop(replaced);
-        Ok(true)
+        self.change(|pages, view| {
+            let Some(page) = pages.get_mut(&address) else { return Ok(false) };
+            if page.copy_on_write && page.frame.references() != 1 {
+                let copy = Frame::copy_of(&page.frame).ok_or(OutOfMemory)?;
+                replaced = Some(std::mem::replace(&mut page.frame, copy));
+            }
+            page.copy_on_write = false;
+            page.access = access - Access::COPY_ON_WRITE;
+            view.show(address, page, replaced.is_some() && !page.shown_in(view.epoch).is_empty());
+            Ok(true)
+        })
     }
 
     pub fn move_range(&self, from: Range<usize>, to: usize) -> Result<(), OutOfMemory> {
-        let mut inner = self.lock();
-        let (pages, mut shower) = inner.parts(self.number);
-        let take = |pages: &mut BTreeMap<usize, Page>, range: Range<usize>| {
-            let addresses: Vec<usize> = pages.range(range).map(|(&address, _)| address).collect();
-            addresses.into_iter().filter_map(|address| Some((address, pages.remove(&address)?))).collect::<Vec<_>>()
-        };
-        let dropped = take(pages, to..to + from.len());
-        uncharge(dropped.len());
-        let moved = take(pages, from.clone());
-        if let Some(shower) = &mut shower {
-            shower.hide(from.clone());
-            shower.hide(to..to + from.len());
-        }
-        for (address, page) in moved {
-            pages.insert(address - from.start + to, Page { epoch: NOBODY, ..page });
-        }
-        shower.into_iter().for_each(Shower::settle);
+        self.change(|pages, view| {
+            let mut take = |range: Range<usize>| {
+                let addresses = list_apart(pages.range(range).map(|(&address, _)| address));
+                let taken = addresses.into_iter().filter_map(|address| Some((address, pages.remove(&address)?)));
+                let taken = list_apart(taken);
+                view.hide(taken.iter().map(|(address, page)| (*address, page)));
+                taken
+            };
+            let dropped = take(to..to + from.len());
+            let moved = take(from.clone());
+            dropped.into_iter().for_each(|(_, page)| push_apart(&mut view.gone, page));
+            for (address, page) in moved {
+                pages.insert(address - from.start + to, Page { epoch: NOBODY, ..page });
+            }
+        });
         Ok(())
     }
 
@@ -327,53 +349,84 @@ impl Tables {
     }
 
     /// The stub that shows this space, ready to run the program on this CPU: all changes have been carried out. After the program is back,
-    /// [`Stub::end`] must be called. None if the host has no process for it.
+    /// [`Stub::end`] must be called. None if the host has no process for it, or the one that had the program is gone.
     pub fn enter(&self) -> Option<Arc<Stub>> {
+        /// Stubs that may be gone before they were used: somebody kills them, one after the other.
+        const MOST_GONE: u32 = 16;
         let pool = machine::current().stubs.as_ref()?;
-        let mut inner = self.lock();
-        loop {
-            if inner.stub.as_ref().and_then(|stub| stub.lock_for(self.number)).is_none() {
-                inner.stub = Some(pool.take(self.number)?);
-            }
-            let stub = inner.stub.clone()?;
-            // Lost again in this instant? Then once more.
-            let Some(mut state) = stub.lock_for(self.number) else { continue };
-            let begun = stub.begin(&mut state);
-            drop(state);
-            match begun {
-                Ok(()) => return Some(stub),
-                Err(Missing::Refused(error)) => pool.make_room(error)?,
-                Err(Missing::Gone) => {
-                    pool.bury(&stub);
-                    return None;
-                }
+        let mut gone = 0;
+        for turn in 0_u32.. {
+            match self.try_enter(pool) {
+                Ok(stub) => return Some(stub),
+                Err(NotYet::Again) => {}
+                // Nothing is locked while we wait.
+                Err(NotYet::Short(shortage)) if pool.wait(shortage, turn) => {}
+                Err(NotYet::FreshOneGone) if gone < MOST_GONE && probe::is_on(Mending::FreshStub) => gone += 1,
+                Err(NotYet::Short(_) | NotYet::FreshOneGone | NotYet::Lost) => return None,
             }
         }
+        None
+    }
+
+    fn try_enter(&self, pool: &Pool) -> Result<Arc<Stub>, NotYet> {
+        let mut inner = self.lock();
+        let is_ours = |stub: &Arc<Stub>| stub.lock_for(self.number).is_some();
+        let is_fresh = !inner.stub.as_ref().is_some_and(is_ours);
+        if is_fresh {
+            inner.stub = Some(pool.take(self.number).map_err(NotYet::Short)?);
+        }
+        let stub = inner.stub.clone().ok_or(NotYet::Lost)?;
+        // Lost again in this instant? Then once more.
+        let mut state = stub.lock_for(self.number).ok_or(NotYet::Again)?;
+        let begun = stub.begin(&mut state);
+        drop(state);
+        match begun {
+            Ok(()) => Ok(stub),
+            Err(Missing::Refused(error)) => {
+                pool.make_room(error).map_err(NotYet::Short)?;
+                Err(NotYet::Again)
+            }
+            Err(Missing::Unlocked) => {
+                pool.give_up_unlocked();
+                Err(NotYet::Lost)
+            }
+            Err(Missing::Gone) => {
+                pool.bury(&stub);
+                if is_fresh {
+                    probe::reached(Step::FreshStubGone);
+                }
+                Err(if is_fresh { NotYet::FreshOneGone } else { NotYet::Lost })
+            }
+        }
+    }
+
+    /// The stub, if it has not lost it.
+    #[cfg(test)]
+    pub fn stub(&self) -> Option<Arc<Stub>> {
+        self.lock().stub.clone().filter(|stub| stub.lock_for(self.number).is_some())
     }
 
     /// Whether the stub shows a page with these rights.
     pub fn is_shown(&self, address: usize, access: Access) -> bool {
-        let mut inner = self.lock();
-        let (pages, shower) = inner.parts(self.number);
-        let epoch = shower.as_ref().map_or(NOBODY, Shower::epoch);
-        shower.is_some() && pages.get(&address).is_some_and(|page| page.shown_in(epoch).contains(access))
+        self.change(|pages, view| {
+            pages.get(&address).is_some_and(|page| page.shown_in(view.epoch).contains(access)) && view.stub.is_some()
+        })
     }
 
     /// A program touched a page. True if the page allows it: it was only not shown, and is now, with its neighbours.
     pub fn show(&self, address: usize, access: Access) -> bool {
-        let mut inner = self.lock();
-        let (pages, shower) = inner.parts(self.number);
-        let allowed = pages.get(&address).is_some_and(|page| page.effective().contains(access | Access::READ));
-        let Some(mut shower) = shower.filter(|_| allowed) else { return allowed };
-        let epoch = shower.epoch();
-        let start = address & !(FAULT_AROUND * PAGE_SIZE - 1);
-        for (&address, page) in pages.range_mut(start..start + FAULT_AROUND * PAGE_SIZE) {
-            if page.shown_in(epoch) != page.effective() && !page.effective().is_empty() {
-                shower.show(address, page);
+        self.change(|pages, view| {
+            let allowed = pages.get(&address).is_some_and(|page| page.effective().contains(access | Access::READ));
+            if allowed && view.stub.is_some() {
+                let start = address & !(FAULT_AROUND * PAGE_SIZE - 1);
+                for (&address, page) in pages.range_mut(start..start + FAULT_AROUND * PAGE_SIZE) {
+                    if page.shown_in(view.epoch) != page.effective() && !page.effective().is_empty() {
+                        view.show(address, page, false);
+                    }
+                }
             }
-        }
-        shower.settle();
-        true
+            allowed
+        })
     }
 
     /// Runs `each(bytes, done, length)` for the part of each page in the range that allows `access`.

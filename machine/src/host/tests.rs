@@ -1,5 +1,8 @@
 //! Programs of a few instructions on machines of their own, with a kernel that only looks at how they come back.
 
+mod attacks;
+mod liar;
+
 use super::machine::{Configuration, Engine, run};
 use crate::memory::{Access, Frame, PAGE_SIZE, Space};
 use crate::user::{Exception, PageFault, Registers, Trap, enter};
@@ -97,8 +100,14 @@ fn a_program_that_never_comes_back_is_interrupted_by_the_alarm() {
         for _ in 0..3 {
             let deadline = time::now() + 2_000_000;
             time::set_alarm(Some(deadline));
-            assert_eq!(enter(&mut registers, &space), Trap::Interrupted);
-            assert!(time::now() >= deadline && registers.general.rip == CODE);
+            // An interrupt for a program that was on its way back already comes with the next: once.
+            let mut times = 0;
+            while times == 0 || time::now() < deadline {
+                assert_eq!(enter(&mut registers, &space), Trap::Interrupted);
+                assert_eq!(registers.general.rip, CODE);
+                times += 1;
+            }
+            assert!(times <= 2, "{times}");
         }
         power::off(0)
     }
@@ -181,7 +190,7 @@ fn a_program_keeps_its_extended_state_when_its_guest_thread_makes_room() {
         registers.general.rdi = 0x1234_5678;
         assert_eq!(next(&mut registers, &space), Trap::Syscall);
         let pool = super::machine::current().stubs.as_ref().unwrap();
-        assert!(pool.make_room(std::io::ErrorKind::WouldBlock.into()).is_some());
+        assert!(pool.make_room(std::io::ErrorKind::WouldBlock.into()).is_ok());
         assert_eq!(next(&mut registers, &space), Trap::Syscall);
         assert_eq!(registers.general.rsi, 0x1234_5678);
         power::off(0)
@@ -350,9 +359,11 @@ fn a_jump_into_the_stub_s_code_makes_no_call_of_the_host() {
             space.compare_exchange_u32(DATA, 0, 77).unwrap().unwrap();
             // It comes back as a call of the program's, made from a strange place.
             let trap = next(&mut registers, &space);
-            assert!(matches!(trap, Trap::Syscall | Trap::Exception(_)), "{trap:?}");
-            if trap == Trap::Syscall {
-                assert_eq!(registers.syscall_number(), number as usize);
+            match trap {
+                Trap::Syscall => assert_eq!(registers.syscall_number(), number as usize),
+                // Traced, it looks like one of the ways into a 32-bit kernel.
+                Trap::Exception(exception) => assert_eq!(exception.vector, 13),
+                trap => panic!("{trap:?}"),
             }
             assert_eq!(space.load_u32(DATA).unwrap(), 77);
         }

@@ -49,7 +49,8 @@ impl Default for Clock {
 impl Clock {
     fn new(use_tsc: bool) -> Clock {
         let start = Instant::now();
-        let keeper = Keeper::new(Sample { ticks: ticks(), host: start.elapsed().as_nanos() as u64 });
+        let first = if use_tsc { ticks() } else { 0 };
+        let keeper = Keeper::new(Sample { ticks: first, host: start.elapsed().as_nanos() as u64 });
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let clock = Clock {
             shared: vdso::Clock::new(),
@@ -139,6 +140,9 @@ fn is_trusted() -> bool {
     const SOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
     const POWER: u32 = 0x8000_0007;
     const INVARIANT_TSC: u32 = 1 << 8;
+    if cfg!(miri) {
+        return false; // it has no such instruction
+    }
     let invariant = __cpuid(0x8000_0000).eax >= POWER && __cpuid(POWER).edx & INVARIANT_TSC != 0;
     invariant && std::fs::read_to_string(SOURCE).is_ok_and(|source| matches!(source.trim(), "tsc" | "kvm-clock"))
 }
@@ -146,6 +150,11 @@ fn is_trusted() -> bool {
 /// The clock programs read too.
 pub fn clock() -> &'static vdso::Clock {
     &current().clock.shared
+}
+
+pub fn own() -> Option<u64> {
+    let own = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Some(own.tv_sec as u64 * 1_000_000_000 + own.tv_nsec as u64)
 }
 
 /// Nanoseconds since the machine started, never going back.
@@ -162,6 +171,23 @@ pub fn wall_clock() -> u64 {
 /// Sets what [`wall_clock`] shows.
 pub fn set_wall_clock(nanoseconds: u64) {
     current().clock.set_wall_clock(nanoseconds);
+}
+
+/// See [`crate::time::MAY_BE_TAKEN`].
+pub const MAY_BE_TAKEN: bool = true;
+
+/// See [`crate::time::worked`]. A machine that runs no programs has no CPUs of its own: tests' threads play them.
+pub fn worked(user: u64, kernel: u64) -> (u64, u64) {
+    let machine = current();
+    let account = machine.cpus.account(super::cpu::current()).filter(|_| machine.stubs.is_some());
+    account.map_or((user, kernel), |account| account.worked(user, kernel))
+}
+
+/// See [`crate::time::working`].
+pub fn working(cpu: usize, user: u64, kernel: u64) -> (u64, u64) {
+    let machine = current();
+    let account = machine.cpus.account(cpu).filter(|_| machine.stubs.is_some());
+    account.map_or((user, kernel), |account| account.working(user, kernel))
 }
 
 /// Sets this CPU's alarm to `deadline`, in nanoseconds of [`now`], or takes it back.

@@ -222,7 +222,7 @@ pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
     loop {
         machine.check_power();
         let Some(stub) = space.0.enter() else { return Trap::Lost };
-        if !machine.cpus.enter_user(machine, stub.host_thread()) {
+        if !machine.cpus.enter_user(stub.host_thread()) {
             stub.end();
             return interrupted();
         }

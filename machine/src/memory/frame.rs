@@ -1,11 +1,11 @@
 //! [`Frame`] and [`FrameRun`]: owned memory.
 
-use super::{FrameRecord, PAGE_SIZE, SATURATED, give_frames, records, take_frames};
+use super::{FrameRecord, PAGE_SIZE, give_frames, records, take_refusable_frames};
 use crate::platform;
 use core::fmt;
 use core::num::NonZeroU32;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU32, Ordering, fence};
+use core::sync::atomic::AtomicU32;
 
 /// An owning reference to 4 KiB of untyped memory. Cloning adds an owner; the last owner gives it back.
 pub struct Frame(NonZeroU32);
@@ -32,7 +32,7 @@ impl Frame {
     /// A frame with the bytes its last owner left, for a caller that overwrites all of them.
     #[inline]
     pub fn allocate_dirty() -> Option<Frame> {
-        take_frames(0).map(Frame)
+        take_refusable_frames(0).map(Frame)
     }
 
     /// Its number: physical address / 4096 on `pc`.
@@ -44,8 +44,7 @@ impl Frame {
     /// Owners now. 1 means the caller is the only one, and stays true until the caller shares it.
     #[inline]
     pub fn references(&self) -> u32 {
-        // Acquire: whoever gave up its reference has finished with the bytes.
-        self.record().references.load(Ordering::Acquire)
+        self.record().owners.owners()
     }
 
     /// Copies bytes out from `offset`. Returns how many: fewer than asked only at the end of the frame.
@@ -88,7 +87,7 @@ impl Frame {
     }
 
     /// Gives up the reference without dropping it; `from_raw` takes it up again.
-    #[cfg(target_os = "none")]
+    #[cfg(any(target_os = "none", test))]
     #[inline]
     pub(crate) fn into_raw(self) -> NonZeroU32 {
         let number = self.0;
@@ -100,7 +99,7 @@ impl Frame {
     ///
     /// # Safety
     /// `number` must stand for one reference given up by `into_raw` or counted otherwise, taken up only once.
-    #[cfg(target_os = "none")]
+    #[cfg(any(target_os = "none", test))]
     #[inline]
     pub(crate) unsafe fn from_raw(number: NonZeroU32) -> Frame {
         Frame(number)
@@ -111,32 +110,18 @@ impl Frame {
     /// # Safety
     /// The caller holds a reference to the frame, or keeps whoever does from giving it up; and nobody else can use that same
     /// reference to count another one meanwhile.
-    #[cfg(target_os = "none")]
+    #[cfg(any(target_os = "none", test))]
     #[inline]
     pub(crate) unsafe fn add_reference(number: NonZeroU32) {
         // SAFETY: as in `record`.
-        let record = unsafe { platform::frames::record(number.get()) };
-        if record.references.load(Ordering::Relaxed) == 1 {
-            record.references.store(2, Ordering::Relaxed); // the one owner is the caller's: no locked instruction
-        } else if record.references.fetch_add(1, Ordering::Relaxed) >= SATURATED / 2 {
-            Frame::saturate(record);
-        }
-    }
-
-    #[cold]
-    fn saturate(record: &FrameRecord) {
-        record.references.store(SATURATED, Ordering::Relaxed);
+        unsafe { platform::frames::record(number.get()) }.owners.add_alone();
     }
 }
 
 impl Clone for Frame {
     #[inline]
     fn clone(&self) -> Frame {
-        let record = self.record();
-        // Relaxed suffices: the new reference is made from one that is held.
-        if record.references.fetch_add(1, Ordering::Relaxed) >= SATURATED / 2 {
-            Frame::saturate(record);
-        }
+        self.record().owners.add();
         Frame(self.0)
     }
 }
@@ -144,18 +129,9 @@ impl Clone for Frame {
 impl Drop for Frame {
     #[inline]
     fn drop(&mut self) {
-        let record = self.record();
-        // A sole owner cannot gain company from elsewhere, so the last drop needs no locked instruction.
-        if record.references.load(Ordering::Acquire) != 1 {
-            match record.references.fetch_sub(1, Ordering::Release) {
-                1 => fence(Ordering::Acquire),
-                before if before > SATURATED / 2 => return Frame::saturate(record),
-                _ => return,
-            }
-        } else {
-            record.references.store(0, Ordering::Release);
+        if self.record().owners.remove() {
+            give_frames(self.0.get(), 0);
         }
-        give_frames(self.0.get(), 0);
     }
 }
 
@@ -175,7 +151,7 @@ pub struct FrameRun {
 impl FrameRun {
     /// A run with whatever its last owners left in it. None if there is no such run, or `order` > [`MAX_ORDER`].
     pub fn allocate_dirty(order: u8) -> Option<FrameRun> {
-        take_frames(order).map(|first| FrameRun { first, order })
+        take_refusable_frames(order).map(|first| FrameRun { first, order })
     }
 
     /// A run of zeros.
@@ -205,7 +181,7 @@ impl FrameRun {
 impl Drop for FrameRun {
     fn drop(&mut self) {
         for record in records().get(self.numbers()).unwrap_or_default() {
-            record.references.store(0, Ordering::Release);
+            record.owners.set(0);
         }
         give_frames(self.first.get(), self.order);
     }
@@ -243,6 +219,7 @@ pub(crate) unsafe fn word<'a>(bytes: *mut u8) -> &'a AtomicU32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::count::SATURATED;
     use super::*;
 
     #[test]
@@ -290,7 +267,7 @@ mod tests {
     fn a_frame_shared_too_often_stays_for_ever() {
         let frame = Frame::zeroed().unwrap();
         let record = &records()[frame.number()];
-        record.references.store(SATURATED / 2, Ordering::Relaxed);
+        record.owners.set(SATURATED / 2);
         let copies = [frame.clone(), frame.clone()];
         drop(frame);
         drop(copies);

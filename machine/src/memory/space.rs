@@ -153,6 +153,11 @@ impl Space {
         self.0.lookup(user_page(address & !(PAGE_SIZE - 1)).ok()?)
     }
 
+    /// The first page mapped in a range, and what is mapped there. What is not mapped costs nothing but its page tables.
+    pub fn next_mapped(&self, range: Range<usize>) -> Option<(usize, Mapping)> {
+        self.0.next_mapped(user_pages(range))
+    }
+
     /// A reference to the frame mapped at the page of `address`.
     pub fn frame_at(&self, address: usize) -> Option<Frame> {
         self.0.frame_at(user_page(address & !(PAGE_SIZE - 1)).ok()?)
@@ -165,9 +170,8 @@ impl Space {
         self.0.break_copy_on_write(user_page(page)?, access)
     }
 
-    /// Moves what is mapped in `from` to `to` with access and state (mremap). The target must be empty and not overlap; what
-    /// was there is dropped. Fails if the target is outside user space, overlaps, or page tables run out: then a
-    /// first part has moved.
+    /// Moves what is mapped in `from` to `to` with access and state (mremap). The target must not overlap; what was there is
+    /// dropped. Fails if the target is outside user space, overlaps, or page tables run out: then nothing has changed.
     pub fn move_range(&self, from: Range<usize>, to: usize) -> Result<(), OutOfMemory> {
         let from = user_pages(from);
         let end = user_page(to)?.checked_add(from.len()).filter(|end| *end <= USER_TOP).ok_or(OutOfMemory)?;

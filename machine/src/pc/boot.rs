@@ -8,7 +8,8 @@ use super::descriptors::{self, KERNEL_CODE, KERNEL_DATA};
 use super::layout::{self, IMAGE_BASE};
 use super::start_info::{self, StartInfo};
 use super::{
-    acpi, block, debug, extended, features, frames, io_apic, local_apic, paging, panic, power, secondary, time, traps,
+    acpi, block, debug, extended, features, frames, io_apic, local_apic, paging, panic, power, secondary, shootdown,
+    speculation, time, traps,
 };
 use arrayvec::ArrayVec;
 use core::arch::{asm, global_asm};
@@ -126,8 +127,10 @@ pub unsafe fn set_up_cpu(block: &'static Block) {
         descriptors::load(block);
         block.adopt();
     }
+    speculation::enable();
     traps::enable_syscall();
     local_apic::enable();
+    shootdown::join();
     panic::ready();
 }
 

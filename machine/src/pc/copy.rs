@@ -1,25 +1,35 @@
 //! Copying and clearing memory, with the widest stores that pay on this CPU.
 //!
 //! `rep movsb` is best on new silicon and worst under emulation; vector moves are good everywhere but need a register of the
-//! program's, which is live in the CPU and so kept on the stack meanwhile. [`choose`] decides once, at boot. The assembler
+//! program's, which is live in the CPU and so kept on the stack meanwhile: all of it that the move changes. [`choose`] decides once, at boot. The assembler
 //! also gives the compiler its `memcpy`, `memmove`, `memset` and `memcmp`, and the guarded copies of [`super::usercopy`].
 //!
 //! Until `choose` has run strings are used. It must not run before the boot CPU has enabled its vector state (XCR0), and no other
 //! CPU may copy before it has done the same.
 
-use super::features;
+use super::{copy_method, features};
 use crate::memory::PAGE_SIZE;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 use core::sync::atomic::{AtomicU8, Ordering};
 
-core::arch::global_asm!(include_str!("copy.s"));
+core::arch::global_asm!(
+    ".macro exception at, fixup",
+    ".pushsection .exception_table, \"a\", @progbits",
+    ".balign 8",
+    ".quad \\at, \\fixup",
+    ".popsection",
+    ".endm",
+    ".macro label name",
+    ".global \\name",
+    ".type \\name, @function",
+    "\\name:",
+    ".endm",
+    include_str!("copy.s"),
+);
 
-/// 0: string instructions; 1: SSE; 2: AVX. Read by the assembler.
+/// The [`copy_method`]. Read by the assembler.
 #[unsafe(export_name = "machine_copy_method")]
-static METHOD: AtomicU8 = AtomicU8::new(STRINGS);
-const STRINGS: u8 = 0;
-const SSE: u8 = 1;
-const AVX: u8 = 2;
+static METHOD: AtomicU8 = AtomicU8::new(copy_method::STRINGS);
 
 unsafe extern "C" {
     fn memmove(to: *mut u8, from: *const u8, length: usize) -> *mut u8;
@@ -32,14 +42,7 @@ pub fn choose() {
     let strings = __cpuid(0).eax >= 7 && leaf.ebx >> 9 & leaf.edx >> 4 & 1 == 1; // ERMS and FSRM
     let hypervisor = __cpuid(1).ecx >> 31 == 1;
     let emulated = hypervisor && __cpuid(0x4000_0000).ebx.to_le_bytes() == *b"TCGT";
-    let avx = features::get().xcr0 & 6 == 6;
-    let method = if strings && !emulated {
-        STRINGS
-    } else if avx {
-        AVX
-    } else {
-        SSE
-    };
+    let method = copy_method::choose(strings, emulated, features::get().xcr0);
     METHOD.store(method, Ordering::Relaxed);
 }
 

@@ -6,6 +6,8 @@
 # byte up to the very byte that faulted; rax returns how many bytes were not done.
 #
 # Program's vector registers are live in the CPU: the one that is used is kept on the stack.
+#
+# `exception AT, FIXUP` and `label NAME` come from who includes this: an entry of the exception table, and a public function.
 
 .section .text.copy, "ax", @progbits
 
@@ -13,10 +15,7 @@
 .macro access guard, fixup, instruction:vararg
 .if \guard
 77: \instruction
-    .pushsection .exception_table, "a", @progbits
-    .balign 8
-    .quad 77b, \fixup
-    .popsection
+    exception 77b, \fixup
 .else
     \instruction
 .endif
@@ -277,10 +276,8 @@ fill kernel_fill, 0
 fill user_fill, 1
 
 .macro function name
-.global \name
-.type \name, @function
 .balign 16
-\name:
+label \name
 .endm
 
 # What the compiler calls by these names.

@@ -41,6 +41,18 @@ pub fn current() -> usize {
     block::current_cpu()
 }
 
+/// `index` if it is below `length`, else 0: by computing, which no guess precedes.
+#[inline]
+pub fn clamp_index(index: usize, length: usize) -> usize {
+    let mask: usize;
+    // SAFETY: computes; the borrow of the comparison becomes all ones.
+    unsafe {
+        asm!("cmp {index}, {length}", "sbb {mask}, {mask}", index = in(reg) index, length = in(reg) length,
+            mask = lateout(reg) mask, options(pure, nomem, nostack));
+    }
+    index & mask
+}
+
 /// The number by which interrupt controllers know `cpu`.
 #[inline]
 pub fn apic_id(cpu: usize) -> Option<u32> {

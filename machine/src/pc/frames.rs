@@ -7,6 +7,7 @@
 
 use super::boot::Region;
 use super::layout::{DIRECT_MAP, direct};
+pub(crate) use crate::memory::take_refusable_frames as take_frames;
 use crate::memory::{FrameRecord, FrameSource, MAX_ORDER, PAGE_SIZE, give_frames};
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;

@@ -1,13 +1,15 @@
 //! The kernel's half of the address space: the same tables in every space, built at boot.
 //!
-//! Everything here is only ever added, never changed or removed, so no CPU has to forget anything. The entries of the
-//! root for all regions of [`super::layout`] exist before the first user space copies them. Made by the boot CPU, but
-//! for stacks and devices, which a lock guards.
+//! Tables are only ever added, never changed or removed, and so are all pages but those of the heap's mapped memory: no CPU
+//! has to forget anything else. The entries of the root for all regions of [`super::layout`] exist before the first user space
+//! copies them. Made by the boot CPU, but for stacks and devices, which a lock guards, and the heap's memory, whose lock is
+//! [`crate::heap::vmalloc`]'s.
 
 use super::boot::memory_map;
-use super::layout::{self, DEVICES, DIRECT_MAP, IMAGE_BASE, Rights, STACKS};
+use super::layout::{self, DEVICES, DIRECT_MAP, IMAGE_BASE, Rights, STACKS, VMALLOC};
 use super::table::{ENTRIES, Entry, Table};
 use super::{copy, features, frames};
+use crate::heap::vmalloc;
 use crate::lock::SpinLock;
 use crate::memory::{PAGE_SIZE, take_frames};
 use core::ops::Range;
@@ -28,12 +30,18 @@ struct Free {
 
 static FREE: SpinLock<Free> = SpinLock::new(Free { stacks: STACKS, devices: DEVICES });
 
-/// Pages added since boot, for statistics.
+/// Frames taken since boot, for statistics.
 static STACK_FRAMES: AtomicUsize = AtomicUsize::new(0);
+static TABLE_FRAMES: AtomicUsize = AtomicUsize::new(0);
 
 /// Frames that are kernel stacks.
 pub fn stack_frames() -> usize {
     STACK_FRAMES.load(Ordering::Relaxed)
+}
+
+/// Frames that are tables of mapped memory.
+pub fn table_frames() -> usize {
+    TABLE_FRAMES.load(Ordering::Relaxed)
 }
 
 /// The physical address of the kernel's root table: what a CPU loads that runs no program.
@@ -80,7 +88,7 @@ fn map(root: Table, virtual_start: usize, physical: usize, length: usize, flags:
     while done < length {
         let (address, target, left) = (virtual_start + done, physical + done, length - done);
         let fits = |size: usize| address.is_multiple_of(size) && target.is_multiple_of(size) && left >= size;
-        let index = |level: usize| address >> (12 + 9 * level) & (ENTRIES - 1);
+        let index = |level| index(address, level);
         let third = lower(root, index(3))?;
         let entry = third.get(index(2));
         if entry.has(Entry::LARGE) {
@@ -135,10 +143,68 @@ fn build() -> Option<Table> {
         let end = region.range.end.next_multiple_of(PAGE_SIZE).min(STACKS - DIRECT_MAP);
         map(root, DIRECT_MAP + start, start, end.saturating_sub(start), flags(Rights::Data))?;
     }
-    for region in [STACKS, DEVICES] {
-        lower(root, region >> 39 & (ENTRIES - 1))?;
+    let mapped = (VMALLOC..VMALLOC + vmalloc::AREA * PAGE_SIZE).step_by(ENTRIES * HUGE);
+    for region in mapped.chain([STACKS, DEVICES]) {
+        lower(root, index(region, 3))?;
     }
     Some(root)
+}
+
+/// The index of an address in a table of `level`: 0 is the leaf, 3 the root.
+#[inline]
+const fn index(address: usize, level: usize) -> usize {
+    address >> (12 + 9 * level) & (ENTRIES - 1)
+}
+
+/// Makes the tables for mapped memory at these addresses. False if memory is out. The heap calls it, one CPU at a time.
+pub fn prepare(addresses: Range<usize>) -> bool {
+    let make = |address| {
+        let mut table = *ROOT.get()?;
+        for level in [3, 2, 1] {
+            let new = table.get(index(address, level)).0 == 0;
+            table = lower(table, index(address, level))?;
+            TABLE_FRAMES.fetch_add(usize::from(new), Ordering::Relaxed);
+        }
+        Some(())
+    };
+    (addresses.start & !(LARGE - 1)..addresses.end).step_by(LARGE).all(|address| make(address).is_some())
+}
+
+/// The leaf table of an address of mapped memory, for which [`prepare`] was called.
+#[inline]
+fn prepared_leaf(address: usize) -> Option<Table> {
+    let third = Table::of(ROOT.get()?.get(index(address, 3)))?;
+    let second = Table::of(third.get(index(address, 2)))?;
+    Table::of(second.get(index(address, 1)))
+}
+
+/// The entry of a page of mapped memory; 0 where no table is.
+#[inline]
+pub fn entry(address: usize) -> u64 {
+    prepared_leaf(address).map_or(0, |leaf| leaf.get(index(address, 0)).0)
+}
+
+/// Changes the entry of a page of mapped memory that has a table.
+///
+/// # Safety
+/// What it maps is the caller's, and what it mapped before is not used any more.
+#[inline]
+pub unsafe fn set_entry(address: usize, entry: u64) {
+    if let Some(leaf) = prepared_leaf(address) {
+        leaf.set(index(address, 0), Entry(entry));
+    }
+}
+
+/// An entry by which the kernel reads and writes a frame. Not global: CPUs forget it with the rest of a space.
+#[inline]
+pub fn data_entry(number: u32) -> u64 {
+    u64::from(number) << 12 | flags(Rights::Data) & !Entry::GLOBAL
+}
+
+/// The number of the frame that an entry shows.
+#[inline]
+pub fn frame_of(entry: u64) -> usize {
+    Entry(entry).frame().map_or(0, |number| number.get() as usize)
 }
 
 /// Maps device registers, uncached. None if memory is out. Asked again for the same device, it maps it again.

@@ -5,6 +5,7 @@
 //! ffff800000000000  direct map: physical address + DIRECT_MAP, all RAM, read-write, never executable
 //! ffffc00000000000  kernel stacks, each above an unmapped guard page
 //! ffffd00000000000  device registers, uncached
+//! ffffe00000000000  mapped memory of the heap, 1.6 TiB
 //! ffffffff80000000  the kernel image: physical address + IMAGE_BASE; text R-X, rodata R--, data RW-, symbols R--
 //! ```
 //!
@@ -20,6 +21,8 @@ pub const DIRECT_MAP: usize = 0xffff_8000_0000_0000;
 pub const STACKS: usize = 0xffff_c000_0000_0000;
 /// Where device registers are mapped.
 pub const DEVICES: usize = 0xffff_d000_0000_0000;
+/// Where the heap maps memory that need not lie side by side.
+pub const VMALLOC: usize = 0xffff_e000_0000_0000;
 /// Where the image is linked, before its physical address.
 pub const IMAGE_BASE: usize = 0xffff_ffff_8000_0000;
 

@@ -7,10 +7,12 @@
 //! | [`frames`] | the frame database and the boot arena |
 //! | [`paging`], [`table`], [`shootdown`] | page tables of user spaces, one table, making CPUs forget translations |
 //! | [`kernel_space`] | the kernel's half of all address spaces |
-//! | [`copy`], `copy.s`, [`usercopy`] | copying and clearing memory, to and from user addresses too |
+//! | [`copy`], [`copy_method`], `copy.s`, [`usercopy`] | copying and clearing memory, to and from user addresses too |
 //! | [`block`], [`descriptors`], [`features`] | per-CPU block; GDT, TSS, IDT; what the CPU can do |
+//! | [`mitigations`], [`speculation`] | what is done against speculation across borders |
 //! | [`traps`], `traps.s`, [`user`], [`extended`] | exceptions and interrupts; running programs; FPU, SSE, AVX state |
 //! | [`cpu`], [`secondary`], `secondary.s` | CPUs, and how the others are started |
+//! | [`tsc_sync`] | whether their clocks show the same |
 //! | [`acpi`], [`local_apic`], [`io_apic`], [`time`], [`device`], [`folder`], [`power`] | the platform's devices |
 //! | [`debug`], [`serial`], [`panic`], [`symbols`] | a kernel in trouble |
 
@@ -18,6 +20,7 @@ pub mod acpi;
 pub mod block;
 pub mod boot;
 pub mod copy;
+pub mod copy_method;
 pub mod cpu;
 pub mod debug;
 pub mod descriptors;
@@ -30,6 +33,7 @@ pub mod io_apic;
 pub mod kernel_space;
 pub mod layout;
 pub mod local_apic;
+pub mod mitigations;
 pub mod paging;
 pub mod panic;
 pub mod port;
@@ -39,10 +43,12 @@ pub mod rtc;
 pub mod secondary;
 pub mod serial;
 pub mod shootdown;
+pub mod speculation;
 pub mod start_info;
 pub mod symbols;
 pub mod table;
 pub mod time;
 pub mod traps;
+pub mod tsc_sync;
 pub mod user;
 pub mod usercopy;

@@ -36,6 +36,9 @@ pub use super::kernel_space::{initialise, kernel_root, map_device, map_stack};
 /// Frames that wait for one flush.
 const BATCH: usize = 256;
 
+/// An empty range that grows from both ends.
+const NOTHING: Range<usize> = Range { start: usize::MAX, end: 0 };
+
 /// Bits of an address below the index into a table of `level`: 0 is the leaf, 3 the root.
 #[inline]
 const fn shift(level: usize) -> usize {
@@ -97,7 +100,7 @@ struct Removed<'a> {
 impl<'a> Removed<'a> {
     #[inline]
     fn new(tables: &'a Tables) -> Removed<'a> {
-        Removed { tables, frames: ArrayVec::new(), stale: usize::MAX..0 }
+        Removed { tables, frames: ArrayVec::new(), stale: NOTHING }
     }
 
     /// A translation of `page` may be cached.
@@ -126,6 +129,15 @@ impl<'a> Removed<'a> {
         self.frame(old.frame());
     }
 
+    /// Takes the table at `index` of `parent`, for the addresses from `base` on, away if it has no entries.
+    fn table_if_empty(&mut self, parent: Table, index: usize, table: Table, base: usize) {
+        if table.occupied() == 0 {
+            parent.take(index);
+            self.stale(base); // any address: it makes CPUs forget what they have cached of tables
+            self.frame(Some(table.into_frame()));
+        }
+    }
+
     #[inline]
     fn finish(&mut self) {
         if !self.stale.is_empty() || !self.frames.is_empty() {
@@ -134,7 +146,7 @@ impl<'a> Removed<'a> {
     }
 
     fn flush_and_drop(&mut self) {
-        shootdown::flush(self.tables.root.physical(), core::mem::replace(&mut self.stale, usize::MAX..0));
+        shootdown::flush(self.tables.root.physical(), core::mem::replace(&mut self.stale, NOTHING));
         for number in self.frames.drain(..) {
             // SAFETY: the number's reference was an entry's, which is gone, and no CPU has it cached.
             drop(unsafe { Frame::from_raw(number) });
@@ -295,14 +307,7 @@ impl Tables {
                 budget = budget.saturating_sub(taken + 1);
                 ControlFlow::Continue(())
             },
-            |parent, index, table, base| {
-                if table.occupied() == 0 {
-                    parent.take(index);
-                    let mut removed = removed.borrow_mut();
-                    removed.stale(base); // any address: it makes CPUs forget what they have cached of tables
-                    removed.frame(Some(table.into_frame()));
-                }
-            },
+            |parent, index, table, base| removed.borrow_mut().table_if_empty(parent, index, table, base),
         )
         .break_value()
     }
@@ -424,6 +429,22 @@ impl Tables {
     pub fn lookup(&self, page: usize) -> Option<Mapping> {
         let _lock = self.lock();
         let (_, _, entry) = self.find(page)?;
+        Tables::mapping(entry)
+    }
+
+    pub fn next_mapped(&self, range: Range<usize>) -> Option<(usize, Mapping)> {
+        let _lock = self.lock();
+        let first = |leaf: Table, base: usize, indices| {
+            let mut entries = leaf.entries(indices);
+            let found = entries.find_map(|(index, entry)| Some((base + (index << shift(0)), Tables::mapping(entry)?)));
+            found.map_or(ControlFlow::Continue(()), ControlFlow::Break)
+        };
+        self.walk(range, first, |_, _, _, _| ()).break_value()
+    }
+
+    /// What an entry maps. Under the lock of its space.
+    #[inline]
+    fn mapping(entry: Entry) -> Option<Mapping> {
         let number = entry.frame()?.get();
         Some(Mapping {
             frame_number: number as usize,
@@ -475,13 +496,26 @@ impl Tables {
     pub fn move_range(&self, from: Range<usize>, to: usize) -> Result<(), OutOfMemory> {
         let _lock = self.lock();
         let mut removed = Removed::new(self);
-        self.clear(to..to + from.len(), usize::MAX, &mut removed);
-        let start = from.start;
-        let moved = self.each_leaf(from.clone(), |leaf, base, indices| {
+        let (start, target) = (from.start, to..to + from.len());
+        // Tables come first: nothing that may fail comes after something has changed.
+        let tables = self.each_leaf(from.clone(), |leaf, base, indices| {
+            leaf.entries(indices)
+                .try_for_each(|(index, _)| self.leaf_or_new(base + (index << shift(0)) - start + to).map(drop))
+        });
+        if tables.is_err() {
+            self.free_empty_tables(target, &mut removed);
+            return tables;
+        }
+        // Not `clear`, which would take the empty tables, too.
+        self.each_leaf(target, |leaf, base, indices| {
+            self.clear_leaf(leaf, base, indices, &mut removed);
+            Ok(())
+        })?;
+        self.each_leaf(from.clone(), |leaf, base, indices| {
             for (index, _) in leaf.entries(indices) {
                 let page = base + (index << shift(0));
                 let target = page - start + to;
-                let table = self.leaf_or_new(target)?;
+                let table = self.leaf(target).ok_or(OutOfMemory)?;
                 let entry = leaf.take(index);
                 if entry.must_flush(Entry(0)) {
                     removed.stale(page);
@@ -489,14 +523,37 @@ impl Tables {
                 table.insert(self::index(target, 0), entry);
             }
             Ok(())
-        });
-        self.clear(from, if moved.is_ok() { usize::MAX } else { 0 }, &mut removed); // the tables that are empty now
-        moved
+        })?;
+        self.free_empty_tables(from, &mut removed);
+        Ok(())
+    }
+
+    /// Frees the tables in the range that have no entries. Under the lock.
+    fn free_empty_tables(&self, range: Range<usize>, removed: &mut Removed<'_>) {
+        let _: ControlFlow<()> = self.walk(
+            range,
+            |_, _, _| ControlFlow::Continue(()),
+            |parent, index, table, base| removed.table_if_empty(parent, index, table, base),
+        );
     }
 
     #[inline]
     pub fn resident(&self) -> usize {
         self.resident.load(Relaxed)
+    }
+
+    /// The root's physical address.
+    #[cfg(test)]
+    pub fn root(&self) -> usize {
+        self.root.physical()
+    }
+
+    /// How many tables there are below the root.
+    #[cfg(test)]
+    pub fn tables(&self) -> usize {
+        let mut tables = 0;
+        let _: ControlFlow<()> = self.walk(0..USER_TOP, |_, _, _| ControlFlow::Continue(()), |_, _, _, _| tables += 1);
+        tables
     }
 }
 

@@ -51,8 +51,9 @@ impl Reference {
         for _ in 0..READINGS {
             let before = time::ticks();
             let reference = self.read();
-            let after = time::ticks();
+            // Before the second look at the TSC: a host may take the CPU away between any two of these.
             let timer = local_apic::counted();
+            let after = time::ticks();
             if after.wrapping_sub(before) < best.0 {
                 best = (after.wrapping_sub(before), Sample { tsc: before.midpoint(after), timer, reference });
             }

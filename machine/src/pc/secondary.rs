@@ -7,7 +7,7 @@
 use super::block::Block;
 use super::descriptors::KERNEL_CODE;
 use super::layout::{IMAGE_BASE, direct};
-use super::{acpi, boot, cpu, debug, descriptors, local_apic, paging, time};
+use super::{acpi, boot, cpu, debug, descriptors, local_apic, paging, time, tsc_sync};
 use crate::cpu::MAX_CPUS;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -47,6 +47,8 @@ static secondary_tickets: AtomicU32 = AtomicU32::new(0);
 static CHECKED_IN: AtomicU64 = AtomicU64::new(0);
 /// And the blocks they are given.
 static BLOCKS: [AtomicPtr<Block>; MAX_CPUS] = [const { AtomicPtr::new(ptr::null_mut()) }; MAX_CPUS];
+/// Whether the clocks of those that came agree.
+static CLOCKS: tsc_sync::Comparison = tsc_sync::Comparison::new();
 /// No more numbers are given out.
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
@@ -119,6 +121,13 @@ fn admit(platform: &acpi::Platform, blocks: Vec<&'static Block>) {
         }
     }
     CLOSED.store(true, Ordering::Release);
+    if cpu::count() > 1 {
+        CLOCKS.take_part(cpu::count(), time::ticks);
+    }
+    if CLOCKS.worst() > 0 {
+        debug::emergency_print(format_args!("the CPUs' clocks differ by {} ticks\n", CLOCKS.worst()));
+        time::clock().distrust();
+    }
 }
 
 /// The first Rust code of another CPU, on its stack, with the kernel's tables.
@@ -141,6 +150,7 @@ extern "C" fn secondary_main() -> ! {
         }
         spin_loop();
     };
+    CLOCKS.take_part(cpu::count(), time::ticks);
     // SAFETY: its own CPU, once, after `prepare`.
     unsafe { boot::set_up_cpu(block) };
     cpu::run()

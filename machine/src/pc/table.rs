@@ -10,8 +10,8 @@
 //! Entries are changed only by the holder of the space's lock, but the CPU sets `ACCESSED` and `DIRTY` whenever it likes: an
 //! entry that may be in use is exchanged, never stored.
 
-use super::frames;
-use crate::memory::{Access, take_frames};
+use super::frames::{self, take_frames};
+use crate::memory::Access;
 use core::num::NonZeroU32;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};

@@ -43,6 +43,10 @@ pub fn clock() -> &'static Clock {
     &CLOCK
 }
 
+pub fn own() -> Option<u64> {
+    None
+}
+
 /// Nanoseconds since boot.
 #[inline]
 pub fn now() -> u64 {
@@ -183,4 +187,19 @@ pub fn alarm_interrupt() {
     if let Some(handler) = cpu::handler() {
         handler.alarm();
     }
+}
+
+/// See [`crate::time::MAY_BE_TAKEN`].
+pub const MAY_BE_TAKEN: bool = false;
+
+/// See [`crate::time::worked`].
+#[inline]
+pub fn worked(user: u64, kernel: u64) -> (u64, u64) {
+    (user, kernel)
+}
+
+/// See [`crate::time::working`].
+#[inline]
+pub fn working(_cpu: usize, user: u64, kernel: u64) -> (u64, u64) {
+    (user, kernel)
 }

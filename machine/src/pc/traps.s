@@ -28,6 +28,7 @@ trap:
     test byte ptr [rsp + 24], 3
     jz trap_in_kernel
     swapgs
+    lfence                              // nothing is loaded by GS before it is known which one it is: the jump was a guess
     cld
     push rdi
     mov rdi, gs:[{REGISTERS}]
@@ -176,6 +177,7 @@ run_by_iret:
 // the stack; 22 words are on it at the call.
 .balign 16
 trap_in_kernel:
+    lfence                              // as above
     save_all
     call kernel_trap
     restore_all

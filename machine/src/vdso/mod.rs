@@ -3,7 +3,7 @@
 //! Two pages lie side by side in every program, the same two frames for all of them:
 //!
 //! ```text
-//!     [vvar]   numbers: how the time-stamp counter becomes time      read only         clock.rs
+//!     [vvar]   numbers: how the time-stamp counter becomes time      read only         clock.rs, numbers.rs
 //!     [vdso]   an ELF shared object with the functions               read, execute     image.rs, code.s
 //! ```
 //!
@@ -16,16 +16,20 @@
 use crate::memory::Frame;
 use crate::platform;
 use core::mem::offset_of;
+use core::sync::atomic;
 
 mod clock;
 mod image;
+#[cfg(test)]
+mod mirror;
+mod numbers;
 
-#[cfg(not(target_os = "none"))]
-pub(crate) use clock::Line;
-use clock::Numbers;
-#[cfg(target_os = "none")]
-pub(crate) use clock::scale;
 pub(crate) use clock::{Clock, ticks};
+#[cfg(not(target_os = "none"))]
+pub(crate) use numbers::Line;
+use numbers::Numbers;
+#[cfg(target_os = "none")]
+pub(crate) use numbers::scale;
 
 /// Where in its page the code begins; the tables of the shared object lie before.
 const CODE: usize = 0x800;

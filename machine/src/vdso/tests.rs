@@ -1,6 +1,8 @@
 //! The vDSO's code, called where it lies: the kernel's alias of its page is made executable.
 
-use super::clock::{Clock, Line, ticks};
+use super::clock::{Clock, numbers_of, ticks};
+use super::mirror::{Round, round};
+use super::numbers::{Line, scale};
 use super::{CODE, Pages};
 use crate::memory::PAGE_SIZE;
 use std::collections::HashMap;
@@ -56,18 +58,25 @@ impl Program {
         self.clock.pages().unwrap().code.bytes().wrapping_add(self.symbols[name])
     }
 
-    fn clock_gettime(&self, clock: i32) -> Result<u64, i32> {
-        let mut time = Pair { seconds: -1, rest: -1 };
+    fn clock_function(&self) -> ClockFunction {
         // SAFETY: the function is of this type and its page executable.
-        let function: ClockFunction = unsafe { std::mem::transmute(self.address("__vdso_clock_gettime")) };
-        // SAFETY: it writes one `Pair`.
-        match unsafe { function(clock, &mut time) } {
-            0 => {
-                assert!((0..SECOND as i64).contains(&time.rest));
-                Ok(time.seconds as u64 * SECOND + time.rest as u64)
-            }
-            error => Err(error),
+        unsafe { std::mem::transmute(self.address("__vdso_clock_gettime")) }
+    }
+
+    fn clock_gettime(&self, clock: i32) -> Result<u64, i32> {
+        call(self.clock_function(), clock)
+    }
+}
+
+fn call(function: ClockFunction, clock: i32) -> Result<u64, i32> {
+    let mut time = Pair { seconds: -1, rest: -1 };
+    // SAFETY: it writes one `Pair`.
+    match unsafe { function(clock, &mut time) } {
+        0 => {
+            assert!((0..SECOND as i64).contains(&time.rest));
+            Ok(time.seconds as u64 * SECOND + time.rest as u64)
         }
+        error => Err(error),
     }
 }
 
@@ -214,6 +223,22 @@ fn without_the_tsc_the_kernel_is_asked() {
     }
 }
 
+/// The TSCs of the CPUs differ: programs ask the kernel, and no CPU sees less than another has seen.
+#[test]
+fn a_clock_that_is_distrusted_never_goes_back() {
+    let program = Program::new();
+    program.clock.distrust();
+    program.clock.change(|line| *line = running());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
+    assert!(program.clock_gettime(REALTIME).unwrap() >= now, "not by the page");
+    let own = scale(ticks() - program.clock.read(|line| line.base_ticks), running().multiplier);
+    let ahead = program.clock.since_base();
+    assert!(ahead >= own, "nor less than its own TSC says");
+    // As seen by a CPU whose TSC is behind.
+    program.clock.change(|line| line.base_ticks += 1 << 32);
+    assert!(program.clock.since_base() >= ahead);
+}
+
 #[test]
 fn the_other_functions_agree() {
     let program = Program::with_line(still(SECOND - 1, 999_999_000 + 40 * SECOND));
@@ -313,4 +338,85 @@ fn what_one_setting_says_is_never_mixed_with_another() {
             assert_eq!(program.clock_gettime(REALTIME), Ok(1_000_000 * SECOND));
         }
     });
+}
+
+/// Any numbers that a writer could put there, and some that none does.
+fn some_line(random: &mut impl FnMut() -> u64) -> Line {
+    let multiplier = [0, 1, 1 << 31, 3 << 30, u64::MAX >> 8, random() >> 24][random() as usize % 6];
+    let base_ticks = [ticks(), 0, u64::MAX, ticks() + (1 << 40), random()][random() as usize % 5];
+    Line { multiplier, base_ticks, base_nanoseconds: random(), epoch: random() }
+}
+
+/// The assembler does what `mirror.rs` says, which kernel/models tries in all orders.
+#[test]
+fn the_mirror_of_the_reader_is_right() {
+    let program = Program::new();
+    let numbers = numbers_of(&program.clock.pages().unwrap().data);
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let (mut told, mut asked) = (0, 0);
+    for _ in 0..20_000 {
+        program.clock.change(|line| *line = some_line(&mut random));
+        let function = program.clock_function();
+        numbers.sequence.store(random() as u32 & !1, Ordering::SeqCst);
+        let wall = random() & 1 == 1;
+        let clock = if wall { REALTIME } else { MONOTONIC };
+        let before = round(numbers, wall, ticks);
+        let by_assembler = call(function, clock).unwrap();
+        match (before, round(numbers, wall, ticks)) {
+            (Round::Time(before), Round::Time(after)) => {
+                assert!(by_assembler.wrapping_sub(before) <= after.wrapping_sub(before), "{:?}", numbers.line());
+                told += 1;
+            }
+            (Round::AskKernel, Round::AskKernel) => {
+                // SAFETY: fills the time.
+                let host = unsafe {
+                    let mut host: libc::timespec = std::mem::zeroed();
+                    assert_eq!(libc::clock_gettime(clock, &mut host), 0);
+                    host.tv_sec as u64 * SECOND + host.tv_nsec as u64
+                };
+                assert!(by_assembler <= host && by_assembler != numbers.line().base_nanoseconds);
+                asked += 1;
+            }
+            others => panic!("{others:?} with an even number and nobody who writes"),
+        }
+    }
+    assert!(told > 1000 && asked > 1000);
+}
+
+/// While the number is odd the assembler goes round, as its mirror says, whatever the others are.
+#[test]
+fn the_reader_waits_while_the_numbers_change() {
+    let mut multiplier = 0;
+    for _ in 0..6 {
+        let program = Program::with_line(Line { multiplier, base_ticks: 0, base_nanoseconds: 1, epoch: 2 });
+        let numbers = numbers_of(&program.clock.pages().unwrap().data);
+        // Before: asking for the pages writes the numbers once more.
+        let function = program.clock_function();
+        numbers.sequence.fetch_or(1, Ordering::SeqCst);
+        assert_eq!(round(numbers, true, || unreachable!("the TSC is not looked at")), Round::Again);
+        let is_back = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let time = call(function, REALTIME).unwrap();
+                is_back.store(true, Ordering::SeqCst);
+                time
+            });
+            thread::sleep(std::time::Duration::from_millis(10));
+            assert!(!is_back.load(Ordering::SeqCst), "the number is odd");
+            numbers.multiplier.store(1 << 31, Ordering::SeqCst);
+            numbers.base_ticks.store(u64::MAX, Ordering::SeqCst);
+            numbers.base_nanoseconds.store(30, Ordering::SeqCst);
+            numbers.epoch.store(400, Ordering::SeqCst);
+            numbers.sequence.fetch_add(1, Ordering::SeqCst);
+            assert_eq!(reader.join().unwrap(), 430);
+        });
+        assert_eq!(round(numbers, true, ticks), Round::Time(430));
+        multiplier = multiplier << 8 | 1;
+    }
 }

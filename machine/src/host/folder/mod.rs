@@ -48,6 +48,7 @@ use std::sync::{Arc, Mutex};
 
 const ENFILE: HostError = HostError(Errno::NFILE.raw_os_error() as u16);
 const EROFS: HostError = HostError(Errno::ROFS.raw_os_error() as u16);
+const EXDEV: HostError = HostError(Errno::XDEV.raw_os_error() as u16);
 const ESTALE: HostError = HostError(Errno::STALE.raw_os_error() as u16);
 const EINVAL: HostError = HostError(Errno::INVAL.raw_os_error() as u16);
 const ENAMETOOLONG: HostError = HostError(Errno::NAMETOOLONG.raw_os_error() as u16);

@@ -5,7 +5,7 @@
 
 use super::descriptors::{self, Permit, with_room};
 use super::opened::OpenNode;
-use super::{BENEATH, EACCES, ENXIO, EROFS, ESTALE, Share, checked, is_interface, status};
+use super::{BENEATH, EACCES, ENXIO, EROFS, ESTALE, EXDEV, Share, checked, is_interface, status};
 use crate::folder::{Change, Identity, NewNode, Ownership, Rename, Result, Status};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
@@ -173,6 +173,11 @@ impl Node {
 
     pub(super) fn check_writable(&self) -> Result<()> {
         if self.0.share.read_only { Err(EROFS) } else { Ok(()) }
+    }
+
+    /// Another folder is another file system, and may be read-only.
+    fn check_same_share(&self, other: &Node) -> Result<()> {
+        if Arc::ptr_eq(&self.0.share, &other.0.share) { Ok(()) } else { Err(EXDEV) }
     }
 
     /// Which file it is.
@@ -373,6 +378,7 @@ impl Node {
     /// `EEXIST`, `EMLINK`, `EXDEV`, `EPERM`, `EROFS`.
     pub fn link(&self, name: &[u8], target: &Node) -> Result<()> {
         self.check_writable()?;
+        self.check_same_share(target)?;
         let (directory, file) = (self.0.descriptor()?, target.0.descriptor()?);
         let (from, name) = (&self.0.share.descriptors, checked(name)?);
         rustix::fs::linkat(from, file.as_raw_fd().to_string(), &directory, name, AtFlags::SYMLINK_FOLLOW)?;
@@ -404,7 +410,7 @@ impl Node {
     /// `ENOENT`, `EEXIST`, `ENOTEMPTY`, `EINVAL`, `EXDEV`, `EACCES`, `EROFS`.
     pub fn rename(&self, name: &[u8], to: &Node, new_name: &[u8], how: Rename) -> Result<()> {
         self.check_writable()?;
-        to.check_writable()?;
+        self.check_same_share(to)?;
         let (name, new_name) = (checked(name)?, checked(new_name)?);
         let (from, into) = (self.0.descriptor()?, to.0.descriptor()?);
         let flags = match how {

@@ -86,6 +86,24 @@ fn files_are_made_written_read_moved_and_removed() {
     assert!(names(root).is_empty());
 }
 
+/// A read-only share must not gain a writable name by way of another share that shows the same files.
+#[test]
+fn nothing_goes_from_one_share_to_another() {
+    let folder = Temporary::new("two shares");
+    fs::write(folder.at("f"), "1").unwrap();
+    fs::create_dir(folder.at("d")).unwrap();
+    let (open, closed) = (folder.share(false), folder.share(true));
+    let (file, directory) = (find(closed.root(), "f").unwrap(), find(closed.root(), "d").unwrap());
+    assert_eq!(errno(open.root().link(b"g", &file)), Errno::XDEV);
+    assert_eq!(errno(open.root().rename(b"f", &directory, b"g", Rename::Keep)), Errno::XDEV);
+    let other = folder.share(false);
+    let same = find(other.root(), "f").unwrap();
+    assert_eq!(errno(open.root().link(b"g", &same)), Errno::XDEV);
+    assert_eq!(errno(open.root().rename(b"f", other.root(), b"g", Rename::Replace)), Errno::XDEV);
+    open.root().link(b"g", &find(open.root(), "f").unwrap()).unwrap();
+    assert_eq!(names(open.root()).len(), 3);
+}
+
 #[test]
 fn attributes_are_changed() {
     let folder = Temporary::new("change");

@@ -1,14 +1,17 @@
 //! The memory a guest thread shares with the kernel: a few words, and the stack on which the host puts a signal's frame with
 //! all registers of the program.
 //!
-//! The program can write all of it. So nothing here is believed: what the kernel needs it copies once and checks. What a program
-//! can do by lying is to spoil its own registers, and to run on while the kernel takes it for stopped; hence with guest
-//! threads every change to a space is carried out at once, and a guest thread never outlives its program.
+//! The program can write all of it. So what is read here is a [`Claim`]: the kernel copies each word once, checks every offset, and takes
+//! registers for what they are, the program's own affair. What a program can do by lying is to spoil its own registers, and to run on
+//! while it says that it has stopped; hence a right is never taken away on its word ([`super::Stub::settle`]), and a guest thread never
+//! outlives its program.
 
+use super::claim::{Claim, HasStopped, OwnAffair};
+use super::handshake::{self, Back, Word, Words};
+use crate::platform::copy;
 use crate::user::General;
-use libc::{c_int, c_long, pid_t};
+use libc::{c_int, c_long};
 use std::io;
-use std::ptr;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -16,11 +19,11 @@ use std::time::{Duration, Instant};
 /// Bytes of a block, which is aligned to them.
 pub const BLOCK_SIZE: usize = 32 << 10;
 
-/// Offsets in a block: 1 while the program is back, 0 while it runs; who sleeps and must be woken; turns to wait awake.
-pub const TRAPPED: usize = 0;
-pub const KERNEL_SLEEPS: usize = 4;
-pub const GUEST_SLEEPS: usize = 8;
-pub const SPIN: usize = 12;
+/// Offsets in a block of the words of the [`handshake`].
+pub const TRAPPED: usize = Word::Trapped as usize;
+pub const KERNEL_SLEEPS: usize = Word::KernelSleeps as usize;
+pub const GUEST_SLEEPS: usize = Word::GuestSleeps as usize;
+pub const SPIN: usize = Word::Spin as usize;
 /// The signal and what came with it: addresses in the stub.
 pub const SIGNAL: usize = 16;
 pub const INFORMATION: usize = 24;
@@ -28,8 +31,7 @@ pub const CONTEXT: usize = 32;
 /// The bases of FS and GS, which no frame has.
 pub const FS: usize = 40;
 pub const GS: usize = 48;
-/// A `stack_t` for sigaltstack(2): the rest of the block.
-pub const STACK: usize = 56;
+/// Where the stack for signals begins: the rest of the block.
 const STACK_START: usize = 4096;
 
 /// Offsets in a `ucontext`: the general registers and, after them, the address of the extended state.
@@ -61,7 +63,7 @@ static TURNS: LazyLock<u32> = LazyLock::new(|| {
     (AWAKE.as_nanos() * u128::from(SAMPLE) / sample) as u32
 });
 
-/// What the program's CPU says of its trap.
+/// What a guest thread says of its trap. Each trap it can make up it can also have, so it is its own affair which it says.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Report {
     /// The signal, its code, and the address in it.
@@ -85,6 +87,16 @@ pub struct Taken {
     pub fs_base: usize,
     pub gs_base: usize,
 }
+
+/// The registers in the order of the host's frame of a signal.
+fn in_frame(general: &mut General) -> [&mut usize; 18] {
+    let General { r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, rflags, .. } =
+        general;
+    [r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, rflags]
+}
+
+impl OwnAffair for Report {}
+impl OwnAffair for Taken {}
 
 /// The kernel's view of a block.
 pub struct Block {
@@ -114,41 +126,62 @@ impl Block {
         Block { bytes, address }
     }
 
-    /// Where the stub has it.
-    pub fn address(&self) -> usize {
-        self.address
+    /// Prepares it for a new thread, which has the program from the start.
+    pub fn reset(&self, spin: bool) {
+        for word in [Word::Trapped, Word::KernelSleeps, Word::GuestSleeps] {
+            self.store(word, 0);
+        }
+        self.store(Word::Spin, turns(spin));
     }
 
-    /// Prepares it for a new thread.
-    pub fn reset(&self) {
-        for word in [TRAPPED, KERNEL_SLEEPS, GUEST_SLEEPS, SPIN] {
-            self.word(word).store(0, SeqCst);
-        }
-        let stack = [self.address + STACK_START, 0, BLOCK_SIZE - STACK_START];
-        stack.into_iter().enumerate().for_each(|(index, value)| self.put(STACK + index * 8, value));
+    /// The stack for signals, as sigaltstack(2) wants it: address, flags, size.
+    pub fn stack(&self) -> [usize; 3] {
+        [self.address + STACK_START, 0, BLOCK_SIZE - STACK_START]
+    }
+
+    /// Writes the stack where programs can change it, as no kernel should, and returns where.
+    #[cfg(test)]
+    pub fn put_stack(&self) -> usize {
+        const STACK: usize = 56;
+        (STACK..).step_by(8).zip(self.stack()).for_each(|(offset, value)| self.put(offset, value));
+        self.address + STACK
+    }
+
+    /// Wipes out everything.
+    pub fn wipe_all(&self) {
+        // SAFETY: all of the block.
+        unsafe { copy::zero(self.bytes, BLOCK_SIZE) };
     }
 
     /// Wipes out what the program's traps left: their frames all end where the block ends, and FS and GS.
     pub fn wipe(&self, last: &Frame) {
         let start = last.context.saturating_sub(8);
-        // SAFETY: `report` checked that the frame lies in the block; its thread is gone.
-        unsafe { ptr::write_bytes(self.bytes.add(start), 0, BLOCK_SIZE - start) };
+        // SAFETY: `report` checked that the frame lies in the block.
+        unsafe { copy::zero(self.bytes.add(start), BLOCK_SIZE - start) };
         [FS, GS].into_iter().for_each(|offset| self.put(offset, 0));
     }
 
-    /// A word that both sides use. `offset` is one of the constants.
-    fn word(&self, offset: usize) -> &AtomicU32 {
+    /// A word that both sides use.
+    fn word(&self, word: Word) -> &AtomicU32 {
         // SAFETY: the offsets of words are aligned and lie in the block; such words are accessed atomically only.
-        unsafe { AtomicU32::from_ptr(self.bytes.add(offset).cast()) }
+        unsafe { AtomicU32::from_ptr(self.bytes.add(word as usize).cast()) }
     }
 
     /// Reads eight bytes. An offset beyond the block gives 0.
-    fn get(&self, offset: usize) -> usize {
+    fn get(&self, offset: usize) -> Claim<usize> {
         if offset > BLOCK_SIZE - 8 {
-            return 0;
+            return Claim::new(0);
         }
         // SAFETY: the bytes lie in the block; the stub may write them meanwhile, hence volatile, and any value is valid.
-        unsafe { self.bytes.add(offset).cast::<usize>().read_volatile() }
+        Claim::new(unsafe { self.bytes.add(offset).cast::<usize>().read_volatile() })
+    }
+
+    /// The values of several eight bytes.
+    fn get_all<const N: usize>(&self, offsets: [usize; N]) -> Claim<[usize; N]> {
+        // SAFETY: as in `get`.
+        let read =
+            |offset: usize| unsafe { self.bytes.add(offset.min(BLOCK_SIZE - 8)).cast::<usize>().read_volatile() };
+        Claim::new(offsets.map(read))
     }
 
     fn put(&self, offset: usize, value: usize) {
@@ -159,64 +192,177 @@ impl Block {
     }
 
     /// The offset of what lies at an address of the stub, if `length` bytes from there are in the block, aligned to 8.
-    fn offset(&self, address: usize, length: usize) -> Result<usize, Broken> {
-        let offset = address.wrapping_sub(self.address);
-        if offset <= BLOCK_SIZE - length && offset.is_multiple_of(8) { Ok(offset) } else { Err(Broken) }
+    fn offset(&self, address: Claim<usize>, length: usize) -> Result<usize, Broken> {
+        address.offset_from(self.address, length, BLOCK_SIZE).ok_or(Broken)
     }
 
-    /// What the program's trap was, and where its registers are. To be called once for each trap.
-    pub fn report(&self, extended_length: usize) -> Result<(Report, Frame), Broken> {
+    /// What the program's trap was, it says, and where its registers are. To be called once for each trap.
+    pub fn report(&self, _: Claim<HasStopped>, extended_length: usize) -> Result<(Claim<Report>, Frame), Broken> {
         let information = self.offset(self.get(INFORMATION), INFORMATION_SIZE)?;
         let context = self.offset(self.get(CONTEXT), CONTEXT_SIZE)?;
         let extended = self.offset(self.get(context + EXTENDED), HOST_BYTES.end)?;
-        let its_length = self.get(extended + HOST_BYTES.start + HOST_LENGTH) as u32 as usize;
-        let extended_length = extended_length.min(its_length.max(HOST_BYTES.end));
-        self.offset(self.address + extended, extended_length)?;
-        let register = |index: usize| self.get(context + REGISTERS + index * 8);
-        let report = Report {
-            signal: self.get(SIGNAL) as c_int,
-            code: self.get(information + INFORMATION_CODE) as c_int,
-            address: self.get(information + INFORMATION_ADDRESS),
-            architecture: (self.get(information + INFORMATION_ARCHITECTURE - 4) >> 32) as u32,
-            error: register(19) as u64,
-            vector: register(20) as u64,
-            fault_address: register(22),
-            code_segment: register(SEGMENTS) as u16,
-        };
+        let its_length = self.get(extended + HOST_BYTES.start + HOST_LENGTH);
+        let extended_length = its_length.clamped(HOST_BYTES.end, extended_length);
+        self.offset(Claim::new(self.address + extended), extended_length)?;
+        let register = |index: usize| context + REGISTERS + index * 8;
+        let said = self.get_all([
+            SIGNAL,
+            information + INFORMATION_CODE,
+            information + INFORMATION_ADDRESS,
+            information + INFORMATION_ARCHITECTURE - 4,
+            register(19),
+            register(20),
+            register(22),
+            register(SEGMENTS),
+        ]);
+        let report = said.map(|[signal, code, address, architecture, error, vector, fault_address, segments]| Report {
+            signal: signal as c_int,
+            code: code as c_int,
+            address,
+            architecture: (architecture >> 32) as u32,
+            error: error as u64,
+            vector: vector as u64,
+            fault_address,
+            code_segment: segments as u16,
+        });
         Ok((report, Frame { context, extended, extended_length }))
     }
 
-    /// The program's registers.
-    pub fn registers(&self, frame: &Frame) -> Taken {
-        let register = |index: usize| self.get(frame.context + REGISTERS + index * 8);
-        let general = General {
-            r8: register(0),
-            r9: register(1),
-            r10: register(2),
-            r11: register(3),
-            r12: register(4),
-            r13: register(5),
-            r14: register(6),
-            r15: register(7),
-            rdi: register(8),
-            rsi: register(9),
-            rbp: register(10),
-            rbx: register(11),
-            rdx: register(12),
-            rax: register(13),
-            rcx: register(14),
-            rsp: register(15),
-            rip: register(16),
-            rflags: register(17),
-            orig_rax: usize::MAX,
-        };
-        Taken { general, fs_base: self.get(FS), gs_base: self.get(GS) }
+    /// The program's registers, as it says.
+    pub fn registers(&self, frame: &Frame) -> Claim<Taken> {
+        let offsets: [usize; 20] = std::array::from_fn(|index| match index {
+            18 => FS,
+            19 => GS,
+            index => frame.context + REGISTERS + index * 8,
+        });
+        self.get_all(offsets).map(|[registers @ .., fs_base, gs_base]: [usize; 20]| {
+            let mut general = General { orig_rax: usize::MAX, ..General::default() };
+            in_frame(&mut general).into_iter().zip(registers).for_each(|(register, said): (_, usize)| *register = said);
+            Taken { general, fs_base, gs_base }
+        })
     }
 
     /// Sets the registers with which the program goes on.
     pub fn set_registers(&self, frame: &Frame, taken: &Taken) {
+        let mut general = taken.general;
+        let start = frame.context + REGISTERS;
+        in_frame(&mut general).into_iter().enumerate().for_each(|(index, value)| self.put(start + index * 8, *value));
+        self.put(start + SEGMENTS * 8, USER_SEGMENTS);
+        self.put(FS, taken.fs_base);
+        self.put(GS, taken.gs_base);
+    }
+
+    /// Copies the extended state out.
+    pub fn save_extended(&self, frame: &Frame, image: &mut [u8]) {
+        let length = image.len().min(frame.extended_length);
+        // SAFETY: `report` checked that so much lies in the block; the image is as long.
+        unsafe { copy::copy(image.as_mut_ptr(), self.bytes.add(frame.extended), length) }
+    }
+
+    /// Copies an extended state in, but for the bytes that are the host's.
+    pub fn load_extended(&self, frame: &Frame, image: &[u8]) {
+        let length = image.len().min(frame.extended_length);
+        for part in [0..HOST_BYTES.start, HOST_BYTES.end..length] {
+            let Some(bytes) = image.get(part.clone()) else { continue };
+            // SAFETY: as in `save_extended`.
+            unsafe { copy::copy(self.bytes.add(frame.extended + part.start), bytes.as_ptr(), bytes.len()) }
+        }
+    }
+
+    /// Lets the program go on; when it is back it waits awake for a while if `spin`. Returns whether it had to be woken.
+    pub fn release(&self, spin: bool) -> bool {
+        handshake::release(self, turns(spin))
+    }
+
+    /// Waits until the program says it is back, awake for a while if `spin`. Each time a tenth of a second has passed without it
+    /// `goes_on` is asked whether to wait on.
+    pub fn wait(&self, spin: bool, goes_on: impl FnMut() -> bool) -> Result<Back, Broken> {
+        handshake::wait(self, turns(spin), goes_on)
+    }
+}
+
+fn turns(spin: bool) -> u32 {
+    if spin { *TURNS } else { 0 }
+}
+
+impl Words for Block {
+    fn load(&self, word: Word) -> u32 {
+        self.word(word).load(SeqCst)
+    }
+
+    fn store(&self, word: Word, value: u32) {
+        self.word(word).store(value, SeqCst);
+    }
+
+    fn sleep(&self) -> bool {
+        let limit = libc::timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        let word = self.word(Word::Trapped).as_ptr();
+        // SAFETY: waits for a change of the word, for a limited time.
+        let result: c_long = unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAIT, 0, &limit) };
+        result == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::ETIMEDOUT)
+    }
+
+    fn wake(&self) {
+        // SAFETY: wakes whoever waits on the word.
+        unsafe { libc::syscall(libc::SYS_futex, self.word(Word::Trapped).as_ptr(), libc::FUTEX_WAKE, 1) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the stub has it, in the tests.
+    const ADDRESS: usize = 0x7000_0000;
+    const FRAME: usize = 0x6000;
+    const INFO: usize = 0x5000;
+    const STATE: usize = 0x7000;
+
+    /// A block in ordinary memory, and its memory.
+    fn block() -> (Block, Vec<u64>) {
+        let mut memory = vec![0_u64; BLOCK_SIZE / 8];
+        // SAFETY: the vector is as long, aligned to 8, and outlives the block in each test.
+        (unsafe { Block::new(memory.as_mut_ptr().cast(), ADDRESS) }, memory)
+    }
+
+    /// A block with a frame in which each word has its own number.
+    fn trapped(state_length: usize) -> (Block, Vec<u64>) {
+        let (block, memory) = block();
+        (0..0x120).step_by(8).for_each(|at| block.put(FRAME + at, 0xf000_0000 + at));
+        (0..0x40).step_by(8).for_each(|at| block.put(INFO + at, (at + 4) << 32 | at));
+        block.put(INFORMATION, ADDRESS + INFO);
+        block.put(CONTEXT, ADDRESS + FRAME);
+        block.put(FRAME + EXTENDED, ADDRESS + STATE);
+        block.put(STATE + HOST_BYTES.start + HOST_LENGTH, state_length);
+        block.put(SIGNAL, 31);
+        (block, memory)
+    }
+
+    fn report(block: &Block) -> Result<(Report, Frame), Broken> {
+        block.report(Claim::new(HasStopped), 1024).map(|(report, frame)| (report.own_affair(), frame))
+    }
+
+    #[test]
+    fn each_word_of_a_trap_is_read_from_its_place() {
+        let (block, _memory) = trapped(832);
+        let (said, frame) = report(&block).unwrap();
+        assert_eq!((said.signal, said.code, said.address, said.architecture), (31, 8, 20 << 32 | 16, 28));
+        let register = |index: usize| (0xf000_0000 + REGISTERS + index * 8) as u64;
+        assert_eq!((said.error, said.vector, said.fault_address as u64), (register(19), register(20), register(22)));
+        assert_eq!(said.code_segment, register(18) as u16);
+        assert_eq!((frame.context, frame.extended, frame.extended_length), (FRAME, STATE, 832));
+    }
+
+    #[test]
+    fn registers_go_where_linux_has_them_and_come_back() {
+        let (block, _memory) = trapped(512);
+        let (_, frame) = report(&block).unwrap();
+        block.put(FS, 1);
+        block.put(GS, 2);
+        let taken = block.registers(&frame).own_affair();
         let general = &taken.general;
-        let values = [
+        // The order of `gregs` in ucontext.h.
+        let order = [
             general.r8,
             general.r9,
             general.r10,
@@ -236,72 +382,124 @@ impl Block {
             general.rip,
             general.rflags,
         ];
-        let start = frame.context + REGISTERS;
-        values.into_iter().enumerate().for_each(|(index, value)| self.put(start + index * 8, value));
-        self.put(start + SEGMENTS * 8, USER_SEGMENTS);
-        self.put(FS, taken.fs_base);
-        self.put(GS, taken.gs_base);
+        (0..).zip(order).for_each(|(index, value)| assert_eq!(value, 0xf000_0000 + REGISTERS + index * 8));
+        assert_eq!((taken.fs_base, taken.gs_base, general.orig_rax), (1, 2, usize::MAX));
+        let (other, _memory) = trapped(512);
+        let (_, frame) = report(&other).unwrap();
+        (0..REGISTER_COUNT).for_each(|index| other.put(FRAME + REGISTERS + index * 8, 0));
+        other.set_registers(&frame, &taken);
+        for index in 0..18 {
+            assert_eq!(
+                other.get(FRAME + REGISTERS + index * 8).map(Own).own_affair().0,
+                0xf000_0000 + REGISTERS + index * 8
+            );
+        }
+        let read = |offset: usize| other.get(offset).map(Own).own_affair().0;
+        assert_eq!(read(FRAME + REGISTERS + SEGMENTS * 8), 0x2b_0000_0000_0033);
+        assert_eq!((read(FS), read(GS), read(FRAME + EXTENDED)), (1, 2, ADDRESS + STATE));
     }
 
-    /// Copies the extended state out.
-    pub fn save_extended(&self, frame: &Frame, image: &mut [u8]) {
-        let length = image.len().min(frame.extended_length);
-        // SAFETY: `report` checked that so much lies in the block; the image is as long.
-        unsafe { ptr::copy_nonoverlapping(self.bytes.add(frame.extended), image.as_mut_ptr(), length) }
-    }
+    /// A word, in tests.
+    #[derive(Clone, Copy)]
+    struct Own(usize);
+    impl OwnAffair for Own {}
 
-    /// Copies an extended state in, but for the bytes that are the host's.
-    pub fn load_extended(&self, frame: &Frame, image: &[u8]) {
-        let length = image.len().min(frame.extended_length);
-        for part in [0..HOST_BYTES.start, HOST_BYTES.end..length] {
-            let Some(bytes) = image.get(part.clone()) else { continue };
-            // SAFETY: as in `save_extended`.
-            unsafe {
-                ptr::copy_nonoverlapping(bytes.as_ptr(), self.bytes.add(frame.extended + part.start), bytes.len())
+    #[test]
+    fn a_frame_that_does_not_lie_in_the_block_is_none() {
+        let end = ADDRESS + BLOCK_SIZE;
+        for (word, good, bad) in [
+            (INFORMATION, [ADDRESS, end - 32], [end - 24, ADDRESS - 8]),
+            (CONTEXT, [ADDRESS + FRAME, ADDRESS + FRAME], [end - CONTEXT_SIZE + 8, ADDRESS + FRAME + 4]),
+            (FRAME + EXTENDED, [ADDRESS + 8, end - 512], [end - 504, 0]),
+        ] {
+            for (address, fits) in
+                good.map(|address| (address, true)).into_iter().chain(bad.map(|address| (address, false)))
+            {
+                let (block, _memory) = trapped(512);
+                block.put(word, address);
+                assert_eq!(report(&block).is_ok(), fits, "{word} {address:#x}");
             }
         }
+        // The length of the state is forced between what there always is and what this host has, and must fit too.
+        for (said, length) in [(0, 512), (513, 513), (1024, 1024), (1025, 1024), (usize::MAX, 1024)] {
+            let (block, _memory) = trapped(said);
+            assert_eq!(report(&block).unwrap().1.extended_length, length, "{said}");
+        }
+        let (block, _memory) = trapped(512);
+        block.put(FRAME + EXTENDED, end - 800);
+        block.put(BLOCK_SIZE - 800 + HOST_BYTES.start + HOST_LENGTH, 801);
+        assert_eq!(report(&block).err(), Some(Broken));
+        block.put(BLOCK_SIZE - 800 + HOST_BYTES.start + HOST_LENGTH, 800);
+        assert!(report(&block).is_ok());
     }
 
-    /// Lets the program go on; when it is back it waits awake for a while if `spin`. Returns whether it had to be woken.
-    pub fn release(&self, spin: bool) -> bool {
-        self.word(SPIN).store(if spin { *TURNS } else { 0 }, SeqCst);
-        self.word(TRAPPED).store(0, SeqCst);
-        let slept = self.word(GUEST_SLEEPS).load(SeqCst) != 0;
-        if slept {
-            // SAFETY: wakes whoever waits on the word.
-            unsafe { libc::syscall(libc::SYS_futex, self.word(TRAPPED).as_ptr(), libc::FUTEX_WAKE, 1) };
-        }
-        slept
+    #[test]
+    fn an_extended_state_is_exchanged_but_for_the_host_s_bytes() {
+        let (block, memory) = trapped(600);
+        let (_, frame) = report(&block).unwrap();
+        let image: Vec<u8> = (0..700).map(|byte| (byte % 251) as u8 + 1).collect();
+        block.load_extended(&frame, &image);
+        let mut back = vec![0xee; 700];
+        block.save_extended(&frame, &mut back);
+        assert!(back[..464] == image[..464] && back[512..600] == image[512..600]);
+        assert_eq!(back[464 + 16..464 + 24], 600_usize.to_le_bytes(), "the host's own");
+        assert!(back[600..].iter().all(|byte| *byte == 0xee), "beyond the state nothing is written");
+        assert_eq!(memory[(STATE + 600) / 8], 0);
+        let mut short = vec![0; 100];
+        block.save_extended(&frame, &mut short);
+        assert_eq!(short, image[..100]);
     }
 
-    /// Waits until the program is back, awake for a while if `spin`; returns whether we had to sleep. Each time a tenth of a
-    /// second has passed without it `goes_on` is asked whether to wait on.
-    pub fn wait(&self, spin: bool, mut goes_on: impl FnMut() -> bool) -> Result<bool, Broken> {
-        let is_back = || self.word(TRAPPED).load(SeqCst) != 0;
-        for _ in 0..if spin { *TURNS } else { 0 } {
-            if is_back() {
-                return Ok(false);
-            }
-            std::hint::spin_loop();
-        }
-        self.word(KERNEL_SLEEPS).store(1, SeqCst);
-        while !is_back() {
-            let limit = libc::timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-            let word = self.word(TRAPPED).as_ptr();
-            // SAFETY: waits for a change of the word, for a limited time.
-            let result: c_long = unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAIT, 0, &limit) };
-            let timed_out = result == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::ETIMEDOUT);
-            if timed_out && !is_back() && !goes_on() {
-                return Err(Broken);
-            }
-        }
-        self.word(KERNEL_SLEEPS).store(0, SeqCst);
-        Ok(true)
+    #[test]
+    fn what_a_trap_left_is_wiped_out() {
+        let (block, mut memory) = trapped(512);
+        memory.fill(u64::MAX);
+        let frame = Frame { context: FRAME, extended: STATE, extended_length: 512 };
+        block.wipe(&frame);
+        let word = |offset: usize| memory[offset / 8];
+        assert_eq!((word(FRAME - 16), word(FRAME - 8), word(BLOCK_SIZE - 8)), (u64::MAX, 0, 0));
+        assert_eq!((word(FS - 8), word(FS), word(GS), word(GS + 8)), (u64::MAX, 0, 0, u64::MAX));
+        block.wipe_all();
+        assert!(memory.iter().all(|word| *word == 0));
     }
-}
 
-/// Whether a child of ours has ended. It is reaped then.
-pub fn has_ended(process: pid_t) -> bool {
-    // SAFETY: asks after a child, without waiting.
-    unsafe { libc::waitpid(process, ptr::null_mut(), libc::__WALL | libc::WNOHANG) != 0 }
+    #[test]
+    fn words_beyond_the_block_are_not_there() {
+        let (block, memory) = block();
+        let read = |offset: usize| block.get(offset).map(Own).own_affair().0;
+        block.put(BLOCK_SIZE - 8, 5);
+        block.put(BLOCK_SIZE - 7, 6);
+        assert_eq!((read(BLOCK_SIZE - 8), read(BLOCK_SIZE - 7), read(usize::MAX)), (5, 0, 0));
+        assert_eq!(memory[BLOCK_SIZE / 8 - 1], 5);
+        assert_eq!(block.stack(), [ADDRESS + 4096, 0, BLOCK_SIZE - 4096]);
+        assert_eq!(block.put_stack(), ADDRESS + 56);
+        assert_eq!([56, 64, 72].map(read), block.stack());
+    }
+
+    #[test]
+    fn a_new_thread_s_words_are_as_at_the_start() {
+        let (block, mut memory) = block();
+        memory.fill(u64::MAX);
+        block.reset(false);
+        let words = [Word::Trapped, Word::KernelSleeps, Word::GuestSleeps, Word::Spin];
+        assert_eq!(words.map(|word| block.load(word)), [0; 4]);
+        block.reset(true);
+        assert!(block.load(Word::Spin) > 0);
+        assert!(!block.release(false), "nobody sleeps");
+        block.store(Word::GuestSleeps, 1);
+        block.store(Word::Trapped, 1);
+        assert!(block.release(false));
+        assert_eq!((block.load(Word::Trapped), block.load(Word::Spin)), (0, 0));
+        // Nobody comes back: who waits is asked, and gives up.
+        let mut asked = 0;
+        let result = block.wait(false, || {
+            asked += 1;
+            asked < 2
+        });
+        assert_eq!((result.err(), asked, block.load(Word::KernelSleeps)), (Some(Broken), 2, 1));
+        block.store(Word::Trapped, 1);
+        assert!(block.wait(true, || false).is_ok_and(|back| !back.slept));
+        assert!(block.wait(false, || false).is_ok_and(|back| back.slept));
+        assert_eq!(block.load(Word::KernelSleeps), 0);
+    }
 }

@@ -2,8 +2,9 @@
 //! calls to make. Both can't be written by the stub; the kernel writes them through its own aliases.
 
 use super::block::{self, BLOCK_SIZE};
-use super::filter::{self, Instruction};
+use super::filter;
 use crate::memory::PAGE_SIZE;
+use crate::platform::bpf::Instruction;
 use std::arch::global_asm;
 
 global_asm!(
@@ -13,10 +14,7 @@ global_asm!(
     PRCTL = const libc::SYS_prctl,
     CLONE = const libc::SYS_clone,
     PAUSE = const libc::SYS_pause,
-    GETPPID = const libc::SYS_getppid,
-    EXIT_GROUP = const libc::SYS_exit_group,
     FUTEX = const libc::SYS_futex,
-    SIGALTSTACK = const libc::SYS_sigaltstack,
     SIGRETURN = const libc::SYS_rt_sigreturn,
     BLOCK = const BLOCK_SIZE,
     TRAPPED = const block::TRAPPED,
@@ -28,7 +26,6 @@ global_asm!(
     CONTEXT = const block::CONTEXT,
     FS = const block::FS,
     GS = const block::GS,
-    STACK = const block::STACK,
 );
 
 unsafe extern "C" {
@@ -39,7 +36,6 @@ unsafe extern "C" {
     static machine_stub_one: u8;
     static machine_stub_clone: u8;
     static machine_stub_park: u8;
-    static machine_stub_clone_guest: u8;
     static machine_stub_signal: u8;
 }
 
@@ -63,9 +59,6 @@ const FILTER: usize = 2048;
 const GUEST_FILTER: usize = 3072;
 const DESCRIPTION: usize = 16;
 
-/// The system calls a list can hold.
-pub const LIST_LENGTH: usize = PAGE_SIZE / size_of::<Call>();
-
 /// One system call of a list: number and arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
@@ -82,8 +75,6 @@ pub enum Entry {
     Clone,
     /// Waits.
     Park,
-    /// Makes a guest thread.
-    CloneGuest,
     /// The handler of a guest thread's signals.
     Signal,
 }
@@ -96,7 +87,6 @@ impl Entry {
             Entry::One => &raw const machine_stub_one,
             Entry::Clone => &raw const machine_stub_clone,
             Entry::Park => &raw const machine_stub_park,
-            Entry::CloneGuest => &raw const machine_stub_clone_guest,
             Entry::Signal => &raw const machine_stub_signal,
         };
         CODE + offset(symbol)
@@ -107,6 +97,15 @@ impl Entry {
 #[cfg(test)]
 pub fn one_call() -> usize {
     Entry::One.address()
+}
+
+/// Whether an address in a stub is right behind one of the traps with which each piece of its code ends.
+pub fn is_behind_trap(address: usize) -> bool {
+    const TRAP: u8 = 0xcc;
+    let length = offset(&raw const machine_stub_end);
+    let before = address.wrapping_sub(CODE + 1);
+    // SAFETY: the code lies between the two symbols.
+    before < length && unsafe { (&raw const machine_stub_start).add(before).read() } == TRAP
 }
 
 fn offset(symbol: *const u8) -> usize {

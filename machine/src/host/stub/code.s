@@ -4,7 +4,7 @@
     .pushsection .text.machine_stub, "ax", @progbits
     .balign 16
     .globl machine_stub_start, machine_stub_end
-    .globl machine_stub_empty, machine_stub_calls, machine_stub_one, machine_stub_clone, machine_stub_park, machine_stub_clone_guest, machine_stub_signal
+    .globl machine_stub_empty, machine_stub_calls, machine_stub_one, machine_stub_clone, machine_stub_park, machine_stub_signal
 machine_stub_start:
 
 # The first stub, still full of what it was forked with: maps this code where it belongs, goes on there, and forgets the rest.
@@ -47,7 +47,8 @@ machine_stub_empty:
     syscall
 9:  int3                                # rax: 0, or what failed
 
-# Executes a list of system calls, for the thread that traces us.
+# Executes a list of system calls, for the thread that traces us: in a thread of a stub that never runs a program, or in a guest thread
+# that has not begun to. The list can't be written by the stub.
 # rbx: the list, of number and six arguments each. r12: how many. Stops when one fails or all are done; then r12 says how many are left.
     .balign 16
 machine_stub_calls:
@@ -72,7 +73,7 @@ machine_stub_one:
     syscall
     int3
 
-# clone(2): the parent traps with the number of the child, the child waits to be traced.
+# clone(2): the parent traps with the number of the child; the child waits to be traced, if it is not from its first moment.
     .balign 16
 machine_stub_clone:
     mov eax, {CLONE}
@@ -80,44 +81,6 @@ machine_stub_clone:
     test rax, rax
     jz machine_stub_park
     int3
-
-# The same, for a guest thread. It has the same parent as this one, which it compares, since it is traced by nobody.
-    .balign 16
-machine_stub_clone_guest:
-    mov eax, {GETPPID}
-    syscall
-    mov r13d, eax
-    mov eax, {CLONE}
-    syscall
-    test rax, rax
-    jz machine_stub_guest
-    int3
-
-# A guest thread begins: it runs a program untraced, and says by memory how it came back.
-# rbx: its block. r12: the description of its filter, which is stricter than the stubs'. r13: its parent's number.
-    .balign 16
-machine_stub_guest:
-    mov eax, {PRCTL}
-    mov edi, 1                          # PR_SET_PDEATHSIG
-    mov esi, 9
-    syscall
-    mov eax, {GETPPID}                  # the parent may have died before it was asked for that
-    syscall
-    cmp eax, r13d
-    je 1f
-    mov eax, {EXIT_GROUP}
-    xor edi, edi
-    syscall
-1:  mov eax, {SIGALTSTACK}
-    lea rdi, [rbx + {STACK}]
-    xor esi, esi
-    syscall
-    mov eax, {PRCTL}
-    mov edi, 22                         # PR_SET_SECCOMP
-    mov esi, 2                          # SECCOMP_MODE_FILTER
-    mov rdx, r12
-    syscall
-    int3                                # whatever happened, the kernel sees: the handler below runs, or the thread dies
 
 # The handler of every signal a guest thread gets: tells the kernel, waits for its answer, and goes on with the registers that are in
 # the signal's frame by then. All signals are blocked here. edi: the signal. rsi: siginfo. rdx: ucontext. The stack is in the block.

@@ -5,14 +5,30 @@
 //! registers, and waits; when the kernel has changed them it returns from the signal, and the program goes on. While the kernel and
 //! the program have a core each, both wait awake for each other for some microseconds; otherwise they sleep on a futex.
 //!
-//! A guest thread is a process of its own to the host, that shares the stub's memory: so it can be killed alone.
+//! A guest thread is a process of its own to the host, that shares the stub's memory, and nothing else but its descriptor: not its handlers
+//! of signals, which the host resets for a program that breaks them. So it can be killed alone, and harm nobody by its end.
+//!
+//! ```text
+//!              start: cloned and traced from its first moment; its stack and its filter
+//!              are set up by calls whose results ptrace reads          first run: registers set
+//!   Absent ------------------------------------------------> Held ------------------------------> Loose
+//!      ^                                                       |         by ptrace, then let go     |
+//!      +-------------------------------------------------------+------------------------------------+
+//!                                        end: killed and waited for
+//! ```
+//!
+//! Of a held thread the kernel knows what it is at. From a loose one it hears nothing but [claims](super::claim).
 
-use super::block::{Block, Broken, Frame, Report, Taken, has_ended};
-use super::code::{self, Entry};
-use super::pool::kill;
-use super::trace::{self, Gone};
+use super::block::{Block, Broken, Frame, Report, Taken};
+use super::claim::Claim;
+use super::code::{self, Call, Entry};
+use super::list::List;
+use super::pool::{has_ended, kill};
+use super::probe::{self, Mending, Step};
+use super::trace::{self, Carried, Gone, Halted};
 use super::{NOBODY, cpu};
 use crate::memory::Access;
+use crate::platform::confine::outside::state_of;
 use crate::platform::core::{self, Seat};
 use crate::platform::machine::{current as machine, lock};
 use crate::user::General;
@@ -22,6 +38,7 @@ use std::cell::Cell;
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// Vectors of exceptions.
 pub const PROTECTION: u8 = 13;
@@ -87,6 +104,8 @@ pub enum Missing {
     Gone,
     /// The host makes no more threads.
     Refused(io::Error),
+    /// The host does not lock it up: it is not there, and no program can run.
+    Unlocked,
 }
 
 impl From<Gone> for Missing {
@@ -101,6 +120,25 @@ struct Left {
     extended: Vec<u8>,
 }
 
+/// What the kernel knows of a guest thread.
+#[derive(Clone, Copy, Debug, Default)]
+enum Standing {
+    /// There is none; or its CPU waits for it.
+    #[default]
+    Absent,
+    /// It is traced and stopped, and no instruction of a program has run in it.
+    Held(Halted),
+    /// It was let go. It said last that its registers are in this frame.
+    Loose(Frame),
+}
+
+impl Standing {
+    /// A thread that was set up, as the proof shows.
+    fn held(thread: Halted, _: &Carried) -> Standing {
+        Standing::Held(thread)
+    }
+}
+
 /// One CPU's guest thread of a stub.
 pub struct Guest {
     block: Block,
@@ -111,8 +149,9 @@ pub struct Guest {
     seat: Seat,
     /// As [`super::Thread::owner`].
     pub owner: AtomicU64,
-    /// Where the registers of its last trap are.
-    frame: Mutex<Option<Frame>>,
+    standing: Mutex<Standing>,
+    /// Held while it is killed.
+    ending: Mutex<()>,
     /// From the last one that was ended.
     left: Mutex<Option<Left>>,
 }
@@ -173,7 +212,8 @@ impl Guest {
             process: AtomicI32::new(0),
             seat: Seat::default(),
             owner: AtomicU64::new(NOBODY),
-            frame: Mutex::default(),
+            standing: Mutex::default(),
+            ending: Mutex::default(),
             left: Mutex::default(),
         }
     }
@@ -181,7 +221,7 @@ impl Guest {
     /// The thread as the host knows it.
     pub fn host_thread(&self) -> HostThread {
         let process = self.process.load(Ordering::Relaxed);
-        HostThread { process, thread: process }
+        HostThread { process, thread: process, is_traced: false }
     }
 
     /// Whether there is one.
@@ -189,18 +229,16 @@ impl Guest {
         self.process.load(Ordering::Relaxed) != 0
     }
 
-    /// Sees to it that there is one: cloned from this CPU's traced thread of the stub.
-    pub fn start(&self, parent: pid_t) -> Result<(), Missing> {
+    /// Sees to it that there is one: cloned from this CPU's traced thread of the stub, and held until it runs a program.
+    pub fn start(&self, parent: Halted, list: &List) -> Result<(), Missing> {
         if self.is_there() {
             return Ok(());
         }
-        self.block.reset();
-        let flags = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND | libc::CLONE_PARENT;
-        let after = trace::run_own_code(parent, Entry::CloneGuest, |registers| {
-            registers.rdi = (flags | libc::SIGCHLD) as u64;
-            registers.rbx = self.block.address() as u64;
-            registers.r12 = code::guest_filter_description() as u64;
-        })?;
+        let mut flags = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_PARENT | libc::SIGCHLD;
+        if !probe::is_on(Mending::OwnHandlers) {
+            flags |= libc::CLONE_SIGHAND;
+        }
+        let after = trace::run_own_code(parent, Entry::Clone, |registers| registers.rdi = flags as u64)?;
         let process = after.rax as i64;
         if process <= 0 {
             return Err(Missing::Refused(io::Error::from_raw_os_error(-process as i32)));
@@ -209,60 +247,114 @@ impl Guest {
         self.process.store(process, Ordering::Relaxed);
         self.seat.inherit();
         self.owner.store(NOBODY, Ordering::Relaxed);
-        self.block.wait(true, || !has_ended(process)).map_err(Gone::from)?;
-        // It trapped on its own: with 0 in rax if it has its filter.
-        let (_, frame) = self.block.report(self.extended_length).map_err(Gone::from)?;
-        if self.block.registers(&frame).general.rax != 0 {
-            return Err(Missing::Gone);
+        let locked_up = trace::first_stop(process).map_err(Missing::from).and_then(|thread| self.lock_up(thread, list));
+        if locked_up.is_err() {
+            self.end();
         }
-        *lock(&self.frame) = Some(frame);
+        locked_up
+    }
+
+    /// Gives a new thread its stack for signals and its filter, which is stricter than the stubs'. All it needs for that it reads from pages that
+    /// no program can write, and its registers come and go by ptrace: what its siblings do meanwhile makes no difference.
+    fn lock_up(&self, thread: Halted, list: &List) -> Result<(), Missing> {
+        list.put_stack(self.block.stack());
+        let prctl = libc::SYS_prctl as usize;
+        let filter = if probe::is_on(Mending::FilterTaken) { code::guest_filter_description() } else { 0 };
+        let calls = [
+            // It is traced until it runs a program; from then on this sees to it that it ends with us.
+            Call([prctl, libc::PR_SET_PDEATHSIG as usize, libc::SIGKILL as usize, 0, 0, 0, 0]),
+            Call([libc::SYS_sigaltstack as usize, self.stack_address(), 0, 0, 0, 0, 0]),
+            Call([prctl, libc::PR_SET_SECCOMP as usize, libc::SECCOMP_MODE_FILTER as usize, filter, 0, 0, 0]),
+        ];
+        let count = calls.len() - usize::from(!probe::is_on(Mending::Filter));
+        let set_up = list.run(thread, calls.into_iter().take(count))?.ok_or(Missing::Unlocked)?;
+        // The stubs' filter lets this pass.
+        let harmless = Call([libc::SYS_getppid as usize, 0, 0, 0, 0, 0, 0]);
+        if !trace::is_refused(thread, &harmless)? && probe::is_on(Mending::Filter) {
+            return Err(Missing::Unlocked);
+        }
+        probe::reached(Step::Start);
+        *lock(&self.standing) = Standing::held(thread, &set_up);
         Ok(())
+    }
+
+    /// Where the thread reads the place of its stack for signals: in a page that no program can write.
+    fn stack_address(&self) -> usize {
+        #[cfg(test)]
+        if !probe::is_on(Mending::StackByKernel) {
+            return self.block.put_stack();
+        }
+        List::STACK_ADDRESS
     }
 
     /// Kills it, if there is one, and waits until it is gone. The next program finds nothing of its registers in the block.
     pub fn end(&self) {
-        let process = self.process.swap(0, Ordering::Relaxed);
+        // Whoever else wants it gone waits until it is.
+        let _ending = lock(&self.ending);
+        let process = self.process.load(Ordering::Relaxed);
         if process == 0 {
             return;
         }
         kill(process);
+        self.process.store(0, Ordering::Relaxed);
         let owner = self.owner.swap(NOBODY, Ordering::Relaxed);
-        let left = lock(&self.frame).take().map(|frame| {
-            let mut extended = vec![0; self.extended_length];
-            self.block.save_extended(&frame, &mut extended);
-            self.block.wipe(&frame);
-            Left { owner, extended }
-        });
+        let left = match std::mem::take(&mut *lock(&self.standing)) {
+            Standing::Loose(frame) => {
+                let mut extended = vec![0; self.extended_length];
+                self.block.save_extended(&frame, &mut extended);
+                self.block.wipe(&frame);
+                Some(Left { owner, extended })
+            }
+            Standing::Held(_) => None, // nothing of a program is in it
+            Standing::Absent => {
+                self.block.wipe_all(); // it was waited for in vain
+                None
+            }
+        };
         *lock(&self.left) = left.filter(|left| left.owner != NOBODY);
+    }
+
+    /// Kills it and waits until it runs no more. [`end`](Self::end) is still to be called.
+    pub fn stop(&self) {
+        let _ending = lock(&self.ending);
+        let process = self.process.load(Ordering::Relaxed);
+        if process != 0 {
+            super::pool::stop(process, process);
+        }
     }
 
     /// Copies the extended state of `owner` out, which ran here last.
     pub fn save_extended_state(&self, owner: u64, image: &mut [u8]) -> Result<(), Gone> {
         let left = lock(&self.left);
-        match (&*left, *lock(&self.frame)) {
+        match (&*left, *lock(&self.standing)) {
             (Some(left), _) if left.owner == owner => {
-                image.copy_from_slice(left.extended.get(..image.len()).ok_or(Gone)?)
+                image.copy_from_slice(left.extended.get(..image.len()).ok_or(Gone)?);
+                Ok(())
             }
-            (_, Some(frame)) => self.block.save_extended(&frame, image),
-            _ => return Err(Gone),
+            (_, Standing::Loose(frame)) => {
+                self.block.save_extended(&frame, image);
+                Ok(())
+            }
+            (_, Standing::Held(thread)) => trace::extended_state(thread, image).map(drop),
+            (_, Standing::Absent) => Err(Gone),
         }
-        Ok(())
     }
 
     pub fn load_extended_state(&self, image: &[u8]) -> bool {
-        let Some(frame) = *lock(&self.frame) else { return false };
-        self.block.load_extended(&frame, image);
-        true
+        match *lock(&self.standing) {
+            Standing::Loose(frame) => {
+                self.block.load_extended(&frame, image);
+                true
+            }
+            Standing::Held(thread) => trace::set_extended_state(thread, image),
+            Standing::Absent => false,
+        }
     }
 
-    /// Runs the program until it stops.
+    /// Runs the program until it says that it has stopped. Nothing is locked meanwhile.
     pub fn run(&self, general: &General, fs_base: usize, gs_base: usize) -> Result<Stopped, Gone> {
-        let mut frame = lock(&self.frame);
         let process = self.process.load(Ordering::Relaxed);
-        if process == 0 {
-            return Err(Gone); // another CPU has just ended it
-        }
-        self.block.set_registers(frame.as_ref().ok_or(Gone)?, &Taken { general: *general, fs_base, gs_base });
+        let standing = std::mem::take(&mut *lock(&self.standing));
         let may_spin = machine().cpus.has_cores_to_spare();
         let mut experience = EXPERIENCE.get();
         let apart = may_spin && experience.begin();
@@ -271,27 +363,72 @@ impl Guest {
         } else {
             self.seat.together(process);
         }
-        let program_slept = self.block.release(apart);
-        // A program may have blocked the signal by which it is interrupted. It is not waited for twice, but for the host's
-        // processors that others keep busy.
-        let mut patience = 2;
-        let mut ran = 0;
-        let kernel_slept = self.block.wait(apart, || {
+        let program_slept = match standing {
+            Standing::Absent => return Err(Gone), // another CPU has just ended it
+            Standing::Held(thread) => {
+                self.block.reset(apart);
+                trace::let_go(thread, general, fs_base, gs_base)?;
+                false
+            }
+            Standing::Loose(frame) => {
+                self.block.set_registers(&frame, &Taken { general: *general, fs_base, gs_base });
+                self.block.release(apart)
+            }
+        };
+        let mut patience = Patience::default();
+        let back = self.block.wait(apart, || {
             core::leave();
             self.seat.free(process);
-            if machine().cpus.is_due() && had_its_chance(process, &mut ran) {
-                patience -= 1;
-            }
-            patience > 0 && !has_ended(process)
+            patience.lasts(process)
         })?;
         if apart {
-            experience.learn(program_slept || kernel_slept);
+            experience.learn(program_slept || back.slept);
         }
         EXPERIENCE.set(experience);
-        let (report, found) = self.block.report(self.extended_length)?;
-        *frame = Some(found);
-        let Taken { general, fs_base, gs_base } = self.block.registers(&found);
-        Ok(Stopped { reason: reason(&report), general, fs_base, gs_base })
+        let (report, frame) = self.block.report(back.claim, self.extended_length)?;
+        *lock(&self.standing) = Standing::Loose(frame);
+        let Taken { general, fs_base, gs_base } = self.block.registers(&frame).own_affair();
+        Ok(Stopped { reason: reason(report), general, fs_base, gs_base })
+    }
+}
+
+/// How long a guest thread is waited for after it was interrupted. A program may have blocked the signal for that, or say nothing when
+/// it gets it: then it is not waited for twice, but for the host's processors that others keep busy, and in no case for longer than
+/// the deadline.
+struct Patience {
+    turns: u32,
+    /// Its time on processors when this was last asked.
+    ran: u64,
+    due_since: Option<Instant>,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience { turns: 2, ran: 0, due_since: None }
+    }
+}
+
+impl Patience {
+    /// Beyond what a processor that the host is short of, or a stopped process, could explain.
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    /// Whether to wait on.
+    fn lasts(&mut self, process: pid_t) -> bool {
+        if has_ended(process) {
+            return false;
+        }
+        if !machine().cpus.is_due() {
+            return true; // it has not been interrupted
+        }
+        let since = *self.due_since.get_or_insert_with(Instant::now);
+        if had_its_chance(process, &mut self.ran) {
+            self.turns = self.turns.saturating_sub(1);
+        }
+        let lasts = self.turns > 0 && since.elapsed() < Self::DEADLINE;
+        if !lasts {
+            probe::reached(Step::Deadline);
+        }
+        lasts || !probe::is_on(Mending::Deadline) && !machine().is_off()
     }
 }
 
@@ -300,8 +437,7 @@ impl Guest {
 fn had_its_chance(process: pid_t, ran: &mut u64) -> bool {
     /// Nanoseconds in which a signal is delivered for sure.
     const ENOUGH: u64 = 20_000_000;
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    match stat.rsplit(") ").next().and_then(|fields| fields.bytes().next()) {
+    match state_of(process, process) {
         Some(b'R') => {
             let before = std::mem::replace(ran, processor_time(process));
             ran.saturating_sub(before) > ENOUGH
@@ -321,11 +457,12 @@ fn processor_time(process: pid_t) -> u64 {
     if failed { 0 } else { time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64 }
 }
 
-/// What the handler's report means.
-fn reason(report: &Report) -> Reason {
+/// What the handler's report means. Each of these a program can have honestly, so it is its own affair if it makes one up.
+fn reason(report: Claim<Report>) -> Reason {
     const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
     const SYS_SECCOMP: c_int = 1;
     const SI_KERNEL: c_int = 0x80;
+    let report = report.own_affair();
     if u64::from(report.code_segment) != trace::USER_CODE {
         // A far jump into the host's 32-bit segment, which does not exist here.
         return Reason::Exception(PROTECTION);

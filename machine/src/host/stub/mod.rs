@@ -9,46 +9,59 @@
 //! itself. That is the plan for every limit of the host. Too many mappings: the stub is emptied. Too many processes: a
 //! space that does not run loses its stub to one that wants to. So a thousand programs get by with a few stubs.
 //!
-//! Changes to a space are noted in its stub as [`Change`]s, and carried out in one batch by a thread of it before the program
-//! goes on. If other CPUs are running in the stub they are carried out at once: what left the space may be used
-//! for something else as soon as the change returns.
+//! Changes to a space are noted in its stub as [`Change`]s. Those that *give* are carried out in one batch by a thread of it before the
+//! program goes on: until then a touch faults, and is answered. Those that *take* are carried out before the call that notes them
+//! returns, with everything noted before, by a thread that ptrace has seen stop and sees make each system call ([`Stub::settle`]). It makes no
+//! difference whether programs run in the stub, or say that they do not: what left the space may be used for something else
+//! from then on.
 //!
 //! | file | |
 //! | --- | --- |
 //! | `code`, `filter` | what a stub can execute of its own, and the system calls it may make |
-//! | `trace` | ptrace of one thread |
-//! | `guest`, `block` | threads that run programs untraced, and the memory by which they say how they came back |
+//! | `list` | the list of system calls that a thread of a stub is to make |
+//! | `trace` | ptrace of one thread: what the kernel knows |
+//! | `claim` | what programs say |
+//! | `guest`, `block`, `handshake` | threads that run programs untraced, and the memory by which they say how they came back |
 //! | `pool` | making stubs ahead of need, handing them out, taking them back |
+//! | `probe` | for tests of all that |
 //!
-//! With guest threads ([`guest`]) nobody is told for certain that a program has stopped. So what leaves a space is taken out of the
-//! stub at once, and before a stub goes to another space its guest threads are killed.
+//! With guest threads ([`guest`]) nobody is told for certain that a program has stopped: so before a stub goes to another space its guest
+//! threads are killed. And nothing waits for a guest thread with one of the locks below held.
 //!
 //! Locks, in this order: a space's pages, the pool's stock, a stub's state.
 
 mod block;
+mod claim;
 mod code;
 pub mod filter;
 mod guest;
+mod handshake;
+mod list;
 mod pool;
+pub mod probe;
 mod trace;
 
 use super::core::Seat;
 use super::cpu::{self, HostThread};
+use super::heap::push_apart;
 use crate::memory::Access;
 use crate::user::General;
 #[cfg(test)]
 pub use block::BLOCK_SIZE;
 pub use code::BASE;
+use code::Call;
 #[cfg(test)]
 pub use code::{BLOCKS, one_call};
-use code::{CALLS, Call, Entry, LIST_LENGTH};
 use guest::Guest;
 pub use guest::{Missing, Reason, Stopped, is_possible};
-pub use pool::{Pool, clear_state, own_pages};
+use list::{LIST_LENGTH, List};
+pub use pool::{Pool, Shortage, clear_state, own_pages};
+use probe::{Mending, Step};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 pub use trace::Gone;
+use trace::{Carried, Halted};
 
 /// Changes that are noted before the stub is rather emptied.
 const MOST_CHANGES: usize = 2 * LIST_LENGTH;
@@ -141,7 +154,10 @@ pub fn new_number() -> u64 {
 /// One thread of a stub: for one CPU.
 struct Thread {
     id: libc::pid_t,
-    attached: AtomicBool,
+    /// Its CPU traces it.
+    is_traced: AtomicBool,
+    /// Once it has stopped for its CPU.
+    halted: OnceLock<Halted>,
     seat: Seat,
     /// The number of the [`super::user::Registers`] whose extended state it holds.
     owner: AtomicU64,
@@ -155,15 +171,10 @@ pub struct Stub {
     others: Box<[Thread]>,
     /// One for each CPU, or none at all: then the threads above run the programs.
     guests: Box<[Guest]>,
-    /// The page with the list of calls, as the kernel reaches it.
-    list: *mut Call,
+    /// Used with the state locked.
+    list: List,
     state: Mutex<State>,
 }
-
-// SAFETY: `list` points into the machine's memory, which outlives the stub, and is written only under the lock of the state.
-unsafe impl Send for Stub {}
-// SAFETY: as above.
-unsafe impl Sync for Stub {}
 
 /// What a stub is at.
 #[derive(Default)]
@@ -175,7 +186,7 @@ pub struct State {
     /// CPUs that run the program.
     running: usize,
     changes: Vec<Change>,
-    /// A frame that the changes take out may be used for something else.
+    /// Some of them take rights away.
     takes_away: bool,
     /// Mappings it has at most.
     mappings: usize,
@@ -193,7 +204,7 @@ impl Stub {
     pub fn host_thread(&self) -> HostThread {
         match self.guest() {
             Some(guest) => guest.host_thread(),
-            None => HostThread { process: self.process, thread: self.thread().id },
+            None => HostThread { process: self.process, thread: self.thread().id, is_traced: true },
         }
     }
 
@@ -220,7 +231,7 @@ impl Stub {
     pub fn save_extended_state(&self, owner: u64, image: &mut [u8]) -> Result<(), Gone> {
         match self.guest() {
             Some(guest) => guest.save_extended_state(owner, image),
-            None => trace::extended_state(self.thread().id, image).map(drop),
+            None => trace::extended_state(self.halted()?, image).map(drop),
         }
     }
 
@@ -228,28 +239,32 @@ impl Stub {
     pub fn load_extended_state(&self, owner: u64, image: &[u8]) -> bool {
         let loaded = match self.guest() {
             Some(guest) => guest.load_extended_state(image),
-            None => trace::set_extended_state(self.thread().id, image),
+            None => self.halted().is_ok_and(|thread| trace::set_extended_state(thread, image)),
         };
         self.holder().store(if loaded { owner } else { NOBODY }, Ordering::Relaxed);
         loaded
     }
 
-    /// Makes this CPU's thread ready to be told what to do.
-    fn attach(&self) -> Result<(), Gone> {
+    /// This CPU's traced thread, which is stopped whenever this CPU is in the kernel.
+    fn halted(&self) -> Result<Halted, Gone> {
         let thread = self.thread();
-        if !thread.attached.load(Ordering::Relaxed) {
-            trace::attach(thread.id).map_err(|_| Gone)?;
-            thread.attached.store(true, Ordering::Relaxed);
+        if let Some(halted) = thread.halted.get() {
+            return Ok(*halted);
         }
-        Ok(())
+        if !thread.is_traced.load(Ordering::Relaxed) {
+            trace::seize(thread.id)?;
+            thread.is_traced.store(true, Ordering::Relaxed);
+        }
+        let halted = trace::halt(thread.id)?;
+        Ok(*thread.halted.get_or_init(|| halted))
     }
 
     /// Carries out what was noted, and counts this CPU among those that run in the stub.
     pub fn begin(&self, state: &mut State) -> Result<(), Missing> {
-        self.attach()?;
         self.carry_out(state)?;
+        let thread = self.halted()?;
         if let Some(guest) = self.guest() {
-            guest.start(self.thread().id)?;
+            guest.start(thread, &self.list)?;
         }
         state.running += 1;
         Ok(())
@@ -267,7 +282,7 @@ impl Stub {
             None => {
                 let thread = self.thread();
                 thread.seat.together(thread.id);
-                trace::run_program(thread.id, general, fs_base, gs_base)
+                trace::run_program(self.halted()?, general, fs_base, gs_base)
             }
         }
     }
@@ -275,30 +290,62 @@ impl Stub {
     /// Kills the threads that might still run the program of a space that loses the stub, and wipes out where its pages were.
     fn retire(&self) {
         self.guests.iter().for_each(Guest::end);
-        // SAFETY: the page is ours, and the stub reads it only when told to, which nobody does now.
-        unsafe { self.list.write_bytes(0, LIST_LENGTH) };
+        self.list.wipe();
+    }
+
+    /// Whether the guest thread of a CPU has ended.
+    #[cfg(test)]
+    pub fn has_guest_ended(&self, cpu: usize) -> bool {
+        pool::has_ended(self.guests[cpu].host_thread().process)
+    }
+
+    /// Ends the guest thread of a CPU.
+    #[cfg(test)]
+    pub fn end_guest(&self, cpu: usize) {
+        let _state = super::machine::lock(&self.state);
+        self.guests[cpu].end();
+    }
+
+    /// Lets this CPU's traced thread make a call from which it does not come back: vfork(2), whose child waits for ever.
+    #[cfg(test)]
+    pub fn hang(&self) -> Result<(), Gone> {
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT | libc::SIGCHLD;
+        let _state = super::machine::lock(&self.state);
+        trace::run_own_code(self.halted()?, code::Entry::Clone, |registers| registers.rdi = flags as u64).map(drop)
     }
 
     /// Kills the process, and waits until it is gone.
     fn kill(&self) {
-        for thread in self.others.iter().filter(|thread| thread.attached.load(Ordering::Relaxed)) {
+        for thread in self.others.iter().filter(|thread| thread.is_traced.load(Ordering::Relaxed)) {
             // A traced thread is there until it has been waited for, and as long the process is.
             pool::kill_thread(self.process, thread.id);
         }
         pool::kill(self.process);
     }
 
-    /// To be called after changes were noted. They have been carried out when this returns if the program runs on another CPU,
-    /// or might run on, and what they took away may be used for something else.
+    /// To be called after changes were noted. What they took away is gone when this returns: the host was seen to carry it out.
     pub fn settle(&self, state: &mut State) {
-        let at_once = state.running > 0 || state.takes_away && !self.guests.is_empty();
-        if at_once && self.attach().and_then(|()| self.carry_out(state)).is_err() {
-            // The process is gone, and with it what it mapped: nothing needs to be taken away from it.
+        if !probe::is_on(Mending::LossAtOnce) {
+            return;
+        }
+        if state.takes_away && self.carry_out(state).is_err() {
+            // It does not do what it is told, or is gone itself: so no thread that has its memory may go on.
+            self.stop();
             state.changes.clear();
+            state.takes_away = false;
         }
     }
 
-    /// Forgets everything: the stub is empty when it is next used, or now if it is in use.
+    /// Kills all threads that can reach the stub's memory, and waits until they run no more. They are still to be waited for.
+    #[cold]
+    fn stop(&self) {
+        self.guests.iter().for_each(Guest::stop);
+        for thread in [&self.first].into_iter().chain(&self.others) {
+            pool::stop(self.process, thread.id);
+        }
+    }
+
+    /// Forgets everything: the stub shows nothing when this returns.
     pub fn empty(&self, state: &mut State) {
         state.forget();
         self.settle(state);
@@ -308,29 +355,27 @@ impl Stub {
         if state.changes.is_empty() {
             return Ok(());
         }
-        state.takes_away = false;
-        self.thread().seat.together(self.thread().id);
+        let thread = self.halted()?;
+        self.thread().seat.together(thread.id());
         let changes = std::mem::take(&mut state.changes);
+        let mut carried = None;
         for changes in changes.chunks(LIST_LENGTH) {
-            for (index, change) in changes.iter().enumerate() {
+            for change in changes {
                 match change {
                     Change::Unmap(range) if *range == ALL => state.mappings = 0,
                     // One may cut another in two.
                     _ => state.mappings += 2,
                 }
-                // SAFETY: the list has room for a chunk; the page is ours, and the stub reads it only when told to, below.
-                unsafe { self.list.add(index).write_volatile(change.call()) };
             }
-            let after = trace::run_own_code(self.thread().id, Entry::Calls, |registers| {
-                registers.rbx = CALLS as u64;
-                registers.r12 = changes.len() as u64;
-            })?;
-            if after.r12 != 0 {
-                return self.fail(state);
+            carried = self.list.run(thread, changes.iter().map(Change::call))?;
+            if carried.is_none() {
+                break;
             }
         }
-        state.changes = changes;
-        state.changes.clear();
+        match carried {
+            Some(proof) => state.are_carried_out(changes, &proof),
+            None => return self.fail(state),
+        }
         Ok(())
     }
 
@@ -352,16 +397,27 @@ impl State {
         self.epoch
     }
 
-    /// Notes a change, to be carried out when the stub is next used.
-    pub fn note(&mut self, change: Change) {
+    /// Notes a change that only gives: it is carried out when the stub is next used.
+    pub fn give(&mut self, change: Change) {
         if !self.changes.last_mut().is_some_and(|last| last.absorb(&change)) {
-            self.changes.push(change);
+            push_apart(&mut self.changes, change);
         }
     }
 
-    /// Notes that what the last changes took out may be used for something else.
-    pub fn note_loss(&mut self) {
+    /// Notes a change that takes a right away, if only that to see the frame that was there: to be followed by [`Stub::settle`].
+    pub fn take_away(&mut self, change: Change) {
         self.takes_away = true;
+        self.give(change);
+    }
+
+    /// Nothing is left to be done of the changes; their memory is used for the next ones.
+    fn are_carried_out(&mut self, mut changes: Vec<Change>, _: &Carried) {
+        if self.takes_away {
+            probe::reached(Step::Loss);
+        }
+        self.takes_away = false;
+        changes.clear();
+        self.changes = changes;
     }
 
     /// Whether so much is noted, or mapped, that the stub should be emptied instead.
@@ -372,9 +428,72 @@ impl State {
     /// Notes that all is to be forgotten.
     fn forget(&mut self) {
         self.epoch = new_number();
+        if self.mappings == 0 && self.changes.is_empty() {
+            return; // it shows nothing
+        }
         self.changes.clear();
-        self.changes.push(Change::Unmap(ALL));
-        self.takes_away = true;
+        self.take_away(Change::Unmap(ALL));
         self.mappings = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    const PAGE: usize = 4096;
+
+    fn pages(pages: Range<usize>) -> Range<usize> {
+        pages.start * PAGE..pages.end * PAGE
+    }
+
+    fn map(range: Range<usize>, offset: usize, access: Access) -> Change {
+        Change::Map { range: pages(range), offset: offset * PAGE, access }
+    }
+
+    /// What pages show: a place in the memory's file, and rights.
+    type Shown = BTreeMap<usize, (usize, Access)>;
+
+    fn apply(change: &Change, shown: &mut Shown) {
+        match change {
+            Change::Map { range, offset, access } => {
+                shown.extend(range.clone().step_by(PAGE).map(|at| (at, (offset + at - range.start, *access))))
+            }
+            Change::Unmap(range) => shown.retain(|at, _| !range.contains(at)),
+            Change::Protect(range, access) => shown.range_mut(range.clone()).for_each(|(_, page)| page.1 = *access),
+        }
+    }
+
+    /// Two changes in one call of the host do what they do one after the other; and neighbours of a kind are one.
+    #[test]
+    fn a_change_that_absorbs_another_does_both() {
+        let (read, write) = (Access::READ, Access::READ | Access::WRITE);
+        let mut all = Vec::new();
+        for (start, end) in [(0, 1), (0, 2), (1, 2), (1, 3), (2, 3), (3, 4)] {
+            all.push(Change::Unmap(pages(start..end)));
+            for access in [read, write] {
+                all.push(Change::Protect(pages(start..end), access));
+                all.extend([start, start + 10, 20].map(|offset| map(start..end, offset, access)));
+            }
+        }
+        let mut before = Shown::new();
+        apply(&map(0..4, 100, read), &mut before);
+        let mut absorbed = 0;
+        for (first, second) in all.iter().flat_map(|first| all.iter().map(move |second| (first, second))) {
+            let mut one = first.clone();
+            if !one.absorb(second) {
+                continue;
+            }
+            absorbed += 1;
+            let (mut in_one, mut in_two) = (before.clone(), before.clone());
+            apply(&one, &mut in_one);
+            apply(first, &mut in_two);
+            apply(second, &mut in_two);
+            assert_eq!(in_one, in_two);
+        }
+        // Six pairs of these ranges are neighbours. Each is one if unmapped, with either of the rights if protected; and if
+        // mapped also from each of the two places that go on.
+        assert_eq!(absorbed, 6 * (1 + 2 + 2 * 2));
     }
 }

@@ -8,20 +8,26 @@
 //! makes no more processes, or there are [`MOST_STUBS`], a space that does not run gives its stub away.
 
 use super::block::{BLOCK_SIZE, Block};
-use super::code::{self, Call, Entry};
+use super::code::{self, Entry};
 use super::guest::{self, Guest};
-use super::{NOBODY, State, Stub, Thread, new_number, trace};
+use super::list::List;
+use super::probe::{self, Step};
+use super::trace::{self, Halted};
+use super::{NOBODY, State, Stub, Thread, new_number};
 use crate::memory::PAGE_SIZE;
 use crate::platform::confine::keep_capabilities;
+use crate::platform::confine::outside::state_of;
 use crate::platform::core::Seat;
 use crate::platform::frames::{Zone, checked};
 use crate::platform::machine::{Engine, MORE_PROCESSES, Machine, StartError, current, lock};
 use libc::{c_int, c_long, c_ulong, pid_t, user_regs_struct};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 /// The most stubs a machine makes.
 const MOST_STUBS: usize = 1024;
@@ -48,7 +54,7 @@ pub struct Pool {
     cpus: usize,
     /// Programs run in guest threads.
     has_guests: bool,
-    template: pid_t,
+    template: Halted,
     /// Mappings a process may have, by the host's rule.
     most_mappings: usize,
     /// What the host gives as extended state before a program has run, and the components it can have.
@@ -57,6 +63,19 @@ pub struct Pool {
     stock: Mutex<Stock>,
     /// A stub was made or given back, or can't be made; one is wanted; the machine is off.
     changed: Condvar,
+    #[cfg(test)]
+    pub probes: probe::Probes,
+}
+
+/// Why there is no stub for a space at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// One is being made.
+    Making,
+    /// All run: a program must come back first.
+    AllRun,
+    /// There are none, and will be none.
+    Final,
 }
 
 // SAFETY: `own` stays mapped until the machine is over; the code in it is not changed, and the rest belongs to one stub each.
@@ -87,27 +106,18 @@ impl Pool {
         let error = |step, advice| move |reason| StartError { step, advice, reason };
         // SAFETY: the machine's own memory, which nobody uses yet.
         unsafe { code::write_page(zone.own()) };
-        let code = map_code(zone).map_err(error("map the stubs' code as executable", SEE_PAGE))?;
-        let template = fork_template(zone, code).map_err(error("make a process (fork)", MORE_PROCESSES))?;
-        let stopped = trace::wait(template);
-        let started = match stopped {
-            Ok(trace::Stop::Signal(libc::SIGTRAP)) => trace::registers(template).map(|registers| registers.rax as i64),
-            _ => Err(trace::Gone),
-        };
-        match started {
-            Ok(0) => {}
-            Ok(errno) => {
-                kill(template);
-                return Err(error("empty and lock up a process (munmap, seccomp)", SEE_PAGE)(
-                    io::Error::from_raw_os_error((-errno) as i32),
-                ));
+        let code = map_code(zone).map_err(error("map the stubs' code as executable", PROFILE))?;
+        let process = fork_template(zone, code).map_err(error("make a process (fork)", MORE_PROCESSES))?;
+        let locked =
+            |reason| StartError { step: "empty and lock up a process (munmap, seccomp)", advice: PROFILE, reason };
+        let template = trace::adopt(process).map_err(error("trace a process (ptrace)", PROFILE)).and_then(|template| {
+            match trace::registers(template).map(|registers| registers.rax as i64) {
+                Ok(0) => Ok(template),
+                Ok(errno) => Err(locked(io::Error::from_raw_os_error((-errno) as i32))),
+                Err(trace::Gone) => Err(locked(no_process())),
             }
-            Err(trace::Gone) => {
-                kill(template);
-                return Err(error("trace a process (ptrace)", SEE_PAGE)(io::ErrorKind::PermissionDenied.into()));
-            }
-        }
-        trace::adopt(template).map_err(error("trace a process (ptrace)", SEE_PAGE))?;
+        });
+        let template = template.inspect_err(|_| kill(process))?;
         let mut initial_state = vec![0; 64 << 10];
         let length = trace::extended_state(template, &mut initial_state).unwrap_or(0);
         initial_state.truncate(length);
@@ -123,6 +133,8 @@ impl Pool {
             components,
             stock: Mutex::default(),
             changed: Condvar::new(),
+            #[cfg(test)]
+            probes: probe::Probes::default(),
         })
     }
 
@@ -185,64 +197,97 @@ impl Pool {
         self.changed.notify_all();
     }
 
-    /// A stub for `space`: a free one, or one whose space does not run. None if there can't be any.
-    pub fn take(&self, space: u64) -> Option<Arc<Stub>> {
+    /// A stub for `space`: a free one, or one whose space does not run.
+    ///
+    /// # Errors
+    /// There is none now. [`Pool::wait`] waits until it is worth trying again, and is to be called with nothing locked.
+    pub fn take(&self, space: u64) -> Result<Arc<Stub>, Shortage> {
         let mut stock = lock(&self.stock);
-        loop {
-            stock.uses += 1;
-            let now = stock.uses;
-            if let Some(stub) = stock.free.pop() {
-                if stock.free.len() < STOCK {
-                    self.changed.notify_all();
-                }
-                lock(&stub.state).hand_to(space, now);
-                return Some(stub);
+        stock.uses += 1;
+        let now = stock.uses;
+        if let Some(stub) = stock.free.pop() {
+            if stock.free.len() < STOCK {
+                self.changed.notify_all();
             }
-            if stock.is_final || stock.all.len() >= MOST_STUBS {
-                return stock.steal(space, now);
-            }
-            if stock.is_over {
-                return None;
-            }
-            stock = self.changed.wait(stock).unwrap_or_else(PoisonError::into_inner);
+            lock(&stub.state).hand_to(space, now);
+            return Ok(stub);
         }
+        if !stock.is_final && stock.all.len() < MOST_STUBS {
+            return Err(if stock.is_over { Shortage::Final } else { Shortage::Making });
+        }
+        if stock.all.is_empty() {
+            return Err(Shortage::Final);
+        }
+        let (stub, mut state) = stock.idle(|_| true).ok_or(Shortage::AllRun)?;
+        stub.retire();
+        state.hand_to(space, now);
+        Ok(stub.clone())
     }
 
-    /// The host refused a guest thread: a stub in stock, or the guest threads of one that does not run make room for it. None if
-    /// there are none, and so will never be any; the machine is off then.
-    pub fn make_room(&self, reason: io::Error) -> Option<()> {
+    /// Waits for a change for the better, for a moment at most. `turn` counts the tries. False if there will be none.
+    pub fn wait(&self, shortage: Shortage, turn: u32) -> bool {
+        match shortage {
+            Shortage::Making => {
+                let stock = lock(&self.stock);
+                if stock.free.is_empty() && !stock.is_final && !stock.is_over && stock.all.len() < MOST_STUBS {
+                    drop(self.changed.wait_timeout(stock, Duration::from_millis(100)));
+                }
+            }
+            Shortage::AllRun => {
+                // They are fewer than there are CPUs: their programs come back for a moment now and then.
+                if turn.is_multiple_of(1024) {
+                    current().cpus.kick_all();
+                }
+                std::thread::yield_now();
+            }
+            Shortage::Final => return false,
+        }
+        current().check_power();
+        true
+    }
+
+    /// The host refused a guest thread: a stub in stock, or the guest threads of one that does not run make room for it.
+    ///
+    /// # Errors
+    /// None makes room now; [`Shortage::Final`]: there are none, and so will never be any; the machine is off then.
+    pub fn make_room(&self, reason: io::Error) -> Result<(), Shortage> {
         let mut stock = lock(&self.stock);
         if self.discard(&mut stock) {
-            return Some(());
+            return Ok(());
         }
         let has_guests = |stub: &Stub| stub.guests.iter().any(Guest::is_there);
         if let Some((stub, _state)) = stock.idle(has_guests) {
             stub.retire();
-            return Some(());
+            return Ok(());
         }
         if stock.is_final && !stock.all.iter().any(|stub| has_guests(stub)) {
             drop(stock);
             current().refuse(StartError { step: "make a thread for a program", advice: MORE_PROCESSES, reason });
-            return None;
+            return Err(Shortage::Final);
         }
-        drop(stock);
-        // A stub is being made, which may be one too many; or all run, and come back for a moment now and then.
-        current().cpus.kick_all();
-        current().check_power();
-        std::thread::yield_now();
-        Some(())
+        // A stub is being made, which may be one too many; or all run.
+        Err(Shortage::AllRun)
     }
 
-    /// Takes back the stub of a space that is gone.
+    /// The host does not lock a guest thread up: no program can run, and the machine is off.
+    pub fn give_up_unlocked(&self) {
+        let reason = io::ErrorKind::PermissionDenied.into();
+        current().refuse(StartError { step: "lock up a thread for a program (seccomp)", advice: PROFILE, reason });
+    }
+
+    /// Takes back the stub of a space that is gone: when this returns nothing shows the space's frames any more.
     pub fn give_back(&self, stub: Arc<Stub>, space: u64) {
+        let Some(mut state) = stub.lock_for(space) else { return };
+        stub.retire();
+        stub.empty(&mut state);
+        drop(state);
         let mut stock = lock(&self.stock);
-        let mut state = lock(&stub.state);
-        if state.space == space {
-            stub.retire();
-            state.hand_to(NOBODY, 0);
-            drop(state);
-            stock.free.push(stub);
-        }
+        // Another space may have taken it in this instant.
+        let Some(mut state) = stub.lock_for(space) else { return };
+        state.hand_to(NOBODY, 0);
+        drop(state);
+        probe::reached(Step::HandedOn);
+        stock.free.push(stub);
     }
 
     /// Forgets a stub whose process is gone.
@@ -270,11 +315,25 @@ impl Pool {
 
     /// Ends the process of a stub that is in no list any more.
     fn end_stub(&self, stock: &mut Stock, stub: &Stub) {
+        // Nobody makes a guest thread in it meanwhile; and its space has it until nobody can do anything there.
+        let mut state = lock(&stub.state);
         stub.retire();
         stub.kill();
-        let list = stub.list.addr() - self.own.addr();
+        state.space = NOBODY;
+        drop(state);
+        let list = stub.list.address() - self.own.addr();
         stock.spare_lists.push(list / PAGE_SIZE);
-        lock(&stub.state).space = NOBODY;
+    }
+
+    /// Kills the free stubs, as somebody outside might, once none is being made.
+    #[cfg(test)]
+    pub fn kill_stock(&self) -> bool {
+        let stock = lock(&self.stock);
+        if stock.free.len() < STOCK {
+            return false;
+        }
+        stock.free.iter().for_each(|stub| stop(stub.process, stub.process));
+        true
     }
 
     /// Ends all processes, and waits until they are gone. No stub is anybody's then.
@@ -284,9 +343,8 @@ impl Pool {
             stub.retire();
             lock(&stub.state).space = NOBODY;
         }
-        for process in stubs.iter().map(|stub| stub.process).chain([self.template]) {
-            kill(process);
-        }
+        stubs.iter().for_each(|stub| kill(stub.process));
+        kill_group(self.template.id());
     }
 
     /// Makes a stub whose list of calls is page `list` of the machine's memory.
@@ -294,20 +352,20 @@ impl Pool {
         let gone = |trace::Gone| no_process();
         let process = Self::clone_from(self.template, (libc::CLONE_PARENT | libc::SIGCHLD) as usize)?;
         let made = (|| {
-            trace::wait(process).map_err(gone)?;
-            die_with_us(process)?;
+            let thread = trace::first_stop(process).map_err(gone)?;
+            die_with_us(thread)?;
             let offset = list * PAGE_SIZE;
             // SAFETY: a page of the machine's own, which only this stub will use.
-            let calls: *mut Call = unsafe { self.own.add(offset) }.cast();
-            map(process, code::CALLS, PAGE_SIZE, libc::PROT_READ, offset)?;
-            let guests = self.make_guests(process, list)?;
+            let calls = unsafe { List::new(self.own.add(offset)) };
+            map(thread, code::CALLS, PAGE_SIZE, libc::PROT_READ, offset)?;
+            let guests = self.make_guests(thread, list)?;
             let flags = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND | libc::CLONE_THREAD;
             let others: io::Result<Box<[Thread]>> = (1..self.cpus)
-                .map(|_| Self::clone_from(process, (flags | libc::CLONE_SYSVSEM) as usize).map(Thread::new))
+                .map(|_| Self::clone_from(thread, (flags | libc::CLONE_SYSVSEM) as usize).map(Thread::new))
                 .collect();
             let others = others?;
-            park(process).map_err(gone)?;
-            trace::detach(process)?;
+            park(thread).map_err(gone)?;
+            trace::detach(thread)?;
             let state = State { epoch: new_number(), ..State::default() };
             let first = Thread::new(process);
             Ok(Arc::new(Stub { process, first, others, guests, list: calls, state: Mutex::new(state) }))
@@ -319,7 +377,7 @@ impl Pool {
     }
 
     /// Shows a new stub the blocks of its guest threads, which are not made yet.
-    fn make_guests(&self, process: pid_t, list: usize) -> io::Result<Box<[Guest]>> {
+    fn make_guests(&self, process: Halted, list: usize) -> io::Result<Box<[Guest]>> {
         if !self.has_guests {
             return Ok(Box::default());
         }
@@ -336,13 +394,13 @@ impl Pool {
     }
 
     /// Lets the traced `parent` clone itself.
-    fn clone_from(parent: pid_t, flags: usize) -> io::Result<pid_t> {
+    fn clone_from(parent: Halted, flags: usize) -> io::Result<pid_t> {
         call(parent, Entry::Clone, |registers| registers.rdi = flags as u64).map(|process| process as pid_t)
     }
 }
 
 /// Lets a traced thread make one system call of its own, whose number and arguments `set` puts in the registers.
-fn call(thread: pid_t, entry: Entry, set: impl FnOnce(&mut user_regs_struct)) -> io::Result<i64> {
+fn call(thread: Halted, entry: Entry, set: impl FnOnce(&mut user_regs_struct)) -> io::Result<i64> {
     let after = trace::run_own_code(thread, entry, set).map_err(|trace::Gone| no_process())?;
     match after.rax as i64 {
         error @ -4095..0 => Err(io::Error::from_raw_os_error(-error as i32)),
@@ -357,7 +415,7 @@ fn no_process() -> io::Error {
 
 /// Lets a new stub end when this process does, however that is: while it waits in stock nobody traces it, which would see to
 /// that. The request is not inherited from the template.
-fn die_with_us(process: pid_t) -> io::Result<()> {
+fn die_with_us(process: Halted) -> io::Result<()> {
     let asked = call(process, Entry::One, |registers| {
         registers.rax = libc::SYS_prctl as u64;
         registers.rdi = libc::PR_SET_PDEATHSIG as u64;
@@ -367,7 +425,7 @@ fn die_with_us(process: pid_t) -> io::Result<()> {
 }
 
 /// Shows a new stub a part of the machine's memory.
-fn map(process: pid_t, address: usize, length: usize, protection: c_int, offset: usize) -> io::Result<()> {
+fn map(process: Halted, address: usize, length: usize, protection: c_int, offset: usize) -> io::Result<()> {
     let mapped = call(process, Entry::One, |registers| {
         registers.rax = libc::SYS_mmap as u64;
         registers.rdi = address as u64;
@@ -381,27 +439,6 @@ fn map(process: pid_t, address: usize, length: usize, protection: c_int, offset:
 }
 
 impl Stock {
-    /// Takes the stub that was not used for longest from a space that does not run.
-    fn steal(&self, space: u64, now: u64) -> Option<Arc<Stub>> {
-        for turn in 0_u32.. {
-            if let Some((stub, mut state)) = self.idle(|_| true) {
-                stub.retire();
-                state.hand_to(space, now);
-                return Some(stub.clone());
-            }
-            if self.all.is_empty() {
-                return None;
-            }
-            // All run, and fewer than there are CPUs: their programs come back for a moment now and then.
-            if turn.is_multiple_of(1024) {
-                current().cpus.kick_all();
-            }
-            current().check_power();
-            std::thread::yield_now();
-        }
-        None
-    }
-
     /// Of those `wanted` the stub that was not used for longest and that does not run, with its state.
     fn idle(&self, wanted: impl Fn(&Stub) -> bool) -> Option<(&Arc<Stub>, MutexGuard<'_, State>)> {
         let idle = self.all.iter().filter(|stub| wanted(stub)).filter_map(|stub| {
@@ -414,7 +451,13 @@ impl Stock {
 
 impl Thread {
     fn new(id: pid_t) -> Thread {
-        Thread { id, attached: AtomicBool::new(false), seat: Seat::default(), owner: AtomicU64::new(NOBODY) }
+        Thread {
+            id,
+            is_traced: AtomicBool::new(false),
+            halted: OnceLock::new(),
+            seat: Seat::default(),
+            owner: AtomicU64::new(NOBODY),
+        }
     }
 }
 
@@ -426,10 +469,10 @@ impl State {
     }
 }
 
-const SEE_PAGE: &str = "see docs/src/host-machine.md, \"What the host must allow\"";
+const PROFILE: &str = "let the container's profile allow ptrace, seccomp, and executable mappings of a memfd";
 
 /// Lets a stopped thread wait, so that another tracer finds it.
-fn park(thread: pid_t) -> Result<(), trace::Gone> {
+fn park(thread: Halted) -> Result<(), trace::Gone> {
     let general = crate::user::General { rip: Entry::Park.address(), rflags: 0x202, ..Default::default() };
     trace::set_registers(thread, &trace::host_registers(&general, 0, 0))
 }
@@ -439,10 +482,11 @@ pub fn kill(process: pid_t) {
     kill_thread(process, process);
 }
 
-/// Ends a process of ours and waits until this thread of it is gone, which is a child too, or traced.
+/// Ends a process of ours and waits until this thread of it is gone, which is a child too, or traced. This is the one place where their
+/// numbers are given back to the host.
 pub fn kill_thread(process: pid_t, thread: pid_t) {
     let mut status = 0;
-    // SAFETY: a child of this process that nobody has reaped: its number can't mean another.
+    // SAFETY: a child of this process that nobody has waited for: its number can't mean another.
     unsafe { libc::kill(process, libc::SIGKILL) };
     loop {
         // SAFETY: waits; `status` is writable.
@@ -454,6 +498,43 @@ pub fn kill_thread(process: pid_t, thread: pid_t) {
             return;
         }
     }
+}
+
+/// Ends the template and all processes that came from it, which are its group, and waits until they are gone. There may be some that
+/// nobody knows of: a process that is killed in the instant in which it makes another does not tell the other's number.
+fn kill_group(template: pid_t) {
+    let mut status = 0;
+    // SAFETY: the template is a child of ours that nobody has waited for, so its number means this group.
+    unsafe { libc::kill(-template, libc::SIGKILL) };
+    // SAFETY: waits for children of ours; `status` is writable.
+    while unsafe { libc::waitpid(-template, &mut status, libc::__WALL) } != -1
+        || io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+    {}
+}
+
+/// Ends a process of ours, and waits until this thread of it runs no more. [`kill`] is still to be called.
+pub fn stop(process: pid_t, thread: pid_t) {
+    // SAFETY: as in `kill_thread`.
+    unsafe { libc::kill(process, libc::SIGKILL) };
+    let runs = || {
+        // One that has ended and was not waited for is a zombie; others are not there any more.
+        state_of(process, thread).is_some_and(|state| !b"ZX".contains(&state))
+    };
+    while runs() {
+        std::thread::yield_now();
+    }
+}
+
+/// Whether a child of ours has ended. It is not waited for then, so its number stays its own.
+pub fn has_ended(process: pid_t) -> bool {
+    let mut information = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: asks after a child, without waiting; the host fills the information, which is zero if there is nothing to tell.
+    let (result, ended) = unsafe {
+        let result = libc::waitid(libc::P_PID, process as libc::id_t, information.as_mut_ptr(), options);
+        (result, information.assume_init().si_pid())
+    };
+    result == -1 || ended == process
 }
 
 /// Mappings the host allows a process.
@@ -509,7 +590,9 @@ unsafe fn become_template(parent: pid_t, memory: c_int, code: usize, sequences: 
         }
         let nothing = 0_u64;
         libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &nothing, ptr::null::<u64>(), 8);
-        keep_capabilities(0);
+        if keep_capabilities(0).is_err() {
+            libc::_exit(1);
+        }
         if let Some(area) = sequences {
             forget_restartable_sequences(area);
         }

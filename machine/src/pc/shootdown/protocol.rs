@@ -1,0 +1,253 @@
+//! [`Shootdown`]: what the CPUs tell each other, over any [`Hardware`].
+//!
+//! Each CPU states in `loaded` of its [`Slot`] the root of the tables it uses: [`Shootdown::load`]. Whoever has changed entries of a space
+//! calls [`Shootdown::flush`], with the space's lock held and before the frames that were mapped are dropped. It flushes this CPU, and
+//! writes a request for the others that have the space loaded: into its own slot what to forget and a bit for each CPU that must, into
+//! each one's `incoming` the bit of its own number; then it interrupts them and waits until all bits are gone.
+//!
+//! **No deadlock.** A CPU that has to answer is in user mode or idle (the interrupt makes it serve), or in the kernel with
+//! interrupts off, where every loop that waits for another CPU, spin locks and this one included, calls
+//! `cpu::relax`, which serves; and where code that does not wait leaves the kernel soon.
+//!
+//! **No stale translation.** Let A change an entry and flush, and B load the space. In A: exchange of the entry (a full
+//! barrier), then the read of `LOADED[B]`. In B: exchange of `LOADED[B]` (a full barrier), then `mov cr3`, then walks.
+//! If A reads the old `LOADED[B]`, A's read came before B's exchange in the order of all locked instructions, so A's
+//! entry was visible before B's first walk. Otherwise A sees B and asks it. While B changes from one space to another it says
+//! `CHANGING`, which everybody takes for their own space: so a CPU that still has the old root in CR3 is
+//! asked by the old space too, and answers after the change. Hence, when [`flush`] returns, no CPU uses what was removed,
+//! and when [`evict`] returns, none has the root in CR3: the frames may be used for other things.
+//!
+//! **Requests are not mixed up.** A CPU has one request at a time, and writes it only while no bit of its slot is set. The
+//! bit in `INCOMING` is set (release) after the slot is written, and taken (acquire) before it is read; the bit in the
+//! slot is cleared (release) after the flush, and seen (acquire) before frames are dropped.
+//!
+//! kernel/models tries all that in every order.
+
+use super::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use core::ops::Range;
+
+/// In `loaded`: no user space.
+const NOTHING: usize = 0;
+/// In `loaded`: between two spaces. No physical address of a table.
+const CHANGING: usize = 1;
+/// In a request: the kernel's own half of all spaces. No physical address of a table.
+const KERNEL: usize = 2;
+
+/// What a CPU does about its own translations, and how it reaches the others.
+pub trait Hardware {
+    /// This CPU's number.
+    fn current(&self) -> usize;
+    /// How many CPUs there are.
+    fn count(&self) -> usize;
+    /// This CPU's own.
+    fn own<'a>(&self, slots: &'a [Slot]) -> &'a Slot;
+    /// The root of the kernel's own tables.
+    fn kernel_root(&self) -> usize;
+    /// Goes on with the tables at `root`, and forgets all translations that are not global.
+    fn use_tables(&self, root: usize);
+    /// Forgets the translations of `pages` in the tables in use, and what it knows of tables.
+    fn forget(&self, pages: &Range<usize>);
+    /// Forgets all translations that are not global.
+    fn forget_everything(&self);
+    /// Interrupts CPUs, which are bits: those in user mode or idle serve.
+    fn interrupt(&self, cpus: u64);
+    /// One turn of waiting.
+    fn pause(&self);
+}
+
+/// What is known of one CPU.
+#[repr(align(128))]
+pub struct Slot {
+    loaded: AtomicUsize,
+    /// It can be interrupted, so it answers.
+    joined: AtomicBool,
+    incoming: AtomicU64,
+    /// The request this CPU has sent: who has not answered yet, of which space, which pages, and whether to unload it.
+    unanswered: AtomicU64,
+    root: AtomicUsize,
+    start: AtomicUsize,
+    end: AtomicUsize,
+    unload: AtomicBool,
+}
+
+impl Slot {
+    const fn new() -> Slot {
+        Slot {
+            loaded: AtomicUsize::new(NOTHING),
+            joined: AtomicBool::new(false),
+            incoming: AtomicU64::new(0),
+            unanswered: AtomicU64::new(0),
+            root: AtomicUsize::new(0),
+            start: AtomicUsize::new(0),
+            end: AtomicUsize::new(0),
+            unload: AtomicBool::new(false),
+        }
+    }
+}
+
+/// `CPUS` CPUs, 64 at most.
+pub struct Shootdown<H, const CPUS: usize> {
+    hardware: H,
+    slots: [Slot; CPUS],
+}
+
+impl<H: Hardware, const CPUS: usize> Shootdown<H, CPUS> {
+    /// CPUs that use the kernel's own tables.
+    pub const fn new(hardware: H) -> Self {
+        Shootdown { hardware, slots: [const { Slot::new() }; CPUS] }
+    }
+
+    #[inline]
+    fn this_cpu(&self) -> &Slot {
+        self.hardware.own(&self.slots)
+    }
+
+    /// True if this CPU uses the tables at `root`.
+    #[inline]
+    pub fn is_loaded(&self, root: usize) -> bool {
+        self.this_cpu().loaded.load(Ordering::Relaxed) == root
+    }
+
+    /// Makes this CPU use the tables at `root`, a space's, which is evicted before it is freed.
+    #[inline]
+    pub fn load(&self, root: usize) {
+        if !self.is_loaded(root) {
+            self.change(root, root);
+        }
+    }
+
+    /// Makes this CPU use the kernel's own tables.
+    pub fn unload(&self) {
+        if !self.is_loaded(NOTHING) {
+            self.change(self.hardware.kernel_root(), NOTHING);
+        }
+    }
+
+    #[inline(never)]
+    fn change(&self, root: usize, name: usize) {
+        let loaded = &self.this_cpu().loaded;
+        loaded.swap(CHANGING, Ordering::SeqCst);
+        self.hardware.use_tables(root);
+        loaded.store(name, Ordering::Release);
+    }
+
+    /// From now on this CPU is asked to forget what the kernel has unmapped in its own half. Called once on each CPU, when others
+    /// can interrupt it.
+    ///
+    /// Whoever asks has removed entries before it looks at `joined`: if it does not see this CPU there, this CPU sees what it removed
+    /// after the exchange, and so in all walks after the flush.
+    pub fn join(&self) {
+        self.this_cpu().joined.swap(true, Ordering::SeqCst);
+        self.hardware.forget_everything();
+    }
+
+    /// Makes all CPUs forget the translations of `pages` in the space at `root`. An empty range does nothing.
+    #[inline]
+    pub fn flush(&self, root: usize, pages: Range<usize>) {
+        if pages.is_empty() {
+            return;
+        }
+        if self.is_loaded(root) {
+            self.hardware.forget(&pages);
+        }
+        let others = self.users_elsewhere(root);
+        if others != 0 {
+            self.ask(others, root, &pages, false);
+        }
+    }
+
+    /// Makes all CPUs forget what is not global in the kernel's half. Locks may be held: CPUs that wait for them answer.
+    pub fn flush_kernel(&self) {
+        fence(Ordering::SeqCst); // the entries were changed by plain stores
+        self.hardware.forget_everything();
+        let others = self.others(|cpu| cpu.joined.load(Ordering::SeqCst));
+        if others != 0 {
+            self.ask(others, KERNEL, &(0..0), false);
+        }
+    }
+
+    /// Makes all CPUs let go of the space at `root`, whose tables are about to be freed or emptied.
+    pub fn evict(&self, root: usize) {
+        if self.is_loaded(root) {
+            self.unload();
+        }
+        let others = self.users_elsewhere(root);
+        if others != 0 {
+            self.ask(others, root, &(0..0), true);
+        }
+    }
+
+    /// The other CPUs of which `which` is true, as bits.
+    #[inline]
+    fn others(&self, which: impl Fn(&Slot) -> bool) -> u64 {
+        let this = self.hardware.current();
+        let mut others = 0;
+        for (number, cpu) in self.slots.iter().take(self.hardware.count()).enumerate() {
+            if number != this && which(cpu) {
+                others |= 1 << number;
+            }
+        }
+        others
+    }
+
+    /// The other CPUs that use the tables at `root`. What was changed in the tables before must have been changed by locked
+    /// instructions, or not be in use.
+    #[inline]
+    fn users_elsewhere(&self, root: usize) -> u64 {
+        self.others(|cpu| {
+            let loaded = cpu.loaded.load(Ordering::SeqCst);
+            loaded == root || loaded == CHANGING
+        })
+    }
+
+    #[cold]
+    fn ask(&self, cpus: u64, root: usize, pages: &Range<usize>, unload: bool) {
+        let this = self.this_cpu();
+        this.root.store(root, Ordering::Relaxed);
+        this.start.store(pages.start, Ordering::Relaxed);
+        this.end.store(pages.end, Ordering::Relaxed);
+        this.unload.store(unload, Ordering::Relaxed);
+        this.unanswered.store(cpus, Ordering::Relaxed);
+        for (number, cpu) in self.slots.iter().enumerate() {
+            if cpus >> number & 1 == 1 {
+                cpu.incoming.fetch_or(1 << self.hardware.current(), Ordering::Release);
+            }
+        }
+        self.hardware.interrupt(cpus);
+        while this.unanswered.load(Ordering::Acquire) != 0 {
+            self.serve(false);
+            self.hardware.pause();
+        }
+    }
+
+    /// Does what other CPUs have asked this one to do. `idle` says that it runs no program: then it lets go of the space
+    /// altogether, and is not asked again.
+    #[inline]
+    pub fn serve(&self, idle: bool) {
+        if self.this_cpu().incoming.load(Ordering::Relaxed) != 0 {
+            self.answer(idle);
+        }
+    }
+
+    #[cold]
+    fn answer(&self, idle: bool) {
+        let bit = 1 << self.hardware.current();
+        let senders = self.this_cpu().incoming.swap(0, Ordering::Acquire);
+        for (number, sender) in self.slots.iter().enumerate() {
+            if senders >> number & 1 == 0 {
+                continue;
+            }
+            let root = sender.root.load(Ordering::Relaxed);
+            if root == KERNEL {
+                self.hardware.forget_everything();
+            } else if self.is_loaded(root) {
+                if idle || sender.unload.load(Ordering::Relaxed) {
+                    self.unload();
+                } else {
+                    self.hardware.forget(&(sender.start.load(Ordering::Relaxed)..sender.end.load(Ordering::Relaxed)));
+                }
+            }
+            sender.unanswered.fetch_and(!bit, Ordering::Release);
+        }
+    }
+}

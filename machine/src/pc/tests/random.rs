@@ -1,0 +1,351 @@
+//! Random changes of two spaces, against a plain map of pages: the page tables of `pc`, and the host machine's spaces.
+
+use super::paging::Tables;
+use super::table::Entry;
+use super::{frames, shootdown};
+use crate::memory::{Access, Frame, Mapping, OutOfMemory, PAGE_SIZE, Space, records};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What both kinds of space can do.
+trait Pages: Sized {
+    /// The end of user space.
+    const TOP: usize;
+    fn new() -> Self;
+    fn map(&self, page: usize, frame: Frame, access: Access) -> Result<(), OutOfMemory>;
+    fn unmap(&self, range: Range<usize>, budget: usize) -> Option<usize>;
+    fn protect(&self, range: Range<usize>, access: Access);
+    fn move_range(&self, from: Range<usize>, to: usize) -> Result<(), OutOfMemory>;
+    fn share_with(&self, child: &Self, range: Range<usize>, copy_on_write: bool) -> Result<(), OutOfMemory>;
+    fn break_copy_on_write(&self, page: usize, access: Access) -> Result<bool, OutOfMemory>;
+    fn lookup(&self, page: usize) -> Option<Mapping>;
+    fn frame_at(&self, page: usize) -> Option<Frame>;
+    fn resident(&self) -> usize;
+    /// A program's access, if there is a CPU for it.
+    fn access(&self, page: usize, write: bool) -> Option<bool>;
+    /// The translations of the space that a CPU still has: page, frame, writable.
+    fn cached(&self) -> Vec<(usize, usize, bool)>;
+    /// Whether a CPU still has a table that was freed.
+    fn has_old_table(&self) -> bool;
+}
+
+macro_rules! same {
+    () => {
+        fn map(&self, page: usize, frame: Frame, access: Access) -> Result<(), OutOfMemory> {
+            (**self).map(page, frame, access)
+        }
+        fn protect(&self, range: Range<usize>, access: Access) {
+            (**self).protect(range, access);
+        }
+        fn move_range(&self, from: Range<usize>, to: usize) -> Result<(), OutOfMemory> {
+            (**self).move_range(from, to)
+        }
+        fn share_with(&self, child: &Self, range: Range<usize>, copy_on_write: bool) -> Result<(), OutOfMemory> {
+            (**self).share_with(child, range, copy_on_write)
+        }
+        fn break_copy_on_write(&self, page: usize, access: Access) -> Result<bool, OutOfMemory> {
+            (**self).break_copy_on_write(page, access)
+        }
+        fn lookup(&self, page: usize) -> Option<Mapping> {
+            (**self).lookup(page)
+        }
+        fn frame_at(&self, page: usize) -> Option<Frame> {
+            (**self).frame_at(page)
+        }
+        fn resident(&self) -> usize {
+            (**self).resident()
+        }
+    };
+}
+
+impl Pages for Box<Tables> {
+    const TOP: usize = super::paging::USER_TOP;
+    same!();
+
+    fn new() -> Self {
+        Box::new(Tables::new().unwrap())
+    }
+
+    fn unmap(&self, range: Range<usize>, budget: usize) -> Option<usize> {
+        (**self).unmap(range, budget)
+    }
+
+    fn access(&self, page: usize, write: bool) -> Option<bool> {
+        Some(shootdown::access(self.root(), page, write))
+    }
+
+    fn has_old_table(&self) -> bool {
+        shootdown::has_old_table(self.root())
+    }
+
+    fn cached(&self) -> Vec<(usize, usize, bool)> {
+        let own = shootdown::cached().into_iter().filter(|(root, ..)| *root == self.root());
+        own.map(|(_, page, entry)| (page, entry.frame().unwrap().get() as usize, entry.has(Entry::WRITABLE))).collect()
+    }
+}
+
+impl Pages for Arc<Space> {
+    const TOP: usize = crate::memory::USER_TOP;
+    same!();
+
+    fn new() -> Self {
+        Space::new().unwrap()
+    }
+
+    fn unmap(&self, range: Range<usize>, budget: usize) -> Option<usize> {
+        (**self).unmap_some(range, budget)
+    }
+
+    fn access(&self, _page: usize, _write: bool) -> Option<bool> {
+        None
+    }
+
+    fn has_old_table(&self) -> bool {
+        false
+    }
+
+    fn cached(&self) -> Vec<(usize, usize, bool)> {
+        Vec::new()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Page {
+    frame: usize,
+    access: Access,
+    copy_on_write: bool,
+    accessed: bool,
+    dirty: bool,
+}
+
+impl Page {
+    fn can_write(&self) -> bool {
+        self.access.contains(Access::WRITE) && !self.copy_on_write
+    }
+}
+
+type Model = BTreeMap<usize, Page>;
+
+/// A list of pseudo-random numbers, the same in every run.
+struct Random {
+    seed: u64,
+    /// The end of user space.
+    top: usize,
+}
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.seed = self.seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.seed >> 33) as usize % limit
+    }
+
+    /// Pages about three borders of tables of every level, and at the top.
+    fn page(&mut self) -> usize {
+        let around = [0x20_0000, 0x4000_0000, 0x80_0000_0000, self.top - 8 * PAGE_SIZE][self.below(4)];
+        around - 8 * PAGE_SIZE + self.below(16) * PAGE_SIZE
+    }
+
+    fn range(&mut self) -> Range<usize> {
+        let start = self.page();
+        match self.below(8) {
+            0 => 0..self.top,
+            1 => start..self.top.min(start + (PAGE_SIZE << 10)),
+            _ => start..self.top.min(start + (1 + self.below(12)) * PAGE_SIZE),
+        }
+    }
+
+    fn access(&mut self) -> Access {
+        let read = Access::READ;
+        [Access::empty(), read, read | Access::WRITE, read | Access::EXECUTE, Access::all() - Access::COPY_ON_WRITE]
+            [self.below(5)]
+    }
+}
+
+fn pages_in(model: &Model, range: &Range<usize>) -> Vec<usize> {
+    model.range(range.clone()).map(|(page, _)| *page).collect()
+}
+
+/// Two spaces, what they should be, and frames that may be mapped.
+struct World<P> {
+    spaces: [P; 2],
+    models: [Model; 2],
+    frames: Vec<Frame>,
+}
+
+impl<P: Pages> World<P> {
+    fn new() -> World<P> {
+        let frames = (0..6).map(|_| Frame::zeroed().unwrap()).collect();
+        World { spaces: [P::new(), P::new()], models: [Model::new(), Model::new()], frames }
+    }
+
+    fn step(&mut self, random: &mut Random) {
+        let which = random.below(2);
+        let (space, model) = (&self.spaces[which], &mut self.models[which]);
+        match random.below(10) {
+            0..3 => {
+                let page = random.page();
+                let frame = match random.below(3) {
+                    0 => Frame::zeroed().unwrap(),
+                    _ => self.frames[random.below(6)].clone(),
+                };
+                let copy_on_write = random.below(3) == 0;
+                let access = random.access();
+                let (number, dirty) = (frame.number(), false);
+                let flag = if copy_on_write { Access::COPY_ON_WRITE } else { Access::empty() };
+                space.map(page, frame, access | flag).unwrap();
+                model.insert(page, Page { frame: number, access, copy_on_write, accessed: false, dirty });
+            }
+            3 => {
+                let range = random.range();
+                let budget = if random.below(2) == 0 { usize::MAX } else { 1 + random.below(8) };
+                let left = space.unmap(range.clone(), budget).unwrap_or(range.end);
+                assert!(left > range.start && (budget < usize::MAX || left == range.end));
+                model.retain(|page, _| !(range.start..left).contains(page));
+            }
+            4 => {
+                let (range, access) = (random.range(), random.access());
+                space.protect(range.clone(), access);
+                model.range_mut(range).for_each(|(_, page)| page.access = access);
+            }
+            5 => {
+                let from = random.range();
+                let to = random.page();
+                let end = to + from.len();
+                if end <= P::TOP && (to >= from.end || end <= from.start) {
+                    space.move_range(from.clone(), to).unwrap();
+                    model.retain(|page, _| !(to..end).contains(page));
+                    for page in pages_in(model, &from) {
+                        let moved = model.remove(&page).unwrap();
+                        model.insert(page - from.start + to, moved);
+                    }
+                }
+            }
+            6 => self.share(which, random.range(), random.below(2) == 0),
+            7 => {
+                let (page, access) = (random.page(), random.access());
+                let found = space.break_copy_on_write(page, access).unwrap();
+                assert_eq!(found, model.contains_key(&page));
+                if let Some(page_of_model) = model.get_mut(&page) {
+                    let now = space.lookup(page).unwrap().frame_number;
+                    let others = self.frames.iter().any(|frame| frame.number() == page_of_model.frame);
+                    assert!(!(page_of_model.copy_on_write && others && now == page_of_model.frame), "not a copy");
+                    *page_of_model = Page { frame: now, access, copy_on_write: false, ..*page_of_model };
+                }
+            }
+            _ => {
+                let (page, write) = (random.page(), random.below(2) == 0);
+                let right = |page: &Page| !page.access.is_empty() && (!write || page.can_write());
+                let allowed = model.get(&page).is_some_and(right);
+                if let Some(done) = space.access(page, write) {
+                    // A fault that needs none is no harm: a translation that allows less may be cached.
+                    assert!(!done || allowed, "an access that must not be at {page:#x}, {write}");
+                    if let Some(page) = model.get_mut(&page).filter(|_| done) {
+                        (page.accessed, page.dirty) = (true, page.dirty || write);
+                    }
+                }
+            }
+        }
+    }
+
+    fn share(&mut self, which: usize, range: Range<usize>, copy_on_write: bool) {
+        let child = 1 - which;
+        self.spaces[child].unmap(range.clone(), usize::MAX);
+        self.models[child].retain(|page, _| !range.contains(page));
+        self.spaces[which].share_with(&self.spaces[child], range.clone(), copy_on_write).unwrap();
+        for page in pages_in(&self.models[which], &range) {
+            let shared = self.models[which].get_mut(&page).unwrap();
+            shared.copy_on_write |= copy_on_write;
+            let shared = *shared;
+            self.models[child].insert(page, shared);
+        }
+    }
+
+    fn check(&self) {
+        let mut owners: BTreeMap<usize, u32> = self.frames.iter().map(|frame| (frame.number(), 1)).collect();
+        for (space, model) in self.spaces.iter().zip(&self.models) {
+            assert_eq!(space.resident(), model.len());
+            assert!(!space.has_old_table(), "a table that was freed is cached");
+            for (page, expected) in model {
+                let found = space.lookup(*page).unwrap_or_else(|| panic!("nothing at {page:#x}"));
+                let mut access = expected.access;
+                access.set(Access::WRITE, expected.can_write());
+                assert_eq!(
+                    (found.frame_number, found.access, found.copy_on_write),
+                    (expected.frame, access, expected.copy_on_write),
+                    "{page:#x}"
+                );
+                assert!((found.accessed || !expected.accessed) && (found.dirty || !expected.dirty), "{page:#x}");
+                *owners.entry(expected.frame).or_default() += 1;
+            }
+            for (page, frame, writable) in space.cached() {
+                let expected = model.get(&page).unwrap_or_else(|| panic!("{page:#x} is still cached"));
+                assert!(expected.frame == frame && !expected.access.is_empty(), "an old frame is cached at {page:#x}");
+                assert!(!writable || expected.can_write(), "an old right is cached at {page:#x}");
+            }
+        }
+        for (number, count) in owners {
+            assert_eq!(records()[number].references(), count, "owners of frame {number:#x}");
+        }
+    }
+}
+
+fn run<P: Pages>(seeds: Range<u64>, steps: usize) {
+    for seed in seeds {
+        let mut random = Random { seed, top: P::TOP };
+        let mut world = World::<P>::new();
+        for step in 0..steps {
+            world.step(&mut random);
+            if step % 4 == 0 {
+                world.check();
+            }
+        }
+        world.check();
+        drop(world.spaces);
+        for frame in &world.frames {
+            assert_eq!(frame.references(), 1, "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn page_tables_are_what_a_map_of_pages_is() {
+    run::<Box<Tables>>(0..30, 800);
+}
+
+#[test]
+fn spaces_of_the_host_machine_are_what_a_map_of_pages_is() {
+    run::<Arc<Space>>(0..8, 400);
+}
+
+/// The move either completes or changes nothing, wherever tables run out; and no table is lost.
+#[test]
+fn a_move_without_memory_changes_nothing() {
+    const TARGET: usize = 0x7000_0000_0000 - 3 * PAGE_SIZE; // four tables and more
+    let start = 0x40_0000 - 2 * PAGE_SIZE;
+    let range = start..start + 6 * PAGE_SIZE;
+    let access = Access::READ | Access::WRITE;
+    for tables in 0..9 {
+        frames::allow(usize::MAX);
+        let frame = Frame::zeroed().unwrap();
+        let space = Tables::new().unwrap();
+        for page in range.clone().step_by(PAGE_SIZE) {
+            space.map(page, frame.clone(), access).unwrap();
+        }
+        let old = Frame::zeroed().unwrap();
+        space.map(TARGET, old.clone(), access).unwrap();
+        let before = space.tables();
+        frames::allow(tables);
+        let moved = space.move_range(range.clone(), TARGET).is_ok();
+        assert_eq!(moved, tables >= 3, "three tables are missing");
+        let expected = if moved { TARGET } else { start };
+        for (at, page) in (expected..expected + range.len()).step_by(PAGE_SIZE).enumerate() {
+            assert_eq!(space.lookup(page).map(|page| page.frame_number), Some(frame.number()), "{tables}: page {at}");
+        }
+        assert_eq!((frame.references(), space.resident()), (7, if moved { 6 } else { 7 }));
+        assert_eq!(old.references(), if moved { 1 } else { 2 });
+        assert!(moved || space.tables() == before, "tables are left over");
+        drop(space);
+        assert_eq!(frame.references(), 1);
+    }
+}
