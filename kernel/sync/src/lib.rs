@@ -19,12 +19,15 @@
 //!   else. Every wait is cancel-safe: dropping the waiting future deregisters it and passes on a wake-up it may have
 //!   received already. That is how a signal interrupts a wait, so these know nothing of signals.
 //!
+//! Long work counts a [`Budget`] and gives way ([`yield_now`]), since nothing interrupts a poll.
+//!
 //! Interrupt handlers run only where the kernel holds nothing (see `machine::cpu`), so a handler may take any spin lock
 //! and there is no variant that masks interrupts. A spinning CPU calls `machine::cpu::relax`, which answers other CPUs'
 //! TLB requests meanwhile.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 extern crate alloc;
 
@@ -32,11 +35,20 @@ mod mutex;
 mod semaphore;
 mod spin_lock;
 mod wait_queue;
+mod waiters;
+mod yielding;
+
+/// Where this room's atomics come from: the models put others in their place.
+mod atomic {
+    pub use core::sync::atomic::{AtomicUsize, Ordering, fence};
+}
 
 pub use mutex::{Mutex, MutexGuard};
 pub use semaphore::{Permit, Semaphore};
 pub use spin_lock::{ReadGuard, RwSpinLock, SpinGuard, SpinLock, WriteGuard};
-pub use wait_queue::{Listener, WaitQueue};
+pub use wait_queue::{Listener, NoPlace, WaitQueue};
+pub use waiters::{Events, Kind};
+pub use yielding::{Budget, YieldNow, yield_now};
 
 #[cfg(test)]
 mod test_support;

@@ -12,310 +12,254 @@
 //!
 //! Without the fences both could look too early (each CPU's store still in its buffer) and the wake-up would be lost.
 
-use core::future::Future;
-use core::pin::Pin;
-use core::sync::atomic::{AtomicUsize, Ordering, fence};
+use core::future::{Future, poll_fn};
+use core::ops::Deref;
 use core::task::{Context, Poll, Waker};
 
-use alloc::vec::Vec;
-
-use smallvec::SmallVec;
-
-use crate::SpinLock;
+use crate::atomic::{AtomicUsize, Ordering, fence};
+use crate::waiters::{Batch, Events, Kind, Waiters};
+use crate::{SpinGuard, SpinLock};
 
 /// Tasks waiting for one kind of event, in the order they came. Waking a queue nobody waits in takes no lock.
-#[derive(Default)]
 pub struct WaitQueue {
-    /// How many entries stand in the list; read without the lock by wakers.
-    waiting: AtomicUsize,
-    list: SpinLock<Waiters>,
+    /// How many are asleep; read without the lock by wakers.
+    asleep: AtomicUsize,
+    waiters: SpinLock<Waiters>,
 }
 
-#[derive(Default)]
-struct Waiters {
-    /// Sorted by ticket, since tickets only grow and entries join at the end.
-    entries: SmallVec<[Entry; 2]>,
-    last_ticket: u64,
-}
+/// There is no memory for a place in a queue, or a million stand in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoPlace;
 
-struct Entry {
-    ticket: u64,
-    state: EntryState,
-}
-
-enum EntryState {
-    Asleep(Waker),
-    /// Woken, and not polled since. `alone` tells that the wake-up was given to this entry only.
-    Woken {
-        alone: bool,
-    },
-}
-
-impl Waiters {
-    fn position(&self, ticket: u64) -> Option<usize> {
-        self.entries.binary_search_by_key(&ticket, |entry| entry.ticket).ok()
-    }
+/// Whom a wake-up reaches.
+#[derive(Clone, Copy)]
+enum Reach {
+    /// All who share, standing ones among them, and one exclusive waiter.
+    One,
+    /// Everybody.
+    All,
+    /// The standing ones.
+    Standing,
+    /// One exclusive waiter.
+    Exclusive,
 }
 
 impl WaitQueue {
     /// A queue nobody waits in.
     pub const fn new() -> WaitQueue {
-        WaitQueue {
-            waiting: AtomicUsize::new(0),
-            list: SpinLock::new(Waiters { entries: SmallVec::new_const(), last_ticket: 0 }),
-        }
+        WaitQueue { asleep: AtomicUsize::new(0), waiters: SpinLock::new(Waiters::new()) }
     }
 
-    /// Waits until `condition` gives a value. Tries once before it registers: the fast path touches neither lock nor heap.
-    /// `condition` must not itself wake this queue.
+    /// Waits until `condition` gives a value, as an exclusive waiter. Tries once before it registers: the fast path touches
+    /// neither lock nor heap. `condition` must not itself wake this queue.
     pub async fn wait_until<T>(&self, mut condition: impl FnMut() -> Option<T>) -> T {
         if let Some(value) = condition() {
             return value;
         }
         let mut listener = self.listen();
-        loop {
-            listener.register().await;
+        poll_fn(|context| {
+            let stands = listener.register_with(context.waker());
+            // A wake-up that comes before the listener has left may be for a thing somebody else is to take: it is handed on.
             if let Some(value) = condition() {
-                listener.consume();
-                return value;
+                return Poll::Ready(value);
             }
-            listener.woken().await;
-        }
+            if stands.is_err() {
+                // Without a place in the queue it looks again at its next turn.
+                context.waker().wake_by_ref();
+            }
+            Poll::Pending
+        })
+        .await
     }
 
-    /// A listener that is not yet registered.
-    pub const fn listen(&self) -> Listener<'_> {
-        Listener { queue: self, ticket: None }
+    /// An exclusive listener for everything, not yet registered.
+    pub const fn listen(&self) -> Listener<&WaitQueue> {
+        Listener::new(self, Kind::Exclusive, Events::ALL)
     }
 
-    /// Wakes the one who waits longest. Tells whether there was one.
+    /// Wakes all who share and the exclusive waiter who waits longest. Tells whether there was one of the latter.
     pub fn wake_one(&self) -> bool {
-        if self.nobody_waits() {
-            return false;
-        }
-        let waker = {
-            let mut list = self.list.lock();
-            let Some(entry) = list.entries.iter_mut().find(|entry| matches!(entry.state, EntryState::Asleep(_))) else {
-                return false;
-            };
-            wake_entry(entry, true)
-        };
-        waker.inspect(Waker::wake_by_ref).is_some()
+        self.wake_one_for(Events::ALL)
+    }
+
+    /// As [`WaitQueue::wake_one`], of those who wait for `events`.
+    pub fn wake_one_for(&self, events: Events) -> bool {
+        self.wake(events, Reach::One)
     }
 
     /// Wakes everybody who waits.
     pub fn wake_all(&self) {
+        self.wake_all_for(Events::ALL);
+    }
+
+    /// Wakes everybody who waits for `events`.
+    pub fn wake_all_for(&self, events: Events) {
+        self.wake(events, Reach::All);
+    }
+
+    /// Wakes of those who wait for `events` only who stands here for good: more of what was there before has come.
+    pub fn wake_standing_for(&self, events: Events) {
+        self.wake(events, Reach::Standing);
+    }
+
+    /// Wakes one exclusive waiter for `events` and nobody else: what was there before is left for the next.
+    pub fn pass_on(&self, events: Events) {
+        self.wake(events, Reach::Exclusive);
+    }
+
+    /// Wakes those of `reach` who are asleep when this begins. Many are woken some at a time, and the last of them by those who were
+    /// woken. Returns whether an exclusive waiter was chosen from others.
+    fn wake(&self, events: Events, reach: Reach) -> bool {
         if self.nobody_waits() {
-            return;
+            return false;
         }
-        // One waiter is the usual case and needs no list to carry the wakers out of the lock.
-        let mut first = None;
-        let mut others = Vec::new();
-        for entry in &mut self.list.lock().entries {
-            let waker = wake_entry(entry, false);
-            if first.is_none() {
-                first = waker;
-            } else {
-                others.extend(waker);
-            }
+        let mut batch = Batch::new();
+        let mut waiters = self.waiters.lock();
+        let before = waiters.begin();
+        let alone = matches!(reach, Reach::One | Reach::Exclusive);
+        let woken = alone && waiters.wake_exclusive(events, before, &mut batch);
+        let due: &[Kind] = match reach {
+            Reach::One => &[Kind::Shared, Kind::Standing],
+            Reach::All => &[Kind::Shared, Kind::Standing, Kind::Exclusive],
+            Reach::Standing => &[Kind::Standing],
+            Reach::Exclusive => &[],
+        };
+        waiters.make_due(events, before, due);
+        while self.wake_some(waiters, &mut batch) {
+            waiters = self.waiters.lock();
         }
-        first.into_iter().chain(others).for_each(Waker::wake);
+        woken
+    }
+
+    /// Wakes a batch of those who are due. The wakers are called outside the lock. Tells whether the caller is to wake more.
+    fn wake_some(&self, mut waiters: SpinGuard<'_, Waiters>, batch: &mut Batch) -> bool {
+        waiters.wake_due(batch);
+        self.asleep.store(waiters.asleep, Ordering::Relaxed);
+        drop(waiters);
+        batch.call()
+    }
+
+    /// Who was woken has come back. If a wake-up of many is under way, he takes part in it.
+    #[inline]
+    fn come_back(&self, waiters: SpinGuard<'_, Waiters>) {
+        self.asleep.store(waiters.asleep, Ordering::Relaxed);
+        if waiters.more_due() {
+            self.wake_some(waiters, &mut Batch::new());
+        }
     }
 
     /// Whether a wake-up would reach nobody. Orders the caller's change of the condition before the look.
     #[inline]
     pub fn nobody_waits(&self) -> bool {
         fence(Ordering::SeqCst);
-        self.waiting.load(Ordering::Relaxed) == 0
+        self.asleep.load(Ordering::Relaxed) == 0
+    }
+
+    /// Counts the wake-ups that anybody stood in the queue for. A standing waiter that finds it unchanged has missed nothing.
+    pub fn sequence(&self) -> u64 {
+        self.waiters.lock().sequence
     }
 }
 
-/// Marks an entry as woken; the waker is to be called outside the list's lock.
-fn wake_entry(entry: &mut Entry, alone: bool) -> Option<Waker> {
-    match core::mem::replace(&mut entry.state, EntryState::Woken { alone }) {
-        EntryState::Asleep(waker) => Some(waker),
-        earlier @ EntryState::Woken { .. } => {
-            entry.state = earlier;
-            None
-        }
+impl Default for WaitQueue {
+    fn default() -> Self {
+        WaitQueue::new()
     }
 }
 
-/// One waiter's place in a [`WaitQueue`], for those who wait in several at once (poll) or look at the condition between
-/// registering and sleeping. Dropping it leaves the queue and hands on a wake-up that was meant for one and not used.
-pub struct Listener<'a> {
-    queue: &'a WaitQueue,
+/// One waiter's place in a [`WaitQueue`], for those who wait in several at once (poll), look at the condition between
+/// registering and sleeping, or stand there for good (epoll). `Q` is a reference, or owns the queue: an `Arc`. Dropping it
+/// leaves the queue and hands on a wake-up that was meant for one and not used.
+pub struct Listener<Q: Deref<Target = WaitQueue>> {
+    queue: Q,
+    kind: Kind,
+    events: Events,
     /// `None` until registered.
-    ticket: Option<u64>,
+    place: Option<u32>,
 }
 
-impl<'a> Listener<'a> {
-    /// Takes a place in the queue for the current task, or does nothing if it has one. Completes at once.
-    pub fn register(&mut self) -> impl Future<Output = ()> + Send + use<'_, 'a> {
-        core::future::poll_fn(move |context| {
-            self.register_with(context.waker());
-            Poll::Ready(())
+impl<Q: Deref<Target = WaitQueue>> Listener<Q> {
+    /// A listener for `events` that is not yet registered.
+    pub const fn new(queue: Q, kind: Kind, events: Events) -> Listener<Q> {
+        Listener { queue, kind, events, place: None }
+    }
+
+    /// Takes a place in the queue for the current task, or does nothing if it has one. Completes at once, or, when there is no
+    /// memory for a place, at the task's next turn: then the caller looks again and again.
+    pub fn register(&mut self) -> impl Future<Output = ()> + use<'_, Q> {
+        let mut waited = false;
+        poll_fn(move |context: &mut Context<'_>| {
+            if self.register_with(context.waker()).is_ok() || core::mem::replace(&mut waited, true) {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
         })
     }
 
     /// Takes a place in the queue for `waker`. A listener already there only gets the new waker, or, if it was woken
     /// since, is put to wait again: the caller is about to look at the condition.
-    pub fn register_with(&mut self, waker: &Waker) {
-        let mut list = self.queue.list.lock();
-        let place = self.ticket.and_then(|ticket| list.position(ticket)).and_then(|index| list.entries.get_mut(index));
-        if let Some(entry) = place {
-            match &mut entry.state {
-                EntryState::Asleep(old) if old.will_wake(waker) => {}
-                state => *state = EntryState::Asleep(waker.clone()),
+    ///
+    /// # Errors
+    /// [`NoPlace`]: it does not stand in the queue.
+    pub fn register_with(&mut self, waker: &Waker) -> Result<(), NoPlace> {
+        let mut waiters = self.queue.waiters.lock();
+        let old = match self.place {
+            Some(place) => waiters.renew(place, waker),
+            None => {
+                self.place = waiters.enter(self.kind, self.events, waker);
+                None
             }
-        } else {
-            list.last_ticket += 1;
-            let ticket = list.last_ticket;
-            list.entries.push(Entry { ticket, state: EntryState::Asleep(waker.clone()) });
-            self.ticket = Some(ticket);
-            self.queue.waiting.fetch_add(1, Ordering::Relaxed);
-        }
-        drop(list);
+        };
+        self.queue.come_back(waiters);
+        drop(old);
         fence(Ordering::SeqCst);
+        self.place.map(|_| ()).ok_or(NoPlace)
     }
 
-    /// Sleeps until woken. A listener that never registered would sleep for ever, so it registers.
-    pub fn woken(&mut self) -> Woken<'_, 'a> {
-        Woken { listener: self }
+    /// Sleeps until woken. One that has no place in the queue does not sleep.
+    pub fn woken(&mut self) -> impl Future<Output = ()> + use<'_, Q> {
+        poll_fn(|context: &mut Context<'_>| self.poll_woken(context.waker()))
     }
 
     /// Whether a wake-up came; if not, `waker` is the one to call.
     pub fn poll_woken(&mut self, waker: &Waker) -> Poll<()> {
-        let mut list = self.queue.list.lock();
-        let place = self.ticket.and_then(|ticket| list.position(ticket)).and_then(|index| list.entries.get_mut(index));
-        match place.map(|entry| &mut entry.state) {
-            Some(EntryState::Woken { .. }) => Poll::Ready(()),
-            Some(EntryState::Asleep(old)) => {
-                if !old.will_wake(waker) {
-                    *old = waker.clone();
-                }
-                Poll::Pending
-            }
-            None => {
-                drop(list);
-                self.register_with(waker);
-                Poll::Pending
-            }
+        let Some(place) = self.place else { return Poll::Ready(()) };
+        let mut waiters = self.queue.waiters.lock();
+        if waiters.is_woken(place) {
+            return Poll::Ready(());
         }
+        let old = waiters.renew(place, waker);
+        drop(waiters);
+        drop(old);
+        Poll::Pending
     }
 
-    /// Leaves the queue, keeping a wake-up that came: the caller got what it waited for.
+    /// Leaves the queue, keeping the wake-up that came: the caller was [`woken`](Listener::woken), has not registered since, and got
+    /// what it waited for.
     pub fn consume(&mut self) {
         self.leave();
     }
 
     /// Leaves the queue. Tells whether a wake-up for this listener alone was lost with it.
     fn leave(&mut self) -> bool {
-        let Some(ticket) = self.ticket.take() else { return false };
-        let mut list = self.queue.list.lock();
-        let Some(index) = list.position(ticket) else { return false };
-        let entry = list.entries.remove(index);
-        self.queue.waiting.fetch_sub(1, Ordering::Relaxed);
-        drop(list);
-        matches!(entry.state, EntryState::Woken { alone: true })
+        let Some(place) = self.place.take() else { return false };
+        let mut waiters = self.queue.waiters.lock();
+        let (lost, leavings) = waiters.leave(place);
+        self.queue.come_back(waiters);
+        drop(leavings);
+        lost
     }
 }
 
-impl Drop for Listener<'_> {
+impl<Q: Deref<Target = WaitQueue>> Drop for Listener<Q> {
     fn drop(&mut self) {
         if self.leave() {
-            self.queue.wake_one();
+            self.queue.pass_on(self.events);
         }
-    }
-}
-
-/// The future of [`Listener::woken`].
-pub struct Woken<'a, 'q> {
-    listener: &'a mut Listener<'q>,
-}
-
-impl Future for Woken<'_, '_> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.listener.poll_woken(context.waker())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::test_support::{CountingWaker, poll_once};
-    use std::sync::Arc;
-    use std::sync::atomic::AtomicBool;
-
-    #[test]
-    fn a_true_condition_never_registers() {
-        let queue = WaitQueue::new();
-        let mut wait = Box::pin(queue.wait_until(|| Some(7)));
-        assert_eq!(poll_once(&mut wait, &CountingWaker::new()), Poll::Ready(7));
-        assert!(queue.nobody_waits());
-    }
-
-    #[test]
-    fn waking_one_wakes_the_first_that_waits() {
-        let queue = WaitQueue::new();
-        let wakers = [CountingWaker::new(), CountingWaker::new()];
-        let open = AtomicBool::new(false);
-        let condition = || open.load(Ordering::Relaxed).then_some(());
-        let mut first = Box::pin(queue.wait_until(condition));
-        let mut second = Box::pin(queue.wait_until(condition));
-        assert!(poll_once(&mut first, &wakers[0]).is_pending());
-        assert!(poll_once(&mut second, &wakers[1]).is_pending());
-        assert!(queue.wake_one());
-        assert_eq!((wakers[0].count(), wakers[1].count()), (1, 0));
-        // Spurious: the condition is still false, so the first waits again and can be woken again.
-        assert!(poll_once(&mut first, &wakers[0]).is_pending());
-        open.store(true, Ordering::Relaxed);
-        queue.wake_all();
-        assert_eq!((wakers[0].count(), wakers[1].count()), (2, 1));
-        assert!(poll_once(&mut first, &wakers[0]).is_ready());
-        assert!(poll_once(&mut second, &wakers[1]).is_ready());
-        assert!(queue.nobody_waits());
-    }
-
-    #[test]
-    fn a_dropped_waiter_hands_its_wake_up_on() {
-        let queue = WaitQueue::new();
-        let wakers = [CountingWaker::new(), CountingWaker::new()];
-        let mut first = Box::pin(queue.wait_until(|| None::<()>));
-        let mut second = Box::pin(queue.wait_until(|| None::<()>));
-        assert!(poll_once(&mut first, &wakers[0]).is_pending());
-        assert!(poll_once(&mut second, &wakers[1]).is_pending());
-        queue.wake_one();
-        drop(first);
-        assert_eq!(wakers[1].count(), 1, "the wake-up went to the next in line");
-        drop(second);
-        assert!(queue.nobody_waits());
-        assert!(!queue.wake_one());
-    }
-
-    #[test]
-    fn a_wake_up_between_registering_and_sleeping_is_not_lost() {
-        let queue = WaitQueue::new();
-        let waker = CountingWaker::new();
-        let mut listener = queue.listen();
-        listener.register_with(&waker.waker());
-        queue.wake_one();
-        assert!(poll_once(&mut Box::pin(listener.woken()), &waker).is_ready());
-    }
-
-    #[test]
-    fn threads_that_race_never_sleep_through_a_wake_up() {
-        for _ in 0..2_000 {
-            let shared = Arc::new((WaitQueue::new(), AtomicBool::new(false)));
-            let other = shared.clone();
-            let setter = std::thread::spawn(move || {
-                other.1.store(true, Ordering::Relaxed);
-                other.0.wake_one();
-            });
-            crate::test_support::block_on(shared.0.wait_until(|| shared.1.load(Ordering::Relaxed).then_some(())));
-            setter.join().unwrap();
-        }
-    }
-}
+#[path = "wait_queue_tests.rs"]
+mod tests;
