@@ -3,33 +3,36 @@
 //! What each CPU does, for ever ([`Executor::run`]):
 //!
 //! 1. opens the window for interrupts;
-//! 2. settles the task that ran last (asleep, or back in the queue) and takes the next, under one lock;
-//! 3. polls it; or else steals from the CPU where most wait; or else halts until an interrupt.
+//! 2. settles the task that ran last (asleep, back in the queue, or off to another CPU) and takes the next, under one lock;
+//! 3. polls it; or else steals from the CPU where most wait that may come; or else halts until an interrupt.
+//!
+//! No CPU halts while a task that it may have waits elsewhere: a task joins a queue only where no CPU is idle for it, an idle
+//! CPU looks at all queues, and a task that is put back behind others goes to a CPU that has become idle since.
 //!
 //! Who synchronises with whom: a queue has a lock, held for one operation; it is taken by its CPU, by whoever wakes a task
 //! that belongs there, and by thieves. No two queue locks are ever held together. A wake-up for this CPU sends nothing
 //! to anybody; one for another CPU kicks it only if it halts, must interrupt what it runs, or has to begin measuring
 //! slices.
 //!
-//! A halting CPU and a waker cannot miss each other: the CPU announces itself in `halted` *before* it looks at its queue
-//! for the last time, the waker looks at `halted` *after* it has queued, and interrupts stay off from that last look to the
-//! halt, so the kick ends the halt.
+//! A halting CPU and a waker cannot miss each other, see `halted`.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::future::Future;
 use core::pin::pin;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::task::{Poll, Waker};
 
 use machine::cpu;
 use machine::memory::OutOfMemory;
 use machine::time;
-use sync::{RwSpinLock, SpinLock};
+use sync::{RwSpinLock, SpinGuard, SpinLock};
 
 use crate::clock::{WATCHDOG_LIMIT, add};
+use crate::halted::Halted;
 use crate::load::LoadAverages;
+use crate::longest::{Longest, NOTED};
 use crate::per_cpu::{Cpu, CpuTimes, NEVER, Statistics};
 use crate::policy::{Arrival, Fair, Policy};
 use crate::task::{Parameters, Task};
@@ -42,6 +45,12 @@ const FAR_LONGER: u64 = 8;
 /// A sample of the load that is taken so many nanoseconds after it was due is late: longer than any slice.
 const LATE_SAMPLE: u64 = 50_000_000;
 
+/// The queue of a CPU, locked.
+type LockedQueue<'a> = SpinGuard<'a, Box<dyn Policy>>;
+
+/// Timers that go off in one alarm.
+const EXPIRED_AT_ONCE: usize = 256;
+
 /// What is told of a task that kept its CPU in the kernel for too long, and for how many nanoseconds.
 pub type WatchdogHook = Arc<dyn Fn(&Task, u64) + Send + Sync>;
 
@@ -53,13 +62,23 @@ struct Ran {
     finished: bool,
 }
 
+/// What becomes of a task that was polled.
+enum Settled {
+    /// It is back in the queue, or asleep.
+    Stays,
+    /// It is to run on another CPU.
+    Moves(Arc<Task>),
+    /// It is over.
+    Finished(Arc<Task>),
+}
+
 /// Polls futures on all CPUs. One per kernel; see the module's page.
 pub struct Executor {
     cpus: Box<[Cpu]>,
     /// CPUs that run the main loop, a bit each.
     online: AtomicU64,
     /// CPUs that halt or are about to.
-    halted: AtomicU64,
+    halted: Halted,
     /// Tasks started and not over.
     tasks: AtomicUsize,
     /// Tasks there is room for in every queue.
@@ -67,6 +86,7 @@ pub struct Executor {
     load: LoadAverages,
     watchdog: RwSpinLock<Option<WatchdogHook>>,
     last_report: SpinLock<Report>,
+    longest: Longest,
 }
 
 /// What the watchdog told last: when, and how long the poll was.
@@ -83,17 +103,19 @@ impl Executor {
     }
 
     /// An executor whose CPUs order their tasks by the policies `make` gives.
+    #[expect(clippy::disallowed_methods, reason = "as many as there are CPUs")]
     pub fn with_policy(cpus: usize, make: impl FnMut(usize) -> Box<dyn Policy>) -> Arc<Executor> {
         let cpus = (0..cpus.clamp(1, cpu::MAX_CPUS)).map(make).map(Cpu::new).collect();
         Arc::new(Executor {
             cpus,
             online: AtomicU64::new(0),
-            halted: AtomicU64::new(0),
+            halted: Halted::new(),
             tasks: AtomicUsize::new(0),
             room: SpinLock::new(0),
             load: LoadAverages::default(),
             watchdog: RwSpinLock::new(None),
             last_report: SpinLock::default(),
+            longest: Longest::default(),
         })
     }
 
@@ -102,8 +124,9 @@ impl Executor {
         self.cpus.len()
     }
 
-    /// Who is told of polls that are too long.
+    /// Who is told of polls that are too long, from now on. What was longest before is forgotten.
     pub fn set_watchdog(&self, hook: WatchdogHook) {
+        self.longest.forget();
         *self.watchdog.write() = Some(hook);
     }
 
@@ -124,7 +147,8 @@ impl Executor {
         self.make_room()?;
         if task.set_future(Box::pin(future)) {
             self.tasks.fetch_add(1, Ordering::Relaxed);
-            task.wake_up(Arrival::New);
+            task.enqueue();
+            self.enqueue(task, Arrival::New);
         }
         Ok(())
     }
@@ -169,7 +193,7 @@ impl Executor {
         let mut ran = None;
         loop {
             cpu::take_interrupts();
-            ran = match self.next(here, ran) {
+            ran = match self.next(here, cpu, ran) {
                 Some((task, now)) => Some(self.poll(here, task, now)),
                 None => self.halt(here, cpu),
             };
@@ -177,21 +201,37 @@ impl Executor {
     }
 
     /// Settles the task that ran and takes the next from this CPU's queue, with the time it starts.
-    fn next(&self, here: &Cpu, ran: Option<Ran>) -> Option<(Arc<Task>, u64)> {
+    fn next(&self, here: &Cpu, number: usize, ran: Option<Ran>) -> Option<(Arc<Task>, u64)> {
         let now = ran.as_ref().map_or_else(time::now, |ran| ran.end);
         if self.load.is_due(now) {
             self.sample_load(now, ran.is_some().then_some(here));
         }
         let mut queue = here.queue.lock();
-        let finished = ran.and_then(|ran| settle(&mut **queue, ran));
-        let next = queue.pick();
+        let settled = ran.map_or(Settled::Stays, |ran| self.settle(&mut **queue, number, ran));
+        let next = loop {
+            match queue.pick() {
+                // It came, or was put back, while its CPUs were being changed.
+                Some(task) if !self.may_run(&task, number) => {
+                    queue.leave(&task);
+                    drop(queue);
+                    self.enqueue(&task, Arrival::Moved);
+                    queue = here.queue.lock();
+                }
+                next => break next,
+            }
+        };
         let slice = queue.slice();
         here.waiting.store(queue.waiting(), Ordering::Relaxed);
         // Under the lock, as wakers set it: an order to give way to a later arrival is not lost.
         here.give_way.store(false, Ordering::Relaxed);
         drop(queue);
-        if finished.is_some() {
-            self.tasks.fetch_sub(1, Ordering::Relaxed);
+        match settled {
+            Settled::Stays => {}
+            Settled::Finished(task) => {
+                self.tasks.fetch_sub(1, Ordering::Relaxed);
+                drop(task);
+            }
+            Settled::Moves(task) => self.enqueue(&task, Arrival::Moved),
         }
         here.slice_end.store(slice.map_or(NEVER, |slice| now + slice), Ordering::Relaxed);
         let next = next?;
@@ -202,49 +242,85 @@ impl Executor {
     /// Polls `task` and measures it.
     fn poll(&self, here: &Cpu, task: Arc<Task>, start: u64) -> Ran {
         let times = &here.times;
-        let user = task.clock.user_so_far();
+        let before = task.clock.so_far();
         here.identity.store(task.identity(), Ordering::Relaxed);
         times.since.store(start, Ordering::Relaxed);
         times.polling.store(true, Ordering::Relaxed);
         task.clock.begin(start);
+        here.reading.renew(start);
         let finished = task.poll().is_ready();
         let end = time::now();
         let stretch = task.clock.end(end);
         here.identity.store(0, Ordering::Relaxed);
         times.polling.store(false, Ordering::Relaxed);
-        let (total, user) = (end.saturating_sub(start), task.clock.user_so_far().wrapping_sub(user));
+        let (total, so_far) = (end.saturating_sub(start), task.clock.so_far());
+        let (user, system) = (so_far.0.wrapping_sub(before.0), so_far.1.wrapping_sub(before.1));
         add(&times.user, user);
-        add(&times.system, total.saturating_sub(user));
+        add(&times.system, system);
+        add(&times.stolen, total.saturating_sub(user + system));
         add(&times.switches, 1);
-        if stretch > WATCHDOG_LIMIT {
-            self.report(&task, stretch);
+        if stretch > NOTED {
+            self.note(&task, stretch);
         }
         Ran { task, nanoseconds: total, end, finished }
     }
 
-    /// Takes a task from the CPU where most wait to this one's queue. False if none may come.
+    /// Puts the task that ran back in the queue of its CPU, or lets it sleep, or tells what else becomes of it.
+    fn settle(&self, queue: &mut dyn Policy, number: usize, ran: Ran) -> Settled {
+        let Ran { task, nanoseconds, finished, .. } = ran;
+        queue.charge(&task, nanoseconds);
+        if finished {
+            queue.leave(&task);
+            return Settled::Finished(task);
+        }
+        if task.is_due() {
+            task.clock.count_preemption();
+            task.enqueue();
+            let gave_way = task.take_gave_way();
+            let others_wait = queue.waiting() > 0;
+            if !self.may_run(&task, number) || others_wait && self.idle_for(&task) {
+                queue.leave(&task);
+                return Settled::Moves(task);
+            }
+            queue.put_back(task, gave_way);
+            return Settled::Stays;
+        }
+        // Count it out before anybody can count it in elsewhere: from `end_poll` on, another CPU may queue it.
+        queue.leave(&task);
+        if task.end_poll() {
+            task.clock.count_wait();
+        } else {
+            // Woken in this instant. It has counted itself out; it joins as one that was woken.
+            queue.enqueue(task, Arrival::Woken);
+        }
+        Settled::Stays
+    }
+
+    /// Takes a task that may come to this CPU's queue, from where most wait. False if there is none.
     fn steal(&self, here: &Cpu, thief: usize) -> bool {
-        let waiting = |cpu: &&Cpu| cpu.waiting.load(Ordering::Relaxed);
-        let Some(victim) = self.cpus.iter().filter(|cpu| waiting(cpu) > 0).max_by_key(waiting) else { return false };
-        let stolen = {
+        let mut searched = 0u64;
+        let stolen = loop {
+            let waiting = |cpu: &(usize, &Cpu)| cpu.1.waiting.load(Ordering::Relaxed);
+            let left = self.cpus.iter().enumerate().filter(|cpu| searched >> cpu.0 & 1 == 0 && waiting(cpu) > 0);
+            let Some((number, victim)) = left.max_by_key(waiting) else { return false };
+            searched |= 1 << number;
             let mut queue = victim.queue.lock();
-            let stolen = queue.steal(thief);
+            let stolen = queue.take(&|task| task.affinity() >> thief & 1 == 1);
             victim.waiting.store(queue.waiting(), Ordering::Relaxed);
-            stolen
+            if let Some(stolen) = stolen {
+                break stolen;
+            }
         };
-        let Some(task) = stolen else { return false };
         let mut queue = here.queue.lock();
-        task.set_cpu(thief);
-        queue.enqueue(task, Arrival::Stolen);
+        stolen.set_cpu(thief);
+        queue.enqueue(stolen, Arrival::Moved);
         here.waiting.store(queue.waiting(), Ordering::Relaxed);
         true
     }
 
     /// Nothing to do here: steals, or waits for an interrupt.
     fn halt(&self, here: &Cpu, number: usize) -> Option<Ran> {
-        self.halted.fetch_or(1 << number, Ordering::SeqCst);
-        // The look at the queues must come after the announcement, see the module's page.
-        fence(Ordering::SeqCst);
+        self.halted.announce(number);
         if here.waiting.load(Ordering::Relaxed) == 0 && !self.steal(here, number) {
             let start = time::now();
             here.times.since.store(start, Ordering::Relaxed);
@@ -257,7 +333,7 @@ impl Executor {
                 self.sample_load(end, None);
             }
         }
-        self.halted.fetch_and(!(1 << number), Ordering::SeqCst);
+        self.halted.withdraw(number);
         None
     }
 
@@ -279,15 +355,72 @@ impl Executor {
             cpu.measure_slice();
             return;
         }
-        fence(Ordering::SeqCst);
-        // Only the first of several wakers kicks a halting CPU.
-        let bit = 1 << target;
-        let halted =
-            self.halted.load(Ordering::Relaxed) & bit != 0 && self.halted.fetch_and(!bit, Ordering::SeqCst) & bit != 0;
+        if self.must_hear(target, cpu, preempts) {
+            cpu::kick(target);
+        }
+    }
+
+    /// Whether another CPU must be interrupted because a task joined its queue.
+    fn must_hear(&self, number: usize, cpu: &Cpu, preempts: bool) -> bool {
+        let halted = self.halted.claim(number);
         // A CPU that ran one task alone has no alarm set for the end of its slice: its handler sets it.
         let unmeasured = cpu.alarm.load(Ordering::Relaxed) > cpu.slice_end.load(Ordering::Relaxed);
-        if halted || preempts || unmeasured {
-            cpu::kick(target);
+        halted || preempts || unmeasured
+    }
+
+    /// The CPUs a task may run on now: if none of those it is allowed is there, any.
+    fn allowed(&self, task: &Task) -> u64 {
+        let online = self.online.load(Ordering::Relaxed);
+        match online & task.affinity() {
+            0 => online,
+            allowed => allowed,
+        }
+    }
+
+    /// Whether a task may run on a CPU. While no CPU runs the main loop yet, it is taken as it comes.
+    pub(crate) fn may_run(&self, task: &Task, cpu: usize) -> bool {
+        match self.allowed(task) {
+            0 => true,
+            allowed => allowed >> cpu & 1 == 1,
+        }
+    }
+
+    /// Whether a CPU halts that a task could have.
+    fn idle_for(&self, task: &Task) -> bool {
+        self.halted.get() & self.allowed(task) != 0
+    }
+
+    /// A task may run on other CPUs than before: it goes where it now belongs if it waits for its turn, and is made to give
+    /// way if it runs where it may not.
+    pub(crate) fn reconsider(&self, task: &Arc<Task>) {
+        let Some((number, cpu, mut queue)) = self.lock_queue_of(task) else { return };
+        let misplaced = !self.may_run(task, number);
+        if !task.share.is_queued() || !(misplaced || self.idle_for(task)) {
+            return;
+        }
+        let taken = queue.take(&|waiting| ptr::eq(waiting, Arc::as_ptr(task)));
+        cpu.waiting.store(queue.waiting(), Ordering::Relaxed);
+        if let Some(task) = taken {
+            drop(queue);
+            self.enqueue(&task, Arrival::Moved);
+        } else if misplaced {
+            cpu.give_way.store(true, Ordering::Relaxed);
+            drop(queue);
+            if number != cpu::current() {
+                cpu::kick(number);
+            }
+        }
+    }
+
+    /// The CPU a task belongs to, and its queue, locked: the task goes nowhere meanwhile.
+    fn lock_queue_of(&self, task: &Task) -> Option<(usize, &Cpu, LockedQueue<'_>)> {
+        loop {
+            let number = task.cpu();
+            let cpu = self.cpus.get(number)?;
+            let queue = cpu.queue.lock();
+            if task.cpu() == number {
+                return Some((number, cpu, queue));
+            }
         }
     }
 
@@ -299,11 +432,8 @@ impl Executor {
         if online & online.wrapping_sub(1) == 0 {
             return if online == 0 { last.min(self.cpus.len() - 1) } else { online.trailing_zeros() as usize };
         }
-        let allowed = match online & task.affinity() {
-            0 => online,
-            allowed => allowed,
-        };
-        let halted = self.halted.load(Ordering::Relaxed) & allowed;
+        let allowed = self.allowed(task);
+        let halted = self.halted.get() & allowed;
         if halted >> last & 1 == 1 {
             return last;
         }
@@ -319,19 +449,11 @@ impl Executor {
 
     /// Changes the weight of a task wherever it is.
     pub(crate) fn reweigh(&self, task: &Task, weight: u32) {
-        loop {
-            let number = task.cpu();
-            let Some(cpu) = self.cpus.get(number) else { return };
-            let mut queue = cpu.queue.lock();
-            if task.cpu() != number {
-                continue;
-            }
-            if task.share.is_queued() {
-                queue.reweigh(task, weight);
-            } else {
-                task.share.set_weight(weight);
-            }
-            return;
+        let Some((_, _, mut queue)) = self.lock_queue_of(task) else { return };
+        if task.share.is_queued() {
+            queue.reweigh(task, weight);
+        } else {
+            task.share.set_weight(weight);
         }
     }
 
@@ -392,10 +514,32 @@ impl Executor {
         Ok(slot)
     }
 
-    /// Tells the watchdog's hook that a task kept its CPU in the kernel for `nanoseconds`, but not too often. Owners of
-    /// tasks that enter user mode call it with what `TaskClock::enter_user` measured.
+    /// A task came back from user mode at `now`: what follows is measured as a stretch in the kernel.
+    #[inline]
+    pub fn begin_stretch(&self, now: u64) {
+        if let Some(here) = self.cpus.get(cpu::current()) {
+            here.reading.renew(now);
+        }
+    }
+
+    /// A task kept this CPU in the kernel for `stretch` nanoseconds until now, which is more than [`NOTED`]. Owners of tasks
+    /// that enter user mode call it with what `TaskClock::enter_user` measured.
     #[cold]
-    pub fn report(&self, task: &Task, nanoseconds: u64) {
+    pub fn note(&self, task: &Task, stretch: u64) {
+        let own = self.cpus.get(cpu::current()).map_or(stretch, |here| here.reading.own_part(stretch));
+        self.longest.note(task.clock.activity(), own);
+        if stretch > WATCHDOG_LIMIT {
+            self.report(task, stretch);
+        }
+    }
+
+    /// Tells the longest stretch of each activity that had one above [`NOTED`], in nanoseconds.
+    pub fn longest_polls(&self, each: impl FnMut(u32, u64)) {
+        self.longest.tell(each);
+    }
+
+    /// Tells the watchdog's hook that a task kept its CPU in the kernel for `nanoseconds`, but not too often.
+    fn report(&self, task: &Task, nanoseconds: u64) {
         {
             let now = time::now();
             let mut last = self.last_report.lock();
@@ -419,6 +563,7 @@ impl Executor {
     }
 
     /// Totals for `/proc/stat`.
+    #[expect(clippy::disallowed_methods, reason = "as many as there are CPUs")]
     pub fn statistics(&self) -> Statistics {
         let now = time::now();
         let online = cpu::count().min(self.cpus.len());
@@ -431,6 +576,7 @@ impl Executor {
                 user: times.user.load(Ordering::Relaxed) + passing_if(&times.polling),
                 system: times.system.load(Ordering::Relaxed),
                 idle: times.idle.load(Ordering::Relaxed) + passing_if(&times.halted),
+                stolen: times.stolen.load(Ordering::Relaxed),
             }
         });
         Statistics {
@@ -469,38 +615,13 @@ impl Executor {
     }
 }
 
-/// Puts the task that ran back in the queue, lets it sleep, or returns it if it is over.
-fn settle(queue: &mut dyn Policy, ran: Ran) -> Option<Arc<Task>> {
-    let Ran { task, nanoseconds, finished, .. } = ran;
-    queue.charge(&task, nanoseconds);
-    if finished {
-        queue.leave(&task);
-        return Some(task);
-    }
-    if task.is_due() {
-        task.clock.count_preemption();
-        task.requeue();
-        let gave_way = task.take_gave_way();
-        queue.put_back(task, gave_way);
-        return None;
-    }
-    // Count it out before anybody can count it in elsewhere: from `end_poll` on, another CPU may queue it.
-    queue.leave(&task);
-    if task.end_poll() {
-        task.clock.count_wait();
-    } else {
-        // Woken in this instant. It has counted itself out; it joins as one that was woken.
-        queue.enqueue(task, Arrival::Woken);
-    }
-    None
-}
-
 impl cpu::Handler for Executor {
     fn alarm(&self) {
         let Some(here) = self.cpus.get(cpu::current()) else { return };
         here.alarm.store(NEVER, Ordering::Relaxed);
         let now = time::now();
-        loop {
+        // What is left is due at once: the next alarm comes when others have had a turn.
+        for _ in 0..EXPIRED_AT_ONCE {
             let waker = here.timers.lock().expire(now);
             let Some(waker) = waker else { break };
             waker.wake();
@@ -526,3 +647,7 @@ impl cpu::Handler for Executor {
 #[cfg(test)]
 #[path = "executor_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "measure_tests.rs"]
+mod measure_tests;

@@ -12,7 +12,7 @@ fn drain(executor: &Executor) -> usize {
     let here = &executor.cpus[0];
     executor.online.fetch_or(1, Ordering::Relaxed);
     let (mut ran, mut polls) = (None, 0);
-    while let Some((task, now)) = executor.next(here, ran.take()) {
+    while let Some((task, now)) = executor.next(here, 0, ran.take()) {
         ran = Some(executor.poll(here, task, now));
         polls += 1;
     }
@@ -128,6 +128,30 @@ fn sleeping_takes_its_time_and_can_be_given_up() {
     let (timed_out, length) = result.lock().unwrap().unwrap();
     assert!(timed_out && length >= 20_000_000);
     assert!(executor.cpus[0].timers.lock().next().is_none());
+}
+
+#[test]
+fn many_timers_go_off_some_at_a_time() {
+    struct Counting(AtomicUsize);
+    impl std::task::Wake for Counting {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let executor = Executor::new(1);
+    let count = Arc::new(Counting(AtomicUsize::new(0)));
+    let timers: Vec<_> = (0..1000).map(|_| executor.timer(1, Waker::from(count.clone())).unwrap()).collect();
+    let mut alarms = 0;
+    while executor.cpus[0].timers.lock().next().is_some() {
+        let before = count.0.load(Ordering::Relaxed);
+        executor.alarm();
+        assert!(count.0.load(Ordering::Relaxed) - before <= 300, "so many at once");
+        let more = executor.cpus[0].timers.lock().next().is_some();
+        assert_eq!(executor.cpus[0].alarm.load(Ordering::Relaxed) == 1, more, "the next alarm is to come at once");
+        alarms += 1;
+    }
+    assert_eq!(count.0.load(Ordering::Relaxed), timers.len());
+    assert!(alarms > 2);
 }
 
 #[test]
@@ -263,4 +287,171 @@ fn four_cpus_lose_no_wake_up() {
     let statistics = executor.statistics();
     assert_eq!(statistics.running, 0);
     assert!(statistics.cpus.iter().all(|cpu| cpu.idle > 0), "everybody halts in the end: {statistics:?}");
+}
+
+/// CPUs that are played by hand, none of them idle.
+fn several(cpus: usize) -> Arc<Executor> {
+    let executor = Executor::new(cpus);
+    executor.online.store((1 << cpus) - 1, Ordering::Relaxed);
+    executor
+}
+
+/// A task that never ends and gives way at each poll.
+fn endless(executor: &Arc<Executor>, affinity: u64) -> Arc<Task> {
+    let parameters = Parameters { affinity, ..Parameters::default() };
+    let future = async {
+        loop {
+            yield_now().await;
+        }
+    };
+    executor.spawn(&parameters, future).unwrap()
+}
+
+/// How many wait on each CPU.
+fn waiting(executor: &Executor) -> Vec<usize> {
+    executor.cpus.iter().map(|cpu| cpu.waiting.load(Ordering::Relaxed)).collect()
+}
+
+/// CPU `number` takes its next task and polls it.
+fn turn(executor: &Executor, number: usize, ran: Option<Ran>) -> Option<Ran> {
+    let here = &executor.cpus[number];
+    let (task, now) = executor.next(here, number, ran)?;
+    Some(executor.poll(here, task, now))
+}
+
+#[test]
+fn a_new_task_goes_where_fewest_wait_and_a_woken_one_where_it_was() {
+    let executor = several(3);
+    let tasks = [0b111, 0b111, 0b111, 0b100, 0b110].map(|affinity| endless(&executor, affinity));
+    assert_eq!(tasks.each_ref().map(|task| task.cpu()), [0, 1, 2, 2, 1]);
+    assert_eq!(waiting(&executor), [1, 2, 2]);
+    assert_eq!(executor.place(&tasks[2], Arrival::Woken), 2);
+    assert_eq!(executor.place(&tasks[1], Arrival::Woken), 1, "though fewer wait elsewhere");
+    assert_eq!(executor.place(&tasks[2], Arrival::New), 0);
+    // Its own CPU if that one halts, or else one that does and may be had.
+    executor.halted.set(0b101);
+    assert_eq!(executor.place(&tasks[2], Arrival::Woken), 2);
+    assert_eq!(executor.place(&tasks[1], Arrival::Woken), 0);
+    assert_eq!(executor.place(&tasks[4], Arrival::Woken), 2);
+    executor.halted.set(0b001);
+    assert_eq!(executor.place(&tasks[3], Arrival::Woken), 2);
+    // Nothing that it may have is there: anything will do.
+    executor.online.store(0b011, Ordering::Relaxed);
+    assert_eq!(executor.place(&tasks[3], Arrival::New), 0);
+}
+
+#[test]
+fn only_an_idle_cpu_is_woken_and_only_by_the_first() {
+    let executor = several(2);
+    executor.halted.set(0b10);
+    let first = endless(&executor, 0b11);
+    assert_eq!((first.cpu(), executor.halted.get()), (1, 0));
+    let second = endless(&executor, 0b11);
+    assert_eq!(second.cpu(), 0);
+}
+
+#[test]
+fn a_thief_looks_beyond_where_most_wait() {
+    let executor = several(3);
+    for affinity in [0b001, 0b001, 0b001, 0b110] {
+        endless(&executor, affinity);
+    }
+    assert_eq!(waiting(&executor), [3, 1, 0]);
+    assert!(executor.steal(&executor.cpus[2], 2));
+    assert_eq!(waiting(&executor), [3, 0, 1]);
+    assert!(executor.steal(&executor.cpus[1], 1), "and may go back");
+    assert_eq!(waiting(&executor), [3, 1, 0]);
+    let task = executor.next(&executor.cpus[1], 1, None).unwrap().0;
+    assert_eq!(task.cpu(), 1);
+    assert!(!executor.steal(&executor.cpus[2], 2), "what is left is bound");
+}
+
+#[test]
+fn a_task_that_waits_moves_when_its_cpus_change() {
+    let executor = several(2);
+    let task = endless(&executor, 0b01);
+    endless(&executor, 0b01);
+    task.set_affinity(0b11);
+    assert_eq!(waiting(&executor), [2, 0], "no reason to move");
+    task.set_affinity(0b10);
+    assert_eq!((waiting(&executor), task.cpu(), task.is_misplaced()), (vec![1, 1], 1, false));
+    // Set free while a CPU idles, it goes there.
+    let bound = endless(&executor, 0b01);
+    executor.halted.set(0b10);
+    bound.set_affinity(0b11);
+    assert_eq!((waiting(&executor), bound.cpu()), (vec![1, 2], 1));
+}
+
+#[test]
+fn a_task_that_runs_where_it_may_not_gives_way_and_moves() {
+    let executor = several(2);
+    let task = endless(&executor, 0b01);
+    let (running, now) = executor.next(&executor.cpus[0], 0, None).unwrap();
+    task.set_affinity(0b11);
+    assert!(!executor.cpus[0].give_way.load(Ordering::Relaxed) && !task.is_misplaced());
+    task.set_affinity(0b10);
+    assert!(executor.cpus[0].give_way.load(Ordering::Relaxed) && task.is_misplaced());
+    let ran = executor.poll(&executor.cpus[0], running, now);
+    assert!(turn(&executor, 0, Some(ran)).is_none());
+    assert_eq!((waiting(&executor), task.cpu(), task.is_misplaced()), (vec![0, 1], 1, false));
+    assert!(turn(&executor, 1, None).is_some());
+}
+
+#[test]
+fn who_sleeps_is_not_disturbed_by_a_change_of_its_cpus() {
+    let executor = several(2);
+    let parameters = Parameters { affinity: 0b01, ..Parameters::default() };
+    let task = executor.spawn(&parameters, core::future::pending()).unwrap();
+    let ran = turn(&executor, 0, None);
+    assert!(turn(&executor, 0, ran).is_none());
+    task.set_affinity(0b10);
+    assert!(!executor.cpus[0].give_way.load(Ordering::Relaxed) && !task.is_misplaced() && !task.is_runnable());
+    task.interrupt();
+    assert_eq!((waiting(&executor), task.cpu()), (vec![0, 1], 1));
+}
+
+#[test]
+fn a_task_that_is_queued_where_it_may_not_run_is_passed_on() {
+    let executor = several(2);
+    executor.online.store(0b01, Ordering::Relaxed);
+    let (task, other) = (endless(&executor, 0b10), endless(&executor, 0b01));
+    assert_eq!(waiting(&executor), [2, 0], "there is no other CPU yet");
+    executor.online.store(0b11, Ordering::Relaxed);
+    let (picked, _) = executor.next(&executor.cpus[0], 0, None).unwrap();
+    assert!(Arc::ptr_eq(&picked, &other));
+    assert_eq!((waiting(&executor), task.cpu()), (vec![0, 1], 1));
+}
+
+#[test]
+fn a_task_that_is_put_back_behind_others_goes_where_a_cpu_idles() {
+    let executor = several(2);
+    let first = endless(&executor, 0b01);
+    first.set_affinity(0b11);
+    let ran = turn(&executor, 0, None);
+    executor.halted.set(0b10);
+    let ran = turn(&executor, 0, ran);
+    assert_eq!((first.cpu(), executor.halted.get()), (0, 0b10), "alone it stays");
+    endless(&executor, 0b01);
+    let ran = turn(&executor, 0, ran);
+    assert_eq!((waiting(&executor), first.cpu(), executor.halted.get()), (vec![0, 1], 1, 0));
+    // The other one is bound, so it stays though CPU 1 idles again.
+    executor.halted.set(0b10);
+    endless(&executor, 0b01);
+    turn(&executor, 0, ran);
+    assert_eq!(waiting(&executor), [1, 1]);
+}
+
+/// A thief does not halt, nor who has something to do: else this would never end. That who has nothing does is seen where
+/// four CPUs are at work.
+#[test]
+fn an_idle_cpu_steals_before_it_halts() {
+    let executor = several(2);
+    let task = endless(&executor, 0b11);
+    assert_eq!(waiting(&executor), [1, 0]);
+    let here = &executor.cpus[1];
+    for _ in 0..2 {
+        assert!(executor.halt(here, 1).is_none());
+        assert_eq!((waiting(&executor), task.cpu(), executor.halted.get()), (vec![0, 1], 1, 0));
+        assert_eq!(here.times.idle.load(Ordering::Relaxed), 0);
+    }
 }

@@ -7,10 +7,12 @@
 //! | module | holds |
 //! | --- | --- |
 //! | `executor` | [`Executor`]: one queue a CPU, the main loop, wake-up placement, stealing, preemption |
-//! | `task` | [`Task`]: one future and its state machine |
+//! | `halted` | CPUs that halt, and who kicks them |
+//! | `task`, `state` | [`Task`]: one future and its state machine |
 //! | `policy` | [`Policy`]: the order of a queue; [`Fair`] (the default) and [`Fifo`] |
 //! | `timers` | [`Timer`] and [`Sleep`]: being woken at a time, by the CPU's alarm |
 //! | `clock` | [`TaskClock`]: user and kernel time of a task |
+//! | `longest` | what kept a CPU in the kernel for longest |
 //! | `load`, `per_cpu` | the load averages of `/proc/loadavg`; what belongs to one CPU |
 //!
 //! Who calls it: `process` makes a task of each thread and asks [`Executor::should_yield`] on every way to user mode;
@@ -22,23 +24,32 @@
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 extern crate alloc;
 
 mod clock;
 mod executor;
+mod halted;
 mod load;
+mod longest;
 mod per_cpu;
 mod policy;
+mod state;
 mod task;
 mod timers;
-mod yielding;
+
+/// Where the atomics of `state` and `halted` come from: the models put others in their place.
+mod atomic {
+    pub use core::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
+}
 
 pub use clock::{TaskClock, WATCHDOG_LIMIT};
 pub use executor::{Executor, WatchdogHook};
 pub use load::FIXED_ONE;
+pub use longest::{ACTIVITIES, NOTED};
 pub use per_cpu::{CpuTimes, Statistics};
 pub use policy::{Arrival, Fair, Fifo, Policy, Share, weight_of};
+pub use sync::{YieldNow, yield_now};
 pub use task::{Parameters, Task};
 pub use timers::{Sleep, Timer};
-pub use yielding::{YieldNow, yield_now};

@@ -12,7 +12,7 @@ pub const FIXED_ONE: u64 = 1 << SHIFT;
 const SHIFT: u32 = 11;
 
 /// Nanoseconds from one sample to the next: five seconds and one tick of 100 Hz, as on Linux.
-const INTERVAL: u64 = 5_010_000_000;
+pub(crate) const INTERVAL: u64 = 5_010_000_000;
 
 /// 1/exp(5s/1min), 1/exp(5s/5min), 1/exp(5s/15min) in fixed point.
 const DECAY: [u64; 3] = [1884, 2014, 2037];
@@ -106,5 +106,23 @@ mod tests {
             assert!(steps.abs_diff(leap) <= FIXED_ONE / 50, "{steps} {leap}");
         }
         assert!(!leap.is_due(41 * INTERVAL - 1) && leap.is_due(41 * INTERVAL));
+    }
+
+    /// The numbers of Linux's `calc_load` and `calc_load_n` (kernel/sched/loadavg.c).
+    #[test]
+    fn averages_are_rounded_as_on_linux() {
+        let load = LoadAverages::default();
+        assert!(!load.is_due(INTERVAL - 1) && load.is_due(INTERVAL));
+        load.sample(INTERVAL - 1, |_| 100);
+        assert_eq!(load.get(), [0; 3], "not due");
+        load.sample(INTERVAL, |_| 1);
+        assert_eq!(load.get(), [164, 34, 11]);
+        load.sample(2 * INTERVAL, |_| 1);
+        assert_eq!(load.get(), [315, 68, 22]);
+        load.sample(3 * INTERVAL, |_| 0);
+        assert_eq!(load.get(), [289, 66, 21]);
+        assert_eq!([0, 1, 2, 3, 4].map(|exponent| power(1884, exponent)), [2048, 1884, 1733, 1594, 1466]);
+        // In balance it stays where it is.
+        assert_eq!(decayed(FIXED_ONE, 1884, FIXED_ONE, 1), FIXED_ONE);
     }
 }

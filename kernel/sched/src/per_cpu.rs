@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering
 use machine::time;
 use sync::SpinLock;
 
+use crate::longest::Reading;
 use crate::policy::Policy;
 use crate::timers::TimerHeap;
 
@@ -29,6 +30,7 @@ pub(crate) struct Cpu {
     pub alarm: AtomicU64,
     pub timers: SpinLock<TimerHeap>,
     pub times: CpuClock,
+    pub reading: Reading,
 }
 
 /// Where a CPU's time went. One writer: the CPU.
@@ -37,6 +39,7 @@ pub(crate) struct CpuClock {
     pub user: AtomicU64,
     pub system: AtomicU64,
     pub idle: AtomicU64,
+    pub stolen: AtomicU64,
     pub switches: AtomicU64,
     /// When the present poll or halt began, and which of them it is.
     pub since: AtomicU64,
@@ -55,6 +58,7 @@ impl Cpu {
             alarm: AtomicU64::new(NEVER),
             timers: SpinLock::default(),
             times: CpuClock::default(),
+            reading: Reading::default(),
         }
     }
 
@@ -85,10 +89,12 @@ pub struct CpuTimes {
     pub system: u64,
     /// Halted.
     pub idle: u64,
+    /// Taken away by whoever runs this machine.
+    pub stolen: u64,
 }
 
 /// Totals since boot.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Statistics {
     /// Each CPU's times.
     pub cpus: Vec<CpuTimes>,
@@ -96,4 +102,37 @@ pub struct Statistics {
     pub switches: u64,
     /// Tasks that run or want to, now.
     pub running: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Fifo;
+
+    #[test]
+    fn an_alarm_only_ever_moves_forward_and_a_slice_is_measured_if_others_wait() {
+        let cpu = Cpu::new(Box::new(Fifo::default()));
+        let alarm = || cpu.alarm.load(Ordering::Relaxed);
+        // So far away that none goes off.
+        let far = NEVER / 2;
+        for (deadline, expected) in [(far, far), (far + 1, far), (far, far), (far - 1, far - 1)] {
+            cpu.alarm_by(deadline);
+            assert_eq!(alarm(), expected);
+        }
+        cpu.measure_slice();
+        cpu.slice_end.store(far - 2, Ordering::Relaxed);
+        cpu.measure_slice();
+        assert_eq!(alarm(), far - 1, "nobody waits");
+        cpu.waiting.store(1, Ordering::Relaxed);
+        cpu.measure_slice();
+        assert_eq!(alarm(), far - 2);
+    }
+
+    #[test]
+    fn no_slice_is_no_alarm() {
+        let cpu = Cpu::new(Box::new(Fifo::default()));
+        cpu.waiting.store(1, Ordering::Relaxed);
+        cpu.measure_slice();
+        assert_eq!(cpu.alarm.load(Ordering::Relaxed), NEVER);
+    }
 }

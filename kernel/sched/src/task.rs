@@ -1,101 +1,19 @@
-//! A task: one future, allocated once, and the state machine that says who may poll it.
-//!
-//! ```text
-//!             wake                    taken from a queue               Ready
-//!    Idle ------------> Queued ---------------------------> Running ---------> Done
-//!     ^                   ^                                  |   |
-//!     |   Pending         |   Pending, or gave way           |   | wake
-//!     +-------------------|----------------------------------+   v
-//!                         +---------------------------------- Notified
-//! ```
-//!
-//! Every arrow is one atomic read-modify-write on the same word. That is what makes a wake-up impossible to lose: the
-//! waker makes its condition true and then adds `DUE`; the executor takes `DUE` away and then polls. Whichever comes second
-//! on that word sees the first: either the poll sees the condition, or the executor sees `DUE` when the poll is over.
+//! A task: one future, allocated once. Who may poll it is said by its state machine, in `state`.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::task::Wake;
 use core::future::Future;
 use core::pin::Pin;
-use core::sync::atomic::{AtomicBool, AtomicI8, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI8, AtomicU32, AtomicU64, Ordering};
 use core::task::{Context, Poll, Waker};
 
 use sync::SpinLock;
 
 use crate::clock::TaskClock;
 use crate::policy::{Arrival, Share};
+use crate::state::{ACTIVE, DUE, FINISHED, State, Woken};
 use crate::{Executor, YieldNow};
-
-/// Somebody wants the task polled.
-const DUE: u8 = 1;
-/// The task stands in a queue or is being polled: whoever adds this bit puts the task in a queue.
-const ACTIVE: u8 = 2;
-/// A CPU is polling the task.
-const POLLING: u8 = 4;
-/// The future has completed.
-const FINISHED: u8 = 8;
-
-/// Waits to be woken.
-const IDLE: u8 = 0;
-/// Stands in a queue.
-const QUEUED: u8 = ACTIVE | DUE;
-/// Is being polled.
-const RUNNING: u8 = ACTIVE | POLLING;
-/// Over. `ACTIVE`, so no waker ever queues it again.
-const DONE: u8 = ACTIVE | FINISHED;
-
-/// The state word of a task. Only the transitions of the picture above can be made.
-#[derive(Debug)]
-struct State(AtomicU8);
-
-impl State {
-    /// A wake-up. True when the caller must put the task in a queue.
-    fn wake(&self) -> Woken {
-        let before = self.0.fetch_or(ACTIVE | DUE, Ordering::AcqRel);
-        match before {
-            IDLE => Woken::MustQueue,
-            _ if before & POLLING != 0 => Woken::BeingPolled,
-            _ => Woken::Already,
-        }
-    }
-
-    /// Queued -> Running.
-    fn begin(&self) {
-        self.0.swap(RUNNING, Ordering::AcqRel);
-    }
-
-    /// Running -> Idle; false when a wake-up came during the poll (Notified -> Queued).
-    fn end(&self) -> bool {
-        if self.0.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            return true;
-        }
-        self.requeue();
-        false
-    }
-
-    /// Notified -> Queued.
-    fn requeue(&self) {
-        self.0.swap(QUEUED, Ordering::AcqRel);
-    }
-
-    /// Running or Notified -> Done.
-    fn finish(&self) {
-        self.0.swap(DONE, Ordering::AcqRel);
-    }
-
-    fn get(&self) -> u8 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// What a wake-up found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Woken {
-    MustQueue,
-    BeingPolled,
-    Already,
-}
 
 /// How a task is to be scheduled, and what it is called.
 #[derive(Clone, Debug)]
@@ -148,7 +66,7 @@ impl Task {
     /// A task of `executor` that has nothing to do yet: see [`Executor::start`].
     pub(crate) fn new(executor: Arc<Executor>, parameters: &Parameters) -> Arc<Task> {
         Arc::new(Task {
-            state: State(AtomicU8::new(IDLE)),
+            state: State::new(),
             attention: AtomicU32::new(0),
             cpu: AtomicU32::new(parameters.cpu as u32),
             affinity: AtomicU64::new(parameters.affinity),
@@ -157,10 +75,15 @@ impl Task {
             name: parameters.name,
             gave_way: AtomicBool::new(false),
             share: Share::new(crate::policy::weight_of(parameters.nice)),
-            clock: TaskClock::default(),
+            clock: TaskClock::new(),
             executor,
             body: SpinLock::new(None),
         })
+    }
+
+    /// New or Notified -> Queued: to be put in a queue by the caller.
+    pub(crate) fn enqueue(&self) {
+        self.state.enqueue();
     }
 
     /// Gives the task its future. A task that has one, or had one, keeps things as they are: false.
@@ -227,9 +150,16 @@ impl Task {
         self.affinity.load(Ordering::Relaxed)
     }
 
-    /// Allows other CPUs. It moves at its next wake-up; a running or queued task finishes its turn where it is.
-    pub fn set_affinity(&self, cpus: u64) {
+    /// Allows other CPUs. A task that waits for its turn moves at once if it has to or if a CPU is idle that it may have
+    /// now; one that runs where it may not any more is made to give way, and [`Task::is_misplaced`] until it did.
+    pub fn set_affinity(self: &Arc<Self>, cpus: u64) {
         self.affinity.store(cpus, Ordering::Relaxed);
+        self.executor.reconsider(self);
+    }
+
+    /// Whether it runs, or waits for its turn, on a CPU that it may not run on any more, or is on its way from there.
+    pub fn is_misplaced(&self) -> bool {
+        self.is_runnable() && !self.executor.may_run(self, self.cpu())
     }
 
     /// Its nice value, -20 to 19.
@@ -298,31 +228,26 @@ impl Task {
         self.state.get() & DUE != 0
     }
 
-    /// Notified -> Queued.
-    pub(crate) fn requeue(&self) {
-        self.state.requeue();
-    }
-
     /// After a poll that was pending: true if the task sleeps now, false if it is due again and the caller queues it.
     pub(crate) fn end_poll(&self) -> bool {
         self.state.end()
     }
 
     /// The first wake-up, and any other.
-    pub(crate) fn wake_up(self: &Arc<Self>, arrival: Arrival) {
+    pub(crate) fn wake_up(self: &Arc<Self>) {
         if self.state.wake() == Woken::MustQueue {
-            self.executor.enqueue(self, arrival);
+            self.executor.enqueue(self, Arrival::Woken);
         }
     }
 }
 
 impl Wake for Task {
     fn wake(self: Arc<Self>) {
-        self.wake_up(Arrival::Woken);
+        self.wake_up();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.wake_up(Arrival::Woken);
+        self.wake_up();
     }
 }
 

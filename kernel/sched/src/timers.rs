@@ -12,7 +12,7 @@ use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
-use machine::memory::OutOfMemory;
+use machine::memory::{OutOfMemory, fallible};
 use machine::time;
 
 use crate::Executor;
@@ -49,14 +49,15 @@ enum Place {
 
 impl TimerHeap {
     /// Adds a timer; returns its slot.
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     pub fn insert(&mut self, deadline: u64, waker: Waker) -> Result<u32, OutOfMemory> {
-        self.heap.try_reserve(1).map_err(|_| OutOfMemory)?;
+        fallible(|| self.heap.try_reserve(1)).map_err(|_| OutOfMemory)?;
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
-                self.slots.try_reserve(1).map_err(|_| OutOfMemory)?;
+                fallible(|| self.slots.try_reserve(1)).map_err(|_| OutOfMemory)?;
                 let room = self.slots.len() + 1;
-                self.free.try_reserve(room).map_err(|_| OutOfMemory)?;
+                fallible(|| self.free.try_reserve(room)).map_err(|_| OutOfMemory)?;
                 self.slots.push(Slot { place: Place::Free, waker: None });
                 (self.slots.len() - 1) as u32
             }
@@ -71,6 +72,7 @@ impl TimerHeap {
     }
 
     /// Takes a timer away. Its waker is returned, to be dropped outside the lock.
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     pub fn remove(&mut self, slot: u32) -> Option<Waker> {
         let entry = self.slots.get_mut(slot as usize)?;
         let waker = entry.waker.take();

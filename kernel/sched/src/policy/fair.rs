@@ -14,7 +14,7 @@ use alloc::collections::BinaryHeap;
 use alloc::sync::Arc;
 use core::cmp::Ordering;
 
-use machine::memory::OutOfMemory;
+use machine::memory::{OutOfMemory, fallible};
 
 use super::weight::NICE_0;
 use super::{Arrival, Policy};
@@ -116,6 +116,7 @@ impl Fair {
         task.share.set_queued(false);
     }
 
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     fn push(&mut self, task: Arc<Task>) {
         self.tickets += 1;
         self.heap.push(Waiting { deadline: task.share.deadline(), ticket: self.tickets, task });
@@ -125,7 +126,7 @@ impl Fair {
 impl Policy for Fair {
     fn reserve(&mut self, tasks: usize) -> Result<(), OutOfMemory> {
         let more = tasks.saturating_sub(self.heap.len());
-        self.heap.try_reserve(more).map_err(|_| OutOfMemory)
+        fallible(|| self.heap.try_reserve(more)).map_err(|_| OutOfMemory)
     }
 
     fn enqueue(&mut self, task: Arc<Task>, arrival: Arrival) -> bool {
@@ -169,9 +170,8 @@ impl Policy for Fair {
         self.remove(current);
     }
 
-    fn steal(&mut self, cpu: usize) -> Option<Arc<Task>> {
-        let allowed = |waiting: &&Waiting| waiting.task.affinity() >> cpu & 1 == 1;
-        let ticket = self.heap.iter().filter(allowed).max()?.ticket;
+    fn take(&mut self, wanted: &dyn Fn(&Task) -> bool) -> Option<Arc<Task>> {
+        let ticket = self.heap.iter().filter(|waiting| wanted(&waiting.task)).max()?.ticket;
         let mut found = None;
         self.heap.retain(|waiting| {
             let wanted = waiting.ticket == ticket;
@@ -295,6 +295,144 @@ mod tests {
         let second = simulation.time_of(second) - before.1;
         let ratio = first as f64 / second as f64;
         assert!((ratio - 1024.0 / 335.0).abs() < 0.1, "{ratio}");
+    }
+
+    /// A queue, and tasks of these nice values that are in none.
+    fn queue<const N: usize>(nices: [i8; N]) -> (Fair, [Arc<Task>; N]) {
+        let simulation = Simulation::new(Fair::default());
+        (Fair::default(), nices.map(|nice| simulation.task(nice, u64::MAX)))
+    }
+
+    #[test]
+    fn who_is_owed_more_than_the_current_task_preempts_it() {
+        let (mut queue, [current, equal, new, owed, ahead]) = queue([0; 5]);
+        assert!(!queue.enqueue(current.clone(), Arrival::Woken), "nobody runs");
+        queue.pick();
+        assert!(!queue.enqueue(equal, Arrival::Woken), "an equal claim is no reason");
+        assert!(queue.enqueue(new, Arrival::New), "a new task counts as halfway through a slice");
+        owed.share.set_lag(1);
+        assert!(queue.enqueue(owed, Arrival::Woken));
+        ahead.share.set_lag(-1);
+        assert!(!queue.enqueue(ahead.clone(), Arrival::Moved));
+        assert_eq!(queue.waiting(), 4);
+        // Whoever has left, or was put back, is no measure any more.
+        queue.leave(&current);
+        current.share.set_lag(SLICE as i64);
+        assert!(!queue.enqueue(current.clone(), Arrival::Woken));
+        queue.pick();
+        queue.put_back(current, false);
+        ahead.share.set_lag(SLICE as i64);
+        assert!(!queue.enqueue(ahead, Arrival::Woken));
+    }
+
+    #[test]
+    fn who_leaves_takes_his_lag_along_and_changes_nothing_for_the_others() {
+        let (mut queue, [first, second, heavy]) = queue([0, 0, -5]);
+        for task in [&first, &second, &heavy] {
+            queue.enqueue(task.clone(), Arrival::Woken);
+        }
+        let all = 2 * i64::from(weight(0)) + i64::from(weight(-5));
+        assert_eq!((queue.load, queue.average()), (all, ORIGIN));
+        let current = queue.pick().unwrap();
+        let ran = 2_000_000;
+        queue.charge(&current, ran);
+        // The average passes by the share of who ran.
+        let passed = scale(ran, current.share.weight()) as i64 * i64::from(current.share.weight()) / all;
+        assert_eq!(queue.average(), ORIGIN + passed as u64);
+        queue.leave(&current);
+        let lag = passed - scale(ran, current.share.weight()) as i64;
+        assert_eq!(current.share.lag(), lag);
+        assert!(lag < 0 && !current.share.is_queued());
+        assert_eq!((queue.load, queue.average()), (all - i64::from(current.share.weight()), ORIGIN));
+        // It comes back as far ahead as it left.
+        queue.enqueue(current.clone(), Arrival::Woken);
+        assert_eq!(current.share.virtual_time(), ORIGIN.wrapping_add_signed(-lag));
+        assert_eq!(current.share.deadline(), current.share.virtual_time() + scale(SLICE, current.share.weight()));
+        assert!(current.share.is_queued());
+    }
+
+    #[test]
+    fn lag_that_is_taken_along_is_at_most_a_slice() {
+        let (mut queue, [first, second]) = queue([0, 0]);
+        queue.enqueue(first.clone(), Arrival::Woken);
+        queue.enqueue(second, Arrival::Woken);
+        let current = queue.pick().unwrap();
+        queue.charge(&current, 100 * SLICE);
+        queue.leave(&current);
+        assert_eq!(current.share.lag(), -(SLICE as i64));
+        let other = queue.pick().unwrap();
+        queue.enqueue(current, Arrival::Woken);
+        queue.charge(&other, 100 * SLICE);
+        queue.put_back(other, false);
+        let owed = queue.pick().unwrap();
+        queue.leave(&owed);
+        assert_eq!(owed.share.lag(), SLICE as i64);
+    }
+
+    #[test]
+    fn who_is_taken_was_the_next_of_those_wanted() {
+        let (mut from, [first, second, third]) = queue([0, 3, 0]);
+        for (task, lag) in [(&first, 500_000), (&second, 0), (&third, -1000)] {
+            task.share.set_lag(lag);
+            from.enqueue(task.clone(), Arrival::Woken);
+        }
+        let load = from.load;
+        let average = from.average();
+        let is =
+            |wanted: &[&Arc<Task>], task: &Task| wanted.iter().any(|other| core::ptr::eq(&raw const ***other, task));
+        assert!(from.take(&|_| false).is_none());
+        let taken = from.take(&|task| is(&[&third, &first], task)).unwrap();
+        assert!(Arc::ptr_eq(&taken, &first));
+        assert_eq!((from.waiting(), from.load), (2, load - i64::from(weight(0))));
+        let lag = average.wrapping_sub(first.share.virtual_time()) as i64;
+        assert!(!first.share.is_queued() && first.share.lag().abs_diff(lag) <= 1);
+        // Where it comes to, it is owed as much.
+        let (mut to, [there]) = queue([0]);
+        to.enqueue(there.clone(), Arrival::Woken);
+        to.pick();
+        to.charge(&there, 1_000_000);
+        let lag = first.share.lag();
+        to.enqueue(first.clone(), Arrival::Moved);
+        assert_eq!(first.share.virtual_time(), (ORIGIN + 1_000_000).wrapping_add_signed(-lag));
+        // Those who stayed keep their order.
+        let order: Vec<_> = core::iter::from_fn(|| from.pick()).collect();
+        assert!(order.len() == 2 && is(&[&third], &order[0]) && is(&[&second], &order[1]));
+    }
+
+    #[test]
+    fn a_slice_that_is_not_used_up_goes_on() {
+        let (mut queue, [task]) = queue([0]);
+        queue.enqueue(task.clone(), Arrival::Woken);
+        let deadline = task.share.deadline();
+        queue.pick();
+        queue.charge(&task, SLICE - 1);
+        queue.put_back(task.clone(), false);
+        assert_eq!(task.share.deadline(), deadline);
+        queue.pick();
+        queue.charge(&task, 1);
+        queue.put_back(task.clone(), false);
+        assert_eq!(task.share.deadline(), deadline + SLICE, "from where the first one ended");
+        queue.pick();
+        queue.put_back(task.clone(), true);
+        assert_eq!(task.share.deadline(), deadline + 2 * SLICE, "given up, it is as if used");
+    }
+
+    #[test]
+    fn room_is_made_and_a_new_weight_changes_load_and_average() {
+        let (mut queue, [first, second]) = queue([0, 0]);
+        queue.reserve(100).unwrap();
+        assert!(queue.heap.capacity() >= 100);
+        queue.enqueue(first.clone(), Arrival::Woken);
+        queue.enqueue(second.clone(), Arrival::Woken);
+        queue.reserve(100).unwrap();
+        assert!(queue.heap.capacity() >= 100);
+        let current = queue.pick().unwrap();
+        queue.charge(&current, 1_000_000);
+        queue.reweigh(&current, 3 * NICE_0);
+        assert_eq!((queue.load, current.share.weight()), (4 * i64::from(NICE_0), 3 * NICE_0));
+        assert_eq!(queue.average(), ORIGIN + 750_000, "three of four are where it is");
+        queue.reweigh(&current, NICE_0);
+        assert_eq!((queue.load, queue.average()), (2 * i64::from(NICE_0), ORIGIN + 500_000));
     }
 
     fn weight(nice: i8) -> u32 {

@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 
-use machine::memory::OutOfMemory;
+use machine::memory::{OutOfMemory, fallible};
 
 use super::{Arrival, Policy};
 use crate::Task;
@@ -17,9 +17,10 @@ pub struct Fifo {
 impl Policy for Fifo {
     fn reserve(&mut self, tasks: usize) -> Result<(), OutOfMemory> {
         let more = tasks.saturating_sub(self.queue.len());
-        self.queue.try_reserve(more).map_err(|_| OutOfMemory)
+        fallible(|| self.queue.try_reserve(more)).map_err(|_| OutOfMemory)
     }
 
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     fn enqueue(&mut self, task: Arc<Task>, _arrival: Arrival) -> bool {
         task.share.set_queued(true);
         self.queue.push_back(task);
@@ -32,6 +33,7 @@ impl Policy for Fifo {
 
     fn charge(&mut self, _current: &Task, _nanoseconds: u64) {}
 
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     fn put_back(&mut self, current: Arc<Task>, _gave_way: bool) {
         self.queue.push_back(current);
     }
@@ -40,8 +42,8 @@ impl Policy for Fifo {
         current.share.set_queued(false);
     }
 
-    fn steal(&mut self, cpu: usize) -> Option<Arc<Task>> {
-        let place = self.queue.iter().position(|task| task.affinity() >> cpu & 1 == 1)?;
+    fn take(&mut self, wanted: &dyn Fn(&Task) -> bool) -> Option<Arc<Task>> {
+        let place = self.queue.iter().position(|task| wanted(task))?;
         let task = self.queue.remove(place)?;
         task.share.set_queued(false);
         Some(task)
@@ -84,9 +86,33 @@ mod tests {
         for task in &tasks {
             assert!(!queue.enqueue(task.clone(), Arrival::New));
         }
-        let stolen = queue.steal(1).unwrap();
+        let allowed = |task: &Task| task.affinity() >> 1 & 1 == 1;
+        let stolen = queue.take(&allowed).unwrap();
         assert!(Arc::ptr_eq(&stolen, &tasks[1]));
-        assert!(queue.steal(1).is_none());
+        assert!(queue.take(&allowed).is_none());
         assert_eq!(queue.waiting(), 1);
+    }
+
+    #[test]
+    fn who_is_put_back_comes_last_and_is_still_there() {
+        let simulation = Simulation::new(Fifo::default());
+        let mut queue = Fifo::default();
+        queue.reserve(10).unwrap();
+        assert!(queue.queue.capacity() >= 10);
+        let tasks = [(); 2].map(|()| simulation.task(0, u64::MAX));
+        for task in &tasks {
+            assert!(!queue.enqueue(task.clone(), Arrival::Woken));
+        }
+        queue.reserve(10).unwrap();
+        assert!(queue.queue.capacity() >= 10);
+        let first = queue.pick().unwrap();
+        assert!(first.share.is_queued());
+        queue.put_back(first, true);
+        assert_eq!((queue.waiting(), queue.slice()), (2, None));
+        assert!(Arc::ptr_eq(&queue.pick().unwrap(), &tasks[1]) && Arc::ptr_eq(&queue.pick().unwrap(), &tasks[0]));
+        queue.reweigh(&tasks[0], 77);
+        assert_eq!(tasks[0].share.weight(), 77);
+        queue.leave(&tasks[0]);
+        assert!(!tasks[0].share.is_queued());
     }
 }

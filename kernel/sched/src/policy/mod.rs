@@ -30,8 +30,8 @@ pub enum Arrival {
     New,
     /// It waited and was woken.
     Woken,
-    /// Another CPU had it in its queue.
-    Stolen,
+    /// Another CPU had it in its queue, or ran it.
+    Moved,
 }
 
 /// The order of one CPU's tasks.
@@ -54,8 +54,8 @@ pub trait Policy: Send {
     /// The current task goes to sleep or is over.
     fn leave(&mut self, current: &Task);
 
-    /// A waiting task that may run on `cpu` leaves for there.
-    fn steal(&mut self, cpu: usize) -> Option<Arc<Task>>;
+    /// The first of the waiting tasks that `wanted` accepts leaves for another CPU.
+    fn take(&mut self, wanted: &dyn Fn(&Task) -> bool) -> Option<Arc<Task>>;
 
     /// How long the current task may run while others wait. `None`: as long as it likes.
     fn slice(&self) -> Option<u64>;
