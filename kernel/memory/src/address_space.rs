@@ -9,19 +9,24 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use abi::Errno;
 use machine::memory::{Access, Frame, PAGE_SIZE, Space, USER_TOP};
-use sync::SpinLock;
+use sync::{Budget, WaitQueue};
 
 use crate::area::{Area, AreaFlags, Backing, effective};
 use crate::area_set::AreaSet;
+use crate::discard::Discarded;
+use crate::exclusion::{Exclusion, LayoutGuard, LayoutLock};
 use crate::kernel_memory::Memory;
-use crate::map::Placement;
+use crate::map::{Placement, check_commit};
 use crate::views::ProgramLayout;
 
-/// Pages a slice of tear-down handles before it lets others run.
-pub(crate) const SLICE: usize = 2048;
+/// Pages that are taken out, copied or protected under one taking of the lock.
+pub(crate) const SLICE: usize = 1024;
+/// And areas.
+pub(crate) const AREAS: usize = 64;
 
 /// Resource limits that concern memory, in bytes; `u64::MAX` is infinity. See getrlimit(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,9 +52,10 @@ impl Default for Limits {
 pub struct AddressSpace {
     space: Arc<Space>,
     memory: Arc<Memory>,
-    myself: Weak<AddressSpace>,
     pub(crate) placement: Placement,
-    layout: SpinLock<Layout>,
+    layout: LayoutLock,
+    /// Those who sleep until a change of several steps is over.
+    admitted: WaitQueue,
 }
 
 /// What the lock of an address space guards.
@@ -67,6 +73,8 @@ pub(crate) struct Layout {
     pub peak_resident: usize,
     /// Areas of files a change let go of, to be dropped after the lock.
     pub released: Vec<Area>,
+    /// Whom a change of several steps keeps out.
+    pub exclusion: Option<Exclusion>,
 }
 
 impl Layout {
@@ -81,10 +89,27 @@ impl Layout {
             peak: 0,
             peak_resident: 0,
             released: Vec::new(),
+            exclusion: None,
         }
     }
 
+    /// A child's begins as its parent's, without areas.
+    fn begin_as(&mut self, parent: &Layout) {
+        self.limits = parent.limits;
+        self.break_start = parent.break_start;
+        self.break_end = parent.break_end;
+        self.program = parent.program.clone();
+    }
+
+    /// Removes some areas. False if there are none.
+    fn release_chunk(&mut self) -> bool {
+        let Some(areas) = self.areas.pop_chunk() else { return false };
+        areas.into_iter().for_each(|area| Layout::release(&mut self.released, area));
+        true
+    }
+
     /// Keeps a removed area's file open until the lock is released.
+    #[expect(clippy::disallowed_methods, reason = "of the areas of one call; their memory comes back with them")]
     pub fn release(released: &mut Vec<Area>, area: Area) {
         if matches!(area.backing, Backing::File { .. }) {
             released.push(area);
@@ -101,16 +126,17 @@ impl AddressSpace {
         Ok(Arc::new_cyclic(|myself| AddressSpace {
             space,
             memory: memory.clone(),
-            myself: myself.clone(),
             placement,
-            layout: SpinLock::new(Layout::new(AreaSet::new(myself.clone(), id), limits)),
+            layout: LayoutLock::new(Layout::new(AreaSet::new(myself.clone(), id), limits)),
+            admitted: WaitQueue::new(),
         }))
     }
 
     /// A copy for a child process: private pages become copy-on-write on both sides, shared ones are shared. See fork(2),
-    /// and madvise(2) for areas a child doesn't get. `ENOMEM`; then the parent is as it was.
-    pub fn fork(&self) -> Result<Arc<AddressSpace>, Errno> {
-        if self.memory.frames().is_scarce() {
+    /// and madvise(2) for areas a child doesn't get. Of a large space it takes several steps, between which others run but
+    /// nobody touches this space; see the page of `exclusion`. `ENOMEM`; then the parent is as it was. Cancel-safe.
+    pub async fn fork(&self) -> Result<Arc<AddressSpace>, Errno> {
+        if self.memory.is_scarce() {
             return Err(Errno::ENOMEM);
         }
         let space = Space::new().map_err(|_| Errno::ENOMEM)?;
@@ -118,43 +144,72 @@ impl AddressSpace {
         let child = Arc::new_cyclic(|myself| AddressSpace {
             space,
             memory: self.memory.clone(),
-            myself: myself.clone(),
             placement: self.placement,
-            layout: SpinLock::new(Layout::new(AreaSet::new(myself.clone(), id), Limits::default())),
+            layout: LayoutLock::new(Layout::new(AreaSet::new(myself.clone(), id), Limits::default())),
+            admitted: WaitQueue::new(),
         });
+        let excluding = self.exclude(Exclusion::ChangesAndFaults).await;
+        excluding.step(|layout| child.change_now(|new| new.begin_as(layout)));
+        let mut budget = Budget::new();
+        let mut at = 0;
         // Nobody else knows the child yet, so its lock can be taken inside the parent's.
-        let parent = self.layout.lock();
-        let mut layout = child.layout.lock();
-        let mut failed = Ok(());
-        layout.areas = parent.areas.duplicate(child.myself.clone(), id, |area| {
-            if failed.is_err() || area.flags.contains(AreaFlags::DONT_FORK) {
-                return None;
-            }
-            failed = self.share_area(&child.space, area);
-            // Locks on memory are not inherited, mlock(2).
-            Some(Area { flags: area.flags - AreaFlags::LOCKED, range: area.range.clone(), ..area.clone() })
-        })?;
-        layout.limits = parent.limits;
-        layout.break_start = parent.break_start;
-        layout.break_end = parent.break_end;
-        layout.program = parent.program.clone();
-        let totals = layout.areas.totals();
-        layout.peak = totals.all;
-        drop(parent);
-        drop(layout);
-        self.memory.recommit(0, totals.committed);
-        // A failure is reported only now that the child's totals are consistent; dropping it undoes everything.
-        failed.map(|()| child)
+        while let Some(next) =
+            excluding.step(|layout| child.change_now(|new| self.share_some(layout, &child, new, at)))?
+        {
+            at = next;
+            budget.pace(SLICE).await;
+        }
+        Ok(child)
     }
 
-    fn share_area(&self, child: &Space, area: &Area) -> Result<(), Errno> {
-        if area.flags.contains(AreaFlags::ACCOUNTED) {
-            self.memory.may_commit(area.pages())?;
+    /// Gives a child the areas from `at` on, with their pages, up to a slice. Returns where to go on.
+    fn share_some(
+        &self,
+        layout: &Layout,
+        child: &AddressSpace,
+        new: &mut Layout,
+        at: usize,
+    ) -> Result<Option<usize>, Errno> {
+        let full = child.space.resident() + SLICE;
+        for (done, area) in layout.areas.ascending(at).enumerate() {
+            if done == AREAS {
+                return Ok(Some(area.range.start));
+            }
+            if area.flags.contains(AreaFlags::DONT_FORK) {
+                continue;
+            }
+            // Else an earlier slice ended within it.
+            if at <= area.range.start {
+                check_commit(&self.memory, area, area.pages())?;
+                // Locks on memory are not inherited, mlock(2).
+                new.areas.push(Area {
+                    flags: area.flags - AreaFlags::LOCKED,
+                    range: area.range.clone(),
+                    ..area.clone()
+                })?;
+            }
+            if area.flags.contains(AreaFlags::WIPE_ON_FORK) {
+                continue;
+            }
+            let mut rest = at.max(area.range.start)..area.range.end;
+            while let Some(part) = self.next_slice(&rest) {
+                rest.start = part.end;
+                self.space.share_with(&child.space, part, !area.is_shared()).map_err(|_| Errno::ENOMEM)?;
+                if child.space.resident() >= full {
+                    return Ok(Some(rest.start));
+                }
+            }
         }
-        if area.flags.contains(AreaFlags::WIPE_ON_FORK) {
-            return Ok(());
+        Ok(None)
+    }
+
+    /// The next part of `range` that is a slice's work: where pages are mapped, if it is large.
+    pub(crate) fn next_slice(&self, range: &Range<usize>) -> Option<Range<usize>> {
+        if range.len() <= SLICE * PAGE_SIZE {
+            return (!range.is_empty()).then(|| range.clone());
         }
-        self.space.share_with(child, area.range.clone(), !area.is_shared()).map_err(|_| Errno::ENOMEM)
+        let (start, _) = self.space.next_mapped(range.clone())?;
+        Some(start..range.end.min(start + SLICE * PAGE_SIZE))
     }
 
     /// The machine's side, for [`machine::user::enter`].
@@ -171,7 +226,7 @@ impl AddressSpace {
     /// What a word at `address` is to everybody who can see it, if its area is shared: the mapped object and the byte in it.
     /// The key of a futex that isn't private, futex(2).
     pub fn shared_identity(&self, address: usize) -> Option<(usize, u64)> {
-        let layout = self.layout.lock();
+        let layout = self.layout();
         let area = layout.areas.containing(address).filter(|area| area.is_shared())?;
         let (file, page) = area.file_page(address & !(PAGE_SIZE - 1))?;
         Some((Arc::as_ptr(&file.pager).addr(), page * PAGE_SIZE as u64 + (address % PAGE_SIZE) as u64))
@@ -179,41 +234,46 @@ impl AddressSpace {
 
     /// Takes over changed resource limits.
     pub fn set_limits(&self, limits: Limits) {
-        self.layout.lock().limits = limits;
+        self.layout().limits = limits;
     }
 
     /// Tears everything down, in slices between which other threads run. For the exit of a process; dropping the space
-    /// does the same at once.
+    /// does the same at once, or leaves it to the kernel's own task.
     pub async fn clear(&self) {
-        let mut at = 0;
-        while let Some(next) = self.clear_slice(at) {
-            at = next;
-            yield_now().await;
+        let mut budget = Budget::new();
+        let mut at = Some(0);
+        while let Some(start) = at {
+            at = self.change_now(|layout| {
+                layout.note_resident(self.space.resident());
+                self.space.unmap_some(start..USER_TOP, SLICE)
+            });
+            budget.pace(SLICE).await;
+        }
+        while self.change_now(|layout| layout.release_chunk()) {
+            budget.pace(AREAS).await;
         }
     }
 
-    fn clear_slice(&self, at: usize) -> Option<usize> {
-        self.change(|layout| {
-            layout.note_resident(self.space.resident());
-            let next = self.space.unmap_some(at..USER_TOP, SLICE);
-            if next.is_none() {
-                let areas = layout.areas.clear();
-                areas.for_each(|area| Layout::release(&mut layout.released, area));
-            }
-            next
-        })
-    }
-
-    /// Looks at the layout.
+    /// The layout, for those who can't sleep: they come before those who can.
     #[inline]
-    pub(crate) fn layout(&self) -> sync::SpinGuard<'_, Layout> {
+    pub(crate) fn layout(&self) -> LayoutGuard<'_> {
         self.layout.lock()
     }
 
+    /// The lock itself, for those who can sleep.
+    #[inline]
+    pub(crate) fn layout_lock(&self) -> &LayoutLock {
+        &self.layout
+    }
+
     /// Changes the layout, and settles outside the lock what the change implies: the promise of memory and the files
-    /// that were let go of.
-    pub(crate) fn change<R>(&self, action: impl FnOnce(&mut Layout) -> R) -> R {
-        let mut layout = self.layout.lock();
+    /// that were let go of. For a space that nobody else can be changing: one for a new program, or one that is over. Others
+    /// [`change`](Self::change).
+    pub(crate) fn change_now<R>(&self, action: impl FnOnce(&mut Layout) -> R) -> R {
+        self.change_locked(self.layout(), action)
+    }
+
+    pub(crate) fn change_locked<R>(&self, mut layout: LayoutGuard<'_>, action: impl FnOnce(&mut Layout) -> R) -> R {
         let before = layout.areas.totals().committed;
         let result = action(&mut layout);
         let totals = layout.areas.totals();
@@ -225,13 +285,18 @@ impl AddressSpace {
         result
     }
 
+    /// Where those wait who are kept out.
+    pub(crate) fn admitted(&self) -> &WaitQueue {
+        &self.admitted
+    }
+
     /// Takes pages `range` of `file` out, wherever areas show them. The areas stay.
-    pub(crate) fn unmap_file(&self, file: &dyn crate::Pager, range: &core::ops::Range<u64>) {
+    pub(crate) fn unmap_file(&self, file: &dyn crate::Pager, range: &Range<u64>) {
         self.each_view(file, range, |_, addresses| self.space.unmap(addresses));
     }
 
     /// Takes the right to write away from what shared areas show of pages `range` of `file`, until the next fault.
-    pub(crate) fn write_protect_file(&self, file: &dyn crate::Pager, range: &core::ops::Range<u64>) {
+    pub(crate) fn write_protect_file(&self, file: &dyn crate::Pager, range: &Range<u64>) {
         self.each_view(file, range, |area, addresses| {
             if area.is_shared() {
                 self.space.protect(addresses, effective(area.access) - Access::WRITE);
@@ -253,24 +318,47 @@ impl AddressSpace {
         });
     }
 
-    /// Calls `each` with every area that shows some of pages `range` of `file`, and the addresses where it does.
-    fn each_view(
-        &self,
-        file: &dyn crate::Pager,
-        range: &core::ops::Range<u64>,
-        each: impl Fn(&Area, core::ops::Range<usize>),
-    ) {
-        let layout = self.layout.lock();
-        for area in layout.areas.ascending(0) {
-            let Some((mapped, first)) = area.file_page(area.range.start) else { continue };
-            if !core::ptr::addr_eq(Arc::as_ptr(&mapped.pager), file) {
-                continue;
+    /// As [`AddressSpace::unmap_file`], in slices. Nobody changes the areas between two of them.
+    pub(crate) async fn unmap_file_slowly(&self, file: &dyn crate::Pager, range: &Range<u64>, budget: &mut Budget) {
+        // Nearly always that is all.
+        let Some(_) = self.unmap_some_of_file(file, range, 0) else { return };
+        let _excluding = self.exclude(Exclusion::Changes).await;
+        let mut at = 0;
+        while let Some(next) = self.unmap_some_of_file(file, range, at) {
+            at = next;
+            budget.pace(SLICE).await;
+        }
+    }
+
+    /// Takes a slice of what areas from `at` on show of pages `range` of `file` out. Returns where to go on.
+    fn unmap_some_of_file(&self, file: &dyn crate::Pager, range: &Range<u64>, at: usize) -> Option<usize> {
+        let layout = self.layout();
+        let mut left = SLICE;
+        for area in layout.areas.ascending(at) {
+            let cost = match area.view_of(file, range) {
+                Some(shown) => {
+                    let shown = shown.start.max(at)..shown.end.max(at);
+                    if let Some(next) = self.space.unmap_some(shown.clone(), left) {
+                        return Some(next);
+                    }
+                    (shown.len() / PAGE_SIZE).clamp(SLICE / AREAS, SLICE)
+                }
+                None => 1,
+            };
+            left = left.saturating_sub(cost);
+            if left == 0 {
+                return Some(area.range.end);
             }
-            let last = first + area.pages() as u64;
-            let (from, to) = (range.start.clamp(first, last), range.end.clamp(first, last));
-            if from < to {
-                let address = |page: u64| area.range.start + (page - first) as usize * PAGE_SIZE;
-                each(area, address(from)..address(to));
+        }
+        None
+    }
+
+    /// Calls `each` with every area that shows some of pages `range` of `file`, and the addresses where it does.
+    fn each_view(&self, file: &dyn crate::Pager, range: &Range<u64>, each: impl Fn(&Area, Range<usize>)) {
+        let layout = self.layout();
+        for area in layout.areas.ascending(0) {
+            if let Some(shown) = area.view_of(file, range) {
+                each(area, shown);
             }
         }
     }
@@ -285,20 +373,8 @@ impl Layout {
 
 impl Drop for AddressSpace {
     fn drop(&mut self) {
-        self.memory.recommit(self.layout.get_mut().areas.totals().committed, 0);
+        let areas = core::mem::replace(&mut self.layout.get_mut().areas, AreaSet::new(Weak::new(), 0));
+        self.memory.recommit(areas.totals().committed, 0);
+        self.memory.discard(Discarded::Space(self.space.clone(), areas));
     }
-}
-
-/// Lets other threads run once.
-pub(crate) async fn yield_now() {
-    let mut yielded = false;
-    core::future::poll_fn(|context| {
-        if yielded {
-            return core::task::Poll::Ready(());
-        }
-        yielded = true;
-        context.waker().wake_by_ref();
-        core::task::Poll::Pending
-    })
-    .await;
 }

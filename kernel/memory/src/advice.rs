@@ -1,15 +1,16 @@
 //! madvise(2), msync(2), mincore(2) and mlock(2): what programs say and ask about their pages.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::ops::Range;
 
 use abi::Errno;
+use abi::fallible::try_collect;
 use abi::memory::{LockAllFlags, SyncFlags};
 use abi::raw::general as raw;
 use machine::memory::{Access, PAGE_SIZE, USER_TOP};
+use sync::Budget;
 
-use crate::address_space::{AddressSpace, Layout};
+use crate::address_space::{AREAS, AddressSpace, Layout, SLICE};
 use crate::area::{Area, AreaFlags, Backing};
 use crate::fault::MemoryFault;
 use crate::map::{MAXIMUM_AREAS, is_aligned, page_align};
@@ -31,29 +32,59 @@ impl AddressSpace {
         let range = address..end.min(USER_TOP).max(address);
         match advice {
             Advice::Populate(access) => self.populate_strictly(range, access).await,
-            _ => self.change(|layout| self.advise_areas(layout, range.start..end, advice)),
+            _ => self.advise_areas(range.start..end, advice).await,
         }
     }
 
-    fn advise_areas(&self, layout: &mut Layout, range: Range<usize>, advice: Advice) -> Result<(), Errno> {
+    async fn advise_areas(&self, range: Range<usize>, advice: Advice) -> Result<(), Errno> {
+        let mut budget = Budget::new();
         let mut hole = false;
         let mut at = range.start;
         let mut result = Ok(());
         while at < range.end && result.is_ok() {
-            let Some(area) = layout.areas.first_ending_above(at).filter(|area| area.range.start < range.end) else {
-                hole = true;
-                break;
-            };
-            hole |= area.range.start > at;
-            let part = area.range.start.max(at)..area.range.end.min(range.end);
-            at = part.end;
-            result = self.advise_part(layout, part, advice);
+            (at, result) = self.change(|layout| self.advise_some(layout, at..range.end, advice, &mut hole)).await;
+            budget.pace(SLICE).await;
         }
-        layout.merge(range.start..at);
         if hole { result.and(Err(Errno::ENOMEM)) } else { result }
     }
 
-    fn advise_part(&self, layout: &mut Layout, part: Range<usize>, advice: Advice) -> Result<(), Errno> {
+    /// Advises a slice of `range`. Returns how far it came, and tells of holes.
+    fn advise_some(
+        &self,
+        layout: &mut Layout,
+        range: Range<usize>,
+        advice: Advice,
+        hole: &mut bool,
+    ) -> (usize, Result<(), Errno>) {
+        let mut at = range.start;
+        let mut result = Ok(());
+        for _ in 0..AREAS {
+            let Some(area) = layout.areas.first_ending_above(at).filter(|area| area.range.start < range.end) else {
+                *hole |= at < range.end;
+                at = range.end;
+                break;
+            };
+            *hole |= area.range.start > at;
+            let part = area.range.start.max(at)..area.range.end.min(range.end);
+            match self.advise_part(layout, part.clone(), advice) {
+                Ok(None) => at = part.end,
+                Ok(Some(next)) => {
+                    at = next;
+                    break;
+                }
+                Err(errno) => {
+                    at = part.end;
+                    result = Err(errno);
+                    break;
+                }
+            }
+        }
+        layout.merge(range.start..at);
+        (at, result)
+    }
+
+    /// Advises a part of an area. Returns where to go on if it is a slice's work or more.
+    fn advise_part(&self, layout: &mut Layout, part: Range<usize>, advice: Advice) -> Result<Option<usize>, Errno> {
         let area = layout.areas.containing(part.start).ok_or(Errno::ENOMEM)?;
         let locked = area.flags.contains(AreaFlags::LOCKED);
         let private_anonymous = matches!(area.backing, Backing::Anonymous);
@@ -73,16 +104,17 @@ impl AddressSpace {
                     return Err(Errno::EINVAL);
                 }
                 layout.note_resident(self.space().resident());
-                self.space().unmap(part);
+                return Ok(self.space().unmap_some(part, SLICE));
             }
             // Handled by the caller.
             Advice::Populate(_) => {}
         }
-        Ok(())
+        Ok(None)
     }
 
     /// `MADV_POPULATE_READ` and `_WRITE`: unlike `MAP_POPULATE`, failure is told.
     async fn populate_strictly(&self, range: Range<usize>, access: Access) -> Result<(), Errno> {
+        let mut budget = Budget::new();
         for page in range.step_by(PAGE_SIZE) {
             match self.layout().areas.containing(page) {
                 Some(area) if area.access.contains(access) => {}
@@ -93,8 +125,9 @@ impl AddressSpace {
                 Ok(_) => {}
                 Err(MemoryFault::NotMapped | MemoryFault::OutOfMemory) => return Err(Errno::ENOMEM),
                 Err(MemoryFault::NotPermitted) => return Err(Errno::EINVAL),
-                Err(MemoryFault::Bus | MemoryFault::Wait(_)) => return Err(Errno::EFAULT),
+                Err(MemoryFault::Bus | MemoryFault::Wait(_) | MemoryFault::Busy) => return Err(Errno::EFAULT),
             }
+            budget.pace(1).await;
         }
         Ok(())
     }
@@ -113,11 +146,18 @@ impl AddressSpace {
                 return Err(Errno::EBUSY);
             }
             let wanted = |area: &&Area| flags.contains(SyncFlags::SYNC) && area.is_shared();
-            let files: Vec<_> = within().filter(wanted).filter_map(|area| shown_part(area, &range)).collect();
+            let files = try_collect(within().filter(wanted).filter_map(|area| shown_part(area, &range)))?;
             (files, layout.areas.covers(&range))
         };
+        let mut budget = Budget::new();
         for (file, pages) in files {
-            file.pager.write_back(pages).map_err(|_| Errno::EIO)?;
+            let mut at = pages.start;
+            while at < pages.end {
+                let next = pages.end.min(at + SLICE as u64);
+                file.pager.write_back(at..next).map_err(|_| Errno::EIO)?;
+                at = next;
+                budget.pace(SLICE).await;
+            }
         }
         if complete { Ok(()) } else { Err(Errno::ENOMEM) }
     }
@@ -163,21 +203,33 @@ impl AddressSpace {
             if (layout.areas.totals().locked + more) as u64 > layout.limits.locked / PAGE_SIZE as u64 {
                 return Err(Errno::ENOMEM);
             }
-            layout.change_lock(range.clone(), true)
-        })?;
+            Ok(())
+        })
+        .await?;
+        let mut budget = Budget::new();
+        self.change_lock(range.clone(), true, &mut budget).await?;
         if on_fault {
             return Ok(());
         }
-        self.populate(range).await.map_err(|fault| match fault {
+        self.populate(range, &mut budget).await.map_err(|fault| match fault {
             MemoryFault::OutOfMemory => Errno::EAGAIN,
             _ => Errno::ENOMEM,
         })
     }
 
     /// munlock(2). `ENOMEM` for holes.
-    pub fn unlock(&self, address: usize, length: usize) -> Result<(), Errno> {
-        let range = lock_range(address, length)?;
-        self.change(|layout| layout.change_lock(range, false))
+    pub async fn unlock(&self, address: usize, length: usize) -> Result<(), Errno> {
+        self.change_lock(lock_range(address, length)?, false, &mut Budget::new()).await
+    }
+
+    /// Locks or unlocks areas, a slice at a time. `ENOMEM` for holes.
+    async fn change_lock(&self, range: Range<usize>, lock: bool, budget: &mut Budget) -> Result<(), Errno> {
+        let mut at = range.start;
+        while at < range.end {
+            at = self.change(|layout| layout.change_lock(at..range.end, lock)).await?;
+            budget.pace(AREAS).await;
+        }
+        Ok(())
     }
 
     /// mlockall(2). `EINVAL`, `EPERM`, `ENOMEM`.
@@ -194,25 +246,43 @@ impl AddressSpace {
                 return Err(Errno::ENOMEM);
             }
             layout.future_flags.set(AreaFlags::LOCKED, flags.contains(LockAllFlags::FUTURE));
-            if current { layout.change_all_locks(true) } else { Ok(()) }
-        })?;
+            Ok(())
+        })
+        .await?;
+        if flags.contains(LockAllFlags::CURRENT) {
+            self.change_all_locks(true).await?;
+        }
         if flags.contains(LockAllFlags::CURRENT) && !flags.contains(LockAllFlags::ON_FAULT) {
             let mut at = 0;
+            let mut budget = Budget::new();
             while let Some(range) = self.area_range_above(at) {
                 at = range.end;
-                let _ = self.populate(range).await;
+                let _ = self.populate(range, &mut budget).await;
+                budget.pace(1).await;
             }
         }
         Ok(())
     }
 
     /// munlockall(2).
-    pub fn unlock_all(&self) {
-        self.change(|layout| {
-            layout.future_flags = AreaFlags::empty();
-            // Whole areas change, so nothing is split and nothing can fail.
-            let _ = layout.change_all_locks(false);
-        });
+    pub async fn unlock_all(&self) {
+        self.change(|layout| layout.future_flags = AreaFlags::empty()).await;
+        // Whole areas change, so nothing is split and nothing can fail.
+        let _ = self.change_all_locks(false).await;
+    }
+
+    async fn change_all_locks(&self, lock: bool) -> Result<(), Errno> {
+        let mut at = 0;
+        let mut budget = Budget::new();
+        while let Some(range) = self.area_range_above(at) {
+            at = range.end;
+            match self.change_lock(range, lock, &mut budget).await {
+                // Somebody has taken it out meanwhile.
+                Err(Errno::ENOMEM) if self.layout().areas.containing(at - 1).is_none() => {}
+                result => result?,
+            }
+        }
+        Ok(())
     }
 
     fn area_range_above(&self, address: usize) -> Option<Range<usize>> {
@@ -254,10 +324,14 @@ impl Layout {
         Ok(())
     }
 
-    fn change_lock(&mut self, range: Range<usize>, lock: bool) -> Result<(), Errno> {
+    /// Locks or unlocks areas of `range`, a slice of them. Returns how far it came.
+    fn change_lock(&mut self, range: Range<usize>, lock: bool) -> Result<usize, Errno> {
         let mut at = range.start;
         let mut result = Ok(());
-        while at < range.end && result.is_ok() {
+        for _ in 0..AREAS {
+            if at >= range.end || result.is_err() {
+                break;
+            }
             let Some(area) = self.areas.containing(at) else {
                 result = Err(Errno::ENOMEM);
                 break;
@@ -269,16 +343,7 @@ impl Layout {
             result = self.set_flags(part, flags);
         }
         self.merge(range.start..at);
-        result
-    }
-
-    fn change_all_locks(&mut self, lock: bool) -> Result<(), Errno> {
-        let mut at = 0;
-        while let Some(range) = self.areas.first_ending_above(at).map(|area| area.range.clone()) {
-            at = range.end;
-            self.change_lock(range, lock)?;
-        }
-        Ok(())
+        result.map(|()| at)
     }
 }
 

@@ -7,7 +7,7 @@ use abi::memory::Protection;
 use bitflags::bitflags;
 use machine::memory::{Access, PAGE_SIZE};
 
-use crate::pager::{MappedFile, Mappings};
+use crate::pager::{MappedFile, Mappings, Pager};
 
 bitflags! {
     /// What is special about an area.
@@ -107,6 +107,18 @@ impl Area {
             }
             Backing::Anonymous => None,
         }
+    }
+
+    /// The addresses where it shows some of pages `range` of `file`.
+    pub fn view_of(&self, file: &dyn Pager, range: &Range<u64>) -> Option<Range<usize>> {
+        let (mapped, first) = self.file_page(self.range.start)?;
+        if !core::ptr::addr_eq(Arc::as_ptr(&mapped.pager), file) {
+            return None;
+        }
+        let last = first + self.pages() as u64;
+        let (from, to) = (range.start.clamp(first, last), range.end.clamp(first, last));
+        let address = |page: u64| self.range.start + (page - first) as usize * PAGE_SIZE;
+        (from < to).then(|| address(from)..address(to))
     }
 
     /// Who maps its file, if somebody must know.

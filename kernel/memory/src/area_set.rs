@@ -5,6 +5,9 @@
 //! inserts and removes by moving no more than a chunk. Only [`AreaSet::insert`] can run out of memory, so a change that
 //! first makes its splits (which insert) and then removes never stops half-way.
 //!
+//! Where a new area fits is found by skipping chunks whose widest gap is too narrow, so it takes a look at each chunk at
+//! most and not at each area. (Linux keeps the same knowledge in the nodes of its maple tree.)
+//!
 //! The set also keeps the totals of its areas (for limits and /proc/PID/statm) and tells each mapped file who maps it.
 //! The address space's lock guards it.
 
@@ -13,7 +16,8 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use abi::Errno;
-use machine::memory::Access;
+use abi::fallible::TryVec;
+use machine::memory::{Access, fallible};
 
 use crate::address_space::AddressSpace;
 use crate::area::{Area, AreaFlags};
@@ -38,6 +42,13 @@ pub struct Totals {
     pub committed: usize,
 }
 
+/// In which order gaps are tried.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Ascending,
+    Descending,
+}
+
 /// The place of an area in the set. Valid until the set changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
@@ -45,9 +56,17 @@ pub struct Position {
     index: usize,
 }
 
+/// Neighbours, at most [`CHUNK`] of them.
+#[derive(Default)]
+struct Chunk {
+    areas: Vec<Area>,
+    /// Bytes of the widest gap right below one of the areas; `None` if that has to be found out again.
+    widest_gap: Option<usize>,
+}
+
 /// The areas of one address space.
 pub struct AreaSet {
-    chunks: Vec<Vec<Area>>,
+    chunks: Vec<Chunk>,
     count: usize,
     totals: Totals,
     /// Who maps: entered into the files' [`Mappings`](crate::Mappings).
@@ -76,9 +95,9 @@ impl AreaSet {
     pub fn position(&self, address: usize) -> Option<Position> {
         let chunk = match self.chunks.as_slice() {
             [_] => 0,
-            chunks => chunks.partition_point(|chunk| chunk.last().is_none_or(|area| area.range.end <= address)),
+            chunks => chunks.partition_point(|chunk| chunk.areas.last().is_none_or(|area| area.range.end <= address)),
         };
-        let areas = self.chunks.get(chunk)?;
+        let areas = &self.chunks.get(chunk)?.areas;
         let index = areas.partition_point(|area| area.range.end <= address);
         (index < areas.len()).then_some(Position { chunk, index })
     }
@@ -86,7 +105,7 @@ impl AreaSet {
     /// The area at `position`.
     #[inline]
     pub fn get(&self, position: Position) -> Option<&Area> {
-        self.chunks.get(position.chunk)?.get(position.index)
+        self.chunks.get(position.chunk)?.areas.get(position.index)
     }
 
     /// The area that contains `address`, or else the first above it.
@@ -109,21 +128,26 @@ impl AreaSet {
     /// The areas that end above `address`, ascending.
     pub fn ascending(&self, address: usize) -> impl Iterator<Item = &Area> {
         let from = self.position(address).unwrap_or(Position { chunk: self.chunks.len(), index: 0 });
-        let first = self.chunks.get(from.chunk).and_then(|areas| areas.get(from.index..)).unwrap_or_default();
+        let first = self.chunks.get(from.chunk).and_then(|chunk| chunk.areas.get(from.index..)).unwrap_or_default();
         let rest = self.chunks.get(from.chunk + 1..).unwrap_or_default();
-        first.iter().chain(rest.iter().flatten())
+        first.iter().chain(rest.iter().flat_map(|chunk| &chunk.areas))
     }
 
     /// The areas that start below `address`, descending.
     pub fn descending(&self, address: usize) -> impl Iterator<Item = &Area> {
-        let chunk = self.chunks.partition_point(|chunk| chunk.first().is_some_and(|area| area.range.start < address));
+        let starts_below = |chunk: &Chunk| chunk.areas.first().is_some_and(|area| area.range.start < address);
+        let chunk = self.chunks.partition_point(starts_below);
         let (whole, last) = match chunk.checked_sub(1) {
             Some(last) => (self.chunks.get(..last).unwrap_or_default(), self.chunks.get(last)),
             None => (Default::default(), None),
         };
-        let last = last.map(Vec::as_slice).unwrap_or_default();
+        let last = last.map(|chunk| chunk.areas.as_slice()).unwrap_or_default();
         let end = last.partition_point(|area| area.range.start < address);
-        last.get(..end).unwrap_or_default().iter().rev().chain(whole.iter().rev().flat_map(|areas| areas.iter().rev()))
+        last.get(..end)
+            .unwrap_or_default()
+            .iter()
+            .rev()
+            .chain(whole.iter().rev().flat_map(|chunk| chunk.areas.iter().rev()))
     }
 
     /// Whether some area overlaps `range`.
@@ -143,51 +167,55 @@ impl AreaSet {
     }
 
     /// Adds an area where none is. `ENOMEM`: nothing changed.
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     pub fn insert(&mut self, area: Area) -> Result<(), Errno> {
         if self.chunks.is_empty() {
-            self.chunks.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-            self.chunks.push(Vec::new());
+            self.chunks.try_push(Chunk::default())?;
         }
-        let ends_before = |chunk: &Vec<Area>| chunk.last().is_some_and(|last| last.range.end <= area.range.start);
+        let ends_before = |chunk: &Chunk| chunk.areas.last().is_some_and(|last| last.range.end <= area.range.start);
         let mut at = self.chunks.partition_point(ends_before).min(self.chunks.len() - 1);
-        if self.chunks.get(at).is_some_and(|chunk| chunk.len() >= CHUNK) {
+        if self.chunks.get(at).is_some_and(|chunk| chunk.areas.len() >= CHUNK) {
             self.split_chunk(at)?;
-            let upper = self.chunks.get(at + 1).and_then(|chunk| chunk.first());
+            let upper = self.chunks.get(at + 1).and_then(|chunk| chunk.areas.first());
             at += usize::from(upper.is_some_and(|first| first.range.start < area.range.start));
         }
-        let chunk = self.chunks.get_mut(at).ok_or(Errno::ENOMEM)?;
-        chunk.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        let index = chunk.partition_point(|other| other.range.start < area.range.start);
+        let areas = &mut self.chunks.get_mut(at).ok_or(Errno::ENOMEM)?.areas;
+        fallible(|| areas.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
+        let index = areas.partition_point(|other| other.range.start < area.range.start);
         if let Some(mappings) = area.mappings() {
             mappings.add(self.owner_id, &self.owner);
         }
         self.totals.add(&area);
         self.count += 1;
-        chunk.insert(index, area);
+        areas.insert(index, area);
+        self.forget_gaps(at);
         Ok(())
     }
 
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     fn split_chunk(&mut self, at: usize) -> Result<(), Errno> {
         let mut upper = Vec::new();
-        upper.try_reserve_exact(CHUNK).map_err(|_| Errno::ENOMEM)?;
-        self.chunks.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        fallible(|| upper.try_reserve_exact(CHUNK)).map_err(|_| Errno::ENOMEM)?;
+        fallible(|| self.chunks.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
         if let Some(lower) = self.chunks.get_mut(at) {
-            upper.extend(lower.drain(CHUNK / 2..));
-            self.chunks.insert(at + 1, upper);
+            // bounded: room was made before
+            upper.extend(lower.areas.drain(CHUNK / 2..));
+            self.chunks.insert(at + 1, Chunk { areas: upper, widest_gap: None });
         }
         Ok(())
     }
 
     /// Takes out the area at `position`.
     pub fn remove(&mut self, position: Position) -> Option<Area> {
-        let chunk = self.chunks.get_mut(position.chunk)?;
-        if position.index >= chunk.len() {
+        let areas = &mut self.chunks.get_mut(position.chunk)?.areas;
+        if position.index >= areas.len() {
             return None;
         }
-        let area = chunk.remove(position.index);
-        if chunk.is_empty() && self.chunks.len() > 1 {
+        let area = areas.remove(position.index);
+        if areas.is_empty() && self.chunks.len() > 1 {
             self.chunks.remove(position.chunk);
         }
+        self.forget_gaps(position.chunk);
         self.totals.subtract(&area);
         self.count -= 1;
         if let Some(mappings) = area.mappings() {
@@ -198,10 +226,15 @@ impl AreaSet {
 
     /// Changes the area at `position`, whose start and end must stay between its neighbours' and whose file must stay.
     pub fn modify(&mut self, position: Position, change: impl FnOnce(&mut Area)) {
-        if let Some(area) = self.chunks.get_mut(position.chunk).and_then(|chunk| chunk.get_mut(position.index)) {
+        let chunk = self.chunks.get_mut(position.chunk);
+        if let Some(area) = chunk.and_then(|chunk| chunk.areas.get_mut(position.index)) {
+            let range = area.range.clone();
             self.totals.subtract(area);
             change(area);
             self.totals.add(area);
+            if area.range != range {
+                self.forget_gaps(position.chunk);
+            }
         }
     }
 
@@ -256,50 +289,111 @@ impl AreaSet {
         }
     }
 
-    /// A copy for a child: areas are changed or left out by `adopt`.
-    pub fn duplicate(
-        &self,
-        owner: Weak<AddressSpace>,
-        owner_id: u64,
-        mut adopt: impl FnMut(&Area) -> Option<Area>,
-    ) -> Result<AreaSet, Errno> {
-        let mut set = AreaSet::new(owner, owner_id);
-        set.chunks.try_reserve_exact(self.chunks.len()).map_err(|_| Errno::ENOMEM)?;
-        for chunk in &self.chunks {
-            let mut copies = Vec::new();
-            copies.try_reserve_exact(chunk.len()).map_err(|_| Errno::ENOMEM)?;
-            for area in chunk.iter().filter_map(&mut adopt) {
-                if let Some(mappings) = area.mappings() {
-                    mappings.add(owner_id, &set.owner);
-                }
-                set.totals.add(&area);
-                set.count += 1;
-                copies.push(area);
-            }
-            if !copies.is_empty() {
-                set.chunks.push(copies);
-            }
-        }
-        Ok(set)
+    /// The highest address in `within` at which `length` bytes are free and no stack may grow.
+    pub fn highest_gap(&mut self, within: Range<usize>, length: usize) -> Option<usize> {
+        let fits = |gap: Range<usize>| {
+            let gap = gap.start.max(within.start)..gap.end.min(within.end);
+            gap.end.checked_sub(length).filter(|start| *start >= gap.start)
+        };
+        let (chunks, above) = self.window(&within);
+        let in_chunks = || chunks.rev().find_map(|at| self.search_chunk(at, length, Order::Descending, fits));
+        above.and_then(fits).or_else(in_chunks)
     }
 
-    /// Empties the set.
-    pub fn clear(&mut self) -> impl Iterator<Item = Area> + use<> {
-        for area in self.chunks.iter().flatten() {
+    /// The lowest address in `within` at which `length` bytes are free and no stack may grow.
+    pub fn lowest_gap(&mut self, within: Range<usize>, length: usize) -> Option<usize> {
+        let fits = |gap: Range<usize>| {
+            let gap = gap.start.max(within.start)..gap.end.min(within.end);
+            gap.start.checked_add(length).filter(|end| *end <= gap.end).map(|_| gap.start)
+        };
+        let (mut chunks, above) = self.window(&within);
+        let in_chunks = chunks.find_map(|at| self.search_chunk(at, length, Order::Ascending, fits));
+        in_chunks.or_else(|| above.and_then(fits))
+    }
+
+    /// Where the gaps in `within` are: below the areas of some chunks, and perhaps above all areas.
+    fn window(&self, within: &Range<usize>) -> (Range<usize>, Option<Range<usize>>) {
+        let bottom = self.position(within.start).map_or(self.chunks.len(), |position| position.chunk);
+        match self.position(within.end) {
+            Some(top) => (bottom..top.chunk + 1, None),
+            None => {
+                let end = self.descending(usize::MAX).next().map_or(0, |area| area.range.end);
+                (bottom..self.chunks.len(), Some(end..usize::MAX))
+            }
+        }
+    }
+
+    /// Tries the gaps right below the areas of a chunk, unless it is known that none has `length` bytes.
+    fn search_chunk(
+        &mut self,
+        at: usize,
+        length: usize,
+        order: Order,
+        fits: impl Fn(Range<usize>) -> Option<usize>,
+    ) -> Option<usize> {
+        let before = at.checked_sub(1).and_then(|before| self.chunks.get(before)?.areas.last());
+        let below_all = before.map_or(0, |area| area.range.end);
+        let chunk = self.chunks.get_mut(at).filter(|chunk| chunk.widest_gap.is_none_or(|widest| widest >= length))?;
+        let mut widest_gap = 0;
+        for step in 0..chunk.areas.len() {
+            let index = if order == Order::Ascending { step } else { chunk.areas.len() - 1 - step };
+            let below = index.checked_sub(1).and_then(|below| chunk.areas.get(below));
+            let start = below.map_or(below_all, |area| area.range.end);
+            let gap = start..chunk.areas.get(index)?.start_with_gap();
+            widest_gap = widest_gap.max(gap.len());
+            if let Some(found) = fits(gap) {
+                return Some(found);
+            }
+        }
+        chunk.widest_gap = Some(widest_gap);
+        None
+    }
+
+    /// The gaps around chunk `at` have changed: those below its areas, and the one below the next chunk.
+    fn forget_gaps(&mut self, at: usize) {
+        for chunk in self.chunks.iter_mut().skip(at).take(2) {
+            chunk.widest_gap = None;
+        }
+    }
+
+    /// Adds an area above all others. `ENOMEM`: nothing changed.
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
+    pub fn push(&mut self, area: Area) -> Result<(), Errno> {
+        let full = |chunk: &Chunk| chunk.areas.len() >= CHUNK;
+        if self.chunks.last().is_none_or(full) {
+            fallible(|| self.chunks.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
+            self.chunks.push(Chunk::default());
+        }
+        let chunk = self.chunks.last_mut().ok_or(Errno::ENOMEM)?;
+        fallible(|| chunk.areas.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
+        if let Some(mappings) = area.mappings() {
+            mappings.add(self.owner_id, &self.owner);
+        }
+        self.totals.add(&area);
+        self.count += 1;
+        chunk.areas.push(area);
+        chunk.widest_gap = None;
+        Ok(())
+    }
+
+    /// Takes out the highest areas, as many as lie in a chunk; `None` if there are none.
+    pub fn pop_chunk(&mut self) -> Option<Vec<Area>> {
+        let areas = self.chunks.pop()?.areas;
+        for area in &areas {
+            self.totals.subtract(area);
             if let Some(mappings) = area.mappings() {
                 mappings.remove(self.owner_id);
             }
         }
-        self.count = 0;
-        self.totals = Totals::default();
-        core::mem::take(&mut self.chunks).into_iter().flatten()
+        self.count -= areas.len();
+        Some(areas)
     }
 }
 
 impl Drop for AreaSet {
     /// Files must not believe they are still mapped.
     fn drop(&mut self) {
-        self.clear().for_each(drop);
+        while self.pop_chunk().is_some() {}
     }
 }
 

@@ -2,9 +2,11 @@
 
 use abi::Errno;
 use machine::memory::{Access, PAGE_SIZE, USER_TOP};
+use sync::Budget;
 
-use crate::address_space::{AddressSpace, Layout};
+use crate::address_space::{AddressSpace, Layout, SLICE};
 use crate::area::{Area, AreaFlags, Backing};
+use crate::exclusion::Exclusion;
 use crate::map::{MAXIMUM_AREAS, page_align};
 
 impl AddressSpace {
@@ -16,25 +18,38 @@ impl AddressSpace {
         layout.break_end = start;
     }
 
-    /// Moves the end of the heap, and returns where it is now: unchanged if the wish can't be met.
+    /// Moves the end of the heap, and returns where it is now: unchanged if the wish can't be met. Nobody else moves it, or
+    /// takes the place it leaves, until it is done.
     pub async fn set_break(&self, wish: usize) -> usize {
-        let (old, start) = {
-            let layout = self.layout();
-            (layout.break_end, layout.break_start)
+        let excluding = self.exclude(Exclusion::Changes).await;
+        let (mut at, end) = match excluding.step(|layout| self.move_break(layout, wish)) {
+            Moved::No(old) => return old,
+            Moved::Whole => return wish,
+            Moved::LeavesBehind(at, end) => (at, end),
         };
+        let mut budget = Budget::new();
+        // The borders are split already: what is left can't fail.
+        while let Ok(Some(next)) = excluding.step(|layout| layout.unmap_slice(self.space(), at..end, SLICE)) {
+            at = next;
+            budget.pace(SLICE).await;
+        }
+        wish
+    }
+
+    fn move_break(&self, layout: &mut Layout, wish: usize) -> Moved {
+        let (old, start) = (layout.break_end, layout.break_start);
         let (old_end, new_end) = (page_align(old), page_align(wish));
         if wish < start || wish >= USER_TOP {
-            return old;
+            return Moved::No(old);
         }
-        if new_end < old_end {
-            if self.unmap(new_end, old_end - new_end).await.is_err() {
-                return old;
-            }
-        } else if self.change(|layout| self.grow_heap(layout, old_end, new_end, wish)).is_err() {
-            return old;
-        }
-        self.layout().break_end = wish;
-        wish
+        let left = if new_end < old_end {
+            layout.unmap_slice(self.space(), new_end..old_end, SLICE)
+        } else {
+            self.grow_heap(layout, old_end, new_end, wish).map(|()| None)
+        };
+        let Ok(left) = left else { return Moved::No(old) };
+        layout.break_end = wish;
+        left.map_or(Moved::Whole, |at| Moved::LeavesBehind(at, old_end))
     }
 
     fn grow_heap(&self, layout: &mut Layout, old_end: usize, new_end: usize, wish: usize) -> Result<(), Errno> {
@@ -64,4 +79,14 @@ impl AddressSpace {
         self.memory().may_commit(area.pages())?;
         layout.add(area)
     }
+}
+
+/// What became of a wish.
+enum Moved {
+    /// It can't be met; the end is here.
+    No(usize),
+    /// It is met.
+    Whole,
+    /// It is met, and what lies between these addresses has still to go.
+    LeavesBehind(usize, usize),
 }

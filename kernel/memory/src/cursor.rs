@@ -41,6 +41,13 @@ impl<'a> UserCursor<'a> {
         self.remaining = self.remaining.saturating_sub(length);
     }
 
+    /// Cuts it to `length` bytes, and returns how many that cost.
+    fn hide(&mut self, length: usize) -> usize {
+        let hidden = self.remaining.saturating_sub(length);
+        self.remaining -= hidden;
+        hidden
+    }
+
     /// Goes on by `length` bytes, through as many slices as that takes.
     fn advance(&mut self, mut length: usize) {
         while length > 0 && self.enter_slice() {
@@ -136,6 +143,19 @@ impl<'a> Destination<'a> {
     #[inline]
     pub fn progress(&self) -> usize {
         self.progress
+    }
+
+    /// Hides all but the next `length` bytes, and returns how many it hid: for [`Destination::show`].
+    pub fn hide(&mut self, length: usize) -> usize {
+        let To::User(cursor) = &mut self.place else { return 0 };
+        cursor.hide(length)
+    }
+
+    /// Shows what was hidden.
+    pub fn show(&mut self, hidden: usize) {
+        if let To::User(cursor) = &mut self.place {
+            cursor.remaining += hidden;
+        }
     }
 
     /// Writes as many bytes as fit and returns how many. On a fault `copied` bytes were written, and the cursor stands
@@ -301,6 +321,19 @@ impl<'a> Source<'a> {
                 let rest = slice.get(self.progress..).unwrap_or_default();
                 Ok(frame.write(offset, rest.get(..length).unwrap_or(rest)))
             }
+        }
+    }
+
+    /// Hides all but the next `length` bytes, and returns how many it hid: for [`Source::show`].
+    pub fn hide(&mut self, length: usize) -> usize {
+        let From::User(cursor) = &mut self.place else { return 0 };
+        cursor.hide(length)
+    }
+
+    /// Shows what was hidden.
+    pub fn show(&mut self, hidden: usize) {
+        if let From::User(cursor) = &mut self.place {
+            cursor.remaining += hidden;
         }
     }
 

@@ -13,6 +13,7 @@
 //! change of rights can make it writable. A shared page becomes writable when it is written, after the file was told. A
 //! fault just below a growing area extends it.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::ops::Range;
 
@@ -21,6 +22,7 @@ use smallvec::SmallVec;
 
 use crate::address_space::{AddressSpace, Layout};
 use crate::area::{Area, AreaFlags, Backing, STACK_GUARD_GAP, effective};
+use crate::exclusion::Exclusion;
 use crate::map::{MINIMUM_ADDRESS, check_commit};
 use crate::pager::{MappedFile, PagerError};
 
@@ -49,6 +51,9 @@ pub enum MemoryFault {
     OutOfMemory,
     /// The page is being read from a disk: wait and try again.
     Wait(PageWait),
+    /// Somebody else has the space's lock for long, or copies or changes the space, and pages must stay as they are meanwhile:
+    /// wait and try again.
+    Busy,
 }
 
 /// A page on its way.
@@ -73,6 +78,7 @@ impl core::fmt::Debug for MemoryFault {
             MemoryFault::Bus => "Bus",
             MemoryFault::OutOfMemory => "OutOfMemory",
             MemoryFault::Wait(_) => "Wait",
+            MemoryFault::Busy => "Busy",
         })
     }
 }
@@ -85,11 +91,13 @@ impl From<OutOfMemory> for MemoryFault {
 
 impl AddressSpace {
     /// Resolves a fault, waiting for pages that must be read and for memory that others give back. The error is never
-    /// [`MemoryFault::Wait`], and [`MemoryFault::OutOfMemory`] only if nobody can.
+    /// [`MemoryFault::Wait`] or [`MemoryFault::Busy`], and [`MemoryFault::OutOfMemory`] only if nobody can.
     pub async fn fault(&self, address: usize, access: Access) -> Result<Resolution, MemoryFault> {
         loop {
             match self.resolve(address, access) {
                 Err(MemoryFault::Wait(page)) => page.ready().await,
+                // Rare, and large in a future that every transfer holds.
+                Err(MemoryFault::Busy) => Box::pin(self.until_admitted()).await,
                 Err(MemoryFault::OutOfMemory) if self.find_room().await => {}
                 result => return result,
             }
@@ -99,7 +107,10 @@ impl AddressSpace {
     /// One try to let `access` at `address` succeed. See the module's page.
     pub fn resolve(&self, address: usize, access: Access) -> Result<Resolution, MemoryFault> {
         let page = address & !(PAGE_SIZE - 1);
-        let mut layout = self.layout();
+        let mut layout = self.try_layout().ok_or(MemoryFault::Busy)?;
+        if layout.exclusion == Some(Exclusion::ChangesAndFaults) {
+            return Err(MemoryFault::Busy);
+        }
         let Some(position) = layout.areas.position(page) else { return Err(MemoryFault::NotMapped) };
         let area = match layout.areas.get(position) {
             Some(area) if area.range.start > page => {
@@ -133,7 +144,7 @@ impl AddressSpace {
                 return self.map_ahead(page, frame, area);
             }
             self.space().map(page, frame, rights)?;
-        } else if self.memory().frames().is_scarce() {
+        } else if self.memory().is_scarce() {
             // The page itself costs nothing, but the tables to it do.
             return Err(MemoryFault::OutOfMemory);
         } else {
@@ -153,12 +164,13 @@ impl AddressSpace {
     }
 
     /// Maps `frame` at `page`, and new pages of zeros behind it, as long as there is nothing and memory isn't scarce.
+    #[expect(clippy::disallowed_methods, reason = "a run at most, which lies in place")]
     fn map_ahead(&self, page: usize, frame: Frame, area: &Area) -> Result<Resolution, MemoryFault> {
         let end = area.range.end.min(page + FAULT_AHEAD * PAGE_SIZE);
         let mut run: SmallVec<[Frame; FAULT_AHEAD]> = SmallVec::new();
         run.push(frame);
         for next in (page + PAGE_SIZE..end).step_by(PAGE_SIZE) {
-            if self.space().lookup(next).is_some() || self.memory().frames().is_scarce() {
+            if self.space().lookup(next).is_some() || self.memory().is_scarce() {
                 break;
             }
             let Some(frame) = self.memory().zeroed() else { break };
@@ -184,7 +196,7 @@ impl AddressSpace {
             let frame = self.memory().zeroed().ok_or(MemoryFault::OutOfMemory)?;
             self.space().map(page, frame, rights)?;
         } else if access.contains(Access::WRITE) {
-            if mapping.references > 1 && self.memory().frames().is_scarce() {
+            if mapping.references > 1 && self.memory().is_scarce() {
                 return Err(MemoryFault::OutOfMemory);
             }
             self.space().break_copy_on_write(page, rights)?;
@@ -224,6 +236,7 @@ impl AddressSpace {
 
     /// Maps page `index` of the file at `page`, and those of its neighbours that the file has in memory and the space hasn't
     /// mapped: a program that runs through a file faults once in 16 pages.
+    #[expect(clippy::disallowed_methods, reason = "a run at most, which lies in place")]
     fn map_around(
         &self,
         page: usize,
@@ -268,7 +281,11 @@ impl AddressSpace {
     /// A touch below a growing area extends it to there, if the limits and the guard gap allow.
     #[cold]
     fn grow_stack(&self, page: usize, access: Access) -> Result<Resolution, MemoryFault> {
-        self.change(|layout| {
+        let layout = self.try_layout().ok_or(MemoryFault::Busy)?;
+        if layout.exclusion.is_some() {
+            return Err(MemoryFault::Busy);
+        }
+        self.change_locked(layout, |layout| {
             let area = layout.stack_above(page).ok_or(MemoryFault::NotMapped)?;
             let pages = (area.range.start - page) / PAGE_SIZE;
             layout.check_growth(&area, pages).map_err(|_| MemoryFault::NotMapped)?;

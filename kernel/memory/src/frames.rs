@@ -17,9 +17,9 @@
 
 use alloc::sync::Arc;
 use core::ops::Range;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use machine::memory::{FrameRecord, FrameSource, MAX_ORDER};
+use machine::memory::{FrameRecord, FrameSource, MAX_ORDER, MOST_FRAMES_DRAWN};
 use sync::SpinLock;
 
 use crate::per_cpu_cache::{Batch, PerCpuCache};
@@ -50,7 +50,15 @@ pub struct FrameAllocator {
     total: AtomicUsize,
     /// Frames in blocks that programs can't have.
     reserve: AtomicUsize,
+    /// Whether half of the reserve is gone. Written only when that changes, since every call looks.
+    critical: AtomicBool,
     refused: AtomicUsize,
+}
+
+/// How many frames programs can't have: 4 MiB, as Linux's min_free_kbytes is about on a machine of this kind, less on a small
+/// one; but half of it, which is there when a call begins, is what a call on each CPU may draw.
+fn reserve_of(total: usize, cpus: usize) -> usize {
+    (total / 32).min(1024).max(2 * cpus * MOST_FRAMES_DRAWN).min(total / 8)
 }
 
 /// The free lists.
@@ -88,6 +96,7 @@ impl FrameAllocator {
             free_in_blocks: AtomicUsize::new(0),
             total: AtomicUsize::new(0),
             reserve: AtomicUsize::new(0),
+            critical: AtomicBool::new(false),
             refused: AtomicUsize::new(0),
         }
     }
@@ -105,8 +114,7 @@ impl FrameAllocator {
             let other = self.keep_untouched(whole);
             self.add_blocks(other);
         }
-        // 4 MiB, as Linux's min_free_kbytes is about on a machine of this kind; less on a very small one.
-        self.reserve.store((self.total_frames() / 32).min(1024), Ordering::Relaxed);
+        self.reserve.store(reserve_of(self.total_frames(), machine::cpu::count()), Ordering::Relaxed);
     }
 
     fn add_blocks(&self, range: Range<usize>) {
@@ -167,12 +175,9 @@ impl FrameAllocator {
 
     /// Whether half of the reserve is gone: what the kernel keeps for programs has grown where no frame of theirs is counted.
     /// Somebody has to end before anything else goes on.
+    #[inline]
     pub fn is_critical(&self) -> bool {
-        self.is_critical_with(self.free_in_blocks.load(Ordering::Relaxed))
-    }
-
-    fn is_critical_with(&self, free: usize) -> bool {
-        free < self.reserve.load(Ordering::Relaxed) / 2
+        self.critical.load(Ordering::Relaxed)
     }
 
     /// Free blocks of each order, as /proc/buddyinfo shows them. Frames in the CPUs' stocks are counted as order 0.
@@ -249,6 +254,7 @@ impl FrameAllocator {
             let Some(smallest) = self.smallest(&mut blocks, 0) else { break };
             let order = smallest.min(batch.room().ilog2() as u8);
             let Some(first) = self.take_locked(&mut blocks, order) else { break };
+            // bounded: a batch, which lies in place
             batch.extend(first as u32..(first + (1 << order)) as u32);
         }
         self.publish(&blocks);
@@ -314,12 +320,16 @@ impl FrameAllocator {
     }
 
     /// Tells how much is free. At the critical mark the thread that takes memory now is interrupted as soon as it is back
-    /// in user mode, so that it looks: checking at each system call would cost all of them.
+    /// in user mode, so that it looks; who only makes calls looks at each.
     #[inline]
     fn publish(&self, blocks: &Blocks) {
         let before = self.free_in_blocks.load(Ordering::Relaxed);
         self.free_in_blocks.store(blocks.free, Ordering::Relaxed);
-        if blocks.free < before && self.is_critical_with(blocks.free) {
+        let is_critical = blocks.free < self.reserve.load(Ordering::Relaxed) / 2;
+        if is_critical != self.critical.load(Ordering::Relaxed) {
+            self.critical.store(is_critical, Ordering::Relaxed);
+        }
+        if blocks.free < before && is_critical {
             machine::cpu::kick(machine::cpu::current());
         }
     }
@@ -433,6 +443,10 @@ impl FrameSource for FrameAllocator {
 
     fn free_frames(&self) -> usize {
         self.free_in_blocks.load(Ordering::Relaxed) + self.cache.count()
+    }
+
+    fn has_room_for(&self, frames: usize) -> bool {
+        self.free_in_blocks.load(Ordering::Relaxed) >= frames.saturating_add(self.reserve.load(Ordering::Relaxed) / 2)
     }
 
     fn total_frames(&self) -> usize {

@@ -9,6 +9,7 @@ use machine::memory::{Frame, FrameSource};
 
 use sync::RwSpinLock;
 
+use crate::discard::Discards;
 use crate::frames::FrameAllocator;
 use crate::shortage::{Cache, Rescue};
 use crate::vdso::Vdso;
@@ -23,6 +24,7 @@ pub struct Memory {
     next_space: AtomicU64,
     rescue: RwSpinLock<Option<Arc<dyn Rescue>>>,
     caches: RwSpinLock<Vec<Weak<dyn Cache>>>,
+    discards: Discards,
     vdso: Option<Vdso>,
 }
 
@@ -40,6 +42,7 @@ impl Memory {
             next_space: AtomicU64::new(1),
             rescue: RwSpinLock::new(None),
             caches: RwSpinLock::default(),
+            discards: Discards::default(),
             vdso: Vdso::new(),
         }))
     }
@@ -47,6 +50,35 @@ impl Memory {
     /// The allocator, for its statistics.
     pub fn frames(&self) -> &Arc<FrameAllocator> {
         &self.frames
+    }
+
+    pub(crate) fn discards(&self) -> &Discards {
+        &self.discards
+    }
+
+    /// Whether only the kernel's reserve is left, even when what nobody needs any more is freed first.
+    #[inline]
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.frames.is_scarce() && self.stays(FrameAllocator::is_scarce)
+    }
+
+    /// Whether so little is left that no new process should begin. As [`Memory::is_scarce`].
+    pub fn is_low(&self) -> bool {
+        self.frames.is_low() && self.stays(FrameAllocator::is_low)
+    }
+
+    #[cold]
+    fn stays(&self, short: impl Fn(&FrameAllocator) -> bool) -> bool {
+        // A few slices: what is shared gives nothing back.
+        for _ in 0..4 {
+            if !self.free_slice() {
+                break;
+            }
+            if !short(&self.frames) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Who makes room when memory is out. Without anybody, what needs memory fails.
@@ -108,13 +140,13 @@ impl Memory {
     /// A page of zeros for a program; none if only the kernel's reserve is left.
     #[inline]
     pub(crate) fn zeroed(&self) -> Option<Frame> {
-        if self.frames.is_scarce() { None } else { Frame::zeroed() }
+        if self.is_scarce() { None } else { Frame::zeroed() }
     }
 
     /// A copy of a page for a program, as [`Memory::zeroed`].
     #[inline]
     pub(crate) fn copy_of(&self, frame: &Frame) -> Option<Frame> {
-        if self.frames.is_scarce() { None } else { Frame::copy_of(frame) }
+        if self.is_scarce() { None } else { Frame::copy_of(frame) }
     }
 
     /// The page of zeros.

@@ -15,6 +15,7 @@
 //! | `fault` | [`AddressSpace::resolve`]: demand-zero, copy-on-write, file pages, growing stacks |
 //! | `user_access`, `cursor` | bytes to and from programs: `copy_in`, `copy_out`; [`Source`] and [`Destination`] of file operations |
 //! | `pager`, `page_cache` | [`Pager`]: "give me page i"; [`PageCache`]: a file's pages in RAM; who maps them |
+//! | `exclusion`, `discard` | changes of several steps; what takes long to free |
 //! | `vdso` | the areas `[vvar]` and `[vdso]` of every program |
 //! | `shortage` | what happens when memory is out: [`Cache`], [`Rescue`] |
 //! | `views` | what /proc shows of a space |
@@ -23,13 +24,14 @@
 //! family; vfs and fs move bytes with cursors and keep file pages in a [`PageCache`]; the machine calls the allocator.
 //!
 //! **Who synchronises.** Each address space has one spin lock over its areas, held for the length of one try: a fault, a
-//! map, a slice of an unmap. Under it come, in this order, a pager's own locks, the list of who maps a file, the
+//! map, a slice of an unmap. Who must keep others out for longer says so and lets them sleep (`exclusion`). Under it come, in this order, a pager's own locks, the list of who maps a file, the
 //! machine's `Space`, and the frame allocator. Nothing sleeps under any of them: a page that must be read from a
 //! disk makes the try return [`MemoryFault::Wait`], and the caller waits outside and tries again.
 //! Files that a change lets go of are dropped after the lock is released.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 extern crate alloc;
 
@@ -40,6 +42,8 @@ mod area_set;
 mod brk;
 mod change;
 mod cursor;
+mod discard;
+mod exclusion;
 mod fault;
 mod frames;
 mod kernel_memory;
@@ -56,6 +60,7 @@ mod views;
 pub use address_space::{AddressSpace, Limits};
 pub use area::{Area, AreaFlags, Backing};
 pub use cursor::{Destination, Source, UserSlice};
+pub use discard::Dismantle;
 pub use fault::{MemoryFault, PageWait, Resolution};
 pub use frames::FrameAllocator;
 pub use kernel_memory::Memory;
@@ -64,7 +69,7 @@ pub use page_cache::{CacheError, PageBudget, PageCache};
 pub use pager::{FileIdentity, MappedFile, Mappings, Pager, PagerError, Visited};
 pub use shortage::{Cache, Relief, Rescue};
 pub use user_access::check_range;
-pub use views::{AreaView, ProgramLayout, Resident, Usage};
+pub use views::{AreaView, ProgramLayout, ResidentFiles, Usage};
 
 pub use machine::memory::{Access, Frame, PAGE_SIZE, Space, USER_TOP, UserFault};
 

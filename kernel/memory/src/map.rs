@@ -7,11 +7,14 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use abi::Errno;
+use abi::fallible::try_to_vec;
 use abi::memory::{MapFlags, Protection};
 use machine::memory::{Access, PAGE_SIZE, Space, USER_TOP};
+use sync::Budget;
 
-use crate::address_space::{AddressSpace, Layout, Limits, SLICE, yield_now};
+use crate::address_space::{AREAS, AddressSpace, Layout, Limits, SLICE};
 use crate::area::{Area, AreaFlags, Backing, access_of};
+use crate::exclusion::Exclusion;
 use crate::fault::MemoryFault;
 use crate::kernel_memory::Memory;
 use crate::page_cache::{PageBudget, PageCache};
@@ -98,21 +101,48 @@ pub(crate) fn is_aligned(address: usize) -> bool {
 impl AddressSpace {
     /// mmap(2) entire: maps, and brings the pages in if `MAP_POPULATE` or `MAP_LOCKED` ask for it.
     pub async fn mmap(&self, request: MapRequest) -> Result<usize, Errno> {
-        let (address, locked) = self.map_area(&request)?;
-        if locked || (request.flags.contains(MapFlags::POPULATE) && !request.flags.contains(MapFlags::NON_BLOCK)) {
+        let (range, flags) = self.map_slowly(&request).await?;
+        if flags.contains(AreaFlags::LOCKED)
+            || (request.flags.contains(MapFlags::POPULATE) && !request.flags.contains(MapFlags::NON_BLOCK))
+        {
             // That a page can't be had is not the mapping's failure.
-            let _ = self.populate(address..address + page_align(request.length)).await;
+            let _ = self.populate(range.clone(), &mut Budget::new()).await;
         }
-        Ok(address)
+        Ok(range.start)
     }
 
-    /// Creates a mapping, and returns where. Errors as mmap(2).
+    /// As [`AddressSpace::map`], for a program that runs. What a large mapping replaces goes first, in slices, during which
+    /// nobody sees the gap.
+    async fn map_slowly(&self, request: &MapRequest) -> Result<(Range<usize>, AreaFlags), Errno> {
+        if request.length <= SLICE * PAGE_SIZE || !request.flags.contains(MapFlags::FIXED) {
+            return self.change(|layout| self.map_area(layout, request)).await;
+        }
+        let excluding = self.exclude(Exclusion::ChangesAndFaults).await;
+        let range = excluding.step(|layout| self.check_area(layout, request))?.range;
+        let mut budget = Budget::new();
+        let mut at = range.start;
+        while let Some(next) = excluding.step(|layout| layout.unmap_slice(self.space(), at..range.end, SLICE))? {
+            at = next;
+            budget.pace(SLICE).await;
+        }
+        excluding.step(|layout| self.map_area(layout, request))
+    }
+
+    /// Creates a mapping for a program that is not running yet, and returns where. Errors as mmap(2).
     pub fn map(&self, request: &MapRequest) -> Result<usize, Errno> {
-        self.map_area(request).map(|(address, _)| address)
+        self.change_now(|layout| self.map_area(layout, request)).map(|(range, _)| range.start)
     }
 
-    /// The address, and whether the area is locked in memory.
-    fn map_area(&self, request: &MapRequest) -> Result<(usize, bool), Errno> {
+    fn map_area(&self, layout: &mut Layout, request: &MapRequest) -> Result<(Range<usize>, AreaFlags), Errno> {
+        let area = self.check_area(layout, request)?;
+        let (range, flags) = (area.range.clone(), area.flags);
+        layout.unmap_now(self.space(), range.clone())?;
+        layout.add(area)?;
+        Ok((range, flags))
+    }
+
+    /// The area that is wanted, if nothing speaks against it. What is there is to be replaced.
+    fn check_area(&self, layout: &mut Layout, request: &MapRequest) -> Result<Area, Errno> {
         if request.length == 0 {
             return Err(Errno::EINVAL);
         }
@@ -123,26 +153,26 @@ impl AddressSpace {
         if matches!(request.backing, Backing::File { offset, .. } if !offset.is_multiple_of(PAGE_SIZE as u64)) {
             return Err(Errno::EINVAL);
         }
-        self.change(|layout| {
-            if layout.areas.len() >= MAXIMUM_AREAS {
-                return Err(Errno::ENOMEM);
-            }
-            let fixed = request.flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NO_REPLACE);
-            let address = if fixed {
-                fixed_address(request.address, length)?
-            } else {
-                let low = request.flags.contains(MapFlags::LOW_2_GIB);
-                layout.find_space(request.address, length, &self.placement, low)?
-            };
-            let range = address..address + length;
-            if request.flags.contains(MapFlags::FIXED_NO_REPLACE) && layout.areas.overlaps(&range) {
-                return Err(Errno::EEXIST);
-            }
-            let area = self.area_for(request, range, layout.future_flags)?;
-            let locked = area.flags.contains(AreaFlags::LOCKED);
-            self.place(layout, area)?;
-            Ok((address, locked))
-        })
+        if layout.areas.len() >= MAXIMUM_AREAS {
+            return Err(Errno::ENOMEM);
+        }
+        let fixed = request.flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NO_REPLACE);
+        let address = if fixed {
+            fixed_address(request.address, length)?
+        } else {
+            let low = request.flags.contains(MapFlags::LOW_2_GIB);
+            layout.find_space(request.address, length, &self.placement, low)?
+        };
+        let range = address..address + length;
+        if request.flags.contains(MapFlags::FIXED_NO_REPLACE) && layout.areas.overlaps(&range) {
+            return Err(Errno::EEXIST);
+        }
+        let area = self.area_for(request, range, layout.future_flags)?;
+        let replaced = layout.areas.covered(&area.range);
+        layout.check_locked(&area)?;
+        layout.check_growth(&area, area.pages() - replaced)?;
+        check_commit(self.memory(), &area, area.pages())?;
+        Ok(area)
     }
 
     /// The checks of types and rights, and the area that passes them.
@@ -200,20 +230,6 @@ impl AddressSpace {
         Ok(Area { range, access, flags, backing })
     }
 
-    /// Puts an area in place of whatever was there, within the limits.
-    fn place(&self, layout: &mut Layout, area: Area) -> Result<(), Errno> {
-        let replaced = layout.areas.covered(&area.range);
-        layout.check_locked(&area)?;
-        layout.check_growth(&area, area.pages() - replaced)?;
-        if area.flags.contains(AreaFlags::ACCOUNTED) {
-            self.memory().may_commit(area.pages())?;
-        }
-        if replaced > 0 {
-            layout.unmap_now(self.space(), area.range.clone())?;
-        }
-        layout.add(area)
-    }
-
     /// munmap(2). Large ranges go in slices between which other threads run. `EINVAL`, `ENOMEM` (too many areas).
     pub async fn unmap(&self, address: usize, length: usize) -> Result<(), Errno> {
         let length = page_align(length);
@@ -222,25 +238,24 @@ impl AddressSpace {
             return Err(Errno::EINVAL);
         }
         let (mut at, end) = (address, address + length);
-        while let Some(next) = self.change(|layout| layout.unmap_slice(self.space(), at..end, SLICE))? {
+        let mut budget = Budget::new();
+        while let Some(next) = self.change(|layout| layout.unmap_slice(self.space(), at..end, SLICE)).await? {
             at = next;
-            yield_now().await;
+            budget.pace(SLICE).await;
         }
         Ok(())
     }
 
     /// Brings the pages of `range` in, as if each had been touched.
-    pub(crate) async fn populate(&self, range: Range<usize>) -> Result<(), MemoryFault> {
-        for (done, page) in range.step_by(PAGE_SIZE).enumerate() {
+    pub(crate) async fn populate(&self, range: Range<usize>, budget: &mut Budget) -> Result<(), MemoryFault> {
+        for page in range.step_by(PAGE_SIZE) {
             let access = match self.layout().areas.containing(page) {
                 Some(area) if area.access.contains(Access::WRITE) && !area.is_shared() => Access::WRITE,
                 Some(area) if !area.access.is_empty() => Access::READ,
                 _ => return Err(MemoryFault::NotPermitted),
             };
             self.fault(page, access).await?;
-            if done % SLICE == SLICE - 1 {
-                yield_now().await;
-            }
+            budget.pace(1).await;
         }
         Ok(())
     }
@@ -292,7 +307,8 @@ impl AddressSpace {
         if file_length > 0 && memory_length > file_length && protection.contains(Protection::WRITE) {
             // What the file's last page holds beyond must read as zero: to the end of the page, not only of the
             // segment, since the loader of glibc takes its first memory from there.
-            self.zero(file_end, bss - file_end).await.map_err(|_| Errno::ENOEXEC)?;
+            let refusal = |errno| if errno == Errno::ENOMEM { errno } else { Errno::ENOEXEC };
+            self.zero(file_end, bss - file_end).await.map_err(refusal)?;
         }
         Ok(())
     }
@@ -307,8 +323,8 @@ impl AddressSpace {
 fn nameless_file(memory: &Arc<Memory>, length: usize) -> Backing {
     struct Nameless;
     impl FileIdentity for Nameless {
-        fn path(&self) -> Vec<u8> {
-            b"/dev/zero (deleted)".to_vec()
+        fn path(&self) -> Result<Vec<u8>, Errno> {
+            try_to_vec(b"/dev/zero (deleted)")
         }
         fn device(&self) -> (u32, u32) {
             (0, 1)
@@ -389,7 +405,7 @@ impl Layout {
     }
 
     /// Where `length` bytes fit: at the wish if it is free, else as high as possible below the base of mappings.
-    pub fn find_space(&self, wish: usize, length: usize, place: &Placement, low: bool) -> Result<usize, Errno> {
+    pub fn find_space(&mut self, wish: usize, length: usize, place: &Placement, low: bool) -> Result<usize, Errno> {
         if length > USER_TOP {
             return Err(Errno::ENOMEM);
         }
@@ -401,11 +417,11 @@ impl Layout {
             }
         }
         if low {
-            return self.lowest_gap(0x4000_0000..0x8000_0000, length).ok_or(Errno::ENOMEM);
+            return self.areas.lowest_gap(0x4000_0000..0x8000_0000, length).ok_or(Errno::ENOMEM);
         }
-        let below = self.highest_gap(MINIMUM_ADDRESS..place.map_base, length);
+        let below = self.areas.highest_gap(MINIMUM_ADDRESS..place.map_base, length);
         // A process that has filled everything below its stack gets what is left between.
-        below.or_else(|| self.lowest_gap(place.map_base..USER_TOP, length)).ok_or(Errno::ENOMEM)
+        below.or_else(|| self.areas.lowest_gap(place.map_base..USER_TOP, length)).ok_or(Errno::ENOMEM)
     }
 
     /// Whether nothing is, and no stack may grow, in the range.
@@ -413,36 +429,14 @@ impl Layout {
         self.areas.first_ending_above(address).is_none_or(|next| address + length <= next.start_with_gap())
     }
 
-    fn highest_gap(&self, within: Range<usize>, length: usize) -> Option<usize> {
-        let above = self.areas.first_ending_above(within.end);
-        let mut ceiling = above.map_or(within.end, |area| within.end.min(area.start_with_gap()));
-        for area in self.areas.descending(within.end) {
-            if ceiling.checked_sub(length)? >= area.range.end.max(within.start) {
-                break;
-            }
-            ceiling = ceiling.min(area.start_with_gap());
-        }
-        ceiling.checked_sub(length).filter(|address| *address >= within.start)
-    }
-
-    fn lowest_gap(&self, within: Range<usize>, length: usize) -> Option<usize> {
-        let mut floor = within.start;
-        for area in self.areas.ascending(within.start) {
-            if floor.checked_add(length)? <= area.start_with_gap() {
-                break;
-            }
-            floor = floor.max(area.range.end);
-        }
-        (floor.checked_add(length)? <= within.end).then_some(floor)
-    }
-
     /// Takes out the areas and pages of `range`, all at once.
     pub fn unmap_now(&mut self, space: &Space, range: Range<usize>) -> Result<(), Errno> {
         self.unmap_slice(space, range, usize::MAX).map(|_| ())
     }
 
-    /// Takes out areas and pages of `range` from its start, up to about `budget` pages. Returns where to go on.
-    fn unmap_slice(&mut self, space: &Space, range: Range<usize>, budget: usize) -> Result<Option<usize>, Errno> {
+    /// Takes out areas and pages of `range` from its start, up to about `budget` pages and as many areas. Returns where to
+    /// go on.
+    pub fn unmap_slice(&mut self, space: &Space, range: Range<usize>, budget: usize) -> Result<Option<usize>, Errno> {
         let Some(first) = self.areas.first_ending_above(range.start).filter(|area| area.range.start < range.end) else {
             return Ok(None);
         };
@@ -453,7 +447,10 @@ impl Layout {
         self.areas.split(range.start)?;
         self.areas.split(range.end)?;
         self.note_resident(space.resident());
-        let next = space.unmap_some(range.clone(), budget);
+        let areas = if budget == usize::MAX { budget } else { AREAS };
+        let within = self.areas.ascending(range.start).take_while(|area| area.range.start < range.end);
+        let limit = { within }.nth(areas).map(|area| area.range.start);
+        let next = space.unmap_some(range.start..limit.unwrap_or(range.end), budget).or(limit);
         let done = range.start..next.unwrap_or(range.end);
         if next.is_some() {
             self.areas.split(done.end)?;

@@ -15,14 +15,15 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use machine::memory::{Frame, PAGE_SIZE, UserFault};
-use sync::SpinLock;
+use sync::{Budget, SpinLock};
 
 use crate::cursor::{Destination, Source};
+use crate::discard::Discarded;
 use crate::kernel_memory::Memory;
 use crate::pager::{Mappings, Pager, PagerError};
 
 /// Pages in a leaf, a power of two.
-const LEAF: u64 = 32;
+pub(crate) const LEAF: u64 = 32;
 const PAGE: u64 = PAGE_SIZE as u64;
 
 /// How many pages a file system may use, and uses.
@@ -36,6 +37,11 @@ impl PageBudget {
     /// A budget of `limit` pages; `u64::MAX` if only the machine's memory is to bound it.
     pub fn new(memory: &Arc<Memory>, limit: u64) -> Arc<PageBudget> {
         Arc::new(PageBudget { memory: memory.clone(), limit: AtomicU64::new(limit), used: AtomicU64::new(0) })
+    }
+
+    /// The memory that the pages come from.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     /// Pages in use.
@@ -58,7 +64,7 @@ impl PageBudget {
     /// # Errors
     /// [`PagerError::OutOfMemory`] when only the kernel's reserve is left, [`PagerError::NoSpace`] at the limit.
     pub fn take(&self) -> Result<(), PagerError> {
-        if self.memory.frames().is_scarce() {
+        if self.memory.is_scarce() {
             return Err(PagerError::OutOfMemory);
         }
         if self.used.fetch_add(1, Ordering::Relaxed) >= self.limit() {
@@ -98,7 +104,13 @@ impl From<PagerError> for CacheError {
     }
 }
 
-type Leaf = [Option<Frame>; LEAF as usize];
+/// Neighbouring pages.
+#[derive(Default)]
+pub(crate) struct Leaf {
+    pages: [Option<Frame>; LEAF as usize],
+    /// How many there are.
+    used: u64,
+}
 
 #[derive(Default)]
 struct Pages {
@@ -114,48 +126,78 @@ pub struct PageCache {
     mappings: Mappings,
 }
 
+/// Leaves that are emptied under one taking of the lock.
+const LEAVES: usize = 16;
+
+impl Leaf {
+    /// Drops pages, and returns how many there were.
+    fn remove(&mut self, indices: Range<usize>) -> u64 {
+        let before = self.used;
+        for slot in self.pages.get_mut(indices).unwrap_or_default() {
+            self.used -= u64::from(slot.take().is_some());
+        }
+        before - self.used
+    }
+}
+
 impl Pages {
     #[inline]
     fn get(&self, index: u64) -> Option<&Frame> {
-        self.leaves.get(&(index / LEAF))?.get((index % LEAF) as usize)?.as_ref()
+        self.leaves.get(&(index / LEAF))?.pages.get((index % LEAF) as usize)?.as_ref()
     }
 
     /// Puts a frame where none is.
     fn insert(&mut self, index: u64, frame: Frame) {
-        let leaf = self.leaves.entry(index / LEAF).or_insert_with(|| Box::new([const { None }; LEAF as usize]));
-        if let Some(slot) = leaf.get_mut((index % LEAF) as usize) {
+        let leaf = self.leaves.entry(index / LEAF).or_default();
+        if let Some(slot) = leaf.pages.get_mut((index % LEAF) as usize) {
             *slot = Some(frame);
+            leaf.used += 1;
             self.resident += 1;
         }
     }
 
-    /// Drops the pages of `range` and returns how many there were.
-    fn remove(&mut self, range: Range<u64>) -> u64 {
+    /// Takes the pages from `first` on out. Returns them, and how many they are.
+    fn cut(&mut self, first: u64) -> (BTreeMap<u64, Box<Leaf>>, u64) {
+        let mut gone = self.leaves.split_off(&(first / LEAF));
+        let before: u64 = gone.values().map(|leaf| leaf.used).sum();
+        if !first.is_multiple_of(LEAF)
+            && let Some(mut leaf) = gone.remove(&(first / LEAF))
+        {
+            leaf.remove((first % LEAF) as usize..LEAF as usize);
+            if leaf.used > 0 {
+                self.leaves.insert(first / LEAF, leaf);
+            }
+        }
+        let kept = self.leaves.get(&(first / LEAF)).map_or(0, |leaf| leaf.used);
+        self.resident -= before - kept;
+        (gone, before - kept)
+    }
+
+    /// Drops pages of `range` from its start on, at most `LEAVES` leaves of them. Returns how many there were, and where to go on.
+    fn remove_some(&mut self, range: Range<u64>) -> (u64, Option<u64>) {
         let before = self.resident;
         let touched = range.start / LEAF..range.end.div_ceil(LEAF);
         let mut next = touched.start;
-        while next < touched.end
-            && let Some((&number, leaf)) = self.leaves.range_mut(next..touched.end).next()
-        {
+        for _ in 0..LEAVES {
+            let Some((&number, leaf)) = self.leaves.range_mut(next..touched.end.max(next)).next() else {
+                return (before - self.resident, None);
+            };
             let first = number * LEAF;
-            for (index, slot) in (first..).zip(leaf.iter_mut()) {
-                if range.contains(&index) && slot.take().is_some() {
-                    self.resident -= 1;
-                }
-            }
-            if leaf.iter().all(Option::is_none) {
+            let within = |page: u64| page.clamp(first, first + LEAF) - first;
+            self.resident -= leaf.remove(within(range.start) as usize..within(range.end) as usize);
+            if leaf.used == 0 {
                 self.leaves.remove(&number);
             }
             next = number + 1;
         }
-        before - self.resident
+        (before - self.resident, Some(next * LEAF).filter(|next| *next < range.end))
     }
 
     /// The pages of `range` that exist, ascending.
     fn present(&self, range: Range<u64>) -> impl Iterator<Item = (u64, &Frame)> {
         let leaves = self.leaves.range(range.start / LEAF..range.end.div_ceil(LEAF).max(range.start / LEAF));
         leaves
-            .flat_map(|(number, leaf)| (number * LEAF..).zip(leaf.iter()))
+            .flat_map(|(number, leaf)| (number * LEAF..).zip(leaf.pages.iter()))
             .filter_map(|(index, slot)| Some((index, slot.as_ref()?)))
             .filter(move |(index, _)| range.contains(index))
     }
@@ -266,8 +308,16 @@ impl PageCache {
 
     /// ftruncate(2): what lies beyond the new end is gone, from mappings too; what is new reads as zeros.
     pub fn set_size(&self, size: u64) {
+        if let Some(first_gone) = self.cut(size) {
+            self.mappings.unmap(self, first_gone..u64::MAX);
+        }
+    }
+
+    /// As [`PageCache::set_size`], but what is mapped stays: the caller takes it from who maps it. Returns the first page that is
+    /// not the file's any more, if it became shorter.
+    pub fn cut(&self, size: u64) -> Option<u64> {
         let first_gone = size.div_ceil(PAGE);
-        let (shrinks, removed) = {
+        let (shrinks, (gone, removed)) = {
             let mut pages = self.pages.lock();
             let shrinks = size < pages.size;
             pages.size = size;
@@ -278,18 +328,18 @@ impl PageCache {
                 last.zero((size % PAGE) as usize..PAGE_SIZE);
             }
             // Pages may lie beyond the old end too, from `allocate` with the size kept.
-            (shrinks, if shrinks { pages.remove(first_gone..u64::MAX) } else { 0 })
+            (shrinks, if shrinks { pages.cut(first_gone) } else { Default::default() })
         };
         self.budget.give(removed);
-        if shrinks {
-            self.mappings.unmap(self, first_gone..u64::MAX);
-        }
+        self.budget.memory.discard(Discarded::Pages(gone));
+        shrinks.then_some(first_gone)
     }
 
-    /// fallocate(2) with `FALLOC_FL_PUNCH_HOLE`: bytes `range` read as zeros, and whole pages in it take no memory.
-    pub fn punch(&self, range: Range<u64>) {
+    /// fallocate(2) with `FALLOC_FL_PUNCH_HOLE`: bytes `range` read as zeros, and whole pages in it take no memory. Returns where
+    /// to go on when that is a slice's work or more, `None` when all is done.
+    pub fn punch(&self, range: Range<u64>) -> Option<u64> {
         let whole = range.start.div_ceil(PAGE)..range.end / PAGE;
-        let removed = {
+        let (removed, next) = {
             let mut pages = self.pages.lock();
             let zero = |index: u64, from: u64, to: u64| {
                 if from < to
@@ -306,22 +356,29 @@ impl PageCache {
             if ends_within && (last != first || !starts_within) {
                 zero(last, range.start.max(last * PAGE), range.end);
             }
-            if whole.start < whole.end { pages.remove(whole.clone()) } else { 0 }
+            if whole.start < whole.end { pages.remove_some(whole.clone()) } else { (0, None) }
         };
         self.budget.give(removed);
-        if whole.start < whole.end {
-            self.mappings.unmap(self, whole);
+        let done = whole.start..next.unwrap_or(whole.end);
+        if done.start < done.end {
+            self.mappings.unmap(self, done);
         }
+        next.map(|next| next * PAGE)
     }
 
-    /// fallocate(2): pages for bytes `range`, which may lie beyond the end; the size stays. On an error a part is done.
-    pub fn allocate(&self, range: Range<u64>) -> Result<(), CacheError> {
+    /// fallocate(2): pages for bytes `range`, which may lie beyond the end; the size stays. Returns where to go on when its
+    /// budget is spent, `None` when all is done. On an error a part is done.
+    pub fn allocate(&self, range: Range<u64>) -> Result<Option<u64>, CacheError> {
+        let mut budget = Budget::new();
         for index in range.start / PAGE..range.end.div_ceil(PAGE) {
+            if budget.spend(1) {
+                return Ok(Some(index * PAGE));
+            }
             if self.pages.lock().get(index).is_none() {
                 self.page_for_writing(index)?;
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Grows the file to `size` if it is shorter.
@@ -385,6 +442,8 @@ impl Pager for PageCache {
 
 impl Drop for PageCache {
     fn drop(&mut self) {
-        self.budget.give(self.pages.get_mut().resident);
+        let pages = core::mem::take(self.pages.get_mut());
+        self.budget.give(pages.resident);
+        self.budget.memory.discard(Discarded::Pages(pages.leaves));
     }
 }

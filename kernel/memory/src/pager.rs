@@ -13,8 +13,9 @@ use core::future::Future;
 use core::ops::Range;
 use core::pin::Pin;
 
+use abi::Errno;
 use machine::memory::Frame;
-use sync::SpinLock;
+use sync::{Budget, SpinLock};
 
 use crate::address_space::AddressSpace;
 
@@ -72,7 +73,10 @@ pub trait Pager: Send + Sync {
 /// The open file behind a mapping, as /proc/PID/maps shows it. vfs implements it for its open files.
 pub trait FileIdentity: Send + Sync {
     /// The path as it is now, with ` (deleted)` if its name is gone; unescaped.
-    fn path(&self) -> Vec<u8>;
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    fn path(&self) -> Result<Vec<u8>, Errno>;
     /// Major and minor number of the device the file system is on.
     fn device(&self) -> (u32, u32);
     /// The inode number.
@@ -143,6 +147,25 @@ impl Mappings {
         self.visit(|space| space.unmap_file(file, &range))
     }
 
+    /// As [`Mappings::unmap`], in slices between which others run. Not to be given up: pages would stay that are no longer the file's.
+    pub async fn unmap_slowly(&self, file: &dyn Pager, range: Range<u64>) {
+        let mut budget = Budget::new();
+        let mut next = 0;
+        // Who copies a space meanwhile has a later number.
+        while let Some((id, space)) = self.first_from(next) {
+            if let Some(space) = space.upgrade() {
+                space.unmap_file_slowly(file, &range, &mut budget).await;
+            }
+            next = id + 1;
+            budget.pace(1).await;
+        }
+    }
+
+    fn first_from(&self, id: u64) -> Option<(u64, Weak<AddressSpace>)> {
+        let spaces = self.spaces.lock();
+        spaces.range(id..).next().map(|(&id, (space, _))| (id, space.clone()))
+    }
+
     /// Makes shared mappings of pages `range` of `file` read-only for the moment: the next write asks the pager for the
     /// page again ([`Pager::page`] with `write`). So a pager that writes pages back learns which are written after
     /// that. Call it without locks.
@@ -156,6 +179,7 @@ impl Mappings {
         self.visit(|space| space.evict_file(file, pages))
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a pointer for each process that maps the file")]
     fn visit(&self, visit: impl Fn(&AddressSpace)) -> Visited {
         let spaces: Vec<_> = self.spaces.lock().values().filter_map(|(space, _)| space.upgrade()).collect();
         spaces.iter().for_each(|space| visit(space));

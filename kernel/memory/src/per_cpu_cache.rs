@@ -68,6 +68,7 @@ impl Stock {
 
     fn take_batch(&mut self) -> Batch {
         let mut batch = Batch::new();
+        // bounded: a batch, which lies in place
         batch.extend(core::iter::from_fn(|| self.pop()).take(BATCH));
         batch
     }

@@ -1,13 +1,17 @@
 //! mremap(2): grow, shrink or move a mapping.
 
+use alloc::boxed::Box;
 use core::ops::Range;
 
 use abi::Errno;
 use abi::memory::RemapFlags;
 use machine::memory::{PAGE_SIZE, USER_TOP};
 
-use crate::address_space::{AddressSpace, Layout};
+use sync::Budget;
+
+use crate::address_space::{AddressSpace, Layout, SLICE};
 use crate::area::{Area, AreaFlags};
+use crate::exclusion::Exclusion;
 use crate::map::{MAXIMUM_AREAS, check_commit, fixed_address, is_aligned, page_align};
 
 /// Whether a mapping of `old_length` at `old` can be moved to `new`: aligned, in user space, not onto itself.
@@ -50,25 +54,101 @@ impl AddressSpace {
             return Ok(old);
         }
         let source = old..old.checked_add(old_length).ok_or(Errno::EFAULT)?;
+        let plan = |layout: &mut Layout, source: Range<usize>| match fixed || keep {
+            true => self.plan_move(layout, source, new_length, flags, new),
+            false => self.plan_growth(layout, &source, new_length, may_move),
+        };
+        let large = source.len().max(if fixed { new_length } else { 0 }) > SLICE * PAGE_SIZE;
+        let place = if large {
+            let target = fixed.then_some(new..new.saturating_add(new_length));
+            Box::pin(self.move_slowly(source, new_length, target, plan)).await?
+        } else {
+            self.change(|layout| {
+                let plan = plan(layout, source)?;
+                self.move_now(layout, plan)
+            })
+            .await?
+        };
         if fixed || keep {
-            return self.change(|layout| self.move_to(layout, source, new_length, flags, new));
+            return Ok(place);
         }
-        let place = self.change(|layout| self.grow_or_move(layout, source, new_length, may_move))?;
         let locked = self.layout().areas.containing(place).is_some_and(|area| area.flags.contains(AreaFlags::LOCKED));
         if locked {
-            let _ = self.populate(place + old_length..place + new_length).await;
+            let _ = self.populate(place + old_length..place + new_length, &mut Budget::new()).await;
         }
         Ok(place)
     }
 
-    fn move_to(
+    /// Follows a plan at once.
+    fn move_now(&self, layout: &mut Layout, plan: Plan) -> Result<usize, Errno> {
+        let Plan::Move(moving) = plan else { return Ok(plan.place()) };
+        let moved =
+            moving.source.is_empty() || self.space().move_range(moving.source.clone(), moving.target.start).is_ok();
+        moving.finish(layout, self, moved)
+    }
+
+    /// Makes a plan and follows it in slices, during which others run, but nobody sees or changes this space. What a fixed
+    /// target replaces goes first, and what a smaller mapping lets go of.
+    async fn move_slowly(
+        &self,
+        mut source: Range<usize>,
+        new_length: usize,
+        target: Option<Range<usize>>,
+        plan: impl FnOnce(&mut Layout, Range<usize>) -> Result<Plan, Errno>,
+    ) -> Result<usize, Errno> {
+        let excluding = self.exclude(Exclusion::ChangesAndFaults).await;
+        let mut budget = Budget::new();
+        if let Some(target) = target {
+            excluding.step(|layout| self.check_resize(layout, &source, new_length).map(drop))?;
+            fixed_address(target.start, new_length)?;
+            let tail = source.start.saturating_add(new_length).min(source.end)..source.end;
+            source.end = tail.start;
+            for mut gone in [target, tail] {
+                while let Some(next) = excluding.step(|layout| layout.unmap_slice(self.space(), gone.clone(), SLICE))? {
+                    gone.start = next;
+                    budget.pace(SLICE).await;
+                }
+            }
+        }
+        let moving = match excluding.step(|layout| plan(layout, source))? {
+            Plan::Move(moving) => moving,
+            there => return Ok(there.place()),
+        };
+        let mut rest = moving.source.clone();
+        let mut moved = true;
+        while let Some(part) = self.next_slice(&rest) {
+            let to = moving.target.start + (part.start - moving.source.start);
+            moved = self.space().move_range(part.clone(), to).is_ok();
+            if !moved {
+                break;
+            }
+            rest.start = part.end;
+            budget.pace(SLICE).await;
+        }
+        if !moved {
+            // Everything goes back. There is memory for the tables: as many have been freed, and who takes them meanwhile gives
+            // them back some time.
+            let mut rest = moving.target.start..moving.target.start + (rest.start - moving.source.start);
+            while let Some(part) = self.next_slice(&rest) {
+                let to = moving.source.start + (part.start - moving.target.start);
+                if self.space().move_range(part.clone(), to).is_ok() {
+                    rest.start = part.end;
+                }
+                budget.pace(SLICE).await;
+            }
+        }
+        excluding.step(|layout| moving.finish(layout, self, moved))
+    }
+
+    /// Plans a move to a place that is asked for, or of a mapping that is kept.
+    fn plan_move(
         &self,
         layout: &mut Layout,
         mut source: Range<usize>,
         new_length: usize,
         flags: RemapFlags,
         new: usize,
-    ) -> Result<usize, Errno> {
+    ) -> Result<Plan, Errno> {
         let fixed = flags.contains(RemapFlags::FIXED);
         if layout.areas.len() + 2 >= MAXIMUM_AREAS - 3 {
             return Err(Errno::ENOMEM);
@@ -92,17 +172,18 @@ impl AddressSpace {
             layout.check_growth(&area, source.len() / PAGE_SIZE)?;
         }
         let target = if fixed { new } else { layout.find_space(new, new_length, &self.placement, false)? };
-        self.move_area(layout, &area, source, target..target + new_length, keep)
+        Moving::begin(layout, &area, source, target..target + new_length, keep)
     }
 
-    fn grow_or_move(
+    /// Grows a mapping where it is, or plans a move to where there is room.
+    fn plan_growth(
         &self,
         layout: &mut Layout,
-        source: Range<usize>,
+        source: &Range<usize>,
         new_length: usize,
         may_move: bool,
-    ) -> Result<usize, Errno> {
-        let area = self.check_resize(layout, &source, new_length)?;
+    ) -> Result<Plan, Errno> {
+        let area = self.check_resize(layout, source, new_length)?;
         let end = source.start.checked_add(new_length).filter(|end| *end <= USER_TOP);
         if source.end == area.range.end
             && let Some(end) = end
@@ -111,13 +192,13 @@ impl AddressSpace {
         {
             layout.areas.modify(position, |area| area.range.end = end);
             layout.merge(area.range.start..end);
-            return Ok(source.start);
+            return Ok(Plan::There(source.start));
         }
         if !may_move {
             return Err(Errno::ENOMEM);
         }
         let target = layout.find_space(0, new_length, &self.placement, false)?;
-        self.move_area(layout, &area, source, target..target + new_length, false)
+        Moving::begin(layout, &area, source.clone(), target..target + new_length, false)
     }
 
     /// Whether the mapping may have its new size (`vma_to_resize`); the area it is in.
@@ -146,17 +227,41 @@ impl AddressSpace {
         }
         Ok(area.clone())
     }
+}
 
-    /// Makes the area at `target` and moves the pages of `source` there. With `keep`, or if `source` is empty, the old area
-    /// stays, without pages.
-    fn move_area(
-        &self,
+/// What is to be done for mremap(2).
+enum Plan {
+    /// The mapping is there already, at this address.
+    There(usize),
+    /// Its pages are to be moved.
+    Move(Moving),
+}
+
+impl Plan {
+    fn place(&self) -> usize {
+        match self {
+            Plan::There(place) => *place,
+            Plan::Move(moving) => moving.target.start,
+        }
+    }
+}
+
+/// A move that has begun: the area at `target` is there, and its pages are to come. `keep`: the old area stays, without pages.
+struct Moving {
+    source: Range<usize>,
+    target: Range<usize>,
+    keep: bool,
+}
+
+impl Moving {
+    /// Makes the area at `target`.
+    fn begin(
         layout: &mut Layout,
         area: &Area,
         source: Range<usize>,
         target: Range<usize>,
         keep: bool,
-    ) -> Result<usize, Errno> {
+    ) -> Result<Plan, Errno> {
         if layout.areas.len() >= MAXIMUM_AREAS - 3 {
             return Err(Errno::ENOMEM);
         }
@@ -165,18 +270,21 @@ impl AddressSpace {
         layout.areas.split(source.end)?;
         let moved = Area { range: target.clone(), backing: area.backing_from(source.start), ..area.clone() };
         layout.areas.insert(moved)?;
-        if !source.is_empty() && self.space().move_range(source.clone(), target.start).is_err() {
-            // The first part has moved: bring it back. Its page tables are still there, so that can't fail.
-            let _ = self.space().move_range(target.start..target.start + source.len(), source.start);
-            layout.unmap_now(self.space(), target)?;
+        Ok(Plan::Move(Moving { source, target, keep }))
+    }
+
+    /// The pages have `moved`, or all are where they were: then nothing has happened.
+    fn finish(self, layout: &mut Layout, space: &AddressSpace, moved: bool) -> Result<usize, Errno> {
+        if !moved {
+            layout.unmap_now(space.space(), self.target)?;
             return Err(Errno::ENOMEM);
         }
-        if !keep && !source.is_empty() {
+        if !self.keep && !self.source.is_empty() {
             let (areas, released) = (&mut layout.areas, &mut layout.released);
-            areas.remove_within(source.clone(), |area| Layout::release(released, area));
+            areas.remove_within(self.source.clone(), |area| Layout::release(released, area));
         }
-        layout.merge(source);
-        layout.merge(target.clone());
-        Ok(target.start)
+        layout.merge(self.source);
+        layout.merge(self.target.clone());
+        Ok(self.target.start)
     }
 }

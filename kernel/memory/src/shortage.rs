@@ -8,7 +8,9 @@
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
-use crate::address_space::{AddressSpace, yield_now};
+use sync::yield_now;
+
+use crate::address_space::AddressSpace;
 use crate::kernel_memory::Memory;
 
 /// Pages asked back at once.
@@ -39,7 +41,7 @@ impl AddressSpace {
     /// Lets others run while one of them gives memory back. True if it is worth trying again.
     #[cold]
     pub(crate) async fn find_room(&self) -> bool {
-        if self.memory().give_back(BATCH) > 0 {
+        if self.memory().free_slice() || self.memory().give_back(BATCH) > 0 {
             return true;
         }
         let relief = self.memory().rescue().map_or(Relief::GiveUp, |rescue| rescue.make_room(self));
@@ -57,6 +59,7 @@ impl AddressSpace {
 
 impl Memory {
     /// One more cache to be asked when memory is out, for as long as it lives.
+    #[expect(clippy::disallowed_methods, reason = "as many as there are file systems of that kind")]
     pub fn add_cache(&self, cache: Weak<dyn Cache>) {
         let mut caches = self.caches().write();
         caches.retain(|cache| cache.strong_count() > 0);
@@ -64,8 +67,42 @@ impl Memory {
     }
 
     /// Asks the caches for so many pages, and returns how many they gave.
+    #[expect(clippy::disallowed_methods, reason = "as many as there are file systems of that kind")]
     fn give_back(&self, pages: u64) -> u64 {
         let caches: Vec<Arc<dyn Cache>> = self.caches().read().iter().filter_map(Weak::upgrade).collect();
         caches.iter().fold(0, |given, cache| if given < pages { given + cache.give_back(pages - given) } else { given })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::sync::atomic::{AtomicU64, Ordering};
+
+    /// A cache with so many pages.
+    struct Pages(AtomicU64);
+
+    impl Cache for Pages {
+        fn give_back(&self, pages: u64) -> u64 {
+            let given = pages.min(self.0.load(Ordering::Relaxed));
+            self.0.fetch_sub(given, Ordering::Relaxed);
+            given
+        }
+    }
+
+    #[test]
+    fn each_cache_is_asked_for_what_those_before_it_did_not_give() {
+        let kernel = crate::tests::kernel();
+        let caches = [3, 5, 20].map(|pages| Arc::new(Pages(AtomicU64::new(pages))));
+        for cache in &caches {
+            let weak = Arc::downgrade(cache);
+            kernel.memory.add_cache(weak);
+        }
+        let left = || caches.each_ref().map(|cache| cache.0.load(Ordering::Relaxed));
+        assert_eq!((kernel.memory.give_back(2), left()), (2, [1, 5, 20]));
+        assert_eq!((kernel.memory.give_back(10), left()), (10, [0, 0, 16]));
+        assert_eq!((kernel.memory.give_back(100), left()), (16, [0, 0, 0]));
+        drop(caches);
+        assert_eq!(kernel.memory.give_back(1), 0, "they are gone");
     }
 }

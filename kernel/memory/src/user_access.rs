@@ -7,7 +7,8 @@
 use alloc::vec::Vec;
 
 use abi::Errno;
-use machine::memory::{Access, PAGE_SIZE, USER_TOP, UserFault};
+use abi::fallible::TryVec;
+use machine::memory::{Access, PAGE_SIZE, USER_TOP, UserFault, fallible};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::address_space::AddressSpace;
@@ -63,13 +64,15 @@ impl AddressSpace {
         }
     }
 
-    /// Zeroes `length` bytes at `address`. `EFAULT`.
+    /// Zeroes `length` bytes at `address`. `EFAULT`, `ENOMEM` if there is no memory to be had.
     pub async fn zero(&self, address: usize, length: usize) -> Result<(), Errno> {
         check_range(address, length)?;
         let mut done = 0;
         while let Err(fault) = self.space().zero(address + done, length - done) {
             done += fault.copied;
-            self.settle(fault).await?;
+            let settled = self.fault(fault.address, Access::WRITE).await;
+            settled
+                .map_err(|why| if matches!(why, MemoryFault::OutOfMemory) { Errno::ENOMEM } else { Errno::EFAULT })?;
         }
         Ok(())
     }
@@ -89,11 +92,12 @@ impl AddressSpace {
     }
 
     /// Reads `count` plain values in a row. `EFAULT`, `ENOMEM` (also for more than a megabyte).
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     pub async fn read_array<T: FromBytes + IntoBytes>(&self, address: usize, count: usize) -> Result<Vec<T>, Errno> {
         let bytes = count.checked_mul(size_of::<T>()).filter(|bytes| *bytes <= LARGEST_ARRAY).ok_or(Errno::ENOMEM)?;
         check_range(address, bytes)?;
         let mut values = Vec::new();
-        values.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+        fallible(|| values.try_reserve_exact(count)).map_err(|_| Errno::ENOMEM)?;
         values.resize_with(count, T::new_zeroed);
         self.copy_in(address, values.as_mut_slice().as_mut_bytes()).await?;
         Ok(values)
@@ -112,8 +116,7 @@ impl AddressSpace {
             self.copy_in(at, part).await?;
             let end = part.iter().position(|byte| *byte == 0);
             let text = part.get(..end.unwrap_or(length)).unwrap_or_default();
-            string.try_reserve(text.len()).map_err(|_| Errno::ENOMEM)?;
-            string.extend_from_slice(text);
+            string.try_extend_from_slice(text)?;
             if end.is_some() {
                 return Ok(string);
             }
@@ -162,7 +165,7 @@ impl AddressSpace {
         }
         match self.resolve(fault.address, access) {
             Ok(_) => Ok(true),
-            Err(MemoryFault::Wait(_) | MemoryFault::OutOfMemory) => Ok(false),
+            Err(MemoryFault::Wait(_) | MemoryFault::Busy | MemoryFault::OutOfMemory) => Ok(false),
             Err(_) => Err(Errno::EFAULT),
         }
     }

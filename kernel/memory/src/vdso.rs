@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use abi::Errno;
+use abi::fallible::try_to_vec;
 use machine::memory::{Access, Frame, PAGE_SIZE, USER_TOP};
 
 use crate::address_space::AddressSpace;
@@ -76,8 +77,8 @@ impl Pager for Page {
 }
 
 impl FileIdentity for Page {
-    fn path(&self) -> Vec<u8> {
-        self.name.into()
+    fn path(&self) -> Result<Vec<u8>, Errno> {
+        try_to_vec(self.name.as_bytes())
     }
 
     fn device(&self) -> (u32, u32) {
@@ -94,7 +95,7 @@ impl AddressSpace {
     /// `ENOMEM`.
     pub fn map_vdso(&self) -> Result<Option<usize>, Errno> {
         let Some(vdso) = self.memory().vdso() else { return Ok(None) };
-        self.change(|layout| {
+        self.change_now(|layout| {
             let start = layout.find_space(self.placement.vdso, LENGTH, &self.placement, false)?;
             let code = start + PAGE_SIZE;
             let area = |start, access, flags, file: &Arc<MappedFile>| Area {

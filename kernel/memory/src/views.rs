@@ -1,12 +1,11 @@
 //! What /proc shows of an address space.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::ops::Range;
 
-use machine::memory::Access;
+use machine::memory::{Access, PAGE_SIZE};
 
-use crate::address_space::AddressSpace;
+use crate::address_space::{AddressSpace, SLICE};
 use crate::area::{AreaFlags, Backing};
 use crate::pager::MappedFile;
 
@@ -69,16 +68,20 @@ pub struct Usage {
     pub areas: usize,
 }
 
-/// Mapped pages by kind: RssAnon, RssFile and RssShmem of /proc/PID/status.
+/// Mapped pages of files: RssFile and RssShmem of /proc/PID/status. All others are the program's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Resident {
-    /// The program's own: anonymous, or its copies of a file's pages.
-    pub anonymous: usize,
-    /// Pages of files.
+pub struct ResidentFiles {
+    /// Pages of private mappings that are still the file's.
     pub file: usize,
     /// Pages of shared mappings.
     pub shared: usize,
 }
+
+/// Pages looked at together.
+const WINDOW: usize = 64;
+
+/// Pages that take as long as passing an area.
+const AREA: usize = 8;
 
 impl AddressSpace {
     /// Tells where exec has put the parts of the program.
@@ -97,10 +100,11 @@ impl AddressSpace {
         layout.break_start..layout.break_end
     }
 
-    /// All areas, in ascending order.
-    pub fn areas(&self) -> Vec<AreaView> {
+    /// The area at `address`, or the first above it.
+    pub fn area_from(&self, address: usize) -> Option<AreaView> {
         let layout = self.layout();
-        let view = |area: &crate::Area| {
+        let area = layout.areas.ascending(address).next()?;
+        Some({
             let heap = area.range.start <= layout.break_end
                 && area.range.end >= layout.break_start
                 && layout.break_start != layout.break_end;
@@ -115,8 +119,13 @@ impl AddressSpace {
             };
             let (access, flags, shared) = (area.access, area.flags, area.is_shared());
             AreaView { range: area.range.clone(), access, shared, flags, offset, file, name }
-        };
-        layout.areas.ascending(0).map(view).collect()
+        })
+    }
+
+    /// All areas, in ascending order.
+    pub fn areas(&self) -> impl Iterator<Item = AreaView> {
+        let next = |address| self.area_from(address);
+        core::iter::successors(next(0), move |area| next(area.range.end))
     }
 
     /// How much memory is used.
@@ -125,7 +134,7 @@ impl AddressSpace {
         let resident = self.space().resident();
         layout.note_resident(resident);
         let totals = layout.areas.totals();
-        let code = layout.program.code.len().div_ceil(crate::PAGE_SIZE).min(totals.executable);
+        let code = layout.program.code.len().div_ceil(PAGE_SIZE).min(totals.executable);
         Usage {
             size: totals.all,
             peak: layout.peak,
@@ -140,22 +149,47 @@ impl AddressSpace {
         }
     }
 
-    /// Counts the mapped pages by kind, looking at every page of a mapped file: for /proc, not for hot paths.
-    pub fn resident_by_kind(&self) -> Resident {
+    /// Counts the mapped pages of files from `address` on into `counted`, for about 100 microseconds; says where to go on.
+    pub fn count_files(&self, address: usize, counted: &mut ResidentFiles) -> Option<usize> {
         let layout = self.layout();
-        let mut resident = Resident::default();
-        for area in layout.areas.ascending(0) {
-            let Some((file, first)) = area.file_page(area.range.start) else { continue };
-            let pages = first..first + area.pages() as u64;
-            file.pager.cached(pages, &mut |index, frame| {
-                let address = area.range.start + (index - first) as usize * crate::PAGE_SIZE;
-                let mapping = self.space().lookup(address);
-                if mapping.is_some_and(|mapping| mapping.frame_number == frame.number()) {
-                    *if area.is_shared() { &mut resident.shared } else { &mut resident.file } += 1;
+        let mut budget = SLICE;
+        for area in layout.areas.ascending(address) {
+            let start = area.range.start.max(address);
+            let mut rest = start..area.range.end;
+            budget = budget.saturating_sub(AREA);
+            match area.file_page(start) {
+                Some((file, first)) => {
+                    let kind = if area.is_shared() { &mut counted.shared } else { &mut counted.file };
+                    while budget > 0 && !rest.is_empty() {
+                        let mapped = self.space().next_mapped(rest.clone()).map_or(rest.end, |(mapped, _)| mapped);
+                        let window = mapped..rest.end.min(mapped + WINDOW * PAGE_SIZE);
+                        *kind += self.pages_of(file, first + ((mapped - start) / PAGE_SIZE) as u64, &window);
+                        budget = budget.saturating_sub(WINDOW);
+                        rest.start = window.end;
+                    }
                 }
-            });
+                None => rest.start = rest.end,
+            }
+            if budget == 0 {
+                return Some(rest.start);
+            }
         }
-        resident.anonymous = self.space().resident().saturating_sub(resident.file + resident.shared);
-        resident
+        None
+    }
+
+    /// How many pages of a window show a file's own, from page `first` on.
+    fn pages_of(&self, file: &MappedFile, first: u64, window: &Range<usize>) -> usize {
+        let mut frames = [usize::MAX; WINDOW];
+        file.pager.cached(first..first + (window.len() / PAGE_SIZE) as u64, &mut |index, frame| {
+            if let Some(place) = frames.get_mut((index - first) as usize) {
+                *place = frame.number();
+            }
+        });
+        let (mut rest, mut count) = (window.clone(), 0);
+        while let Some((address, mapping)) = self.space().next_mapped(rest.clone()) {
+            count += usize::from(frames.get((address - window.start) / PAGE_SIZE) == Some(&mapping.frame_number));
+            rest.start = address + PAGE_SIZE;
+        }
+        count
     }
 }

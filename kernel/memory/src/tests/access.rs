@@ -151,3 +151,122 @@ fn kernel_slices_are_cursors_too() {
     assert_eq!((from.read(&mut two), from.peek(&mut two), from.remaining()), (Ok(2), Ok(2), 3));
     assert_eq!(&two, b"34");
 }
+
+/// Small numbers from a seed.
+fn random(seed: u64) -> impl FnMut(usize) -> usize {
+    let mut state = seed;
+    move |limit| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 20) as usize % limit
+    }
+}
+
+/// Pieces of a page at `area`, which may lie in one another, and where in it their bytes are.
+fn pieces(area: usize, next: &mut impl FnMut(usize) -> usize) -> (Vec<UserSlice>, Vec<usize>) {
+    let slices: Vec<UserSlice> =
+        (0..next(6)).map(|_| UserSlice { address: area + next(PAGE - 64), length: next(4) * next(16) }).collect();
+    let places = slices.iter().flat_map(|slice| (0..slice.length).map(|at| slice.address - area + at)).collect();
+    (slices, places)
+}
+
+/// Whatever is done with a source, in whatever order: it gives the bytes of its pieces one after the other.
+#[test]
+fn a_source_agrees_with_a_plain_slice() {
+    let kernel = kernel();
+    let space = kernel.space();
+    let area = space.anonymous(0, 1, READ_WRITE, PRIVATE).unwrap();
+    let bytes: Vec<u8> = (0..PAGE).map(|at| (at * 7 % 251) as u8).collect();
+    wait(space.copy_out(area, &bytes)).unwrap();
+    let frame = Frame::zeroed().unwrap();
+    let mut next = random(3);
+    for round in 0..1000 {
+        let (slices, places) = pieces(area, &mut next);
+        let all: Vec<u8> = places.iter().map(|&place| bytes[place]).collect();
+        let mut from = if round % 2 == 0 { Source::vector(&space, &slices) } else { Source::kernel(&all) };
+        let (mut at, mut end) = (0, all.len());
+        for _ in 0..10 {
+            let length = next(30);
+            let part = &all[at..end][..length.min(end - at)];
+            let mut read = vec![0; length];
+            match next(6) {
+                0 => {
+                    assert_eq!(from.peek(&mut read), Ok(part.len()));
+                    assert_eq!(&read[..part.len()], part);
+                }
+                1 => {
+                    assert_eq!(from.read(&mut read), Ok(part.len()));
+                    assert_eq!(&read[..part.len()], part);
+                    at += part.len();
+                }
+                2 => {
+                    from.advance(part.len());
+                    at += part.len();
+                }
+                // The kernel's memory is never so long that some of it has to be hidden.
+                3 if round % 2 == 0 => {
+                    let hidden = from.hide(length);
+                    assert_eq!((hidden, from.remaining()), (end - at - part.len(), part.len()));
+                    assert_eq!(from.peek(&mut [0; 40]), Ok(part.len()));
+                    from.show(hidden);
+                }
+                4 => {
+                    from.limit(length);
+                    end = at + part.len();
+                }
+                _ => {
+                    assert_eq!(from.read_to_frame(&frame, PAGE - 20, length), Ok(part.len().min(20)));
+                    let part = &part[..part.len().min(20)];
+                    frame.read(PAGE - 20, &mut read[..part.len()]);
+                    assert_eq!(&read[..part.len()], part);
+                    at += part.len();
+                }
+            }
+            assert_eq!((from.progress(), from.remaining()), (at, end - at));
+        }
+    }
+}
+
+/// Whatever is written to a destination, in whatever order: it fills its pieces one after the other, and nothing beside them.
+#[test]
+fn a_destination_agrees_with_a_plain_slice() {
+    let kernel = kernel();
+    let space = kernel.space();
+    let area = space.anonymous(0, 1, READ_WRITE, PRIVATE).unwrap();
+    let mut expected = vec![0; PAGE];
+    wait(space.copy_out(area, &expected)).unwrap();
+    let text: Vec<u8> = (1..=30).collect();
+    let frame = Frame::zeroed().unwrap();
+    frame.write(PAGE - 20, &text[..20]);
+    let mut next = random(5);
+    for _ in 0..300 {
+        let (slices, places) = pieces(area, &mut next);
+        let mut to = Destination::vector(&space, &slices);
+        let (mut at, mut hidden) = (0, 0);
+        for _ in 0..10 {
+            let length = next(30);
+            let left = places.len() - hidden - at;
+            let (copied, bytes) = match next(4) {
+                0 => (to.write(&text[..length]), &text[..length]),
+                1 => (to.zero(length), &[0; 30][..length]),
+                2 => (to.write_frame(&frame, PAGE - 20, length), &text[..length.min(20)]),
+                _ => {
+                    to.show(hidden);
+                    hidden = to.hide(length);
+                    assert_eq!(hidden, (places.len() - at).saturating_sub(length));
+                    continue;
+                }
+            };
+            assert_eq!(copied, Ok(bytes.len().min(left)));
+            for (place, byte) in places[at..].iter().zip(&bytes[..bytes.len().min(left)]) {
+                expected[*place] = *byte;
+            }
+            at += bytes.len().min(left);
+            assert_eq!((to.progress(), to.remaining()), (at, places.len() - hidden - at));
+        }
+        let mut found = vec![0; PAGE];
+        wait(space.copy_in(area, &mut found)).unwrap();
+        assert_eq!(found, expected);
+    }
+}

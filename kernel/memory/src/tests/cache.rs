@@ -107,7 +107,12 @@ proptest! {
                     let end = model.len();
                     model[offset.min(end)..(offset + length).min(end)].fill(0);
                 }
-                _ => cache.allocate(offset as u64..(offset + length) as u64).unwrap(),
+                _ => {
+                    let mut at = offset as u64;
+                    while let Some(next) = cache.allocate(at..(offset + length) as u64).unwrap() {
+                        at = next;
+                    }
+                }
             }
             prop_assert_eq!(&read(&cache, 0, 40_000), &model);
         }

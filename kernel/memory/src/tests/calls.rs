@@ -10,11 +10,11 @@ fn protect_splits_and_merges() {
     let kernel = kernel();
     let space = kernel.space();
     space.anonymous(BASE, 10, READ_WRITE, FIXED).unwrap();
-    space.protect(BASE + 2 * PAGE, 3 * PAGE, READ).unwrap();
+    wait(space.protect(BASE + 2 * PAGE, 3 * PAGE, READ)).unwrap();
     assert_eq!(space.lines(BASE), ["0-2 rw-p", "2-5 r--p", "5-10 rw-p"]);
-    space.protect(BASE + 2 * PAGE, 1, READ_WRITE).unwrap();
+    wait(space.protect(BASE + 2 * PAGE, 1, READ_WRITE)).unwrap();
     assert_eq!(space.lines(BASE), ["0-3 rw-p", "3-5 r--p", "5-10 rw-p"]);
-    space.protect(BASE + 3 * PAGE, 2 * PAGE, READ_WRITE).unwrap();
+    wait(space.protect(BASE + 3 * PAGE, 2 * PAGE, READ_WRITE)).unwrap();
     assert_eq!(space.lines(BASE), ["0-10 rw-p"]);
 }
 
@@ -24,19 +24,19 @@ fn protect_refuses_as_linux_does() {
     let space = kernel.space();
     space.anonymous(BASE, 2, READ, FIXED).unwrap();
     space.anonymous(BASE + 3 * PAGE, 1, READ, FIXED).unwrap();
-    assert_eq!(space.protect(BASE + 1, PAGE, READ), Err(Errno::EINVAL));
-    assert_eq!(space.protect(BASE, 0, READ_WRITE), Ok(()));
-    assert_eq!(space.protect(BASE, PAGE, Protection::from_bits_retain(0x100)), Err(Errno::EINVAL));
-    assert_eq!(space.protect(BASE, usize::MAX - 100, READ), Err(Errno::ENOMEM));
-    assert_eq!(space.protect(BASE, 4 * PAGE, READ_WRITE), Err(Errno::ENOMEM));
+    assert_eq!(wait(space.protect(BASE + 1, PAGE, READ)), Err(Errno::EINVAL));
+    assert_eq!(wait(space.protect(BASE, 0, READ_WRITE)), Ok(()));
+    assert_eq!(wait(space.protect(BASE, PAGE, Protection::from_bits_retain(0x100))), Err(Errno::EINVAL));
+    assert_eq!(wait(space.protect(BASE, usize::MAX - 100, READ)), Err(Errno::ENOMEM));
+    assert_eq!(wait(space.protect(BASE, 4 * PAGE, READ_WRITE)), Err(Errno::ENOMEM));
     assert_eq!(space.lines(BASE), ["0-2 rw-p", "3-4 r--p"], "up to the hole it is done");
-    assert_eq!(space.protect(BASE, PAGE, READ | Protection::GROWS_DOWN), Err(Errno::EINVAL));
+    assert_eq!(wait(space.protect(BASE, PAGE, READ | Protection::GROWS_DOWN)), Err(Errno::EINVAL));
     let (cache, _) = file(&kernel, 1);
     let identity: Arc<dyn FileIdentity> = Arc::new(Named);
     let mapped = Arc::new(MappedFile { pager: cache, identity, readable: true, writable: false, executable: false });
     let shared = space.map_file(0, 1, READ, MapFlags::SHARED, &mapped, 0).unwrap();
-    assert_eq!(space.protect(shared, PAGE, READ_WRITE), Err(Errno::EACCES));
-    assert_eq!(space.protect(shared, PAGE, READ | Protection::EXECUTE), Err(Errno::EACCES));
+    assert_eq!(wait(space.protect(shared, PAGE, READ_WRITE)), Err(Errno::EACCES));
+    assert_eq!(wait(space.protect(shared, PAGE, READ | Protection::EXECUTE)), Err(Errno::EACCES));
 }
 
 #[test]
@@ -44,9 +44,9 @@ fn prot_sem_means_nothing() {
     let kernel = kernel();
     let space = kernel.space();
     space.anonymous(BASE, 1, READ_WRITE | Protection::SEMAPHORE, FIXED).unwrap();
-    assert_eq!(space.protect(BASE, PAGE, READ_WRITE | Protection::SEMAPHORE), Ok(()));
+    assert_eq!(wait(space.protect(BASE, PAGE, READ_WRITE | Protection::SEMAPHORE)), Ok(()));
     space.set_byte(BASE, 1).unwrap();
-    assert_eq!(space.areas()[0].access, Access::READ | Access::WRITE);
+    assert_eq!(space.areas().next().unwrap().access, Access::READ | Access::WRITE);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn the_heap_grows_and_shrinks() {
     assert_eq!(wait(space.set_break(0)), start);
     assert_eq!(wait(space.set_break(start + 10)), start + 10);
     assert_eq!(space.lines(start), ["0-1 rw-p"]);
-    assert_eq!(space.areas()[0].name, Some("[heap]"));
+    assert_eq!(space.areas().next().unwrap().name, Some("[heap]"));
     assert_eq!(wait(space.set_break(start + 5 * PAGE)), start + 5 * PAGE);
     space.set_byte(start + 4 * PAGE, 8).unwrap();
     assert_eq!(space.lines(start), ["0-5 rw-p"]);
@@ -139,7 +139,7 @@ fn rare_orders_of_checks_are_linux_s() {
     space.anonymous(BASE, 2, Protection::empty(), FIXED).unwrap();
     assert_eq!(wait(space.lock(BASE, PAGE, false)), Err(Errno::ENOMEM), "its pages can't be brought in");
     assert_eq!(space.lines(BASE), ["0-1 ---p", "1-2 ---p"], "but it is locked");
-    space.unlock(BASE, PAGE).unwrap();
+    wait(space.unlock(BASE, PAGE)).unwrap();
     assert_eq!(wait(space.advise(BASE, 3 * PAGE, 22)), Err(Errno::EINVAL), "rights come before the hole");
     assert_eq!(wait(space.advise(BASE - PAGE, 3 * PAGE, 22)), Err(Errno::ENOMEM), "and the hole before rights");
     let validate = MapFlags::from_bits_retain(MapFlags::SHARED_VALIDATE | MapFlags::FIXED_NO_REPLACE.bits());
@@ -151,9 +151,9 @@ fn rare_orders_of_checks_are_linux_s() {
     space.anonymous(BASE + 4 * PAGE, 2, READ_WRITE, FIXED).unwrap();
     assert_eq!(wait(space.remap(BASE + 8 * PAGE, 0, PAGE, fixed, BASE + 4 * PAGE)), Err(Errno::EFAULT));
     assert_eq!(space.lines(BASE), ["0-2 ---p", "4-6 rw-p"], "a refused move unmaps nothing");
-    space.protect(BASE + 4 * PAGE, PAGE, READ).unwrap();
-    space.protect(BASE + 4 * PAGE, PAGE, READ_WRITE).unwrap();
-    assert_eq!(space.areas().len(), 2);
+    wait(space.protect(BASE + 4 * PAGE, PAGE, READ)).unwrap();
+    wait(space.protect(BASE + 4 * PAGE, PAGE, READ_WRITE)).unwrap();
+    assert_eq!(space.areas().count(), 2);
 }
 
 #[test]
@@ -207,17 +207,32 @@ fn locks_are_counted() {
     assert_eq!(wait(space.lock(BASE, 4 * PAGE, true)), Ok(()), "what is locked already doesn't count again");
     let flags = PRIVATE | MapFlags::LOCKED;
     assert_eq!(space.anonymous(0, 1, READ_WRITE, flags), Err(Errno::EAGAIN));
-    assert_eq!(space.unlock(BASE, 2 * PAGE), Ok(()));
+    assert_eq!(wait(space.unlock(BASE, 2 * PAGE)), Ok(()));
     assert_eq!(space.usage().locked, 2);
-    assert_eq!(space.unlock(BASE, 7 * PAGE), Err(Errno::ENOMEM));
+    assert_eq!(wait(space.unlock(BASE, 7 * PAGE)), Err(Errno::ENOMEM));
     assert_eq!(wait(space.lock_all(LockAllFlags::empty())), Err(Errno::EINVAL));
     assert_eq!(wait(space.lock_all(LockAllFlags::CURRENT)), Err(Errno::ENOMEM));
     assert_eq!(wait(space.lock_all(LockAllFlags::FUTURE)), Ok(()));
     let area = space.anonymous(0, 2, READ_WRITE, PRIVATE).unwrap();
     assert_eq!(space.usage().locked, 2);
     assert!(area > 0);
-    space.unlock_all();
+    wait(space.unlock_all());
     assert_eq!(space.usage().locked, 0);
+}
+
+/// mremap(2): a locked mapping grows as far as `RLIMIT_MEMLOCK` lets it, and any other further.
+#[test]
+fn a_locked_mapping_grows_to_the_limit() {
+    let kernel = kernel();
+    let space = kernel.space_with(Limits { locked: 4 << 12, ..Limits::default() });
+    space.anonymous(BASE, 2, READ_WRITE, FIXED).unwrap();
+    wait(space.lock(BASE, 2 * PAGE, false)).unwrap();
+    let grow = |address, from, to| wait(space.remap(address, from * PAGE, to * PAGE, RemapFlags::empty(), 0));
+    assert_eq!(grow(BASE, 2, 4), Ok(BASE));
+    assert_eq!(grow(BASE, 4, 5), Err(Errno::EAGAIN));
+    assert_eq!(space.usage().locked, 4);
+    space.anonymous(BASE + 16 * PAGE, 2, READ_WRITE, FIXED).unwrap();
+    assert_eq!(grow(BASE + 16 * PAGE, 2, 9), Ok(BASE + 16 * PAGE));
 }
 
 #[test]

@@ -3,11 +3,20 @@
 use super::*;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::{MemoryFault, Pager, PagerError, Relief, Rescue, Resolution};
+use crate::{MemoryFault, Pager, PagerError, Relief, Rescue, ResidentFiles, Resolution};
 use machine::memory::Frame;
 
 fn mapped(result: Result<Resolution, MemoryFault>) -> bool {
     matches!(result, Ok(Resolution::Mapped))
+}
+
+fn count_files(space: &AddressSpace) -> ResidentFiles {
+    let mut counted = ResidentFiles::default();
+    let mut next = Some(0);
+    while let Some(address) = next {
+        next = space.count_files(address, &mut counted);
+    }
+    counted
 }
 
 #[test]
@@ -63,9 +72,9 @@ fn what_is_not_allowed_is_told_apart() {
     assert!(matches!(space.resolve(area, Access::EXECUTE), Err(MemoryFault::NotPermitted)));
     assert!(matches!(space.resolve(area - 1, Access::READ), Err(MemoryFault::NotMapped)));
     assert!(matches!(space.resolve(usize::MAX, Access::READ), Err(MemoryFault::NotMapped)));
-    space.protect(area, PAGE, Protection::empty()).unwrap();
+    wait(space.protect(area, PAGE, Protection::empty())).unwrap();
     assert!(matches!(space.resolve(area, Access::READ), Err(MemoryFault::NotPermitted)));
-    space.protect(area, PAGE, Protection::WRITE).unwrap();
+    wait(space.protect(area, PAGE, Protection::WRITE)).unwrap();
     assert!(mapped(space.resolve(area, Access::READ)), "writable is readable on x86");
 }
 
@@ -76,16 +85,16 @@ fn rights_that_come_back_find_the_page() {
     let area = space.anonymous(0, 2, READ_WRITE, PRIVATE).unwrap();
     space.set_byte(area, 5).unwrap();
     assert_eq!(space.byte(area + PAGE), Ok(0));
-    space.protect(area, 2 * PAGE, Protection::empty()).unwrap();
+    wait(space.protect(area, 2 * PAGE, Protection::empty())).unwrap();
     assert_eq!(space.byte(area), Err(Errno::EFAULT));
-    space.protect(area, 2 * PAGE, READ_WRITE).unwrap();
+    wait(space.protect(area, 2 * PAGE, READ_WRITE)).unwrap();
     assert_eq!(space.byte(area), Ok(5));
     space.set_byte(area, 6).unwrap();
     space.set_byte(area + PAGE, 7).unwrap();
     assert_eq!((space.byte(area), space.byte(area + PAGE)), (Ok(6), Ok(7)));
     let other = kernel.space().anonymous(0, 1, READ, PRIVATE);
     assert!(other.is_ok());
-    assert_eq!(space.areas().len(), 1);
+    assert_eq!(space.areas().count(), 1);
 }
 
 #[test]
@@ -112,8 +121,8 @@ fn private_pages_of_a_file_are_copied_when_written() {
         };
         assert_eq!(space.byte(area + page * PAGE), Ok(expected));
     }
-    let kinds = space.resident_by_kind();
-    assert_eq!((kinds.anonymous, kinds.file, kinds.shared), (2, 38, 0));
+    assert_eq!(space.usage().resident, 40);
+    assert_eq!(count_files(&space), ResidentFiles { file: 38, shared: 0 });
 }
 
 #[test]
@@ -123,7 +132,7 @@ fn making_a_file_page_writable_never_writes_the_file() {
     let space = kernel.space();
     let area = space.map_file(0, 2, READ, PRIVATE, &mapped_file, 0).unwrap();
     assert_eq!(space.byte(area), Ok(1));
-    space.protect(area, 2 * PAGE, READ_WRITE).unwrap();
+    wait(space.protect(area, 2 * PAGE, READ_WRITE)).unwrap();
     space.set_byte(area, 77).unwrap();
     let other = kernel.space();
     let again = other.map_file(0, 2, READ, PRIVATE, &mapped_file, 0).unwrap();
@@ -143,7 +152,34 @@ fn a_shared_mapping_is_the_file() {
     cache.write_at(PAGE as u64, &mut Source::kernel(&[51])).unwrap();
     assert_eq!((one.byte(here + PAGE), two.byte(there)), (Ok(51), Ok(51)));
     assert_eq!(two.set_byte(there, 1), Err(Errno::EFAULT));
-    assert_eq!(one.resident_by_kind().shared, 3);
+    assert_eq!(count_files(&one).shared, 3);
+}
+
+#[test]
+fn many_pages_and_areas_of_files_are_counted_in_slices() {
+    let kernel = kernel();
+    let (_, mapped_file) = file(&kernel, 2000);
+    let space = kernel.space();
+    let whole = space.map_file(0, 2000, READ_WRITE, MapFlags::SHARED, &mapped_file, 0).unwrap();
+    for page in 0..2000 {
+        space.set_byte(whole + page * PAGE, 1).unwrap();
+    }
+    let pieces = space.anonymous(0, 600, READ, PRIVATE).unwrap();
+    for page in (0..600).step_by(2) {
+        let there = pieces + page * PAGE;
+        space.map_file(there, 1, READ, PRIVATE | MapFlags::FIXED, &mapped_file, page as u64).unwrap();
+        space.byte(there).unwrap();
+    }
+    let (mut counted, mut next, mut slices) = (ResidentFiles::default(), Some(0), 0);
+    while let Some(address) = next {
+        let before = counted;
+        next = space.count_files(address, &mut counted);
+        let more = counted.file + counted.shared - before.file - before.shared;
+        assert!(more <= 1024 + 64, "{more} at once");
+        slices += 1;
+    }
+    assert_eq!(counted, ResidentFiles { file: 300, shared: 2000 });
+    assert!(slices >= 5, "areas cost something too: {slices}");
 }
 
 #[test]
@@ -176,7 +212,7 @@ fn shared_anonymous_memory_is_shared_with_children() {
     let free = kernel.free();
     let space = kernel.space();
     let area = space.anonymous(0, 2, READ_WRITE, MapFlags::SHARED).unwrap();
-    let child = space.fork().unwrap();
+    let child = wait(space.fork()).unwrap();
     child.set_byte(area, 3).unwrap();
     assert_eq!(space.byte(area), Ok(3));
     assert_eq!(space.lines(area), ["0-2 rw-s @0"]);
@@ -197,7 +233,7 @@ fn a_stack_grows_to_its_limit_and_no_further() {
     assert_eq!(space.usage().stack, 500_000 / PAGE + 1);
     assert!(mapped(space.resolve(top - (1 << 20), Access::WRITE)));
     assert!(matches!(space.resolve(top - (1 << 20) - 1, Access::WRITE), Err(MemoryFault::NotMapped)));
-    assert_eq!(space.areas().len(), 1);
+    assert_eq!(space.areas().count(), 1);
 }
 
 #[test]
@@ -210,7 +246,7 @@ fn a_stack_keeps_its_distance() {
     space.anonymous(below - PAGE, 1, READ_WRITE, FIXED).unwrap();
     assert!(matches!(space.resolve(below + 255 * PAGE, Access::WRITE), Err(MemoryFault::NotMapped)));
     assert!(mapped(space.resolve(below + 256 * PAGE, Access::WRITE)));
-    space.protect(below - PAGE, PAGE, Protection::empty()).unwrap();
+    wait(space.protect(below - PAGE, PAGE, Protection::empty())).unwrap();
     assert!(mapped(space.resolve(below, Access::WRITE)), "a guard page of the program's own may be near");
 }
 
@@ -230,6 +266,8 @@ fn when_frames_are_gone_the_fault_says_so() {
     assert!(matches!(failed, MemoryFault::OutOfMemory));
     assert!(touched >= free - 2048, "stocks of other CPUs may hold a few");
     assert_eq!(space.set_byte(area + touched * PAGE, 1), Err(Errno::EFAULT));
+    assert_eq!(wait(space.lock(area + touched * PAGE, PAGE, false)), Err(Errno::EAGAIN), "as POSIX has it for mlock");
+    wait(space.unlock(area + touched * PAGE, PAGE)).unwrap();
     assert_eq!(wait(space.advise(area, free * PAGE, 4)), Ok(()));
     assert_eq!(kernel.free(), free);
 }

@@ -10,7 +10,7 @@ fn parent_and_child_write_apart() {
     let area = parent.anonymous(0, 4, READ_WRITE, PRIVATE).unwrap();
     parent.set_byte(area, 1).unwrap();
     parent.set_byte(area + PAGE, 1).unwrap();
-    let child = parent.fork().unwrap();
+    let child = wait(parent.fork()).unwrap();
     assert_eq!(child.usage().resident, 2);
     child.set_byte(area, 2).unwrap();
     parent.set_byte(area + PAGE, 3).unwrap();
@@ -35,7 +35,7 @@ fn a_child_of_a_child_sees_what_was_there_when_it_was_born() {
     for generation in 0..20_u8 {
         let parent = spaces.last().unwrap().clone();
         parent.set_byte(area, generation).unwrap();
-        spaces.push(parent.fork().unwrap());
+        spaces.push(wait(parent.fork()).unwrap());
     }
     for (generation, space) in spaces.iter().take(20).enumerate() {
         assert_eq!(space.byte(area), Ok(generation as u8));
@@ -53,14 +53,14 @@ fn advice_decides_what_a_child_gets() {
     (0..3).for_each(|page| parent.set_byte(base + page * PAGE, 7).unwrap());
     wait(parent.advise(base, PAGE, 10)).unwrap();
     wait(parent.advise(base + PAGE, PAGE, 18)).unwrap();
-    assert_eq!(parent.areas().len(), 3);
-    let child = parent.fork().unwrap();
+    assert_eq!(parent.areas().count(), 3);
+    let child = wait(parent.fork()).unwrap();
     assert_eq!(child.byte(base), Err(Errno::EFAULT));
     assert_eq!(child.byte(base + PAGE), Ok(0));
     assert_eq!(child.byte(base + 2 * PAGE), Ok(7));
     wait(parent.advise(base, PAGE, 11)).unwrap();
     wait(parent.advise(base + PAGE, PAGE, 19)).unwrap();
-    assert_eq!(parent.areas().len(), 1, "taken back, they merge again");
+    assert_eq!(parent.areas().count(), 1, "taken back, they merge again");
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn heap_limits_and_locks_go_to_the_child_as_they_should() {
     assert_eq!(wait(parent.set_break(0x40_2800)), 0x40_2800);
     wait(parent.lock(0x40_0000, PAGE, false)).unwrap();
     assert_eq!(parent.usage().locked, 1);
-    let child = parent.fork().unwrap();
+    let child = wait(parent.fork()).unwrap();
     assert_eq!(child.usage().locked, 0);
     assert_eq!(child.heap(), 0x40_0000..0x40_2800);
     assert_eq!(child.anonymous(0, 98, READ, PRIVATE), Err(Errno::ENOMEM));
@@ -104,7 +104,7 @@ fn forking_without_memory_leaves_the_parent_whole() {
     let before = kernel.memory.committed();
     // Two adjacent areas merge to one that could never be backed.
     parent.anonymous(area - PAGE, 1, READ_WRITE, FIXED).unwrap();
-    assert!(matches!(parent.fork(), Err(Errno::ENOMEM)));
+    assert!(matches!(wait(parent.fork()), Err(Errno::ENOMEM)));
     assert_eq!(kernel.memory.committed(), before + 1);
     assert_eq!(parent.set_byte(area, 1), Ok(()));
     drop(parent);

@@ -105,6 +105,30 @@ fn a_large_block_is_made_of_what_the_stock_holds() {
     });
 }
 
+/// As memory runs out, first nobody new may begin, then programs get nothing more, then somebody has to end: at twice the reserve,
+/// at the reserve, at half of it.
+#[test]
+fn shortage_comes_in_three_steps() {
+    with_own(|own| {
+        let mut taken = Vec::new();
+        let mut free_when = |happened: &dyn Fn() -> bool| {
+            while !happened() {
+                taken.push(own.allocate(2).unwrap());
+            }
+            own.free_frames()
+        };
+        let low = free_when(&|| own.is_low());
+        let scarce = free_when(&|| own.is_scarce());
+        let critical = free_when(&|| own.is_critical());
+        assert!(scarce >= 28, "{scarce}");
+        // They are taken four at a time.
+        assert!(low.abs_diff(2 * scarce) <= 8, "{low} {scarce}");
+        assert!(scarce.abs_diff(2 * critical) <= 8, "{scarce} {critical}");
+        taken.into_iter().for_each(|first| own.free(first, 2));
+        assert!(!own.is_low() && !own.is_scarce() && !own.is_critical());
+    });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]

@@ -98,7 +98,7 @@ fn limits_hold() {
     let area = space.anonymous(0, 10, READ, PRIVATE).unwrap();
     assert_eq!(space.anonymous(0, 1, READ, PRIVATE), Err(Errno::ENOMEM));
     assert!(space.anonymous(area, 4, READ_WRITE, FIXED).is_ok(), "what is replaced doesn't count twice");
-    assert_eq!(space.protect(area, 5 * PAGE, READ_WRITE), Err(Errno::ENOMEM), "data");
+    assert_eq!(wait(space.protect(area, 5 * PAGE, READ_WRITE)), Err(Errno::ENOMEM), "data");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn obvious_overcommit_is_refused_and_promises_are_counted() {
     assert_eq!(kernel.memory.committed(), before);
     let area = space.anonymous(0, 8, READ_WRITE, PRIVATE).unwrap();
     assert_eq!(kernel.memory.committed(), before + 8);
-    let child = space.fork().unwrap();
+    let child = wait(space.fork()).unwrap();
     assert_eq!(kernel.memory.committed(), before + 16);
     wait(space.unmap(area, 3 * PAGE)).unwrap();
     assert_eq!(kernel.memory.committed(), before + 13);
@@ -159,7 +159,7 @@ fn tens_of_thousands_of_areas() {
     assert_eq!(space.usage().areas, crate::MAXIMUM_AREAS);
     assert_eq!(space.byte(base + 40_000 * PAGE), Ok(0));
     assert_eq!(space.byte(base + 40_001 * PAGE), Err(Errno::EFAULT));
-    let child = space.fork().unwrap();
+    let child = wait(space.fork()).unwrap();
     assert_eq!(child.usage().areas, crate::MAXIMUM_AREAS);
     wait(space.unmap(base, 2 * PAGE * 65_000)).unwrap();
     assert_eq!(space.usage().areas, 530);
@@ -173,9 +173,9 @@ fn files_know_who_maps_them() {
     let (cache, mapped) = file(&kernel, 4);
     let space = kernel.space();
     let area = space.map_file(0, 4, READ, PRIVATE, &mapped, 0).unwrap();
-    space.protect(area + PAGE, PAGE, READ_WRITE).unwrap();
+    wait(space.protect(area + PAGE, PAGE, READ_WRITE)).unwrap();
     assert_eq!(space.lines(area), ["0-1 r--p @0", "1-2 rw-p @1", "2-4 r--p @2"]);
-    let child = space.fork().unwrap();
+    let child = wait(space.fork()).unwrap();
     use crate::Pager;
     wait(space.unmap(area, 4 * PAGE)).unwrap();
     assert!(!cache.mappings().unwrap().is_empty());
@@ -227,7 +227,7 @@ proptest! {
                 }
                 2 => {
                     let whole = part.iter().all(Option::is_some);
-                    let result = space.protect(address, count * PAGE, protection);
+                    let result = wait(space.protect(address, count * PAGE, protection));
                     prop_assert_eq!(result, if whole { Ok(()) } else { Err(Errno::ENOMEM) });
                     part.iter_mut().map_while(Option::as_mut).for_each(|page| page.rights = rights);
                 }
@@ -240,7 +240,7 @@ proptest! {
                     }
                 }
                 _ => {
-                    let (child, copy) = (space.fork().unwrap(), *table);
+                    let (child, copy) = (wait(space.fork()).unwrap(), *table);
                     spaces.push((child, copy));
                 }
             }
@@ -249,7 +249,7 @@ proptest! {
                     let expected = page.filter(|page| page.rights != 0).map(|page| page.value).ok_or(Errno::EFAULT);
                     prop_assert_eq!(space.byte(base + index * PAGE), expected, "page {}", index);
                 }
-                let areas = space.areas();
+                let areas: Vec<_> = space.areas().collect();
                 prop_assert!(areas.windows(2).all(|two| two[0].range.end <= two[1].range.start));
                 prop_assert_eq!(space.usage().size, table.iter().flatten().count());
             }

@@ -6,6 +6,8 @@ mod calls;
 mod faults;
 mod forks;
 mod frames;
+mod gaps;
+mod long;
 mod maps;
 mod vdso;
 
@@ -80,8 +82,8 @@ pub fn wait<F: Future>(future: F) -> F::Output {
 struct Named;
 
 impl FileIdentity for Named {
-    fn path(&self) -> Vec<u8> {
-        b"/bin/test".to_vec()
+    fn path(&self) -> Result<Vec<u8>, abi::Errno> {
+        Ok(b"/bin/test".to_vec())
     }
     fn device(&self) -> (u32, u32) {
         (8, 1)
@@ -152,7 +154,6 @@ impl Shortcuts for AddressSpace {
 
     fn lines(&self, base: usize) -> Vec<String> {
         self.areas()
-            .iter()
             .map(|area| {
                 let right = |right, letter| if area.access.contains(right) { letter } else { '-' };
                 format!(

@@ -7,10 +7,10 @@ use crate::MemoryFault;
 use crate::vdso::place_above;
 
 fn names(space: &AddressSpace) -> Vec<(usize, String)> {
-    let named = |area: &crate::AreaView| {
-        Some((area.range.start, String::from_utf8(area.file.as_ref()?.identity.path()).unwrap()))
+    let named = |area: crate::AreaView| {
+        Some((area.range.start, String::from_utf8(area.file.as_ref()?.identity.path().unwrap()).unwrap()))
     };
-    space.areas().iter().filter_map(named).collect()
+    space.areas().filter_map(named).collect()
 }
 
 fn remap(space: &AddressSpace, old: usize, length: usize, flags: RemapFlags, new: usize) -> Result<usize, Errno> {
@@ -33,7 +33,7 @@ fn two_areas_are_the_same_frames_for_everybody() {
     let frame = |space: &AddressSpace, address| space.space().lookup(address).unwrap().frame_number;
     let its = other.map_vdso().unwrap().unwrap();
     other.byte(its - PAGE).unwrap();
-    let child = one.fork().unwrap();
+    let child = wait(one.fork()).unwrap();
     assert_eq!((frame(&one, data), frame(&one, code)), (frame(&other, its - PAGE), frame(&other, its)));
     assert_eq!((frame(&one, data), frame(&one, code)), (frame(&child, data), frame(&child, code)));
     assert_eq!(names(&child), names(&one));
@@ -46,13 +46,13 @@ fn the_numbers_cannot_be_written() {
     let code = space.map_vdso().unwrap().unwrap();
     let data = code - PAGE;
     for rights in [READ_WRITE, READ | Protection::EXECUTE] {
-        assert_eq!(space.protect(data, PAGE, rights), Err(Errno::EACCES));
+        assert_eq!(wait(space.protect(data, PAGE, rights)), Err(Errno::EACCES));
     }
     assert!(matches!(space.resolve(data, Access::WRITE), Err(MemoryFault::NotPermitted)));
     assert_eq!(space.set_byte(data, 1), Err(Errno::EFAULT));
-    space.protect(data, PAGE, Protection::empty()).unwrap();
+    wait(space.protect(data, PAGE, Protection::empty())).unwrap();
     assert_eq!(space.byte(data), Err(Errno::EFAULT));
-    space.protect(data, PAGE, READ).unwrap();
+    wait(space.protect(data, PAGE, READ)).unwrap();
     space.byte(data).unwrap();
 }
 
@@ -62,7 +62,7 @@ fn code_that_is_written_becomes_a_copy() {
     let (space, other) = (kernel.space(), kernel.space());
     let code = space.map_vdso().unwrap().unwrap();
     let its = other.map_vdso().unwrap().unwrap();
-    space.protect(code, PAGE, READ_WRITE | Protection::EXECUTE).unwrap();
+    wait(space.protect(code, PAGE, READ_WRITE | Protection::EXECUTE)).unwrap();
     space.set_byte(code, 0xcc).unwrap();
     assert_eq!((space.byte(code), other.byte(its)), (Ok(0xcc), Ok(0x7f)));
 }

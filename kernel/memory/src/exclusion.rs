@@ -1,0 +1,187 @@
+//! Who may look at an address space and change it, and how the others wait: the counterpart of Linux's mmap_lock.
+//!
+//! The lock of a space spins, but not for long. Its holder may have to wait until other CPUs have forgotten translations,
+//! and those may be virtual CPUs that wait for their turn on a busy host: a CPU that spun meanwhile would keep the core from
+//! just them. So calls and faults try for [`TURNS`] turns, and then sleep until the lock is given up. Who can't sleep (a look from
+//! /proc, a futex's key) spins on, and is let in first: who takes the lock again and again could else keep it out for ever.
+//!
+//! A change of an address space happens under its lock, which spins; so a long one goes in steps, and between two of
+//! them others run. What is torn down or taken out is consistent after each step, and others may come in between. Where
+//! they may not, the change keeps them out meanwhile.
+//!
+//! fork(2) keeps page faults out too. So its copy is of one moment: a thread of the parent that writes to a page which
+//! has been copied faults, and waits until everything has been.
+
+use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use sync::{SpinGuard, SpinLock, WaitQueue};
+
+use crate::address_space::{AddressSpace, Layout};
+
+/// How often the lock of a space is tried before one sleeps for it: some ten microseconds.
+const TURNS: usize = 256;
+
+/// The lock of a space. It is given up in one way only, which wakes who sleeps for it.
+pub(crate) struct LayoutLock {
+    layout: SpinLock<Layout>,
+    /// How many spin because they can't sleep.
+    spinning: AtomicUsize,
+    /// Those who sleep until the lock is given up.
+    unlocked: WaitQueue,
+}
+
+impl LayoutLock {
+    pub fn new(layout: Layout) -> LayoutLock {
+        LayoutLock { layout: SpinLock::new(layout), spinning: AtomicUsize::new(0), unlocked: WaitQueue::new() }
+    }
+
+    /// Spins until the lock is ours, before those who can sleep.
+    #[inline]
+    pub fn lock(&self) -> LayoutGuard<'_> {
+        self.guard(self.layout.try_lock().unwrap_or_else(|| self.spin()))
+    }
+
+    #[cold]
+    fn spin(&self) -> SpinGuard<'_, Layout> {
+        self.spinning.fetch_add(1, Ordering::Relaxed);
+        let layout = self.layout.lock();
+        self.spinning.fetch_sub(1, Ordering::Relaxed);
+        layout
+    }
+
+    /// The layout, unless somebody else has it for long. Who gets none sleeps in [`LayoutLock::unlocked`].
+    #[inline]
+    pub fn try_lock(&self) -> Option<LayoutGuard<'_>> {
+        self.lock_if_free().or_else(|| {
+            (1..TURNS).find_map(|_| {
+                machine::cpu::relax();
+                self.lock_if_free()
+            })
+        })
+    }
+
+    /// The layout, if nobody else has it at this moment or spins for it.
+    #[inline]
+    fn lock_if_free(&self) -> Option<LayoutGuard<'_>> {
+        if self.spinning.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
+        self.layout.try_lock().map(|layout| self.guard(layout))
+    }
+
+    #[inline]
+    fn guard<'a>(&'a self, layout: SpinGuard<'a, Layout>) -> LayoutGuard<'a> {
+        LayoutGuard { layout, _next: WakeNext(&self.unlocked) }
+    }
+
+    /// Where those sleep who found the lock taken.
+    pub fn unlocked(&self) -> &WaitQueue {
+        &self.unlocked
+    }
+
+    /// The layout without locking: whoever has `&mut` has it alone.
+    pub fn get_mut(&mut self) -> &mut Layout {
+        self.layout.get_mut()
+    }
+}
+
+/// The layout, locked. Whoever sleeps for it is woken afterwards.
+pub(crate) struct LayoutGuard<'a> {
+    // The order matters: the lock is given up first.
+    layout: SpinGuard<'a, Layout>,
+    _next: WakeNext<'a>,
+}
+
+struct WakeNext<'a>(&'a WaitQueue);
+
+impl Drop for WakeNext<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.wake_one();
+    }
+}
+
+impl Deref for LayoutGuard<'_> {
+    type Target = Layout;
+
+    #[inline]
+    fn deref(&self) -> &Layout {
+        &self.layout
+    }
+}
+
+impl DerefMut for LayoutGuard<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Layout {
+        &mut self.layout
+    }
+}
+
+/// Who is kept out of a space between the steps of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exclusion {
+    /// Other changes.
+    Changes,
+    /// Other changes, and page faults.
+    ChangesAndFaults,
+}
+
+/// Keeps others out until it is dropped.
+pub(crate) struct Excluding<'a>(&'a AddressSpace);
+
+impl AddressSpace {
+    /// Keeps others out from now on, once nobody else does. Cancel-safe.
+    pub(crate) async fn exclude(&self, whom: Exclusion) -> Excluding<'_> {
+        self.change(|layout| layout.exclusion = Some(whom)).await;
+        Excluding(self)
+    }
+
+    /// The layout, unless somebody else has it for long.
+    #[inline]
+    pub(crate) fn try_layout(&self) -> Option<LayoutGuard<'_>> {
+        self.layout_lock().try_lock()
+    }
+
+    /// Changes the layout, once nobody keeps changes out. See [`AddressSpace::change_now`]. Cancel-safe.
+    pub(crate) async fn change<R>(&self, action: impl FnOnce(&mut Layout) -> R) -> R {
+        let mut action = Some(action);
+        loop {
+            let attempt = || {
+                let layout = self.try_layout()?;
+                let admitted = if layout.exclusion.is_none() { action.take() } else { None };
+                Some(admitted.map(|action| self.change_locked(layout, action)))
+            };
+            if let Some(result) = self.layout_lock().unlocked().wait_until(attempt).await {
+                return result;
+            }
+            self.until_not_excluded().await;
+        }
+    }
+
+    /// Resolves when a page fault is worth trying again that was [`MemoryFault::Busy`](crate::MemoryFault::Busy).
+    pub(crate) async fn until_admitted(&self) {
+        self.layout_lock().unlocked().wait_until(|| self.try_layout().map(drop)).await;
+        self.until_not_excluded().await;
+    }
+
+    /// Resolves when nobody is kept out, or that can't be told because the lock is taken again.
+    async fn until_not_excluded(&self) {
+        let excluded = || self.try_layout().is_some_and(|layout| layout.exclusion.is_some());
+        self.admitted().wait_until(|| (!excluded()).then_some(())).await;
+    }
+}
+
+impl Excluding<'_> {
+    /// One step.
+    pub fn step<R>(&self, action: impl FnOnce(&mut Layout) -> R) -> R {
+        self.0.change_now(action)
+    }
+}
+
+impl Drop for Excluding<'_> {
+    fn drop(&mut self) {
+        self.0.layout().exclusion = None;
+        self.0.admitted().wake_all();
+    }
+}
