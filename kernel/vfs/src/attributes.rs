@@ -3,17 +3,18 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use abi::fallible::{try_collect, try_to_vec};
 use abi::raw::general as raw;
 use abi::status::{Stat, StatFs, Statx, StatxTime};
 use abi::time::Timespec;
 use abi::{Errno, Result};
 
-use crate::caller::Caller;
-use crate::contents::{Claim, check_length, new_permissions};
+use crate::contents::Claim;
 use crate::credentials::{Access, Capabilities};
 use crate::filesystem::Statistics;
-use crate::inode::{Attributes, DeviceNumber, FileKind, Link, SetAttributes, Time, XattrFlags};
+use crate::inode::{Attributes, DeviceNumber, FileKind, Link, Permissions, SetAttributes, Time, XattrFlags};
 use crate::mount::{MountFlags, Path};
+use crate::truncate::Truncation;
 use crate::walk::Context;
 
 /// The longest value of an extended attribute: `XATTR_SIZE_MAX`.
@@ -180,10 +181,10 @@ impl Context<'_> {
         if path.dentry.kind() != FileKind::Symlink {
             return Err(Errno::EINVAL);
         }
-        Ok(match path.inode().read_link(self.caller)? {
-            Link::Text(text) => text.to_vec(),
+        match path.inode().read_link(self.caller)? {
+            Link::Text(text) => try_to_vec(&text),
             Link::Path(target) => target.text(self.root),
-        })
+        }
     }
 
     /// Changes the permission bits.
@@ -200,7 +201,7 @@ impl Context<'_> {
             return Err(Errno::EPERM);
         }
         let mut mode = mode & 0o7777;
-        if !self.credentials.in_group(permissions.group) && !self.credentials.has(Capabilities::FSETID) {
+        if !self.may_set_group_id(permissions) {
             mode &= !raw::S_ISGID;
         }
         path.inode().set_attributes(&SetAttributes { permissions: Some(mode), ..Default::default() })
@@ -224,9 +225,14 @@ impl Context<'_> {
         }
         let mut changes = SetAttributes { user, group, ..Default::default() };
         if !path.dentry.is_directory() {
-            changes.permissions = Some(without_set_id(old.mode)).filter(|&mode| mode != old.mode & 0o7777);
+            let mode = without_set_id(old.mode, self.may_set_group_id(old));
+            changes.permissions = Some(mode).filter(|&mode| mode != old.mode & 0o7777);
         }
         path.inode().set_attributes(&changes)
+    }
+
+    fn may_set_group_id(&self, permissions: Permissions) -> bool {
+        self.credentials.in_group(permissions.group) || self.credentials.has(Capabilities::FSETID)
     }
 
     /// Changes access and modification time.
@@ -256,11 +262,11 @@ impl Context<'_> {
         path.inode().set_attributes(&SetAttributes { accessed, modified, ..Default::default() })
     }
 
-    /// Changes the length of a file by name.
+    /// A change of the length of a file by name.
     ///
     /// # Errors
     /// truncate(2).
-    pub fn truncate(&self, path: &Path, size: u64) -> Result<()> {
+    pub fn truncate(&self, path: &Path, size: u64) -> Result<Truncation> {
         match path.dentry.kind() {
             FileKind::Regular => {}
             FileKind::Directory => return Err(Errno::EISDIR),
@@ -268,8 +274,8 @@ impl Context<'_> {
         }
         path.mount.check_writable()?;
         self.credentials.check(path.inode().permissions(), Access::WRITE)?;
-        let _writing = Claim::to_write(path.inode())?;
-        set_size(path, size, self.caller)
+        let claim = Claim::to_write(path.inode())?;
+        Truncation::new(path.inode(), size, claim, self.caller)
     }
 
     /// An extended attribute's value.
@@ -314,7 +320,7 @@ impl Context<'_> {
             return Ok(all);
         }
         let names = all.split_inclusive(|&byte| byte == 0).filter(|name| !name.starts_with(b"trusted."));
-        Ok(names.flatten().copied().collect())
+        try_collect(names.flatten().copied())
     }
 
     /// The rules of xattr(7) for the three name spaces there are.
@@ -348,25 +354,9 @@ impl Context<'_> {
     }
 }
 
-/// Changes the length of a file that was opened or claimed for writing. Somebody else's program is disarmed.
-///
-/// # Errors
-/// `EINVAL` for a length below 0, `EFBIG` beyond the caller's limit, and the file system's.
-pub(crate) fn set_size(path: &Path, size: u64, caller: &dyn Caller) -> Result<()> {
-    if size > i64::MAX as u64 {
-        return Err(Errno::EINVAL);
-    }
-    let inode = path.inode();
-    if caller.file_size_limit() != u64::MAX && size > inode.attributes().size {
-        check_length(size, caller)?;
-    }
-    let permissions = new_permissions(inode, caller);
-    inode.set_attributes(&SetAttributes { size: Some(size), permissions, ..Default::default() })
-}
-
-/// The permission bits of a program that must not keep its powers: without set-user-ID, and without set-group-ID where
-/// that does not mean mandatory locking.
-pub(crate) fn without_set_id(mode: u32) -> u32 {
+/// The permission bits of a program that must not keep its powers: without set-user-ID, and without set-group-ID unless its
+/// group can't execute it and whoever changes it may set the bit (`in_group`).
+pub(crate) fn without_set_id(mode: u32, in_group: bool) -> u32 {
     let mode = mode & 0o7777 & !raw::S_ISUID;
-    if mode & 0o010 != 0 { mode & !raw::S_ISGID } else { mode }
+    if mode & raw::S_IXGRP != 0 || !in_group { mode & !raw::S_ISGID } else { mode }
 }

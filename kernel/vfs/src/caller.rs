@@ -29,6 +29,17 @@ pub trait Caller: Send + Sync {
     /// It wanted to make a file longer than that: `SIGXFSZ` for the thread.
     fn file_too_large(&self) {}
 
+    /// The user and group that own what it makes: `fsuid` and `fsgid`.
+    fn file_owner(&self) -> (u32, u32) {
+        (0, 0)
+    }
+
+    /// Whether a file's group is one of its groups.
+    fn in_group(&self, group: u32) -> bool {
+        let _ = group;
+        true
+    }
+
     /// Whether a file keeps its set-ID bits when this caller changes its contents: `CAP_FSETID`.
     fn keeps_set_id(&self) -> bool {
         true

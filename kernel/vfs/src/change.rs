@@ -13,6 +13,7 @@ use crate::credentials::{Access, Capabilities, Credentials};
 use crate::dentry::{Children, Dentry};
 use crate::inode::{FileKind, Inode, NewContents, NewInode, Permissions, RenameFlags};
 use crate::mount::Path;
+use crate::name::to_name;
 use crate::walk::{Context, Last, Walk};
 
 impl Context<'_> {
@@ -76,7 +77,12 @@ impl Context<'_> {
         }
         walk.mount.check_writable()?;
         may_add(directory, &children, self.credentials)?;
-        let device = matches!(contents, NewContents::CharacterDevice(_) | NewContents::BlockDevice(_));
+        // Character device 0:0 is a whiteout, which anybody makes: there is nothing behind it.
+        let device = match contents {
+            NewContents::CharacterDevice(number) => number.encode() != 0,
+            NewContents::BlockDevice(_) => true,
+            _ => false,
+        };
         if device && !self.credentials.has(Capabilities::MKNOD) {
             return Err(Errno::EPERM);
         }
@@ -94,6 +100,7 @@ impl Context<'_> {
         name: &[u8],
         new: &NewInode<'_>,
     ) -> Result<Arc<Dentry>> {
+        children.reserve(hash)?;
         let inode = directory.inode().create(name, new)?;
         directory.adopt(children, hash, name, inode)
     }
@@ -144,6 +151,7 @@ impl Context<'_> {
         if old.dentry.is_directory() {
             return Err(Errno::EPERM);
         }
+        children.reserve(hash)?;
         directory.inode().link(name, old.inode())?;
         directory.adopt(&mut children, hash, name, old.inode().clone())?;
         Ok(())
@@ -205,6 +213,7 @@ impl Context<'_> {
         let removed = children.remove(hash, name);
         victim.mark_removed();
         drop(children);
+        victim.take_apart();
         drop((victim, removed));
         Ok(())
     }
@@ -239,7 +248,10 @@ impl Context<'_> {
         let gone = self.rename_locked(&from.dentry, old, &to.dentry, new, flags);
         // The replaced file may be large: it goes outside the lock.
         drop(shape);
-        gone.map(|_| ())
+        if let Some(replaced) = gone? {
+            replaced.take_apart();
+        }
+        Ok(())
     }
 
     /// The renaming itself, under the rename lock. Returns what was replaced.
@@ -296,6 +308,11 @@ impl Context<'_> {
         }
         let mut inside =
             target.as_ref().filter(|target| target.is_directory() && !exchange).map(|target| target.lock());
+        let (old_name, new_name) = (to_name(old.text)?, to_name(new.text)?);
+        locked.to().reserve(new_hash)?;
+        if exchange {
+            locked.from().reserve(old_hash)?;
+        }
         from.inode().rename(old.text, to.inode(), new.text, flags)?;
         if let Some(inside) = &mut inside {
             inside.set_removed();
@@ -303,15 +320,15 @@ impl Context<'_> {
         drop(inside);
         let left = locked.from().remove(old_hash, old.text);
         let replaced = locked.to().remove(new_hash, new.text);
-        moved.move_to(to, locked.to(), new_hash, new.text);
+        moved.move_to(to, locked.to(), new_hash, new_name);
         match &target {
-            Some(target) if exchange => target.move_to(from, locked.from(), old_hash, old.text),
+            Some(target) if exchange => target.move_to(from, locked.from(), old_hash, old_name),
             Some(target) => target.mark_removed(),
             None => {}
         }
         drop(locked);
         drop(left);
-        Ok(replaced.or(target))
+        Ok(if exchange { None } else { replaced.or(target) })
     }
 
     /// Resolves all but the last component of `name`.

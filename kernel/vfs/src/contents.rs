@@ -6,12 +6,13 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicI32, Ordering};
 
+use abi::raw::general as raw;
 use abi::{Errno, Result};
 use memory::Source;
 
 use crate::attributes::without_set_id;
 use crate::caller::Caller;
-use crate::inode::{Inode, SetAttributes};
+use crate::inode::{Inode, Permissions, SetAttributes};
 
 /// Who has a file open: so many that write it if above 0, so many that execute it if below. Never both.
 #[derive(Default)]
@@ -108,8 +109,12 @@ pub(crate) fn before_write(
 /// The permissions a file has to get because `caller` changes its contents; `None` if they stay.
 #[inline]
 pub(crate) fn new_permissions(inode: &Arc<dyn Inode>, caller: &dyn Caller) -> Option<u32> {
-    let mode = inode.permissions().mode & 0o7777;
-    Some(without_set_id(mode)).filter(|&new| new != mode && !caller.keeps_set_id())
+    let Permissions { mode, group, .. } = inode.permissions();
+    let set_id = mode & (raw::S_ISUID | raw::S_ISGID);
+    if set_id == 0 || caller.keeps_set_id() {
+        return None;
+    }
+    Some(without_set_id(mode, caller.in_group(group))).filter(|&new| new != mode & 0o7777)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Who acts: the part of a thread's credentials that files look at, and the permission rules of inode(7).
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use abi::raw::general as raw;
 use abi::{Errno, Result};
@@ -16,7 +17,7 @@ pub struct Credentials {
     /// The group files are accessed as (`fsgid`).
     pub group: u32,
     /// The supplementary groups, see getgroups(2).
-    pub groups: Arc<[u32]>,
+    pub groups: Arc<Vec<u32>>,
     /// The effective capabilities.
     pub capabilities: Capabilities,
 }
@@ -61,7 +62,7 @@ bitflags! {
 impl Credentials {
     /// The superuser with every capability: the kernel itself, and init.
     pub fn superuser() -> Credentials {
-        Credentials { user: 0, group: 0, groups: Arc::new([]), capabilities: Capabilities::all() }
+        Credentials { user: 0, group: 0, groups: Arc::default(), capabilities: Capabilities::all() }
     }
 
     /// Whether all of `capability` is effective.
@@ -114,7 +115,7 @@ mod tests {
     use super::*;
 
     fn user(user: u32, groups: &[u32]) -> Credentials {
-        Credentials { user, group: user, groups: groups.into(), capabilities: Capabilities::empty() }
+        Credentials { user, group: user, groups: Arc::new(groups.to_vec()), capabilities: Capabilities::empty() }
     }
 
     fn file(mode: u32) -> Permissions {

@@ -2,8 +2,14 @@
 //!
 //! A [`Dentry`] knows its parent and name (for `..`, getcwd(2) and `/proc/PID/fd`) and, when it is a directory, those
 //! of its entries that somebody looked up. Parents are kept alive by their children and children by their parent's
-//! table; a name that is removed leaves the table and lives on as long as somebody has it open. A super block takes its
-//! whole tree apart when its last mount goes.
+//! table; a name that is removed leaves the table and lives on as long as somebody has it open.
+//!
+//! **Who owns whom.** Parent and child in a table hold each other, so something else has to part them. Only an *attached*
+//! directory keeps entries: one that the root of its super block leads to, from table to table. The super block takes
+//! that tree apart when its last user goes; a directory that leaves the tree before (removed, replaced, leading elsewhere)
+//! is taken apart then, and keeps nothing from there on. So a directory that nobody finds again, like those below
+//! /proc/PID that are made anew at each look, never has a table and goes with its last user. The one exception are
+//! *pinned* entries: the way to a mount stays in the tables for as long as the mount does.
 //!
 //! A file system that is kept elsewhere may be larger than this machine: of its dentries that nobody uses, only so many
 //! are kept. The others live as long as their names, since they are all there is of the file system.
@@ -15,14 +21,16 @@
 
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use abi::fallible::TryVecDeque;
 use abi::{Errno, Result};
+use smallvec::SmallVec;
 use sync::{RwSpinLock, SpinLock, WriteGuard};
 
+use crate::hash_tree::HashTree;
 use crate::inode::{FileKind, Inode};
-use crate::name::{self, NAME_MAX, Name, NameTable};
+use crate::name::{self, NAME_MAX, Name, to_name};
 
 /// A name in the tree, and what it leads to.
 pub struct Dentry {
@@ -34,7 +42,7 @@ pub struct Dentry {
     outside: Option<Arc<Kept>>,
     /// What the hashes of names in this tree start from.
     seed: u64,
-    /// How many mounts hide this dentry, in any namespace.
+    /// How many mounts hide this dentry or lie on something that is pinned below it, in any namespace.
     mounts: AtomicUsize,
     place: RwSpinLock<Place>,
     children: RwSpinLock<Children>,
@@ -46,12 +54,16 @@ struct Place {
     parent: Option<Arc<Dentry>>,
     name: Name,
     removed: bool,
+    /// Mounts for which the parent, which would not keep it, was made to.
+    pins: usize,
 }
 
 /// The entries of a directory that are in the cache.
 #[derive(Default)]
 pub(crate) struct Children {
-    table: NameTable<Arc<Dentry>>,
+    table: HashTree<(Name, Arc<Dentry>)>,
+    /// The root of the super block leads here, so that entries can be kept.
+    attached: bool,
     /// The directory was removed; nothing can be made in it.
     removed: bool,
 }
@@ -59,10 +71,16 @@ pub(crate) struct Children {
 impl Dentry {
     /// The root of a file system, or of an anonymous file, whose `name` then stands for its path.
     pub(crate) fn root(inode: Arc<dyn Inode>, seed: u64, name: &[u8]) -> Result<Arc<Dentry>> {
-        Dentry::new(inode, seed, None, name)
+        Dentry::new(inode, seed, None, name, true)
     }
 
-    fn new(inode: Arc<dyn Inode>, seed: u64, parent: Option<Arc<Dentry>>, name: &[u8]) -> Result<Arc<Dentry>> {
+    fn new(
+        inode: Arc<dyn Inode>,
+        seed: u64,
+        parent: Option<Arc<Dentry>>,
+        name: &[u8],
+        attached: bool,
+    ) -> Result<Arc<Dentry>> {
         // Files like eventfds are of no kind; here they pass for regular ones.
         let kind = FileKind::of_mode(inode.permissions().mode).unwrap_or(FileKind::Regular);
         let outside = match &parent {
@@ -76,8 +94,8 @@ impl Dentry {
             kind,
             seed,
             mounts: AtomicUsize::new(0),
-            place: RwSpinLock::new(Place { parent, name: Name::from_slice(name), removed: false }),
-            children: RwSpinLock::default(),
+            place: RwSpinLock::new(Place { parent, name: to_name(name)?, removed: false, pins: 0 }),
+            children: RwSpinLock::new(Children { attached, ..Children::default() }),
         }))
     }
 
@@ -126,28 +144,72 @@ impl Dentry {
         self.mounts.load(Ordering::Relaxed) != 0
     }
 
-    /// Counts one more mount on it. A directory that keeps no entries keeps this one, or the mount would never be
-    /// found.
-    pub(crate) fn add_mount(self: &Arc<Dentry>) {
-        self.mounts.fetch_add(1, Ordering::Relaxed);
-        let Some(parent) = self.parent().filter(|parent| !parent.keeps_entries) else { return };
-        let name = self.name();
-        let hash = parent.hash(&name);
-        let mut children = parent.children.write();
-        if children.find(hash, &name).is_none() {
-            children.insert(hash, &name, self.clone());
+    /// Counts one more mount on it, unless its name was removed. The lock on its directory decides which of the two is
+    /// first, since a name with a mount on it is not removed. Directories that keep no entries keep the way to this one, or
+    /// the mount would never be found.
+    ///
+    /// # Errors
+    /// `ENOENT` when the name was removed, `ENOMEM`.
+    pub(crate) fn add_mount(self: &Arc<Dentry>) -> Result<()> {
+        let mut at = self.clone();
+        loop {
+            let Some(parent) = at.parent() else {
+                at.mounts.fetch_add(1, Ordering::Relaxed);
+                return Ok(());
+            };
+            let mut children = parent.children.write();
+            let place = at.place.read();
+            if !place.parent.as_ref().is_some_and(|now| Arc::ptr_eq(now, &parent)) {
+                // It was moved meanwhile.
+                continue;
+            }
+            if place.removed && Arc::ptr_eq(&at, self) {
+                return Err(Errno::ENOENT);
+            }
+            at.mounts.fetch_add(1, Ordering::Relaxed);
+            let name = place.name.clone();
+            drop(place);
+            if children.attached && parent.keeps_entries {
+                return Ok(());
+            }
+            let hash = parent.hash(&name);
+            let kept = match children.find(hash, &name) {
+                None => children.insert(hash, &name, at.clone()),
+                Some(_) => Ok(()),
+            };
+            drop(children);
+            if kept.is_err() {
+                self.remove_mount();
+                return kept;
+            }
+            at.place.write().pins += 1;
+            at = parent;
         }
     }
 
     /// Counts one mount less.
-    pub(crate) fn remove_mount(&self) {
-        if self.mounts.fetch_sub(1, Ordering::Relaxed) != 1 {
-            return;
+    pub(crate) fn remove_mount(self: &Arc<Dentry>) {
+        let mut at = self.clone();
+        loop {
+            let last = at.mounts.fetch_sub(1, Ordering::Relaxed) == 1;
+            let mut place = at.place.write();
+            if place.pins == 0 {
+                return;
+            }
+            place.pins -= 1;
+            let (parent, name) = (place.parent.clone(), place.name.clone());
+            drop(place);
+            let Some(parent) = parent else { return };
+            if last {
+                let hash = parent.hash(&name);
+                let mut children = parent.children.write();
+                let is_this = children.find(hash, &name).is_some_and(|kept| Arc::ptr_eq(kept, &at));
+                let kept = if is_this { children.remove(hash, &name) } else { None };
+                drop(children);
+                drop(kept);
+            }
+            at = parent;
         }
-        let Some(parent) = self.parent().filter(|parent| !parent.keeps_entries) else { return };
-        let name = self.name();
-        let kept = parent.children.write().remove(parent.hash(&name), &name);
-        drop(kept);
     }
 
     #[inline]
@@ -182,7 +244,7 @@ impl Dentry {
             return Err(Errno::ENAMETOOLONG);
         }
         if !self.keeps_entries {
-            return Dentry::new(self.inode.lookup(name)?, self.seed, Some(self.clone()), name);
+            return Dentry::new(self.inode.lookup(name)?, self.seed, Some(self.clone()), name, false);
         }
         if self.outside.is_some() {
             let kept = self.children.read().find(hash, name).cloned();
@@ -234,9 +296,10 @@ impl Dentry {
         name: &[u8],
         inode: Arc<dyn Inode>,
     ) -> Result<Arc<Dentry>> {
-        let dentry = Dentry::new(inode, self.seed, Some(self.clone()), name)?;
-        if self.keeps_entries {
-            children.insert(hash, name, dentry.clone());
+        let keeps = self.keeps_entries && children.attached;
+        let dentry = Dentry::new(inode, self.seed, Some(self.clone()), name, keeps)?;
+        if keeps {
+            children.insert(hash, name, dentry.clone())?;
             if let Some(kept) = &self.outside {
                 kept.add(&dentry);
             }
@@ -246,7 +309,7 @@ impl Dentry {
 
     /// Takes the dentry out of its directory's table if nobody uses it, and nothing below it is kept. What was taken
     /// out goes to `unused`; false if it must stay. The caller holds one reference.
-    fn let_go(self: &Arc<Dentry>, unused: &mut Vec<Arc<Dentry>>) -> bool {
+    fn let_go(self: &Arc<Dentry>, unused: &mut Unused) -> bool {
         let (Some(parent), name) = self.parent_and_name() else { return true };
         // Whoever keeps something new may be holding this very lock.
         let Some(mut children) = parent.children.try_write() else { return false };
@@ -258,6 +321,7 @@ impl Dentry {
         if Arc::strong_count(self) != 2 {
             return false;
         }
+        // bounded: twice as many as are looked at, which lie in place
         unused.extend(children.remove(hash, &name));
         true
     }
@@ -269,7 +333,7 @@ impl Dentry {
 
     /// A dentry outside every directory, for a file that was made without a name; it counts as removed.
     pub(crate) fn unnamed(self: &Arc<Dentry>, inode: Arc<dyn Inode>, name: &[u8]) -> Result<Arc<Dentry>> {
-        let dentry = Dentry::new(inode, self.seed, Some(self.clone()), name)?;
+        let dentry = Dentry::new(inode, self.seed, Some(self.clone()), name, false)?;
         dentry.place.write().removed = true;
         Ok(dentry)
     }
@@ -279,12 +343,17 @@ impl Dentry {
         self.place.write().removed = true;
     }
 
-    /// Enters a moved dentry in its new place. The caller holds both directories and the rename lock.
-    pub(crate) fn move_to(self: &Arc<Dentry>, parent: &Arc<Dentry>, children: &mut Children, hash: u64, name: &[u8]) {
-        let new = Place { parent: Some(parent.clone()), name: Name::from_slice(name), removed: false };
+    /// Enters a moved dentry in its new place, under a name for which there is room in `children`. The caller holds both
+    /// directories and the rename lock.
+    pub(crate) fn move_to(self: &Arc<Dentry>, parent: &Arc<Dentry>, children: &mut Children, hash: u64, name: Name) {
+        let keeps = parent.keeps_entries && children.attached;
+        let kept = keeps && children.insert(hash, &name, self.clone()).is_ok();
+        let new = Place { parent: Some(parent.clone()), name, removed: false, pins: 0 };
         let old = core::mem::replace(&mut *self.place.write(), new);
-        if parent.keeps_entries {
-            children.insert(hash, name, self.clone());
+        if kept {
+            self.children.write().attached = true;
+        } else {
+            self.take_apart();
         }
         drop(old);
     }
@@ -303,16 +372,36 @@ impl Dentry {
         }
     }
 
-    /// Forgets everything below: the last mount of the super block is gone and nobody else can reach the tree, or the
-    /// name leads elsewhere.
-    pub(crate) fn take_apart(&self) {
-        let mut pending: Vec<Arc<Dentry>> = self.children.write().drain();
-        while let Some(dentry) = pending.pop() {
-            let mut below = dentry.children.write().drain();
-            pending.append(&mut below);
+    /// Forgets everything below, and keeps nothing any more: the last user of the super block is gone, or the name is or
+    /// leads elsewhere.
+    pub(crate) fn take_apart(self: &Arc<Dentry>) {
+        let mut at = self.clone();
+        while self.take_apart_some(&mut at) {}
+    }
+
+    /// Forgets some of what is below, going on `at` the dentry where it stopped; first at this one. One entry after the other, since
+    /// there may be any number, in any depth. False when nothing is left.
+    pub(crate) fn take_apart_some(self: &Arc<Dentry>, at: &mut Arc<Dentry>) -> bool {
+        for _ in 0..AT_ONCE {
+            let mut children = at.children.write();
+            children.attached = false;
+            let below = children.table.pop();
+            drop(children);
+            *at = match below {
+                Some((_, below)) => below,
+                None if Arc::ptr_eq(at, self) => return false,
+                None => match at.parent() {
+                    Some(parent) => parent,
+                    None => return false,
+                },
+            };
         }
+        true
     }
 }
+
+/// How many dentries are forgotten before others run.
+const AT_ONCE: usize = 64;
 
 /// The kept dentries of a file system that is kept elsewhere and may be any size, in the order they came.
 #[derive(Default)]
@@ -326,12 +415,17 @@ const MOST_KEPT: usize = 16_384;
 /// How many are looked at for each new one at most, so that they become fewer again after many were in use.
 const LOOKS: usize = 4;
 
+/// Dentries to be dropped: each that was looked at, and the table's share of it.
+type Unused = SmallVec<[Arc<Dentry>; 2 * LOOKS]>;
+
 impl Kept {
     /// One more; the oldest that nobody uses goes for it. Called with the lock of its directory held.
+    #[expect(clippy::disallowed_methods, reason = "twice as many as are looked at, which lie in place")]
     fn add(&self, dentry: &Arc<Dentry>) {
-        let mut unused = Vec::new();
+        let mut unused = Unused::new();
         let mut queue = self.queue.lock();
-        queue.push_back(Arc::downgrade(dentry));
+        // Without memory it is not in the queue, and stays until somebody lets its directory go.
+        let _ = queue.try_push_back(Arc::downgrade(dentry));
         for _ in 0..LOOKS {
             let oldest = if queue.len() > MOST_KEPT { queue.pop_front() } else { None };
             let Some(oldest) = oldest else { break };
@@ -360,16 +454,24 @@ impl Drop for Dentry {
 impl Children {
     #[inline]
     fn find(&self, hash: u64, name: &[u8]) -> Option<&Arc<Dentry>> {
-        self.table.find(hash, name)
+        self.table.find(hash, |(kept, _)| kept.as_slice() == name).map(|(_, dentry)| dentry)
     }
 
-    fn insert(&mut self, hash: u64, name: &[u8], dentry: Arc<Dentry>) {
-        self.table.insert(hash, Name::from_slice(name), dentry);
+    /// Makes sure that an entry with this hash can be entered. Asked before the file system makes what can't be undone.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn reserve(&mut self, hash: u64) -> Result<()> {
+        self.table.reserve(hash)
+    }
+
+    fn insert(&mut self, hash: u64, name: &[u8], dentry: Arc<Dentry>) -> Result<()> {
+        self.table.insert(hash, (to_name(name)?, dentry))
     }
 
     /// Takes a name out of the table. What comes back is to be dropped outside the lock.
     pub(crate) fn remove(&mut self, hash: u64, name: &[u8]) -> Option<Arc<Dentry>> {
-        self.table.remove(hash, name)
+        self.table.remove(hash, |(kept, _)| kept.as_slice() == name).map(|(_, dentry)| dentry)
     }
 
     /// Whether the directory itself was removed.
@@ -377,12 +479,10 @@ impl Children {
         self.removed
     }
 
-    /// The directory is being removed.
+    /// The directory is being removed: nothing can be made in it, and nothing is kept of it. Whoever removes it takes
+    /// apart what the cache still has of it.
     pub(crate) fn set_removed(&mut self) {
         self.removed = true;
-    }
-
-    fn drain(&mut self) -> Vec<Arc<Dentry>> {
-        self.table.take().collect()
+        self.attached = false;
     }
 }

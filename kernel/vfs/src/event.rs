@@ -3,10 +3,11 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 
+use abi::fallible::try_format;
 use abi::{Errno, Result};
 use bitflags::bitflags;
 use memory::{Destination, PAGE_SIZE, Source};
-use sync::{SpinLock, WaitQueue};
+use sync::{Events, SpinLock, WaitQueue};
 
 use crate::caller::Caller;
 use crate::file::{File, FileTraits, PollEvents, Stop};
@@ -71,7 +72,7 @@ impl File for Event {
         let moved = destination.write(&taken.to_ne_bytes())?;
         *count -= taken;
         drop(count);
-        self.queue.wake_all();
+        self.queue.wake_all_for(Events::OUTPUT);
         Ok(moved)
     }
 
@@ -92,7 +93,7 @@ impl File for Event {
         *count += added;
         drop(count);
         source.advance(8);
-        self.queue.wake_all();
+        self.queue.wake_all_for(Events::INPUT);
         Ok(8)
     }
 
@@ -122,7 +123,7 @@ impl Inode for Event {
         Err(Errno::ENXIO)
     }
 
-    fn anonymous_name(&self) -> String {
-        String::from("anon_inode:[eventfd]")
+    fn anonymous_name(&self) -> Result<String> {
+        try_format(format_args!("anon_inode:[eventfd]"))
     }
 }

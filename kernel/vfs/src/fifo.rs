@@ -42,7 +42,7 @@ impl Drop for PipeEnd {
 
 impl File for PipeEnd {
     fn traits(&self) -> FileTraits {
-        FileTraits::empty()
+        FileTraits::SIGNALS
     }
 
     fn read(&self, _: u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
@@ -57,10 +57,8 @@ impl File for PipeEnd {
         self.pipe.poll(self.reads, self.writes, self.writers_seen)
     }
 
-    fn wait_queue(&self, interest: PollEvents) -> Option<&WaitQueue> {
-        // A writer that is a reader too may want to hear of either; then the readers' queue is told of both.
-        let only_write = self.writes && !interest.intersects(PollEvents::READABLE);
-        Some(self.pipe.queue(self.reads && !only_write))
+    fn wait_queue(&self, _: PollEvents) -> Option<&WaitQueue> {
+        Some(self.pipe.queue())
     }
 
     fn ioctl(&self, request: u32, argument: usize, caller: &dyn Caller) -> Result<usize, Stop> {

@@ -9,6 +9,7 @@
 //! delivered.
 
 use alloc::sync::Arc;
+use core::ops::Range;
 
 use abi::raw::general as raw;
 use abi::{Errno, Result};
@@ -19,6 +20,7 @@ use sync::WaitQueue;
 use crate::caller::Caller;
 use crate::directory::DirectorySink;
 use crate::pipe::Pipe;
+use crate::signal_io::DefaultOwner;
 
 /// Why an operation did not complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub enum Stop {
     Fault(UserFault),
     /// The caller was sent a signal instead (`SIGTTIN`): let it be delivered, then call again.
     Signalled,
+    /// It has taken long, and is not done: let others run, then call again.
+    Yield,
     /// It failed.
     Error(Errno),
 }
@@ -84,6 +88,10 @@ bitflags! {
         const TELL_CLOSED = 1 << 2;
         /// Reading and writing take no position and need no lock for it, though it can be "sought" (`/dev/null`).
         const STREAM = 1 << 3;
+        /// One write at a time: [`Inode::write_lock`](crate::Inode::write_lock) is held over each.
+        const WRITE_LOCK = 1 << 4;
+        /// Can tell by signals that it became ready: `O_ASYNC`.
+        const SIGNALS = 1 << 5;
     }
 }
 
@@ -94,6 +102,14 @@ impl PollEvents {
     pub const READABLE: PollEvents = PollEvents::IN.union(PollEvents::READ_NORMAL);
     /// Writable, in all its spellings.
     pub const WRITABLE: PollEvents = PollEvents::OUT.union(PollEvents::WRITE_NORMAL);
+
+    /// What is to be waited for in the file's queue to hear of these.
+    pub fn to_wait_for(self) -> sync::Events {
+        let input = PollEvents::READABLE | PollEvents::PRIORITY | PollEvents::READ_BAND | PollEvents::READ_HANG_UP;
+        let output = PollEvents::WRITABLE | PollEvents::WRITE_BAND;
+        let either = |set, events| if self.intersects(set) { events } else { sync::Events::NONE };
+        either(input, sync::Events::INPUT).union(either(output, sync::Events::OUTPUT))
+    }
 }
 
 /// What is about to be done, for [`File::admit`].
@@ -250,12 +266,12 @@ pub trait File: Send + Sync {
         }
     }
 
-    /// fallocate(2).
+    /// fallocate(2), for a part of `range` from its start on. Returns where to go on, or `None` when all is done.
     ///
     /// # Errors
     /// `EOPNOTSUPP`, `ENOSPC`, `EFBIG`.
-    fn allocate(&self, mode: AllocateMode, offset: u64, length: u64) -> Result<()> {
-        let _ = (mode, offset, length);
+    fn allocate(&self, mode: AllocateMode, range: Range<u64>) -> Result<Option<u64>> {
+        let _ = (mode, range);
         Err(Errno::EOPNOTSUPP)
     }
 
@@ -266,6 +282,11 @@ pub trait File: Send + Sync {
     fn synchronise(&self, data_only: bool) -> Result<(), Stop> {
         let _ = data_only;
         Err(Errno::EINVAL.into())
+    }
+
+    /// Who gets its signals unless somebody was named.
+    fn default_owner(&self) -> DefaultOwner {
+        DefaultOwner::Nobody
     }
 
     /// The flags of the description changed: fcntl(F_SETFL).

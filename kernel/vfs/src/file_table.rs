@@ -2,15 +2,24 @@
 //!
 //! One spin lock; looking a descriptor up is a clone of an `Arc` under it. Files are let go of outside the lock, since
 //! the last reference may have a whole file to give back.
+//!
+//! Who *uses* a table and who only looks at one for a moment (a call in progress, /proc) are told apart: a process holds a
+//! [`TableUse`], everybody else an `Arc`. The last use closes everything, whoever may be looking, so record locks end with
+//! their process; and the table keeps its address for as long as anybody can name it as the owner of a lock.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Deref;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use abi::{Errno, Result};
-use sync::SpinLock;
+use machine::memory::fallible;
+use sync::{Budget, Mutex, SpinLock};
 
 use crate::file::FileTraits;
 use crate::locks::LockOwner;
+use crate::open::OpenFlags;
 use crate::open_file::OpenFile;
 
 /// A file descriptor.
@@ -20,17 +29,81 @@ pub type Descriptor = i32;
 #[derive(Default)]
 pub struct FileTable {
     slots: SpinLock<Slots>,
+    /// Who makes a copy of a large table.
+    copying: Mutex<()>,
+    /// How many processes use it: the [`TableUse`]s there are.
+    users: AtomicU32,
+}
+
+/// A process's use of a table. Cloning it shares the table (`CLONE_FILES`); dropping the last one closes every file.
+pub struct TableUse {
+    table: Arc<FileTable>,
+}
+
+impl TableUse {
+    /// Begins to use a table.
+    pub fn new(table: Arc<FileTable>) -> TableUse {
+        table.users.fetch_add(1, Ordering::Relaxed);
+        TableUse { table }
+    }
+
+    /// The table, to be looked at.
+    pub const fn table(&self) -> &Arc<FileTable> {
+        &self.table
+    }
+
+    /// Ends the use. The last closes every file, letting others run meanwhile.
+    pub async fn end(self) {
+        if self.users() == 1 {
+            self.table.close_range(0, u32::MAX, 0).await;
+            self.table.shrink().await;
+        }
+    }
+
+    /// How many uses there are of the table, this one included.
+    pub fn users(&self) -> u32 {
+        self.table.users.load(Ordering::Acquire)
+    }
+}
+
+impl Clone for TableUse {
+    fn clone(&self) -> TableUse {
+        TableUse::new(self.table.clone())
+    }
+}
+
+impl Deref for TableUse {
+    type Target = Arc<FileTable>;
+
+    fn deref(&self) -> &Arc<FileTable> {
+        &self.table
+    }
+}
+
+impl Drop for TableUse {
+    fn drop(&mut self) {
+        // All that other users did with the table comes before its end.
+        if self.table.users.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.table.close_all(0);
+        }
+    }
 }
 
 /// The open files of a table whose lock is held.
 #[derive(Clone, Copy)]
 pub struct OpenFiles<'a>(&'a [Option<Arc<OpenFile>>]);
 
+/// The place of a descriptor, which a program chose. A negative number becomes one no table reaches.
+#[inline]
+fn slot(files: &[Option<Arc<OpenFile>>], descriptor: Descriptor) -> Option<&Option<Arc<OpenFile>>> {
+    files.get(machine::cpu::index_below(descriptor as usize, files.len())?)
+}
+
 impl<'a> OpenFiles<'a> {
     /// The open file behind a descriptor.
     #[inline]
     pub fn get(self, descriptor: Descriptor) -> Option<&'a OpenFile> {
-        self.0.get(descriptor as usize)?.as_deref()
+        slot(self.0, descriptor)?.as_deref()
     }
 }
 
@@ -43,6 +116,67 @@ struct Slots {
     close_on_exec: Vec<u64>,
     /// No descriptor below this one is free.
     lowest_free: usize,
+    /// The copy that is being made of it.
+    copy: Option<Box<Copying>>,
+}
+
+/// Slots of one word of `used`: what is copied together.
+const GROUP: usize = 64;
+
+/// Tables of so many slots are copied at once.
+const FEW: usize = 4096;
+
+/// A copy of a table in the making, of the moment it was begun: who changes a group of slots that is not in it yet, copies the group
+/// first.
+struct Copying {
+    slots: Slots,
+    /// A bit for each group that is in it.
+    copied: Vec<u64>,
+}
+
+impl Copying {
+    /// Copies a group of `slots` unless it is there already.
+    fn take(&mut self, slots: Contents<'_>, group: usize) {
+        let begin = group * GROUP;
+        let to = self.slots.files.iter_mut().skip(begin).take(GROUP);
+        if bit(&self.copied, group) || to.len() == 0 {
+            return;
+        }
+        to.zip(slots.files.iter().skip(begin)).for_each(|(to, from)| to.clone_from(from));
+        for (to, from) in [(&mut self.slots.used, slots.used), (&mut self.slots.close_on_exec, slots.close_on_exec)] {
+            if let (Some(to), Some(from)) = (to.get_mut(group), from.get(group)) {
+                *to = *from;
+            }
+        }
+        set_bit(&mut self.copied, group, true);
+    }
+
+    /// The copy is whole.
+    fn finish(self) -> TableUse {
+        TableUse::new(Arc::new(FileTable {
+            slots: SpinLock::new(self.slots),
+            copying: Mutex::default(),
+            users: AtomicU32::new(0),
+        }))
+    }
+}
+
+/// What is copied of [`Slots`].
+#[derive(Clone, Copy)]
+struct Contents<'a> {
+    files: &'a [Option<Arc<OpenFile>>],
+    used: &'a [u64],
+    close_on_exec: &'a [u64],
+}
+
+/// The copy is given up when this is dropped.
+struct GivesUp<'a>(&'a FileTable);
+
+impl Drop for GivesUp<'_> {
+    fn drop(&mut self) {
+        let copy = self.0.slots.lock().copy.take();
+        drop(copy);
+    }
 }
 
 impl FileTable {
@@ -51,13 +185,64 @@ impl FileTable {
         Arc::new(FileTable::default())
     }
 
-    /// The same files under the same numbers: fork(2), and unshare(CLONE_FILES).
-    pub fn duplicate(&self) -> Arc<FileTable> {
+    /// The same files under the same numbers, as they are at one moment: fork(2), and unshare(CLONE_FILES). Not to be given up: what
+    /// was copied would have to be closed.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub async fn duplicate(&self) -> Result<TableUse> {
+        match self.duplicate_few()? {
+            Some(copy) => Ok(copy),
+            None => self.duplicate_many().await,
+        }
+    }
+
+    /// A copy, if there are not many slots.
+    fn duplicate_few(&self) -> Result<Option<TableUse>> {
+        if self.slots.lock().files.len() > FEW {
+            return Ok(None);
+        }
+        let mut copy = self.room_for_copy()?;
         let slots = self.slots.lock();
-        let (files, used, close_on_exec) = (slots.files.clone(), slots.used.clone(), slots.close_on_exec.clone());
-        let copy = Slots { files, used, close_on_exec, lowest_free: slots.lowest_free };
+        if slots.files.len() > copy.slots.files.len() {
+            return Ok(None);
+        }
+        (0..slots.used.len()).for_each(|group| copy.take(slots.contents(), group));
+        copy.slots.lowest_free = slots.lowest_free;
         drop(slots);
-        Arc::new(FileTable { slots: SpinLock::new(copy) })
+        Ok(Some(copy.finish()))
+    }
+
+    /// A copy that is made in slices. Who changes the table meanwhile copies what he changes first.
+    async fn duplicate_many(&self) -> Result<TableUse> {
+        let _turn = self.copying.lock().await;
+        let groups = loop {
+            let mut copy = Box::new(self.room_for_copy()?);
+            let mut slots = self.slots.lock();
+            if slots.files.len() <= copy.slots.files.len() {
+                copy.slots.lowest_free = slots.lowest_free;
+                slots.copy = Some(copy);
+                break slots.used.len();
+            }
+        };
+        let given_up = GivesUp(self);
+        let mut budget = Budget::new();
+        for group in 0..groups {
+            self.slots.lock().before_change(group * GROUP);
+            budget.pace(1).await;
+        }
+        let copy = self.slots.lock().copy.take();
+        drop(given_up);
+        copy.map(|copy| copy.finish()).ok_or(Errno::ENOMEM)
+    }
+
+    /// Room for a copy. Memory is not asked for under the lock; so the original may have grown afterwards.
+    fn room_for_copy(&self) -> Result<Copying> {
+        let wanted = self.slots.lock().files.len();
+        let mut copy = Copying { slots: Slots::default(), copied: Vec::new() };
+        copy.slots.grow_to(wanted)?;
+        extend(&mut copy.copied, wanted.div_ceil(GROUP).div_ceil(u64::BITS as usize), 0)?;
+        Ok(copy)
     }
 
     /// The open file behind a descriptor.
@@ -66,8 +251,13 @@ impl FileTable {
     /// `EBADF`.
     #[inline]
     pub fn get(&self, descriptor: Descriptor) -> Result<Arc<OpenFile>> {
-        // A negative number becomes one no table reaches.
-        self.slots.lock().files.get(descriptor as usize).cloned().flatten().ok_or(Errno::EBADF)
+        slot(&self.slots.lock().files, descriptor).cloned().flatten().ok_or(Errno::EBADF)
+    }
+
+    /// Whether a descriptor still stands for `file`: it may have been closed by another thread since it was looked up.
+    pub fn holds(&self, descriptor: Descriptor, file: &Arc<OpenFile>) -> bool {
+        let slots = self.slots.lock();
+        slots.files.get(descriptor as usize).is_some_and(|slot| slot.as_ref().is_some_and(|now| Arc::ptr_eq(now, file)))
     }
 
     /// Looks at many open files under one lock and without counting references: what poll(2) and select(2) do first.
@@ -79,7 +269,7 @@ impl FileTable {
     /// Gives a file the lowest free number. `limit` is `RLIMIT_NOFILE`.
     ///
     /// # Errors
-    /// `EMFILE`.
+    /// `EMFILE`, `ENOMEM`.
     pub fn insert(&self, file: Arc<OpenFile>, close_on_exec: bool, limit: u64) -> Result<Descriptor> {
         self.insert_from(0, file, close_on_exec, limit)
     }
@@ -87,7 +277,7 @@ impl FileTable {
     /// Gives two files the lowest free numbers, or neither: pipe(2).
     ///
     /// # Errors
-    /// `EMFILE`.
+    /// `EMFILE`, `ENOMEM`.
     pub fn insert_two(
         &self,
         files: (Arc<OpenFile>, Arc<OpenFile>),
@@ -113,7 +303,7 @@ impl FileTable {
     /// Gives a file the lowest free number from `minimum` on: fcntl(F_DUPFD).
     ///
     /// # Errors
-    /// `EINVAL` when `minimum` is beyond the limit, `EMFILE`.
+    /// `EINVAL` when `minimum` is beyond the limit, `EMFILE`, `ENOMEM`.
     pub fn insert_from(
         &self,
         minimum: Descriptor,
@@ -134,14 +324,14 @@ impl FileTable {
     /// Gives a file this very number, closing what had it: dup2(2), dup3(2).
     ///
     /// # Errors
-    /// `EBADF` when the number is beyond the limit.
+    /// `EBADF` when the number is beyond the limit, `ENOMEM`.
     pub fn replace(&self, descriptor: Descriptor, file: Arc<OpenFile>, close_on_exec: bool, limit: u64) -> Result<()> {
         let index = usize::try_from(descriptor).map_err(|_| Errno::EBADF)?;
         if index as u64 >= limit {
             return Err(Errno::EBADF);
         }
         let mut slots = self.slots.lock();
-        slots.grow(index);
+        slots.grow_to(index + 1)?;
         let old = slots.remove(index);
         slots.put(index, file, close_on_exec);
         drop(slots);
@@ -164,26 +354,67 @@ impl FileTable {
     }
 
     /// Closes all descriptors from `first` to `last`: close_range(2).
-    pub fn close_range(&self, first: u32, last: u32, process: u32) {
+    pub async fn close_range(&self, first: u32, last: u32, process: u32) {
+        let mut budget = Budget::new();
         let mut next = first as usize;
-        loop {
-            let mut slots = self.slots.lock();
-            let Some(index) = slots.next_used(next).filter(|&index| index <= last as usize) else { break };
-            let removed = slots.remove(index);
-            drop(slots);
-            self.let_go(removed, process);
-            next = index + 1;
+        while let Some(closed) = self.close_next(next, last, process) {
+            next = closed + 1;
+            budget.pace(1).await;
         }
     }
 
-    /// Marks all descriptors from `first` to `last`: close_range(CLOSE_RANGE_CLOEXEC).
-    pub fn mark_range(&self, first: u32, last: u32) {
+    /// Gives back the slots of a table in which nothing is open: to look at very many at its end would take long.
+    async fn shrink(&self) {
+        let mut budget = Budget::new();
+        while self.shrink_some() {
+            budget.pace(FEW / 64).await;
+        }
+    }
+
+    fn shrink_some(&self) -> bool {
         let mut slots = self.slots.lock();
+        let length = slots.files.len().saturating_sub(FEW);
+        let none_used = slots.next_used(length).is_none();
+        if none_used {
+            slots.files.truncate(length);
+        }
+        none_used && length > 0
+    }
+
+    /// Closes the first descriptor in use of a range, and returns it.
+    fn close_next(&self, from: usize, last: u32, process: u32) -> Option<usize> {
+        let mut slots = self.slots.lock();
+        let index = slots.next_used(from).filter(|&index| index <= last as usize)?;
+        let removed = slots.remove(index);
+        drop(slots);
+        self.let_go(removed, process);
+        Some(index)
+    }
+
+    /// Marks all descriptors from `first` to `last`: close_range(CLOSE_RANGE_CLOEXEC).
+    pub async fn mark_range(&self, first: u32, last: u32) {
+        let mut budget = Budget::new();
         let mut next = first as usize;
-        while let Some(index) = slots.next_used(next).filter(|&index| index <= last as usize) {
+        while let Some(marked) = self.mark_next(next, last) {
+            next = marked + 1;
+            budget.pace(1).await;
+        }
+    }
+
+    /// Marks the next descriptors in use of a range, those of one group, and returns the last of them.
+    fn mark_next(&self, from: usize, last: u32) -> Option<usize> {
+        let mut slots = self.slots.lock();
+        let mut marked = None;
+        let mut next = from;
+        while let Some(index) = slots.next_used(next).filter(|&index| index <= last as usize)
+            && marked.is_none_or(|marked| marked / GROUP == index / GROUP)
+        {
+            slots.before_change(index);
             set_bit(&mut slots.close_on_exec, index, true);
+            marked = Some(index);
             next = index + 1;
         }
+        marked
     }
 
     /// Whether execve(2) closes it: fcntl(F_GETFD).
@@ -203,33 +434,48 @@ impl FileTable {
     pub fn set_close_on_exec(&self, descriptor: Descriptor, on: bool) -> Result<()> {
         let mut slots = self.slots.lock();
         let index = slots.check(descriptor)?;
+        slots.before_change(index);
         set_bit(&mut slots.close_on_exec, index, on);
         Ok(())
     }
 
     /// Closes what is marked for it: execve(2), whose process has the table for itself by then.
-    pub fn close_for_exec(&self, process: u32) {
+    pub async fn close_for_exec(&self, process: u32) {
+        let mut budget = Budget::new();
         let mut next = 0;
-        loop {
-            let mut slots = self.slots.lock();
-            let marked = slots.close_on_exec.clone();
-            let Some(index) = next_bit(&marked, next) else { break };
-            let removed = slots.remove(index);
-            drop(slots);
-            self.let_go(removed, process);
-            next = index + 1;
+        while let Some(closed) = self.close_next_marked(next, process) {
+            next = closed + 1;
+            budget.pace(1).await;
         }
+    }
+
+    /// Closes the first descriptor from `from` on that is marked, and returns it.
+    fn close_next_marked(&self, from: usize, process: u32) -> Option<usize> {
+        let mut slots = self.slots.lock();
+        let index = next_bit(&slots.close_on_exec, from)?;
+        let removed = slots.remove(index);
+        drop(slots);
+        self.let_go(removed, process);
+        Some(index)
     }
 
     /// Closes everything: exit(2).
     pub fn close_all(&self, process: u32) {
-        self.close_range(0, u32::MAX, process);
+        let mut next = 0;
+        while let Some(closed) = self.close_next(next, u32::MAX, process) {
+            next = closed + 1;
+        }
     }
 
     /// The first descriptor in use from `from` on: `/proc/PID/fd`.
     pub fn next_open(&self, from: Descriptor) -> Option<Descriptor> {
         let from = usize::try_from(from).ok()?;
         self.slots.lock().next_used(from).and_then(|index| Descriptor::try_from(index).ok())
+    }
+
+    /// How many descriptors are in use.
+    pub fn count(&self) -> usize {
+        self.slots.lock().used.iter().map(|word| word.count_ones() as usize).sum()
     }
 
     /// How many slots there are, used or not: `FDSize` in `/proc/PID/status`.
@@ -241,7 +487,10 @@ impl FileTable {
     /// it has.
     fn let_go(&self, file: Option<Arc<OpenFile>>, process: u32) {
         let Some(file) = file else { return };
-        if let Some(locks) = file.inode().locks() {
+        // What is open by name only was never in a position to lock.
+        if !file.flags().contains(OpenFlags::PATH)
+            && let Some(locks) = file.inode().locks()
+        {
             locks.release(LockOwner::of_table(self));
         }
         if file.traits().contains(FileTraits::TELL_CLOSED) {
@@ -273,20 +522,36 @@ impl Slots {
         if from == self.lowest_free {
             self.lowest_free = index;
         }
-        self.grow(index);
+        self.grow_to(index + 1)?;
         Ok(index)
     }
 
-    fn grow(&mut self, index: usize) {
-        if index >= self.files.len() {
-            let words = index / 64 + 1;
-            self.used.resize(words.max(self.used.len()), 0);
-            self.close_on_exec.resize(words.max(self.close_on_exec.len()), 0);
-            self.files.resize(words * 64, None);
+    fn contents(&self) -> Contents<'_> {
+        Contents { files: &self.files, used: &self.used, close_on_exec: &self.close_on_exec }
+    }
+
+    /// A slot is about to change: a copy that is being made gets it as it was.
+    #[inline]
+    fn before_change(&mut self, index: usize) {
+        if let Some(copy) = &mut self.copy {
+            let contents = Contents { files: &self.files, used: &self.used, close_on_exec: &self.close_on_exec };
+            copy.take(contents, index / GROUP);
         }
     }
 
+    /// Makes room for at least so many descriptors.
+    fn grow_to(&mut self, count: usize) -> Result<()> {
+        if count > self.files.len() {
+            let words = count.div_ceil(64);
+            extend(&mut self.used, words, 0)?;
+            extend(&mut self.close_on_exec, words, 0)?;
+            extend(&mut self.files, words * 64, None)?;
+        }
+        Ok(())
+    }
+
     fn put(&mut self, index: usize, file: Arc<OpenFile>, close_on_exec: bool) {
+        self.before_change(index);
         if let Some(slot) = self.files.get_mut(index) {
             *slot = Some(file);
             set_bit(&mut self.used, index, true);
@@ -298,6 +563,7 @@ impl Slots {
     }
 
     fn remove(&mut self, index: usize) -> Option<Arc<OpenFile>> {
+        self.before_change(index);
         let file = self.files.get_mut(index)?.take()?;
         set_bit(&mut self.used, index, false);
         set_bit(&mut self.close_on_exec, index, false);
@@ -308,6 +574,14 @@ impl Slots {
     fn next_used(&self, from: usize) -> Option<usize> {
         next_bit(&self.used, from)
     }
+}
+
+/// Makes a list at least so long, at a cost that stays constant for each element however slowly it grows.
+#[expect(clippy::disallowed_methods, reason = "room was made before")]
+fn extend<T: Clone>(list: &mut Vec<T>, length: usize, value: T) -> Result<()> {
+    fallible(|| list.try_reserve(length.saturating_sub(list.len()))).map_err(|_| Errno::ENOMEM)?;
+    list.resize(length.max(list.len()), value);
+    Ok(())
 }
 
 fn bit(bits: &[u64], index: usize) -> bool {

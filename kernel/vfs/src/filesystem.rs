@@ -1,16 +1,21 @@
 //! File systems, their super blocks, and the list of types mount(2) knows.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use abi::fallible::{TryString, TryVec};
 use abi::{Errno, Result};
+use memory::{Dismantle, Memory};
 use sync::RwSpinLock;
 
 use crate::caller::Caller;
 use crate::dentry::Dentry;
 use crate::inode::Inode;
+use crate::kernel_files::SuperBlocks;
 
 /// One file system: a tree of inodes.
 pub trait FileSystem: Send + Sync {
@@ -23,9 +28,10 @@ pub trait FileSystem: Send + Sync {
     /// How full it is.
     fn statistics(&self) -> Statistics;
 
-    /// Its own options as /proc/mounts shows them, each with a comma in front: `,size=1024k`.
-    fn options(&self) -> String {
-        String::new()
+    /// Appends its own options as /proc/mounts shows them, each with a comma in front: `,size=1024k`.
+    fn options(&self, text: &mut dyn fmt::Write) -> fmt::Result {
+        let _ = text;
+        Ok(())
     }
 
     /// Applies changed options: mount(MS_REMOUNT).
@@ -43,6 +49,17 @@ pub trait FileSystem: Send + Sync {
     /// `EIO`.
     fn synchronise(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// The memory it takes, if it may take so much that its end takes long.
+    fn memory(&self) -> Option<&Arc<Memory>> {
+        None
+    }
+
+    /// Its last super block is gone: one that is not to be mounted again frees a slice of what it has. False when nothing is
+    /// left, or nothing is to be freed before it is dropped.
+    fn dismantle_some(&self) -> bool {
+        false
     }
 }
 
@@ -92,17 +109,29 @@ pub struct SuperBlock {
     read_only: AtomicBool,
     /// Held for writing over each rename, so that the tree's shape stands still for who holds it for reading.
     pub(crate) rename: RwSpinLock<()>,
+    /// Where it is listed, and under which number.
+    place: Option<(Arc<SuperBlocks>, u64)>,
 }
 
 impl SuperBlock {
-    pub(crate) fn new(filesystem: Arc<dyn FileSystem>, device: u64, seed: u64) -> Result<Arc<SuperBlock>> {
+    pub(crate) fn new(
+        filesystem: Arc<dyn FileSystem>,
+        device: u64,
+        seed: u64,
+        place: (Arc<SuperBlocks>, u64),
+    ) -> Result<Arc<SuperBlock>> {
         let root = Dentry::root(filesystem.root(), seed, b"/")?;
-        Ok(SuperBlock::with_root(filesystem, device, root))
+        Ok(SuperBlock::with_root(filesystem, device, root, Some(place)))
     }
 
-    pub(crate) fn with_root(filesystem: Arc<dyn FileSystem>, device: u64, root: Arc<Dentry>) -> Arc<SuperBlock> {
+    pub(crate) fn with_root(
+        filesystem: Arc<dyn FileSystem>,
+        device: u64,
+        root: Arc<Dentry>,
+        place: Option<(Arc<SuperBlocks>, u64)>,
+    ) -> Arc<SuperBlock> {
         let read_only = AtomicBool::new(false);
-        Arc::new(SuperBlock { filesystem, root, device, read_only, rename: RwSpinLock::new(()) })
+        Arc::new(SuperBlock { filesystem, root, device, read_only, rename: RwSpinLock::new(()), place })
     }
 
     /// The file system itself.
@@ -131,6 +160,36 @@ impl SuperBlock {
 }
 
 impl Drop for SuperBlock {
+    /// Forgets what was cached of the file system, and lets it take itself apart. That may take long.
+    fn drop(&mut self) {
+        if let Some((list, number)) = self.place.take() {
+            list.forget(number);
+        }
+        let (root, filesystem) = (self.root.clone(), self.filesystem.clone());
+        let at = root.clone();
+        let remains = Remains { root, at, filesystem };
+        match self.filesystem.memory() {
+            Some(memory) => memory.dismantle(Box::new(remains)),
+            None => drop(remains),
+        }
+    }
+}
+
+/// What is left of a file system that nobody uses any more.
+struct Remains {
+    root: Arc<Dentry>,
+    /// Where taking the dentries apart goes on.
+    at: Arc<Dentry>,
+    filesystem: Arc<dyn FileSystem>,
+}
+
+impl Dismantle for Remains {
+    fn free_some(&mut self) -> bool {
+        self.root.take_apart_some(&mut self.at) || self.filesystem.dismantle_some()
+    }
+}
+
+impl Drop for Remains {
     fn drop(&mut self) {
         self.root.take_apart();
     }
@@ -152,8 +211,7 @@ impl FileSystemTypes {
         if types.iter().any(|known| known.name() == new.name()) {
             return Err(Errno::EBUSY);
         }
-        types.push(new);
-        Ok(())
+        types.try_push(new)
     }
 
     /// The type called `name`.
@@ -166,13 +224,16 @@ impl FileSystemTypes {
     }
 
     /// The text of /proc/filesystems.
-    pub fn list(&self) -> String {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn list(&self) -> Result<String> {
         let mut text = String::new();
         for known in self.types.read().iter() {
-            text.push_str(if known.needs_device() { "\t" } else { "nodev\t" });
-            text.push_str(known.name());
-            text.push('\n');
+            text.try_push_str(if known.needs_device() { "\t" } else { "nodev\t" })?;
+            text.try_push_str(known.name())?;
+            text.try_push_str("\n")?;
         }
-        text
+        Ok(text)
     }
 }

@@ -14,6 +14,8 @@ use core::any::Any;
 use abi::raw::general as raw;
 use abi::{Errno, Result};
 use bitflags::bitflags;
+use memory::Pager;
+use sync::Mutex;
 
 use crate::caller::Caller;
 use crate::contents::Claims;
@@ -414,6 +416,20 @@ pub trait Inode: Any + Send + Sync {
         Err(Errno::ENXIO)
     }
 
+    /// What programs map of it. When its length is changed, vfs takes from them what is beyond the new end. `None`: the file system
+    /// sees to that itself.
+    fn mapped(&self) -> Option<Arc<dyn Pager>> {
+        None
+    }
+
+    /// What keeps two writes of one file apart, so that neither is seen half done by the other, and each appending one finds
+    /// the end. vfs holds it from the first byte of a write to the last, and over changes of the length; its open files have
+    /// [`FileTraits::WRITE_LOCK`](crate::FileTraits::WRITE_LOCK). It sleeps, since a long write gives way and may wait
+    /// for pages of the program. (A short write that finds one of them missing goes on behind it like another write.) `None`: the file system sees to it itself.
+    fn write_lock(&self) -> Option<&Mutex<()>> {
+        None
+    }
+
     /// Record locks and flock(2) locks on it, where the file system has room for them.
     fn locks(&self) -> Option<&FileLocks> {
         None
@@ -425,8 +441,11 @@ pub trait Inode: Any + Send + Sync {
     }
 
     /// How a file without a path is called in `/proc/PID/fd`: `pipe:[17]`, `anon_inode:[eventfd]`.
-    fn anonymous_name(&self) -> String {
-        String::new()
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    fn anonymous_name(&self) -> Result<String> {
+        Ok(String::new())
     }
 
     /// An extended attribute's value.

@@ -1,7 +1,7 @@
 //! What all processes of one kernel share about files, and what each has of its own: its root and working directory.
 
+use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use abi::Result;
@@ -20,9 +20,9 @@ pub struct Vfs {
     pub devices: DeviceRegistry,
     /// What mount(2) can mount.
     pub file_system_types: FileSystemTypes,
-    super_blocks: SpinLock<Vec<Weak<SuperBlock>>>,
+    super_blocks: Arc<SuperBlocks>,
     last_mount_id: AtomicU64,
-    last_device: AtomicU32,
+    last_device: AtomicU64,
     last_anonymous: AtomicU64,
     /// Who waits for whose record locks.
     pub lock_waits: LockWaits,
@@ -35,9 +35,9 @@ impl Vfs {
         Arc::new(Vfs {
             devices: DeviceRegistry::default(),
             file_system_types: FileSystemTypes::default(),
-            super_blocks: SpinLock::default(),
+            super_blocks: Arc::default(),
             last_mount_id: AtomicU64::new(0),
-            last_device: AtomicU32::new(0),
+            last_device: AtomicU64::new(0),
             last_anonymous: AtomicU64::new(0),
             lock_waits: LockWaits::default(),
             seed: random,
@@ -46,22 +46,32 @@ impl Vfs {
 
     /// The super block of a file system: the one it has, or a new one with a device number of major 0.
     pub(crate) fn super_block(&self, filesystem: Arc<dyn FileSystem>) -> Result<Arc<SuperBlock>> {
-        let mut blocks = self.super_blocks.lock();
-        blocks.retain(|block| block.strong_count() != 0);
-        let known = blocks.iter().filter_map(Weak::upgrade);
-        if let Some(known) = { known }.find(|block| Arc::ptr_eq(block.filesystem(), &filesystem)) {
+        let mut blocks = self.super_blocks.0.lock();
+        // Only the one that is looked for is taken hold of: one that goes meanwhile would want the lock.
+        let of_it = |listed: &&Listed| listed.filesystem == address(&filesystem);
+        if let Some(known) = blocks.values().filter(of_it).find_map(|listed| listed.block.upgrade()) {
             return Ok(known);
         }
-        let minor = self.last_device.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let number = self.last_device.fetch_add(1, Ordering::Relaxed) + 1;
+        let minor = number as u32;
         let seed = name::hash(self.seed, &minor.to_le_bytes());
-        let new = SuperBlock::new(filesystem, DeviceNumber { major: 0, minor }.encode(), seed)?;
-        blocks.push(Arc::downgrade(&new));
+        let place = (self.super_blocks.clone(), number);
+        let new = SuperBlock::new(filesystem, DeviceNumber { major: 0, minor }.encode(), seed, place)?;
+        blocks.insert(number, Listed { block: Arc::downgrade(&new), filesystem: address(new.filesystem()) });
         Ok(new)
     }
 
     /// Every file system that is mounted anywhere: sync(2).
-    pub fn super_blocks(&self) -> Vec<Arc<SuperBlock>> {
-        self.super_blocks.lock().iter().filter_map(Weak::upgrade).collect()
+    pub fn super_blocks(&self) -> impl Iterator<Item = Arc<SuperBlock>> {
+        // By their numbers, one after the other, since the list may change meanwhile.
+        let mut last = 0;
+        core::iter::from_fn(move || {
+            let blocks = self.super_blocks.0.lock();
+            let (number, block) =
+                blocks.range(last + 1..).find_map(|(number, listed)| Some((*number, listed.block.upgrade()?)))?;
+            last = number;
+            Some(block)
+        })
     }
 
     /// An inode number for a file without a name.
@@ -72,6 +82,28 @@ impl Vfs {
     pub(crate) fn new_mount_id(&self) -> u64 {
         self.last_mount_id.fetch_add(1, Ordering::Relaxed) + 1
     }
+}
+
+/// The super blocks of a kernel by number. Each takes itself out when it goes.
+#[derive(Default)]
+pub(crate) struct SuperBlocks(SpinLock<BTreeMap<u64, Listed>>);
+
+struct Listed {
+    block: Weak<SuperBlock>,
+    /// The address of its file system, which no other has while the super block is there.
+    filesystem: usize,
+}
+
+impl SuperBlocks {
+    /// The super block with this number goes.
+    pub fn forget(&self, number: u64) {
+        let gone = self.0.lock().remove(&number);
+        drop(gone);
+    }
+}
+
+fn address(filesystem: &Arc<dyn FileSystem>) -> usize {
+    Arc::as_ptr(filesystem).cast::<()>() as usize
 }
 
 /// A process's root and working directory and its umask: Linux's `fs_struct`, shared by threads and by clone(CLONE_FS).

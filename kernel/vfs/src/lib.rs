@@ -12,6 +12,7 @@
 //! | `file`, `caller`, `directory` | [`File`]: the operations of an open file, which never sleep; [`Caller`]: who makes them |
 //! | `open_file`, `file_table` | [`OpenFile`]: an open file description; [`FileTable`]: a process's descriptors |
 //! | `wait`, `transfer`, `poll` | the one loop that makes "try" into "wait": [`wait::read`], [`wait::write`]; sendfile and its kin; poll and select |
+//! | `signal_io` | `O_ASYNC`: a signal for the file's owner when it becomes ready |
 //! | `pipe`, `fifo`, `event` | pipes, named and not; eventfd |
 //! | `contents` | what every change of a file respects: `RLIMIT_FSIZE`, set-ID bits, running programs |
 //! | `locks` | POSIX record locks and flock(2) |
@@ -24,6 +25,7 @@
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 extern crate alloc;
 
@@ -40,6 +42,7 @@ mod fifo;
 mod file;
 mod file_table;
 mod filesystem;
+mod hash_tree;
 mod inode;
 mod kernel_files;
 mod locks;
@@ -50,7 +53,9 @@ mod open;
 mod open_file;
 mod pipe;
 pub mod poll;
+mod signal_io;
 pub mod transfer;
+mod truncate;
 pub mod wait;
 mod walk;
 
@@ -64,8 +69,9 @@ pub use directory::{DirectoryEntry, DirectorySink, Dirent64Writer};
 pub use event::{EventFlags, event};
 pub use fifo::{FifoOpening, PipeEnd};
 pub use file::{AllocateMode, File, FileTraits, Operation, PollEvents, Stop, Whence};
-pub use file_table::{Descriptor, FileTable, OpenFiles};
+pub use file_table::{Descriptor, FileTable, OpenFiles, TableUse};
 pub use filesystem::{FileSystem, FileSystemType, FileSystemTypes, Statistics, SuperBlock};
+pub use hash_tree::HashTree;
 pub use inode::{
     Attributes, DeviceNumber, FileKind, Inode, Link, NewContents, NewInode, OpenRequest, Permissions, RenameFlags,
     SetAttributes, Time, XattrFlags,
@@ -73,11 +79,13 @@ pub use inode::{
 pub use kernel_files::{Places, Vfs, WorkingPlace};
 pub use locks::{FileLocks, FlockKind, LockOwner, LockWaits, RecordLock, RecordLockKind};
 pub use mount::{Mount, MountFlags, Path};
-pub use name::{NAME_MAX, Name, hash as hash_name};
+pub use name::{NAME_MAX, Name, hash as hash_name, to_name};
 pub use namespace::MountNamespace;
 pub use open::{OpenFlags, Opening};
 pub use open_file::{OpenFile, Origin};
 pub use pipe::{Pipe, pipe};
+pub use signal_io::{Band, DefaultOwner, FileOwner, IoReason, OwnerKind};
+pub use truncate::Truncation;
 pub use walk::{Context, Lookup};
 
 #[cfg(test)]

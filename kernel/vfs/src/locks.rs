@@ -3,18 +3,22 @@
 //! Every inode that can be locked holds a [`FileLocks`]. Record locks belong to a descriptor table (so that threads
 //! share them and any close drops them) or, of the newer kind, to an open file description; flock(2)'s always to a
 //! description. A process that would wait for itself, through others, gets `EDEADLK`: who waits for whom is written
-//! down in [`LockWaits`].
+//! down in [`LockWaits`]. Waits for locks of descriptions are left out, as on Linux: it can't be said who would give
+//! those back.
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::{Errno, Result};
+use machine::memory::fallible;
 use sync::{SpinLock, WaitQueue};
 
 use crate::file_table::FileTable;
 use crate::open_file::OpenFile;
 
-/// Who holds a lock. The addresses only tell owners apart; each owner releases its locks before it goes.
+/// Who holds a lock. The addresses only tell owners apart. An owner keeps its address until it is dropped, and releases
+/// its locks before that: a table when its last user closes it ([`crate::TableUse`]) or a descriptor in it, a description
+/// when it is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockOwner {
     /// A descriptor table: a process.
@@ -114,6 +118,10 @@ struct State {
     flocks: Vec<(LockOwner, FlockKind)>,
 }
 
+/// So many owners that wait for each other in a circle are found; with more, none is told. Linux's `MAX_DEADLK_ITERATIONS`, counted as
+/// it counts.
+const LARGEST_CIRCLE: usize = 12;
+
 /// Which owners of record locks wait for which others, in the whole kernel.
 #[derive(Default)]
 pub struct LockWaits {
@@ -121,12 +129,18 @@ pub struct LockWaits {
 }
 
 impl LockWaits {
-    /// Notes that `waiter` waits for `holder`, unless that closed a circle.
-    fn enter(&self, waiter: LockOwner, holder: LockOwner) -> Result<Waiting<'_>> {
+    /// Notes that `waiter` waits for `holder`, unless that closed a circle, if it is a small one. `None` where nothing is to be noted.
+    ///
+    /// # Errors
+    /// `EDEADLK`, `ENOLCK` without memory.
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
+    fn enter(&self, waiter: LockOwner, holder: LockOwner) -> Result<Option<Waiting<'_>>> {
+        if !matches!((waiter, holder), (LockOwner::Table(_), LockOwner::Table(_))) {
+            return Ok(None);
+        }
         let mut waits = self.waits.lock();
         let mut at = holder;
-        // Each step follows one entry, so the list's length bounds them.
-        for _ in 0..=waits.len() {
+        for _ in 0..LARGEST_CIRCLE {
             if at == waiter {
                 return Err(Errno::EDEADLK);
             }
@@ -135,8 +149,9 @@ impl LockWaits {
                 None => break,
             }
         }
+        fallible(|| waits.try_reserve(1)).map_err(|_| Errno::ENOLCK)?;
         waits.push((waiter, holder));
-        Ok(Waiting { list: self, entry: (waiter, holder) })
+        Ok(Some(Waiting { list: self, entry: (waiter, holder) }))
     }
 }
 
@@ -164,33 +179,34 @@ impl FileLocks {
     /// Sets or removes a record lock if nothing is in the way: fcntl(F_SETLK).
     ///
     /// # Errors
-    /// `EAGAIN`.
+    /// `EAGAIN`, `ENOLCK` without memory.
     pub fn try_set(&self, wanted: RecordLock) -> Result<()> {
-        self.try_set_or_conflict(wanted).map_err(|_| Errno::EAGAIN)
+        self.try_set_or_conflict(wanted)?.map_or(Ok(()), |_| Err(Errno::EAGAIN))
     }
 
-    fn try_set_or_conflict(&self, wanted: RecordLock) -> Result<(), RecordLock> {
+    /// As [`FileLocks::try_set`], with the lock that is in the way if there is one.
+    fn try_set_or_conflict(&self, wanted: RecordLock) -> Result<Option<RecordLock>> {
         let mut state = self.state.lock();
         if wanted.kind != RecordLockKind::Unlock
             && let Some(held) = state.records.iter().find(|held| held.conflicts(&wanted))
         {
-            return Err(*held);
+            return Ok(Some(*held));
         }
         self.used.store(true, Ordering::Relaxed);
-        state.replace(wanted);
+        state.replace(wanted)?;
         drop(state);
         self.queue.wake_all();
-        Ok(())
+        Ok(None)
     }
 
     /// Waits until a record lock can be set: fcntl(F_SETLKW).
     ///
     /// # Errors
-    /// `EDEADLK`.
+    /// `EDEADLK`, `ENOLCK` without memory.
     pub async fn set(&self, wanted: RecordLock, waits: &LockWaits) -> Result<()> {
         let mut listener = self.queue.listen();
         loop {
-            let Err(held) = self.try_set_or_conflict(wanted) else { return Ok(()) };
+            let Some(held) = self.try_set_or_conflict(wanted)? else { return Ok(()) };
             let waiting = waits.enter(wanted.owner, held.owner)?;
             listener.register().await;
             if self.conflict(&wanted).is_some() {
@@ -200,51 +216,53 @@ impl FileLocks {
         }
     }
 
-    /// Sets or removes the lock of a whole file if nothing is in the way: flock(LOCK_NB).
+    /// Sets or removes the lock of a whole file if nothing is in the way: flock(LOCK_NB). As on Linux, an owner that
+    /// asks for a lock of another kind has given up the one it had, even if it doesn't get it.
     ///
     /// # Errors
-    /// `EWOULDBLOCK`.
+    /// `EWOULDBLOCK`, `ENOLCK` without memory.
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     pub fn try_flock(&self, owner: LockOwner, kind: FlockKind) -> Result<()> {
         let mut state = self.state.lock();
-        let blocks = |held: &(LockOwner, FlockKind)| {
-            held.0 != owner && (held.1 == FlockKind::Exclusive || kind == FlockKind::Exclusive)
-        };
-        if kind != FlockKind::Unlock && state.flocks.iter().any(blocks) {
-            return Err(Errno::EWOULDBLOCK);
-        }
-        self.used.store(true, Ordering::Relaxed);
-        state.flocks.retain(|held| held.0 != owner);
-        if kind != FlockKind::Unlock {
-            state.flocks.push((owner, kind));
-        }
-        drop(state);
-        self.queue.wake_all();
-        Ok(())
-    }
-
-    /// Waits until the lock of a whole file can be had: flock(2). As on Linux, converting a lock gives up the old one
-    /// first.
-    ///
-    /// # Errors
-    /// None but those of being interrupted.
-    pub async fn flock(&self, owner: LockOwner, kind: FlockKind) -> Result<()> {
-        if self.try_flock(owner, kind).is_ok() {
+        if state.flocks.contains(&(owner, kind)) {
             return Ok(());
         }
-        self.try_flock(owner, FlockKind::Unlock)?;
-        self.queue.wait_until(|| self.try_flock_quietly(owner, kind).then_some(())).await;
-        Ok(())
+        let before = state.flocks.len();
+        state.flocks.retain(|held| held.0 != owner);
+        let gave_up = state.flocks.len() != before;
+        let blocks = |held: &(LockOwner, FlockKind)| held.1 == FlockKind::Exclusive || kind == FlockKind::Exclusive;
+        let result = if kind == FlockKind::Unlock {
+            Ok(())
+        } else if state.flocks.iter().any(blocks) {
+            Err(Errno::EWOULDBLOCK)
+        } else {
+            self.used.store(true, Ordering::Relaxed);
+            let room = fallible(|| state.flocks.try_reserve(1)).map_err(|_| Errno::ENOLCK);
+            room.map(|()| state.flocks.push((owner, kind)))
+        };
+        drop(state);
+        if gave_up {
+            self.queue.wake_all();
+        }
+        result
     }
 
-    /// As [`FileLocks::try_flock`], from within a wait on the queue: it wakes nobody, and taking a lock frees nobody.
-    fn try_flock_quietly(&self, owner: LockOwner, kind: FlockKind) -> bool {
-        let mut state = self.state.lock();
-        let blocks = |held: &(LockOwner, FlockKind)| held.1 == FlockKind::Exclusive || kind == FlockKind::Exclusive;
-        let free = !state.flocks.iter().any(blocks);
-        if free {
-            state.flocks.push((owner, kind));
+    /// Waits until the lock of a whole file can be had: flock(2).
+    ///
+    /// # Errors
+    /// `ENOLCK` without memory.
+    pub async fn flock(&self, owner: LockOwner, kind: FlockKind) -> Result<()> {
+        // The first attempt gives up what the owner holds; those within the wait find nothing to give up, so they wake
+        // nobody.
+        match self.try_flock(owner, kind) {
+            Err(Errno::EWOULDBLOCK) => {}
+            result => return result,
         }
-        free
+        let attempt = || match self.try_flock(owner, kind) {
+            Err(Errno::EWOULDBLOCK) => None,
+            result => Some(result),
+        };
+        self.queue.wait_until(attempt).await
     }
 
     /// Removes every lock of an owner: it is closing the file, or gone.
@@ -262,6 +280,10 @@ impl FileLocks {
         state.records.retain(|record| record.owner != owner);
         state.flocks.retain(|flock| flock.0 != owner);
         let changed = state.records.len() + state.flocks.len() != before;
+        if state.records.is_empty() {
+            // What took a great many locks does not keep their room for as long as the file is there.
+            state.records = Vec::new();
+        }
         drop(state);
         if changed {
             self.queue.wake_all();
@@ -271,30 +293,51 @@ impl FileLocks {
 
 impl State {
     /// Puts `new` in place of whatever its owner held in that range, cutting what reaches beyond it and joining what it
-    /// touches.
-    fn replace(&mut self, new: RecordLock) {
+    /// touches. The owner's locks stay in the order of their ranges.
+    ///
+    /// # Errors
+    /// `ENOLCK` without memory; nothing has changed then.
+    fn replace(&mut self, new: RecordLock) -> Result<()> {
+        // At the most the new lock comes in, and the end of one it divides.
+        fallible(|| self.records.try_reserve(2)).map_err(|_| Errno::ENOLCK)?;
         let mut merged = new;
-        let mut kept = Vec::with_capacity(self.records.len() + 2);
-        for held in self.records.drain(..) {
+        let mut rest = None;
+        self.records.retain_mut(|held| {
             let touches = held.first <= merged.last.saturating_add(1) && merged.first <= held.last.saturating_add(1);
             if held.owner != new.owner || !touches {
-                kept.push(held);
-            } else if held.kind == new.kind {
+                return true;
+            }
+            if held.kind == new.kind {
                 merged.first = merged.first.min(held.first);
                 merged.last = merged.last.max(held.last);
-            } else {
-                if held.first < new.first {
-                    kept.push(RecordLock { last: held.last.min(new.first - 1), ..held });
-                }
-                if held.last > new.last {
-                    kept.push(RecordLock { first: held.first.max(new.last + 1), ..held });
-                }
+                return false;
             }
+            let (before, after) = (held.first < new.first, held.last > new.last);
+            let end = RecordLock { first: held.first.max(new.last.saturating_add(1)), ..*held };
+            if before {
+                held.last = held.last.min(new.first - 1);
+                rest = rest.or(after.then_some(end));
+            } else if after {
+                *held = end;
+            }
+            before || after
+        });
+        if let Some(rest) = rest {
+            self.insert(rest);
         }
         if new.kind != RecordLockKind::Unlock {
-            kept.push(merged);
+            self.insert(merged);
         }
-        self.records = kept;
+        Ok(())
+    }
+
+    /// Puts a lock between those of its owner. There is room for it.
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
+    fn insert(&mut self, lock: RecordLock) {
+        let behind = |held: &RecordLock| held.owner == lock.owner && held.first > lock.last;
+        let last = || self.records.iter().rposition(|held| held.owner == lock.owner).map(|place| place + 1);
+        let place = self.records.iter().position(behind).or_else(last).unwrap_or(self.records.len());
+        self.records.insert(place, lock);
     }
 }
 
@@ -371,5 +414,170 @@ mod tests {
         locks.release(B);
         assert_eq!(block_on(waiting), Ok(()));
         assert_eq!(locks.try_flock(B, FlockKind::Shared), Err(Errno::EWOULDBLOCK));
+    }
+
+    /// What each owner holds on each of a few bytes.
+    type Bytes = [[Option<RecordLockKind>; SPAN as usize]; 3];
+    const SPAN: u64 = 24;
+    const OWNERS: [LockOwner; 3] = [A, B, LockOwner::OpenFile(1)];
+
+    /// The fewest locks that say the same: where neighbours agree they are one.
+    fn fewest(bytes: &[Option<RecordLockKind>]) -> Vec<(u64, u64, RecordLockKind)> {
+        let mut locks: Vec<(u64, u64, RecordLockKind)> = Vec::new();
+        for (at, kind) in (0..).zip(bytes) {
+            let Some(kind) = *kind else { continue };
+            match locks.last_mut() {
+                Some(last) if last.1 + 1 == at && last.2 == kind => last.1 = at,
+                _ => locks.push((at, at, kind)),
+            }
+        }
+        locks
+    }
+
+    #[test]
+    fn any_order_of_locks_is_what_it_is_byte_by_byte() {
+        use RecordLockKind::{Read, Unlock, Write};
+        let mut random = 88_172_645_463_325_252_u64;
+        let mut next = |below: u64| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random % below
+        };
+        for _ in 0..200 {
+            let (locks, mut bytes) = (FileLocks::default(), Bytes::default());
+            for _ in 0..60 {
+                let owner = next(3) as usize;
+                let first = next(SPAN);
+                let last = first + next((SPAN - first).min(6));
+                let kind = [Read, Read, Write, Unlock][next(4) as usize];
+                let wanted = lock(OWNERS[owner], kind, first, last);
+                let range = first as usize..=last as usize;
+                let blocks = |held: &Option<RecordLockKind>| {
+                    held.is_some_and(|held| kind != Unlock && (held == Write || kind == Write))
+                };
+                let others = (0..3).filter(|other| *other != owner);
+                let conflict = others.clone().any(|other| bytes[other][range.clone()].iter().any(blocks));
+                if kind != Unlock {
+                    let found = locks.conflict(&wanted);
+                    assert_eq!(found.is_some(), conflict);
+                    assert!(
+                        found
+                            .is_none_or(|held| held.first <= last && held.last >= first && held.owner != OWNERS[owner])
+                    );
+                }
+                assert_eq!(locks.try_set(wanted), if conflict { Err(Errno::EAGAIN) } else { Ok(()) });
+                if !conflict {
+                    bytes[owner][range].fill(Some(kind).filter(|kind| *kind != Unlock));
+                }
+                if next(40) == 0 {
+                    locks.release(OWNERS[owner]);
+                    bytes[owner].fill(None);
+                }
+                for (owner, bytes) in OWNERS.iter().zip(&bytes) {
+                    let state = locks.state.lock();
+                    let held = state.records.iter().filter(|lock| lock.owner == *owner);
+                    assert_eq!(held.map(|lock| (lock.first, lock.last, lock.kind)).collect::<Vec<_>>(), fewest(bytes));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_lock_up_to_the_end_of_all_files_is_cut_and_joined_too() {
+        use RecordLockKind::{Read, Unlock, Write};
+        let (locks, end) = (FileLocks::default(), i64::MAX as u64);
+        locks.try_set(lock(A, Write, 0, end)).unwrap();
+        locks.try_set(lock(A, Read, 10, end)).unwrap();
+        assert_eq!(held(&locks), [(0, 9, Write), (10, end, Read)]);
+        locks.try_set(lock(A, Unlock, end, end)).unwrap();
+        locks.try_set(lock(A, Unlock, 0, 0)).unwrap();
+        assert_eq!(held(&locks), [(1, 9, Write), (10, end - 1, Read)]);
+        locks.try_set(lock(A, Write, 1, end)).unwrap();
+        assert_eq!(held(&locks), [(1, end, Write)]);
+        assert_eq!(RecordLock::range(0, 0), Ok((0, end)));
+        assert_eq!(RecordLock::range(5, -5), Ok((0, 4)));
+        assert_eq!(RecordLock::range(0, -1), Err(Errno::EINVAL));
+        assert_eq!(RecordLock::range(-1, 5), Err(Errno::EINVAL));
+    }
+
+    /// Owner, what is asked, whether it is had; the rows are flock(2)'s.
+    #[test]
+    fn whole_files_are_locked_by_rows() {
+        use FlockKind::{Exclusive, Shared, Unlock};
+        let locks = FileLocks::default();
+        let refused = Err(Errno::EWOULDBLOCK);
+        for (owner, kind, expected) in [
+            (A, Shared, Ok(())),
+            (B, Shared, Ok(())),
+            (A, Shared, Ok(())),
+            // Whoever asks for the other kind has given up the one it had, even if it doesn't get it.
+            (A, Exclusive, refused),
+            (B, Exclusive, Ok(())),
+            (A, Shared, refused),
+            (A, Unlock, Ok(())),
+            (B, Exclusive, Ok(())),
+            (B, Unlock, Ok(())),
+            (A, Exclusive, Ok(())),
+            (B, Shared, refused),
+            (A, Shared, Ok(())),
+            (B, Shared, Ok(())),
+        ] {
+            assert_eq!(locks.try_flock(owner, kind), expected, "{owner:?} {kind:?}");
+        }
+        assert!(locks.state.lock().records.is_empty(), "the two kinds know nothing of each other");
+        locks.release(A);
+        assert_eq!(locks.try_flock(B, Exclusive), Ok(()));
+    }
+
+    #[test]
+    fn a_longer_circle_and_one_over_descriptions() {
+        use RecordLockKind::Write;
+        let owners = [1, 2, 3, 4].map(LockOwner::Table);
+        let files = [(); 4].map(|()| FileLocks::default());
+        let waits = LockWaits::default();
+        for (owner, file) in owners.iter().zip(&files) {
+            file.try_set(lock(*owner, Write, 0, 0)).unwrap();
+        }
+        let mut waiting: Vec<_> =
+            (0..3).map(|index| Box::pin(files[index + 1].set(lock(owners[index], Write, 0, 0), &waits))).collect();
+        assert!(waiting.iter_mut().all(|wait| crate::test_support::poll_once(wait.as_mut()).is_pending()));
+        assert_eq!(waits.waits.lock().len(), 3);
+        assert_eq!(block_on(files[0].set(lock(owners[3], Write, 0, 0), &waits)), Err(Errno::EDEADLK));
+        // One that waits for nobody in the circle may wait.
+        let mut other = Box::pin(files[0].set(lock(LockOwner::Table(9), Write, 0, 0), &waits));
+        assert!(crate::test_support::poll_once(other.as_mut()).is_pending());
+        // A description does not close a circle: nobody knows who would give its lock back.
+        let mut of_file = Box::pin(files[0].set(lock(LockOwner::OpenFile(4), Write, 0, 0), &waits));
+        assert!(crate::test_support::poll_once(of_file.as_mut()).is_pending());
+        assert_eq!(waits.waits.lock().len(), 4);
+        drop((waiting, other, of_file));
+        assert!(waits.waits.lock().is_empty());
+    }
+
+    /// As many owners as this, each with a lock that the one before waits for: what the last is told who asks for the first's.
+    fn circle_of(members: usize) -> core::task::Poll<Result<()>> {
+        use RecordLockKind::Write;
+        let files: Vec<_> = (0..members).map(|_| FileLocks::default()).collect();
+        let waits = LockWaits::default();
+        let wanted = |index: usize| lock(LockOwner::Table(index + 1), Write, 0, 0);
+        for (index, file) in files.iter().enumerate() {
+            file.try_set(wanted(index)).unwrap();
+        }
+        // From the last to the first: each new one waits for a longer chain.
+        let mut waiting: Vec<_> =
+            (1..members).rev().map(|index| Box::pin(files[index].set(wanted(index - 1), &waits))).collect();
+        for wait in &mut waiting {
+            assert!(crate::test_support::poll_once(wait.as_mut()).is_pending());
+        }
+        let mut last = Box::pin(files[0].set(wanted(members - 1), &waits));
+        crate::test_support::poll_once(last.as_mut())
+    }
+
+    #[test]
+    fn a_large_circle_is_not_looked_for() {
+        assert_eq!(circle_of(12), core::task::Poll::Ready(Err(Errno::EDEADLK)));
+        assert!(circle_of(13).is_pending(), "Linux tells of none with more than twelve");
+        assert!(circle_of(3000).is_pending());
     }
 }

@@ -12,9 +12,11 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use abi::fallible::TryVec;
 use abi::raw::general as raw;
 use abi::{Errno, Result};
 use bitflags::bitflags;
+use machine::memory::fallible;
 use smallvec::SmallVec;
 use sync::RwSpinLock;
 
@@ -136,18 +138,20 @@ impl Mount {
     }
 
     /// The path of this mount's root within its file system, for mountinfo.
-    pub(crate) fn root_within_filesystem(&self) -> Vec<u8> {
-        let mut names: SmallVec<[Name; 8]> = SmallVec::new();
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
+    pub(crate) fn root_within_filesystem(&self) -> Result<Vec<u8>> {
+        let mut names = Names::new();
         let mut at = self.root.clone();
         while let (Some(parent), name) = at.parent_and_name() {
+            fallible(|| names.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
             names.push(name);
             at = parent;
         }
-        let text: Vec<u8> = names.iter().rev().flat_map(|name| [b"/", name.as_slice()].concat()).collect();
-        if text.is_empty() { b"/".to_vec() } else { text }
+        joined(Vec::new(), &names)
     }
 
-    pub(crate) fn has_children(&self) -> bool {
+    /// Whether something is mounted on it.
+    pub fn has_children(&self) -> bool {
         !self.children.read().is_empty()
     }
 
@@ -165,8 +169,18 @@ impl Mount {
         children.iter().rev().find(|(point, _)| Arc::ptr_eq(point, dentry)).map(|(_, mount)| mount.clone())
     }
 
+    /// Makes everything ready for [`Mount::attach`] at this place, which is not removed from then on.
+    ///
+    /// # Errors
+    /// `ENOENT` when it was removed, `ENOMEM`.
+    pub(crate) fn prepare(to: &Path) -> Result<()> {
+        fallible(|| to.mount.children.write().try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
+        to.dentry.add_mount()
+    }
+
+    /// Mounts this where it was prepared.
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     pub(crate) fn attach(self: &Arc<Mount>, to: &Path) {
-        to.dentry.add_mount();
         *self.place.write() = Some(MountPoint { parent: Arc::downgrade(&to.mount), dentry: to.dentry.clone() });
         to.mount.children.write().push((to.dentry.clone(), self.clone()));
     }
@@ -175,7 +189,7 @@ impl Mount {
         let Some(place) = self.place.write().take() else { return };
         if let Some(parent) = place.parent.upgrade() {
             let mut children = parent.children.write();
-            let index = children.iter().position(|(_, mount)| Arc::ptr_eq(mount, self));
+            let index = children.iter().rposition(|(_, mount)| Arc::ptr_eq(mount, self));
             let removed = index.map(|index| children.remove(index));
             drop(children);
             drop(removed);
@@ -184,14 +198,23 @@ impl Mount {
     }
 
     /// This mount and all below it, parents first.
-    pub(crate) fn tree(self: &Arc<Mount>) -> Vec<Arc<Mount>> {
-        let mut found = alloc::vec![self.clone()];
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
+    pub(crate) fn tree(self: &Arc<Mount>) -> Result<Vec<Arc<Mount>>> {
+        let mut found = Vec::new();
+        fallible(|| found.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
+        found.push(self.clone());
         let mut next = 0;
         while let Some(mount) = found.get(next).cloned() {
-            found.extend(mount.children.read().iter().map(|(_, child)| child.clone()));
+            let children = mount.children.read();
+            fallible(|| found.try_reserve(children.len())).map_err(|_| Errno::ENOMEM)?;
+            // bounded: room was made before
+            found.extend(children.iter().map(|(_, child)| child.clone()));
             next += 1;
         }
-        found
+        Ok(found)
     }
 }
 
@@ -213,25 +236,31 @@ impl Path {
     /// # Errors
     /// `ENOMEM`.
     pub fn anonymous(inode: Arc<dyn Inode>) -> Result<Path> {
-        let name = inode.anonymous_name();
+        let name = inode.anonymous_name()?;
         let dentry = Dentry::root(inode.clone(), 0, name.as_bytes())?;
-        let super_block = SuperBlock::with_root(Arc::new(Anonymous { inode }), 0, dentry.clone());
+        let super_block = SuperBlock::with_root(Arc::new(Anonymous { inode }), 0, dentry.clone(), None);
         let mount = Mount::new(ANONYMOUS, super_block, dentry.clone(), Arc::new([]), MountFlags::empty());
         Ok(Path { mount, dentry })
     }
 
     /// The absolute path as a process with the given root sees it, the way /proc shows it: ` (deleted)` is added when
     /// the name is gone, and anonymous files have their own names (`pipe:[17]`).
-    pub fn text(&self, root: &Path) -> Vec<u8> {
-        let (mut text, _) = self.names_up_to(root);
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn text(&self, root: &Path) -> Result<Vec<u8>> {
+        let (mut text, _) = self.names_up_to(root)?;
         if self.dentry.is_removed() {
-            text.extend_from_slice(b" (deleted)");
+            text.try_extend_from_slice(b" (deleted)")?;
         }
-        text
+        Ok(text)
     }
 
     /// The absolute path from the top of the namespace, whoever looks: /proc/PID/maps.
-    pub fn full_text(&self) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn full_text(&self) -> Result<Vec<u8>> {
         let mut top = self.clone();
         while let Some(outer) = top.mount.mount_point() {
             top = outer;
@@ -243,19 +272,24 @@ impl Path {
     /// The working directory as getcwd(2) tells it: `(unreachable)` is put in front when it lies outside `root`.
     ///
     /// # Errors
-    /// `ENOENT` when the directory was removed.
+    /// `ENOENT` when the directory was removed, `ENOMEM`.
     pub fn working_directory(&self, root: &Path) -> Result<Vec<u8>> {
         if self.dentry.is_removed() {
             return Err(Errno::ENOENT);
         }
-        let (text, reachable) = self.names_up_to(root);
-        Ok(if reachable { text } else { [b"(unreachable)", text.as_slice()].concat() })
+        let (mut text, reachable) = self.names_up_to(root)?;
+        if !reachable {
+            const MARK: &[u8] = b"(unreachable)";
+            text.try_extend_from_slice(MARK)?;
+            text.rotate_right(MARK.len());
+        }
+        Ok(text)
     }
 
     /// As [`Path::text`], but only for what lies at or below `root`.
-    pub(crate) fn text_below(&self, root: &Path) -> Option<Vec<u8>> {
-        let (text, reachable) = self.names_up_to(root);
-        reachable.then_some(text)
+    pub(crate) fn text_below(&self, root: &Path) -> Result<Option<Vec<u8>>> {
+        let (text, reachable) = self.names_up_to(root)?;
+        Ok(reachable.then_some(text))
     }
 
     /// What is seen at this place: the root of what was last mounted here, or else the place itself.
@@ -269,42 +303,62 @@ impl Path {
 
     /// Whether this lies at or below `other`, through mounts.
     pub(crate) fn is_within(&self, other: &Path) -> bool {
-        self.names_up_to(other).1
+        let mut at = self.clone();
+        while !at.same(other) {
+            match at.above() {
+                Some((above, _)) => at = above,
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// One step up, through mounts, and the name that led here if it was one; none at the top.
+    fn above(&self) -> Option<(Path, Option<Name>)> {
+        if Arc::ptr_eq(&self.dentry, self.mount.root()) {
+            return self.mount.mount_point().map(|outer| (outer, None));
+        }
+        let (parent, name) = self.dentry.parent_and_name();
+        Some((Path { mount: self.mount.clone(), dentry: parent? }, Some(name)))
     }
 
     /// The names from `root` down to here, and whether `root` was met on the way up.
-    fn names_up_to(&self, root: &Path) -> (Vec<u8>, bool) {
-        let mut names: SmallVec<[Name; 8]> = SmallVec::new();
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
+    fn names_up_to(&self, root: &Path) -> Result<(Vec<u8>, bool)> {
+        let mut names = Names::new();
         let mut at = self.clone();
         let reachable = loop {
             if at.same(root) {
                 break true;
             }
-            if Arc::ptr_eq(&at.dentry, at.mount.root()) {
-                match at.mount.mount_point() {
-                    Some(outer) => at = outer,
-                    None => break false,
-                }
-                continue;
+            let Some((above, name)) = at.above() else { break false };
+            if let Some(name) = name {
+                fallible(|| names.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
+                names.push(name);
             }
-            let (parent, name) = at.dentry.parent_and_name();
-            let Some(parent) = parent else { break false };
-            names.push(name);
-            at.dentry = parent;
+            at = above;
         };
         let mut text = Vec::new();
         if at.mount.id == ANONYMOUS {
-            text.extend_from_slice(&at.dentry.name());
+            text.try_extend_from_slice(&at.dentry.name())?;
         }
-        for name in names.iter().rev() {
-            text.push(b'/');
-            text.extend_from_slice(name);
-        }
-        if text.is_empty() {
-            text.push(b'/');
-        }
-        (text, reachable)
+        Ok((joined(text, &names)?, reachable))
     }
+}
+
+/// Names on the way up.
+type Names = SmallVec<[Name; 8]>;
+
+/// The path behind `text` with these names, the last first.
+fn joined(mut text: Vec<u8>, names: &Names) -> Result<Vec<u8>> {
+    for name in names.iter().rev() {
+        text.try_push(b'/')?;
+        text.try_extend_from_slice(name)?;
+    }
+    if text.is_empty() {
+        text.try_push(b'/')?;
+    }
+    Ok(text)
 }
 
 /// The file system an anonymous file claims to be on.

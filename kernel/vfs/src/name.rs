@@ -1,11 +1,10 @@
-//! Names of directory entries, their hashes, and the table a directory's cached entries lie in.
+//! Names of directory entries, and their hashes.
 //!
 //! All of this is on the path walk's hot path: a component's end and its hash are found in one pass, eight bytes at a
-//! time, and a look into the table of a directory usually touches one slot.
+//! time.
 
-use alloc::boxed::Box;
-use alloc::vec::Vec;
-
+use abi::{Errno, Result};
+use machine::memory::fallible;
 use smallvec::SmallVec;
 
 /// The longest name of an entry: `NAME_MAX`.
@@ -84,112 +83,22 @@ fn mix(state: u64, word: u64) -> u64 {
     (product as u64) ^ ((product >> 64) as u64)
 }
 
-/// Values by name: an open table with linear probing. Slots hold the whole hash, so that names are compared about once.
-pub(crate) struct NameTable<T> {
-    /// None, or a power of two; never full.
-    slots: Box<[Slot<T>]>,
-    used: usize,
-}
-
-struct Slot<T> {
-    hash: u64,
-    entry: Option<(Name, T)>,
-}
-
-impl<T> Default for NameTable<T> {
-    fn default() -> NameTable<T> {
-        NameTable { slots: Box::default(), used: 0 }
-    }
-}
-
-/// The fewest slots, and how many more entries a table may have before it grows: three of four slots are used.
-const FEWEST_SLOTS: usize = 8;
-
-impl<T> NameTable<T> {
-    /// The value of a name.
-    #[inline]
-    pub fn find(&self, hash: u64, name: &[u8]) -> Option<&T> {
-        let mask = self.slots.len().wrapping_sub(1);
-        let mut at = hash as usize & mask;
-        loop {
-            let slot = self.slots.get(at)?;
-            let (found, value) = slot.entry.as_ref()?;
-            if slot.hash == hash && found.as_slice() == name {
-                return Some(value);
-            }
-            at = (at + 1) & mask;
-        }
-    }
-
-    /// Enters a name that is not there.
-    pub fn insert(&mut self, hash: u64, name: Name, value: T) {
-        if (self.used + 1) * 4 > self.slots.len() * 3 {
-            self.resize((self.slots.len() * 2).max(FEWEST_SLOTS));
-        }
-        self.place(Slot { hash, entry: Some((name, value)) });
-        self.used += 1;
-    }
-
-    /// Takes a name out.
-    pub fn remove(&mut self, hash: u64, name: &[u8]) -> Option<T> {
-        let mask = self.slots.len().wrapping_sub(1);
-        let mut hole = hash as usize & mask;
-        let (_, value) = loop {
-            let slot = self.slots.get_mut(hole)?;
-            let (found, _) = slot.entry.as_ref()?;
-            if slot.hash == hash && found.as_slice() == name {
-                break slot.entry.take()?;
-            }
-            hole = (hole + 1) & mask;
-        };
-        self.used -= 1;
-        // What was pushed behind the hole moves up, so that no search ends too early.
-        let mut at = hole;
-        loop {
-            at = (at + 1) & mask;
-            let Some(slot) = self.slots.get(at).filter(|slot| slot.entry.is_some()) else { break };
-            let home = slot.hash as usize & mask;
-            if at.wrapping_sub(home) & mask >= at.wrapping_sub(hole) & mask {
-                self.slots.swap(at, hole);
-                hole = at;
-            }
-        }
-        // A directory that was once huge gives its table back.
-        if self.slots.len() > 4 * FEWEST_SLOTS && self.used * 8 < self.slots.len() {
-            self.resize(self.slots.len() / 4);
-        }
-        Some(value)
-    }
-
-    /// Empties the table.
-    pub fn take(&mut self) -> impl Iterator<Item = T> + use<T> {
-        let table = core::mem::take(self);
-        table.slots.into_iter().filter_map(|slot| slot.entry).map(|(_, value)| value)
-    }
-
-    fn place(&mut self, slot: Slot<T>) {
-        let mask = self.slots.len().wrapping_sub(1);
-        let mut at = slot.hash as usize & mask;
-        while let Some(place) = self.slots.get_mut(at) {
-            if place.entry.is_none() {
-                *place = slot;
-                return;
-            }
-            at = (at + 1) & mask;
-        }
-    }
-
-    fn resize(&mut self, slots: usize) {
-        let empty: Vec<Slot<T>> = (0..slots).map(|_| Slot { hash: 0, entry: None }).collect();
-        let old = core::mem::replace(&mut self.slots, empty.into_boxed_slice());
-        old.into_iter().filter(|slot| slot.entry.is_some()).for_each(|slot| self.place(slot));
-    }
+/// A name of its own.
+///
+/// # Errors
+/// `ENOMEM` for a long one.
+#[expect(clippy::disallowed_methods, reason = "room was made before")]
+pub fn to_name(bytes: &[u8]) -> Result<Name> {
+    let mut name = Name::new();
+    fallible(|| name.try_reserve_exact(bytes.len())).map_err(|_| Errno::ENOMEM)?;
+    name.extend_from_slice(bytes);
+    Ok(name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::{HashMap, HashSet};
+    use std::collections::HashSet;
 
     #[test]
     fn similar_names_spread() {
@@ -220,34 +129,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn the_table_is_a_map() {
-        let (mut table, mut model) = (NameTable::default(), HashMap::new());
-        let mut state = 1_u64;
-        for round in 0..200_000_u64 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            // Grows at first, shrinks in the end; few different hashes, so that runs get long.
-            let number = (state >> 33) % 3000;
-            let name = format!("n{number}");
-            let hash = hash(3, name.as_bytes()) & 0xffff_ffff_0000_0fff;
-            if (state >> 20) % 100 < if round < 100_000 { 60 } else { 40 } {
-                if model.insert(name.clone(), round).is_some() {
-                    table.remove(hash, name.as_bytes());
-                }
-                table.insert(hash, Name::from_slice(name.as_bytes()), round);
-            } else {
-                assert_eq!(table.remove(hash, name.as_bytes()), model.remove(&name));
-            }
-            assert_eq!(table.find(hash, name.as_bytes()), model.get(&name));
-            assert_eq!(table.used, model.len());
-        }
-        for name in model.keys().cloned().collect::<Vec<_>>() {
-            let hash = hash(3, name.as_bytes()) & 0xffff_ffff_0000_0fff;
-            assert_eq!(table.remove(hash, name.as_bytes()), model.remove(&name));
-        }
-        assert!(table.slots.len() <= 4 * FEWEST_SLOTS);
-        assert_eq!(table.take().count(), 0);
     }
 }

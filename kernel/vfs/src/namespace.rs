@@ -1,21 +1,24 @@
 //! Mount namespaces: one tree of mounts, as mount(2) and umount(2) change it and /proc/mounts shows it.
 
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt::Write;
+use core::fmt::{self, Write};
 
 use abi::{Errno, Result};
-use sync::SpinLock;
+use machine::memory::fallible;
+use sync::{Budget, SpinLock};
 
 use crate::Vfs;
 use crate::filesystem::FileSystem;
 use crate::inode::DeviceNumber;
 use crate::mount::{Mount, MountFlags, Path};
 
+/// The most mounts of a namespace: Linux's `fs.mount-max`.
+const MOST_MOUNTS: usize = 100_000;
+
 /// The mounts one set of processes sees.
 pub struct MountNamespace {
-    /// All of them in the order they were mounted, the root first. Holding the lock allows changing the tree.
+    /// All of them by their numbers, which is the order they were mounted in, the root first. Holding the lock allows changing the tree.
     mounts: SpinLock<Vec<Arc<Mount>>>,
 }
 
@@ -24,6 +27,7 @@ impl MountNamespace {
     ///
     /// # Errors
     /// `ENOMEM`, `EIO` for a file system without a root.
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     pub fn new(
         vfs: &Vfs,
         filesystem: Arc<dyn FileSystem>,
@@ -33,7 +37,10 @@ impl MountNamespace {
         let super_block = vfs.super_block(filesystem)?;
         let root = super_block.root().clone();
         let mount = Mount::new(vfs.new_mount_id(), super_block, root, source.as_bytes().into(), flags);
-        Ok(Arc::new(MountNamespace { mounts: SpinLock::new(alloc::vec![mount]) }))
+        let mut mounts = Vec::new();
+        fallible(|| mounts.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
+        mounts.push(mount);
+        Ok(Arc::new(MountNamespace { mounts: SpinLock::new(mounts) }))
     }
 
     /// The top of the tree: the root of the first mount, or of what was mounted over it since.
@@ -46,9 +53,9 @@ impl MountNamespace {
         Ok(Path { mount, dentry }.topmost())
     }
 
-    /// All mounts, in the order they were mounted.
-    pub fn mounts(&self) -> Vec<Arc<Mount>> {
-        self.mounts.lock().clone()
+    /// How many mounts there are.
+    pub fn count(&self) -> usize {
+        self.mounts.lock().len()
     }
 
     /// Mounts a file system at `target`.
@@ -80,6 +87,7 @@ impl MountNamespace {
     ///
     /// # Errors
     /// As [`MountNamespace::mount`].
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     pub fn bind(&self, vfs: &Vfs, source: &Path, target: &Path, recursive: bool) -> Result<()> {
         let copy = |mount: &Arc<Mount>, root| {
             let id = vfs.new_mount_id();
@@ -87,9 +95,11 @@ impl MountNamespace {
         };
         let top = copy(&source.mount, source.dentry.clone());
         // Copied before grafting, lest a tree bound into itself be copied for ever.
-        let mut copies = alloc::vec![(source.mount.clone(), top.clone())];
-        let below = if recursive { source.mount.tree() } else { Vec::new() };
-        let mut attached = Vec::new();
+        let below = if recursive { source.mount.tree()? } else { Vec::new() };
+        let (mut copies, mut attached) = (Vec::new(), Vec::new());
+        fallible(|| copies.try_reserve(below.len() + 1)).map_err(|_| Errno::ENOMEM)?;
+        fallible(|| attached.try_reserve(below.len())).map_err(|_| Errno::ENOMEM)?;
+        copies.push((source.mount.clone(), top.clone()));
         for mount in below.iter().skip(1) {
             let Some(point) = mount.mount_point() else { continue };
             let parent = copies.iter().find(|(old, _)| Arc::ptr_eq(old, &point.mount)).map(|(_, new)| new.clone());
@@ -98,11 +108,14 @@ impl MountNamespace {
             copies.push((mount.clone(), new.clone()));
             attached.push((new, Path { mount: parent, dentry: point.dentry }));
         }
-        self.graft(top, &target.clone().topmost())?;
-        let mut mounts = self.mounts.lock();
+        self.graft(top.clone(), &target.clone().topmost())?;
         for (mount, at) in attached {
-            mount.attach(&at);
-            mounts.push(mount);
+            let grafted = self.graft(mount, &at);
+            if grafted.is_err() {
+                let gone = remove_tree(&mut self.mounts.lock(), &top)?;
+                drop(gone);
+                return grafted;
+            }
         }
         Ok(())
     }
@@ -124,9 +137,10 @@ impl MountNamespace {
         if mount.root().is_directory() != target.dentry.is_directory() {
             return Err(Errno::ENOTDIR);
         }
-        if mount.tree().iter().any(|below| Arc::ptr_eq(below, &target.mount)) {
+        if mount.tree()?.iter().any(|below| Arc::ptr_eq(below, &target.mount)) {
             return Err(Errno::ELOOP);
         }
+        Mount::prepare(&target)?;
         mount.detach();
         mount.attach(&target);
         Ok(())
@@ -155,6 +169,14 @@ impl MountNamespace {
     /// # Errors
     /// `EINVAL` when `target` is no mount's root, `EBUSY` when it is in use.
     pub fn unmount(&self, target: Path, detach: bool) -> Result<()> {
+        self.begin_to_unmount(target, detach).map(drop)
+    }
+
+    /// As [`MountNamespace::unmount`], of which there is something left to do that may take long.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn begin_to_unmount(&self, target: Path, detach: bool) -> Result<Gone> {
         let Path { mount, dentry } = target;
         if !Arc::ptr_eq(&dentry, mount.root()) {
             return Err(Errno::EINVAL);
@@ -167,20 +189,13 @@ impl MountNamespace {
                 return Err(Errno::EINVAL);
             }
             mount.super_block().set_read_only(true);
-            return Ok(());
+            return Ok(Gone::default());
         }
         // Held by the list, by its parent, and by us; anybody else is using it.
         if !detach && (mount.has_children() || Arc::strong_count(&mount) > 3) {
             return Err(Errno::EBUSY);
         }
-        let gone = mount.tree();
-        mounts.retain(|member| !gone.iter().any(|mount| Arc::ptr_eq(member, mount)));
-        for mount in gone.iter().rev() {
-            mount.detach();
-        }
-        // A file system may have a lot to take apart: not under the lock.
-        drop(mounts);
-        Ok(())
+        remove_tree(&mut mounts, &mount)
     }
 
     /// A namespace that begins as a copy of this one: clone(CLONE_NEWNS). The second value finds the new place of an
@@ -188,26 +203,33 @@ impl MountNamespace {
     ///
     /// # Errors
     /// `ENOMEM`.
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     pub fn duplicate(&self, vfs: &Vfs) -> Result<(Arc<MountNamespace>, impl Fn(&Path) -> Path + use<>)> {
         let mounts = self.mounts.lock();
-        let copy = |old: &Arc<Mount>| {
+        let (mut copies, mut all) = (Vec::new(), Vec::new());
+        fallible(|| copies.try_reserve_exact(mounts.len())).map_err(|_| Errno::ENOMEM)?;
+        fallible(|| all.try_reserve_exact(mounts.len())).map_err(|_| Errno::ENOMEM)?;
+        for old in mounts.iter() {
             let (block, root) = (old.super_block().clone(), old.root().clone());
-            (old.clone(), Mount::new(vfs.new_mount_id(), block, root, old.source().into(), old.flags()))
-        };
-        let copies: Vec<(Arc<Mount>, Arc<Mount>)> = mounts.iter().map(copy).collect();
-        let all = copies.iter().map(|(_, new)| new.clone()).collect();
+            let new = Mount::new(vfs.new_mount_id(), block, root, old.source().into(), old.flags());
+            all.push(new.clone());
+            copies.push((old.clone(), new));
+        }
+        // From here on it takes itself apart if memory runs out.
+        let new = Arc::new(MountNamespace { mounts: SpinLock::new(all) });
         let find = move |path: &Path| {
             let mount =
                 copies.iter().find(|(old, _)| Arc::ptr_eq(old, &path.mount)).map_or(&path.mount, |(_, new)| new);
             Path { mount: mount.clone(), dentry: path.dentry.clone() }
         };
         for old in mounts.iter() {
-            if let Some(point) = old.mount_point() {
-                find(&Path { mount: old.clone(), dentry: old.root().clone() }).mount.attach(&find(&point));
+            if let Some(point) = old.mount_point().map(|point| find(&point)) {
+                Mount::prepare(&point)?;
+                find(&Path { mount: old.clone(), dentry: old.root().clone() }).mount.attach(&point);
             }
         }
         drop(mounts);
-        Ok((Arc::new(MountNamespace { mounts: SpinLock::new(all) }), find))
+        Ok((new, find))
     }
 
     fn check_member(&self, mounts: &[Arc<Mount>], mount: &Arc<Mount>) -> Result<()> {
@@ -218,59 +240,156 @@ impl MountNamespace {
         if mount.root().is_directory() != target.dentry.is_directory() {
             return Err(Errno::ENOTDIR);
         }
-        if target.dentry.is_removed() {
-            return Err(Errno::ENOENT);
-        }
         let mut mounts = self.mounts.lock();
         self.check_member(&mounts, &target.mount)?;
+        if mounts.len() >= MOST_MOUNTS {
+            return Err(Errno::ENOSPC);
+        }
+        fallible(|| mounts.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
+        Mount::prepare(target)?;
         mount.attach(target);
-        mounts.push(mount);
-        Ok(())
+        enter(&mut mounts, mount)
     }
 
-    /// The text of /proc/mounts as a process with the given root sees it.
-    pub fn mounts_text(&self, root: &Path) -> String {
-        let mut text = String::new();
-        for (mount, point) in self.visible(root) {
-            let filesystem = mount.super_block().filesystem();
-            let source: &[u8] = if mount.source().is_empty() { b"none" } else { mount.source() };
-            escape(&mut text, source);
-            text.push(' ');
-            escape(&mut text, &point);
-            let _ = writeln!(text, " {} {}{} 0 0", filesystem.name(), flag_names(&mount, true), filesystem.options());
-        }
-        text
+    /// The mount with the smallest number above `id`, for whoever goes through them.
+    pub fn after(&self, id: u64) -> Option<Arc<Mount>> {
+        let mounts = self.mounts.lock();
+        mounts.get(mounts.partition_point(|mount| mount.id() <= id)).cloned()
+    }
+}
+
+/// Enters a mount by its number: at the end, but for one that was made before others were entered.
+#[expect(clippy::disallowed_methods, reason = "room was made before")]
+fn enter(mounts: &mut Vec<Arc<Mount>>, mount: Arc<Mount>) -> Result<()> {
+    fallible(|| mounts.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
+    let place = mounts.partition_point(|other| other.id() < mount.id());
+    mounts.insert(place, mount);
+    Ok(())
+}
+
+impl Mount {
+    /// The text of where it is, as a process with the given root sees it; none if it lies elsewhere.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn place_below(self: &Arc<Mount>, root: &Path) -> Result<Option<Vec<u8>>> {
+        Path { mount: self.clone(), dentry: self.root().clone() }.text_below(root)
     }
 
-    /// The text of /proc/PID/mountinfo.
-    pub fn mountinfo_text(&self, root: &Path) -> String {
-        let mut text = String::new();
-        for (mount, point) in self.visible(root) {
-            let super_block = mount.super_block();
-            let DeviceNumber { major, minor } = DeviceNumber::decode(super_block.device());
-            let parent = mount.mount_point().map_or(mount.id(), |point| point.mount.id());
-            let _ = write!(text, "{} {parent} {major}:{minor} ", mount.id());
-            escape(&mut text, &mount.root_within_filesystem());
-            text.push(' ');
-            escape(&mut text, &point);
-            let _ = write!(text, " {} - {} ", flag_names(&mount, false), super_block.filesystem().name());
-            escape(&mut text, if mount.source().is_empty() { b"none" } else { mount.source() });
-            let access = if super_block.is_read_only() { "ro" } else { "rw" };
-            let _ = writeln!(text, " {access}{}", super_block.filesystem().options());
-        }
-        text
+    /// Its line in /proc/mounts, seen at `point`.
+    ///
+    /// # Errors
+    /// `ENOMEM` if `text` has no room.
+    pub fn mounts_line(&self, point: &[u8], text: &mut dyn Write) -> Result<()> {
+        let write = |text: &mut dyn Write| {
+            escape(text, self.shown_source())?;
+            text.write_char(' ')?;
+            escape(text, point)?;
+            write!(text, " {} ", self.super_block().filesystem().name())?;
+            self.flag_names(true, text)?;
+            self.super_block().filesystem().options(text)?;
+            text.write_str(" 0 0\n")
+        };
+        write(text).map_err(|_| Errno::ENOMEM)
     }
 
-    /// The mounts at or below `root`, with the text of where they are.
-    fn visible(&self, root: &Path) -> Vec<(Arc<Mount>, Vec<u8>)> {
-        let mut visible = Vec::new();
-        for mount in self.mounts() {
-            let top = Path { mount: mount.clone(), dentry: mount.root().clone() };
-            if let Some(text) = top.text_below(root) {
-                visible.push((mount, text));
-            }
+    /// Its line in /proc/PID/mountinfo.
+    ///
+    /// # Errors
+    /// As [`Mount::mounts_line`].
+    pub fn mountinfo_line(&self, point: &[u8], text: &mut dyn Write) -> Result<()> {
+        let super_block = self.super_block();
+        let DeviceNumber { major, minor } = DeviceNumber::decode(super_block.device());
+        let parent = self.mount_point().map_or(self.id(), |point| point.mount.id());
+        let root = self.root_within_filesystem()?;
+        let write = |text: &mut dyn Write| {
+            write!(text, "{} {parent} {major}:{minor} ", self.id())?;
+            escape(text, &root)?;
+            text.write_char(' ')?;
+            escape(text, point)?;
+            text.write_char(' ')?;
+            self.flag_names(false, text)?;
+            write!(text, " - {} ", super_block.filesystem().name())?;
+            escape(text, self.shown_source())?;
+            text.write_str(if super_block.is_read_only() { " ro" } else { " rw" })?;
+            super_block.filesystem().options(text)?;
+            text.write_char('\n')
+        };
+        write(text).map_err(|_| Errno::ENOMEM)
+    }
+
+    /// Its line in /proc/PID/mountstats.
+    ///
+    /// # Errors
+    /// As [`Mount::mounts_line`].
+    pub fn mountstats_line(&self, point: &[u8], text: &mut dyn Write) -> Result<()> {
+        let write = |text: &mut dyn Write| {
+            text.write_str("device ")?;
+            escape(text, self.shown_source())?;
+            text.write_str(" mounted on ")?;
+            escape(text, point)?;
+            writeln!(text, " with fstype {}", self.super_block().filesystem().name())
+        };
+        write(text).map_err(|_| Errno::ENOMEM)
+    }
+
+    fn shown_source(&self) -> &[u8] {
+        if self.source().is_empty() { b"none" } else { self.source() }
+    }
+
+    /// `rw,nosuid,relatime` and so on, in Linux's order. /proc/mounts says `ro` also for a read-only super block.
+    fn flag_names(&self, with_super_block: bool, text: &mut dyn Write) -> fmt::Result {
+        let flags = self.flags();
+        let read_only =
+            flags.contains(MountFlags::READ_ONLY) || (with_super_block && self.super_block().is_read_only());
+        text.write_str(if read_only { "ro" } else { "rw" })?;
+        let names = [
+            (MountFlags::NO_SET_USER_ID, ",nosuid"),
+            (MountFlags::NO_DEVICES, ",nodev"),
+            (MountFlags::NO_EXECUTE, ",noexec"),
+            (MountFlags::NO_ACCESS_TIMES, ",noatime"),
+            (MountFlags::NO_DIRECTORY_ACCESS_TIMES, ",nodiratime"),
+            (MountFlags::RELATIVE_ACCESS_TIMES, ",relatime"),
+        ];
+        names.iter().filter(|(flag, _)| flags.contains(*flag)).try_for_each(|(_, name)| text.write_str(name))
+    }
+}
+
+/// Takes a mount and all below it out of a namespace's list.
+fn remove_tree(mounts: &mut Vec<Arc<Mount>>, mount: &Arc<Mount>) -> Result<Gone> {
+    let mut gone = mount.tree()?;
+    gone.sort_unstable_by_key(|mount| mount.id());
+    mounts.retain(|member| gone.binary_search_by_key(&member.id(), |mount| mount.id()).is_err());
+    mount.detach();
+    Ok(Gone(gone))
+}
+
+/// Mounts that are in no namespace any more. Those below the topmost are still to be taken from each other, and each from the file it
+/// is mounted on, with the file systems that nobody else uses. There may be many: do it with nothing locked.
+#[derive(Default)]
+#[must_use = "they are still mounted on each other"]
+pub struct Gone(Vec<Arc<Mount>>);
+
+impl Gone {
+    /// Takes them apart, in slices between which others run.
+    pub async fn take_apart(mut self) {
+        let mut budget = Budget::new();
+        while self.take_one() {
+            budget.pace(4).await;
         }
-        visible
+    }
+
+    /// The youngest goes first: as a rule nothing is mounted on it any more.
+    fn take_one(&mut self) -> bool {
+        let Some(mount) = self.0.pop() else { return false };
+        mount.detach();
+        true
+    }
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        while self.take_one() {}
     }
 }
 
@@ -282,36 +401,18 @@ impl Drop for MountNamespace {
     }
 }
 
-/// `rw,nosuid,relatime` and so on, in Linux's order. /proc/mounts says `ro` also for a read-only super block.
-fn flag_names(mount: &Mount, with_super_block: bool) -> String {
-    let flags = mount.flags();
-    let read_only = flags.contains(MountFlags::READ_ONLY) || (with_super_block && mount.super_block().is_read_only());
-    let mut text = String::from(if read_only { "ro" } else { "rw" });
-    let names = [
-        (MountFlags::NO_SET_USER_ID, ",nosuid"),
-        (MountFlags::NO_DEVICES, ",nodev"),
-        (MountFlags::NO_EXECUTE, ",noexec"),
-        (MountFlags::NO_ACCESS_TIMES, ",noatime"),
-        (MountFlags::NO_DIRECTORY_ACCESS_TIMES, ",nodiratime"),
-        (MountFlags::RELATIVE_ACCESS_TIMES, ",relatime"),
-    ];
-    names.iter().filter(|(flag, _)| flags.contains(*flag)).for_each(|(_, name)| text.push_str(name));
-    text
-}
-
 /// Blanks, backslashes and `#` as three octal digits, as the readers of /proc/mounts expect.
-fn escape(text: &mut String, bytes: &[u8]) {
+fn escape(text: &mut dyn Write, bytes: &[u8]) -> fmt::Result {
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
             match character {
-                ' ' | '\t' | '\n' | '\\' | '#' => {
-                    let _ = write!(text, "\\{:03o}", character as u32);
-                }
-                _ => text.push(character),
+                ' ' | '\t' | '\n' | '\\' | '#' => write!(text, "\\{:03o}", character as u32)?,
+                _ => text.write_char(character)?,
             }
         }
         for byte in chunk.invalid() {
-            let _ = write!(text, "\\{byte:03o}");
+            write!(text, "\\{byte:03o}")?;
         }
     }
+    Ok(())
 }

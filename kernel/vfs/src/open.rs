@@ -2,11 +2,11 @@
 
 use alloc::sync::Arc;
 
+use abi::fallible::try_format;
 use abi::raw::general as raw;
 use abi::{Errno, Result};
 use bitflags::bitflags;
 
-use crate::attributes::set_size;
 use crate::change::may_add;
 use crate::contents::Claim;
 use crate::credentials::Access;
@@ -16,6 +16,7 @@ use crate::file::File;
 use crate::inode::{FileKind, NewContents, OpenRequest};
 use crate::mount::{MountFlags, Path};
 use crate::open_file::{OpenFile, Origin};
+use crate::truncate::Truncation;
 use crate::walk::{Component, Context, Last, Lookup, Walk, unless_stale};
 
 bitflags! {
@@ -66,12 +67,9 @@ bitflags! {
 impl OpenFlags {
     /// The two bits of the access mode.
     const ACCESS_MODE: OpenFlags = OpenFlags::WRITE_ONLY.union(OpenFlags::READ_WRITE);
-    /// What fcntl(F_SETFL) can change.
-    pub const CHANGEABLE: OpenFlags = OpenFlags::APPEND
-        .union(OpenFlags::NON_BLOCK)
-        .union(OpenFlags::ASYNC)
-        .union(OpenFlags::DIRECT)
-        .union(OpenFlags::NO_ACCESS_TIME);
+    /// What fcntl(F_SETFL) changes, besides `O_ASYNC`.
+    pub const CHANGEABLE: OpenFlags =
+        OpenFlags::APPEND.union(OpenFlags::NON_BLOCK).union(OpenFlags::DIRECT).union(OpenFlags::NO_ACCESS_TIME);
     /// What has no meaning once a file is open, and is forgotten.
     const FORGOTTEN: OpenFlags = OpenFlags::CREATE
         .union(OpenFlags::EXCLUSIVE)
@@ -133,10 +131,13 @@ pub enum Opening {
     Done(Arc<OpenFile>),
     /// A FIFO, whose other side may have to be waited for.
     Fifo(FifoOpening),
+    /// It is to be emptied, and somebody is writing it.
+    Busy(Arc<OpenFile>, Truncation),
 }
 
 impl Opening {
-    /// Waits for the other side of a FIFO if need be. Cancel-safe: dropping it leaves the FIFO as it was.
+    /// Waits for the other side of a FIFO, or for who writes, if need be. Of a FIFO it is cancel-safe: dropping it leaves the file as
+    /// it was.
     ///
     /// # Errors
     /// `ENXIO` for a FIFO nobody reads, opened for writing with `O_NONBLOCK`.
@@ -144,6 +145,10 @@ impl Opening {
         match self {
             Opening::Done(file) => Ok(file),
             Opening::Fifo(fifo) => fifo.complete().await,
+            Opening::Busy(file, truncation) => {
+                truncation.begin().await?.finish().await;
+                Ok(file)
+            }
         }
     }
 }
@@ -231,7 +236,7 @@ impl Context<'_> {
         self.credentials.check(directory.inode().permissions(), Access::WRITE | Access::EXECUTE)?;
         let new = self.new_inode(directory.inode().permissions(), mode & 0o7777, NewContents::Regular);
         let inode = directory.inode().create_unnamed(&new)?;
-        let name = alloc::format!("#{}", inode.number());
+        let name = try_format(format_args!("#{}", inode.number()))?;
         let dentry = directory.dentry.unnamed(inode, name.as_bytes())?;
         self.open_created(Path { mount: directory.mount, dentry }, flags)
     }
@@ -293,11 +298,15 @@ impl Context<'_> {
             FileKind::Socket => return Err(Errno::ENXIO),
             _ => path.inode().clone().open(&request)?,
         };
-        if flags.contains(OpenFlags::TRUNCATE) {
-            set_size(&path, 0, self.caller)?;
-        }
+        let truncates = flags.contains(OpenFlags::TRUNCATE);
+        let truncation = truncates.then(|| Truncation::new(path.inode(), 0, None, self.caller)).transpose()?;
+        let done = truncation.as_ref().map_or(Some(Ok(())), Truncation::try_now).transpose()?.is_some();
         let claim = claim.filter(|_| flags.writable());
-        Ok(Opening::Done(OpenFile::claimed(file, Origin::Path(path), flags.kept(), claim)))
+        let file = OpenFile::claimed(file, Origin::Path(path), flags.kept(), claim);
+        Ok(match truncation {
+            Some(truncation) if !done => Opening::Busy(file, truncation),
+            _ => Opening::Done(file),
+        })
     }
 
     fn open_device(&self, class: DeviceClass, path: &Path, request: &OpenRequest<'_>) -> Result<Arc<dyn File>> {

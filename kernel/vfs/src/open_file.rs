@@ -1,15 +1,15 @@
 //! Open file descriptions: what descriptors share after dup(2) and fork(2).
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use abi::{Errno, Result};
 use memory::{FileIdentity, MappedFile};
-use sync::Mutex;
+use sync::{Mutex, SpinLock, yield_now};
 
 use crate::Access;
-use crate::attributes::set_size;
 use crate::caller::Caller;
 use crate::contents::{Claim, check_length, new_permissions};
 use crate::directory::{DirectoryEntry, DirectorySink};
@@ -18,6 +18,8 @@ use crate::inode::{Attributes, DeviceNumber, FileKind, Inode, SetAttributes};
 use crate::locks::LockOwner;
 use crate::mount::{MountFlags, Path};
 use crate::open::OpenFlags;
+use crate::signal_io::{FileOwner, SignalIo};
+use crate::truncate::{Truncation, exclude};
 
 /// The file an [`OpenFile`] is of.
 #[derive(Clone)]
@@ -40,6 +42,8 @@ impl Origin {
 
 /// An open file description, see open(2): a file, how it was opened, and the position in it.
 pub struct OpenFile {
+    /// Before the file, whose queue it stands in.
+    signal_io: SpinLock<Option<Box<SignalIo>>>,
     file: Arc<dyn File>,
     origin: Origin,
     traits: FileTraits,
@@ -66,7 +70,8 @@ impl OpenFile {
     ) -> Arc<OpenFile> {
         let traits = file.traits();
         let flags = AtomicU32::new(flags.bits());
-        Arc::new(OpenFile { file, origin, traits, flags, position: Mutex::new(0), _claim: claim })
+        let signal_io = SpinLock::new(None);
+        Arc::new(OpenFile { signal_io, file, origin, traits, flags, position: Mutex::new(0), _claim: claim })
     }
 
     /// A file opened with `O_PATH`: a name and nothing more.
@@ -146,20 +151,21 @@ impl OpenFile {
         OpenFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
     }
 
-    /// Changes what can be changed: fcntl(F_SETFL).
+    /// Changes what can be changed without more: fcntl(F_SETFL), but for `O_ASYNC`.
     ///
     /// # Errors
     /// `EPERM` for `O_NOATIME` on another's file, `EBADF` with `O_PATH`.
     pub fn set_flags(&self, flags: OpenFlags, credentials: &crate::Credentials) -> Result<()> {
         self.usable()?;
         let old = self.flags();
-        let new = (old - OpenFlags::CHANGEABLE) | (flags & OpenFlags::CHANGEABLE);
-        let hides = new.contains(OpenFlags::NO_ACCESS_TIME) && !old.contains(OpenFlags::NO_ACCESS_TIME);
+        let hides = flags.contains(OpenFlags::NO_ACCESS_TIME) && !old.contains(OpenFlags::NO_ACCESS_TIME);
         if hides && !credentials.owns(self.inode().permissions()) {
             return Err(Errno::EPERM);
         }
-        self.flags.store(new.bits(), Ordering::Relaxed);
-        self.file.flags_changed(new);
+        let kept = !OpenFlags::CHANGEABLE.bits();
+        let set = (flags & OpenFlags::CHANGEABLE).bits();
+        let _ = self.flags.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(now & kept | set));
+        self.file.flags_changed(self.flags());
         Ok(())
     }
 
@@ -172,6 +178,51 @@ impl OpenFile {
             self.flags.fetch_and(!bit, Ordering::Relaxed)
         };
         self.file.flags_changed(self.flags());
+    }
+
+    /// Who gets the file's signals: fcntl(F_GETOWN).
+    pub fn owner(&self) -> Option<Arc<dyn FileOwner>> {
+        self.signal_io.lock().as_ref().and_then(|signal_io| signal_io.owner())
+    }
+
+    /// Names who gets the file's signals: fcntl(F_SETOWN).
+    pub fn set_owner(&self, owner: Option<Arc<dyn FileOwner>>) {
+        self.signal_io.lock().get_or_insert_default().set_owner(owner);
+    }
+
+    /// The signal that is sent; 0 for `SIGIO` without a reason: fcntl(F_GETSIG).
+    pub fn signal(&self) -> u32 {
+        self.signal_io.lock().as_ref().map_or(0, |signal_io| signal_io.signal())
+    }
+
+    /// Chooses the signal that is sent: fcntl(F_SETSIG).
+    pub fn set_signal(&self, signal: u32) {
+        self.signal_io.lock().get_or_insert_default().set_signal(signal);
+    }
+
+    /// Whether signals are sent: `O_ASYNC`.
+    pub fn is_signal_driven(&self) -> bool {
+        self.flags().contains(OpenFlags::ASYNC)
+    }
+
+    /// Begins or ends to send signals, which tell of `descriptor`: `O_ASYNC`, ioctl(FIOASYNC).
+    ///
+    /// # Errors
+    /// `ENOTTY`: the file can't. `ENOMEM`.
+    pub fn set_signal_driven(&self, on: bool, descriptor: i32) -> Result<()> {
+        if !self.traits.contains(FileTraits::SIGNALS) {
+            return Err(Errno::ENOTTY);
+        }
+        let mut guard = self.signal_io.lock();
+        let bit = OpenFlags::ASYNC.bits();
+        if on {
+            guard.get_or_insert_default().turn_on(&self.file, self.flags(), descriptor)?;
+            self.flags.fetch_or(bit, Ordering::Relaxed);
+        } else {
+            guard.iter_mut().for_each(|signal_io| signal_io.turn_off());
+            self.flags.fetch_and(!bit, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Everything about the file: fstat(2).
@@ -235,24 +286,24 @@ impl OpenFile {
         self.position.try_lock().map(|position| *position)
     }
 
-    /// Changes the length: ftruncate(2).
+    /// A change of the length: ftruncate(2).
     ///
     /// # Errors
     /// `EINVAL` when it can't be written or has no length, `EFBIG`, `ENOSPC`.
-    pub fn truncate(&self, size: u64, caller: &dyn Caller) -> Result<()> {
+    pub fn truncate(&self, size: u64, caller: &dyn Caller) -> Result<Truncation> {
         self.usable()?;
         let path = self.named_path().ok_or(Errno::EINVAL)?;
         if !self.flags().writable() || path.dentry.kind() != FileKind::Regular {
             return Err(Errno::EINVAL);
         }
-        set_size(path, size, caller)
+        Truncation::new(path.inode(), size, None, caller)
     }
 
-    /// fallocate(2).
+    /// fallocate(2). Dropped, it leaves a part done.
     ///
     /// # Errors
     /// `EINVAL`, `EBADF` when it can't be written, `EOPNOTSUPP`, `ENODEV`, `ESPIPE`, `EFBIG`, `ENOSPC`.
-    pub fn allocate(&self, mode: u32, offset: i64, length: i64, caller: &dyn Caller) -> Result<()> {
+    pub async fn allocate(&self, mode: u32, offset: i64, length: i64, caller: &dyn Caller) -> Result<()> {
         let (offset, length) = match (u64::try_from(offset), u64::try_from(length)) {
             (Ok(offset), Ok(length)) if length > 0 => (offset, length),
             _ => return Err(Errno::EINVAL),
@@ -277,7 +328,12 @@ impl OpenFile {
         if !mode.contains(AllocateMode::KEEP_SIZE) && end > self.file.size() {
             check_length(end, caller)?;
         }
-        self.file.allocate(mode, offset, length)?;
+        let _exclusion = exclude(self.inode().write_lock()).await;
+        let mut at = offset;
+        while let Some(next) = self.file.allocate(mode, at..end)? {
+            at = next;
+            yield_now().await;
+        }
         match new_permissions(self.inode(), caller) {
             None => Ok(()),
             permissions => self.inode().set_attributes(&SetAttributes { permissions, ..Default::default() }),
@@ -348,10 +404,10 @@ impl Drop for OpenFile {
 }
 
 impl FileIdentity for OpenFile {
-    fn path(&self) -> Vec<u8> {
+    fn path(&self) -> Result<Vec<u8>> {
         match &self.origin {
             Origin::Path(path) => path.full_text(),
-            Origin::Anonymous(inode) => inode.anonymous_name().into_bytes(),
+            Origin::Anonymous(inode) => Ok(inode.anonymous_name()?.into_bytes()),
         }
     }
 

@@ -5,22 +5,23 @@
 //! the next write, so a steady exchange allocates nothing.
 //!
 //! **Atomic writes.** A write of up to `PIPE_BUF` bytes always lies within one frame, and is published only when all of
-//! it could be copied. **Who waits.** Readers and writers each have a queue. A wake-up is given to one; whoever was
-//! woken and leaves something over wakes the next. A FIFO opened for both listens to the readers' queue, which is then
-//! woken by both sides.
+//! it could be copied. **Who waits.** Readers, writers and pollers stand in one queue. Who reads or writes is exclusive: of
+//! them one is woken when an empty pipe gets bytes or a full one room, and whoever leaves something over wakes the next.
+//! Pollers share: all are woken, and take no wake-up from a reader.
 //!
 //! **Locks.** One spin lock for the ring and the counts. User memory is copied under it, which is safe since a copy
 //! never waits: it stops at a missing page.
 
 use alloc::collections::VecDeque;
-use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 
+use abi::fallible::try_format;
 use abi::raw::ioctl;
 use abi::{Errno, Result};
+use machine::memory::fallible;
 use memory::{Destination, Frame, PAGE_SIZE, Source};
-use sync::{SpinLock, WaitQueue};
+use sync::{Events, SpinLock, WaitQueue};
 
 use crate::caller::Caller;
 use crate::credentials::{Capabilities, Credentials};
@@ -40,8 +41,8 @@ const HARD_LIMIT: usize = 1 << 30;
 /// A pipe, whoever holds its ends.
 pub struct Pipe {
     ring: SpinLock<Ring>,
-    readers: WaitQueue,
-    writers: WaitQueue,
+    /// Readers wait for input, writers for output.
+    queue: WaitQueue,
     /// Those who wait in open(2) for the other side of a FIFO.
     pub(crate) openers: WaitQueue,
     number: u64,
@@ -62,8 +63,6 @@ struct Ring {
 pub(crate) struct Ends {
     pub readers: usize,
     pub writers: usize,
-    /// How many of those are both.
-    pub both: usize,
     /// How often it was opened for reading, ever.
     pub reader_opens: u64,
     /// How often it was opened for writing, ever.
@@ -119,8 +118,7 @@ impl Pipe {
         let ring = Ring { segments: VecDeque::new(), spare: None, capacity: DEFAULT_PAGES, ends: Ends::default() };
         Arc::new(Pipe {
             ring: SpinLock::new(ring),
-            readers: WaitQueue::new(),
-            writers: WaitQueue::new(),
+            queue: WaitQueue::new(),
             openers: WaitQueue::new(),
             number,
             status: SpinLock::new(Status { permissions, created: Time::now() }),
@@ -157,7 +155,7 @@ impl Pipe {
         ring.capacity = size / PAGE_SIZE;
         drop(ring);
         if grows {
-            self.writers.wake_all();
+            self.queue.wake_all_for(Events::OUTPUT);
         }
         Ok(size)
     }
@@ -172,18 +170,15 @@ impl Pipe {
         let was_full = ring.is_full();
         let result = ring.take(destination);
         let moved = destination.progress() - before;
-        let (left, both) = (!ring.segments.is_empty(), ring.ends.both > 0);
+        let left = !ring.segments.is_empty();
         let writers = ring.ends.writers;
         let freed = was_full && !ring.is_full();
         drop(ring);
-        if freed {
-            self.writers.wake_one();
-        }
-        if left && moved > 0 {
-            self.readers.wake_one();
-        }
-        if freed && both {
-            self.readers.wake_all();
+        if moved > 0 && !self.queue.nobody_waits() {
+            self.tell(Events::OUTPUT, freed);
+            if left {
+                self.queue.pass_on(Events::INPUT);
+            }
         }
         match result {
             Err(fault) => Err(fault.into()),
@@ -207,13 +202,22 @@ impl Pipe {
         let moved = source.progress() - before;
         let room = !ring.is_full();
         drop(ring);
-        if was_empty && moved > 0 {
-            self.readers.wake_one();
-        }
-        if room && moved > 0 {
-            self.writers.wake_one();
+        if moved > 0 && !self.queue.nobody_waits() {
+            self.tell(Events::INPUT, was_empty);
+            if room {
+                self.queue.pass_on(Events::OUTPUT);
+            }
         }
         result.map(|()| moved)
+    }
+
+    /// There is more of `events`. Unless there was some before, others wait for it than those who want to hear each time.
+    fn tell(&self, events: Events, is_first: bool) {
+        if is_first {
+            self.queue.wake_one_for(events);
+        } else {
+            self.queue.wake_standing_for(events);
+        }
     }
 
     /// What is ready for an end with these abilities. A reader that came before any writer is not told that they hung
@@ -232,9 +236,9 @@ impl Pipe {
         events
     }
 
-    /// The queue where changes for such an end are told.
-    pub(crate) fn queue(&self, reads: bool) -> &WaitQueue {
-        if reads { &self.readers } else { &self.writers }
+    /// The queue where changes are told.
+    pub(crate) const fn queue(&self) -> &WaitQueue {
+        &self.queue
     }
 
     /// Who has it open.
@@ -248,15 +252,12 @@ impl Pipe {
         let ends = &mut ring.ends;
         ends.readers += usize::from(reads);
         ends.writers += usize::from(writes);
-        ends.both += usize::from(reads && writes);
         ends.reader_opens += u64::from(reads);
         ends.writer_opens += u64::from(writes);
         let ends = *ends;
         drop(ring);
+        // Nothing becomes ready by it for those who have the pipe open.
         self.openers.wake_all();
-        // Writers that found no reader, and pollers, see a changed pipe.
-        self.readers.wake_all();
-        self.writers.wake_all();
         ends
     }
 
@@ -266,16 +267,12 @@ impl Pipe {
         let ends = &mut ring.ends;
         ends.readers = ends.readers.saturating_sub(usize::from(reads));
         ends.writers = ends.writers.saturating_sub(usize::from(writes));
-        ends.both = ends.both.saturating_sub(usize::from(reads && writes));
         let (no_readers, no_writers) = (ends.readers == 0, ends.writers == 0);
         let gone = (no_readers && no_writers).then(|| (core::mem::take(&mut ring.segments), ring.spare.take()));
         drop(ring);
         drop(gone);
-        if no_writers {
-            self.readers.wake_all();
-        }
-        if no_readers {
-            self.writers.wake_all();
+        if no_readers != no_writers {
+            self.queue.wake_all();
         }
     }
 
@@ -319,6 +316,7 @@ impl Ring {
     }
 
     /// Copies into the last segment and new ones.
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     fn put(&mut self, source: &mut Source<'_>) -> Result<(), Stop> {
         let total = source.remaining();
         // What does not fill a page joins the last one, if it fits whole.
@@ -335,6 +333,7 @@ impl Ring {
             if self.is_full() {
                 return Err(Stop::WouldBlock);
             }
+            fallible(|| self.segments.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
             let frame = self.spare.take().or_else(Frame::allocate_dirty).ok_or(Errno::ENOMEM)?;
             let length = source.remaining().min(PAGE_SIZE);
             let (moved, fault) = match source.peek_to_frame(&frame, 0, length) {
@@ -403,8 +402,8 @@ impl Inode for Pipe {
         Ok(self)
     }
 
-    fn anonymous_name(&self) -> String {
-        format!("pipe:[{}]", self.number)
+    fn anonymous_name(&self) -> Result<String> {
+        try_format(format_args!("pipe:[{}]", self.number))
     }
 }
 

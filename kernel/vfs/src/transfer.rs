@@ -1,9 +1,9 @@
 //! From file to file without the program in between: sendfile(2), copy_file_range(2).
 
-use alloc::vec;
-
+use abi::fallible::try_zeroed;
 use abi::{Errno, Result};
-use memory::{Destination, Source};
+use memory::{Destination, PAGE_SIZE, Source};
+use sync::Budget;
 
 use crate::caller::Caller;
 use crate::file::FileTraits;
@@ -15,113 +15,119 @@ use crate::wait;
 /// How much is moved at a time.
 const CHUNK: usize = 16 * 1024;
 
-/// Sends up to `count` bytes from `input` to `output`: sendfile(2). With `offset` it reads from there, and leaves it
-/// behind what was sent; else from the file's position. When a signal drops it, what was sent stands in `sent`.
-///
-/// # Errors
-/// `EBADF`, `EINVAL` when `input` can't be read at a position or `output` appends, and those of reading and writing.
-pub async fn sendfile(
-    output: &OpenFile,
-    input: &OpenFile,
-    offset: Option<&mut i64>,
-    count: usize,
-    sent: &mut usize,
-    caller: &dyn Caller,
-) -> Result<()> {
-    input.check(crate::Access::READ)?;
-    output.check(crate::Access::WRITE)?;
-    if !input.traits().contains(FileTraits::SEEKABLE) {
-        return Err(if offset.is_some() { Errno::ESPIPE } else { Errno::EINVAL });
+/// Where a transfer has come in one of its files.
+pub struct End<'a> {
+    open: &'a OpenFile,
+    /// Where it goes on; nothing for a file without positions.
+    at: Option<i64>,
+    /// Whether that is the file's own position, which moves when the transfer is over.
+    own: bool,
+}
+
+impl<'a> End<'a> {
+    /// At `offset`, or else at the file's own position as it is now. The position is not held until the end: both ends may be
+    /// one open file, and other transfers go the other way. So two of them may move the same bytes, as on Linux.
+    ///
+    /// # Errors
+    /// `EOVERFLOW` for a position that is no offset.
+    pub async fn new(open: &'a OpenFile, offset: Option<i64>) -> Result<End<'a>> {
+        let own = offset.is_none() && open.has_position();
+        let at =
+            if own { Some(i64::try_from(*open.position.lock().await).map_err(|_| Errno::EOVERFLOW)?) } else { offset };
+        Ok(End { open, at, own })
     }
-    if output.flags().contains(OpenFlags::APPEND) {
-        return Err(Errno::EINVAL);
+
+    /// The offset that the transfer has reached.
+    pub fn reached(&self) -> Option<i64> {
+        self.at
     }
-    match offset {
-        Some(offset) => copy(output, None, input, offset, count, sent, caller).await,
-        None => {
-            let mut position = input.position.lock().await;
-            let mut at = i64::try_from(*position).map_err(|_| Errno::EOVERFLOW)?;
-            let advance = Advance { position: &mut position, at: &mut at };
-            copy(output, None, input, advance.at, count, sent, caller).await
+
+    fn advance(&mut self, length: usize) {
+        self.at = self.at.map(|at| at + length as i64);
+    }
+
+    /// Moves the file's own position behind what was transferred, if the transfer began there. To be called however it ended,
+    /// so that nothing is transferred twice.
+    pub async fn finish(&self) {
+        if self.own
+            && let Some(Ok(at)) = self.at.map(u64::try_from)
+        {
+            *self.open.position.lock().await = at;
         }
     }
 }
 
-/// Writes the offset reached into the file's position however the copying ends, so that what was sent before a signal
-/// is not sent again.
-struct Advance<'a> {
-    position: &'a mut u64,
-    at: &'a mut i64,
-}
-
-impl Drop for Advance<'_> {
-    fn drop(&mut self) {
-        *self.position = u64::try_from(*self.at).unwrap_or(*self.position);
+/// Sends up to `count` bytes from `input` to `output`: sendfile(2). Dropped, it leaves in both, and in `sent`, what was sent.
+///
+/// # Errors
+/// `EBADF`, `EINVAL` when `input` can't be read at a position or `output` appends, and those of reading and writing.
+pub async fn sendfile(
+    output: &mut End<'_>,
+    input: &mut End<'_>,
+    count: usize,
+    sent: &mut usize,
+    caller: &dyn Caller,
+) -> Result<()> {
+    input.open.check(crate::Access::READ)?;
+    output.open.check(crate::Access::WRITE)?;
+    if !input.open.traits().contains(FileTraits::SEEKABLE) {
+        return Err(if input.at.is_some() { Errno::ESPIPE } else { Errno::EINVAL });
     }
+    if output.open.flags().contains(OpenFlags::APPEND) {
+        return Err(Errno::EINVAL);
+    }
+    copy(output, input, count, sent, caller).await
 }
 
-/// Copies a range between two regular files: copy_file_range(2). Offsets that are `None` are the files' positions.
+/// Copies a range between two regular files: copy_file_range(2). Dropped, it leaves in both, and in `copied`, what was copied.
 ///
 /// # Errors
 /// `EINVAL` for what is no regular file or a range that overlaps itself, `EISDIR`, `EBADF`.
 pub async fn copy_file_range(
-    (input, input_offset): (&OpenFile, Option<&mut i64>),
-    (output, output_offset): (&OpenFile, Option<&mut i64>),
+    input: &mut End<'_>,
+    output: &mut End<'_>,
     count: usize,
     copied: &mut usize,
     caller: &dyn Caller,
 ) -> Result<()> {
-    input.check(crate::Access::READ)?;
-    output.check(crate::Access::WRITE)?;
-    if output.flags().contains(OpenFlags::APPEND) {
+    input.open.check(crate::Access::READ)?;
+    output.open.check(crate::Access::WRITE)?;
+    if output.open.flags().contains(OpenFlags::APPEND) {
         return Err(Errno::EBADF);
     }
-    for open in [input, output] {
+    for open in [input.open, output.open] {
         match open.kind() {
             Some(FileKind::Regular) => {}
             Some(FileKind::Directory) => return Err(Errno::EISDIR),
             _ => return Err(Errno::EINVAL),
         }
     }
-    let mut from = start(input, &input_offset).await?;
-    let mut to = start(output, &output_offset).await?;
-    let same = alloc::sync::Arc::ptr_eq(input.inode(), output.inode());
+    let (from, to) = (input.at.unwrap_or_default(), output.at.unwrap_or_default());
+    if from < 0 || to < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let same = alloc::sync::Arc::ptr_eq(input.open.inode(), output.open.inode());
     if same && from.abs_diff(to) < count as u64 {
         return Err(Errno::EINVAL);
     }
-    let result = copy(output, Some(&mut to), input, &mut from, count, copied, caller).await;
-    for (open, offset, reached) in [(input, input_offset, from), (output, output_offset, to)] {
-        match offset {
-            Some(offset) => *offset = reached,
-            None => *open.position.lock().await = u64::try_from(reached).unwrap_or_default(),
-        }
-    }
-    result
+    copy(output, input, count, copied, caller).await
 }
 
-async fn start(open: &OpenFile, offset: &Option<&mut i64>) -> Result<i64> {
-    match offset {
-        Some(offset) if **offset < 0 => Err(Errno::EINVAL),
-        Some(offset) => Ok(**offset),
-        None => i64::try_from(*open.position.lock().await).map_err(|_| Errno::EOVERFLOW),
-    }
-}
-
-/// Moves bytes chunk by chunk. Nothing is consumed that could not be delivered: `from` moves by what was written.
+/// Moves bytes chunk by chunk. Nothing is consumed that could not be delivered: `input` moves by what was written.
 async fn copy(
-    output: &OpenFile,
-    mut to: Option<&mut i64>,
-    input: &OpenFile,
-    from: &mut i64,
+    output: &mut End<'_>,
+    input: &mut End<'_>,
     count: usize,
     done: &mut usize,
     caller: &dyn Caller,
 ) -> Result<()> {
-    let mut buffer = vec![0; CHUNK.min(count)];
+    let mut buffer = try_zeroed(CHUNK.min(count))?;
+    let mut budget = Budget::new();
     while *done < count {
         let wanted = CHUNK.min(count - *done);
         let chunk = buffer.get_mut(..wanted).unwrap_or_default();
-        let read = wait::read_at(input, *from, &mut Destination::kernel(chunk), caller).await;
+        let from = input.at.unwrap_or_default();
+        let read = wait::read_at(input.open, from, &mut Destination::kernel(chunk), caller).await;
         let read = match read {
             Ok(0) => return Ok(()),
             Ok(read) => read,
@@ -129,23 +135,23 @@ async fn copy(
             Err(errno) => return Err(errno),
         };
         let mut source = Source::kernel(chunk.get(..read).unwrap_or_default());
-        let written = match to.as_deref_mut() {
-            Some(to) => wait::write_at(output, *to, &mut source, caller).await,
-            None => wait::write(output, &mut source, caller).await,
+        let written = match output.at {
+            Some(to) => wait::write_at(output.open, to, &mut source, caller).await,
+            None => wait::write(output.open, &mut source, caller).await,
         };
         let written = match written {
             Ok(written) => written,
             Err(_) if *done > 0 => return Ok(()),
             Err(errno) => return Err(errno),
         };
-        *from += written as i64;
-        if let Some(to) = to.as_deref_mut() {
-            *to += written as i64;
-        }
+        input.advance(written);
+        output.advance(written);
         *done += written;
         if written < read {
             return Ok(());
         }
+        // Read and written.
+        budget.pace(2 * written / PAGE_SIZE).await;
     }
     Ok(())
 }

@@ -1,5 +1,8 @@
 //! The loop that makes "try" into "wait": read(2), write(2) and all their kin end here.
 //!
+//! Long ones go in pieces of [`PIECE`], with a budget: between two pieces others run, and who waits for the operation may
+//! drop it. No file sees more at a time.
+//!
 //! Each operation is tried first, by a plain function ([`try_read`], [`try_write`]) that builds no future; a system
 //! call that can be served at once ends there. Only what could not be finished is awaited ([`finish_read`],
 //! [`finish_write`]): then it registers with the file's wait queue, tries again, and sleeps. Faults in the program's
@@ -9,19 +12,21 @@
 //! signal drops the future, and what was moved until then stands in the cursor, which the caller still has: if its
 //! `progress()` is not 0, that is what the call returns instead of `EINTR`.
 
-use core::future::poll_fn;
-use core::task::Poll;
-
 use abi::{Errno, Result};
-use memory::{Destination, Source};
-use sync::{Listener, MutexGuard};
+use memory::{Destination, PAGE_SIZE, Source};
+use sync::{Budget, Kind, Listener, Mutex, MutexGuard, WaitQueue, yield_now};
 
+use crate::Access;
 use crate::caller::Caller;
 use crate::contents::before_write;
 use crate::file::{FileTraits, Operation, PollEvents, Stop};
 use crate::open::OpenFlags;
 use crate::open_file::OpenFile;
-use crate::{Access, poll};
+use crate::truncate::{exclude, try_exclude};
+
+/// Bytes a file is asked to move at a time. What is longer is left to [`finish_read`] and [`finish_write`], from its first
+/// byte on.
+pub const PIECE: usize = 64 * 1024;
 
 /// A read or write that could not be finished in one try.
 pub struct Unfinished<'a> {
@@ -34,6 +39,8 @@ enum Reached<'a> {
     Nothing,
     /// Somebody else is reading or writing at the file's position.
     Admitted,
+    /// Nothing yet, and it is to happen here.
+    At(u64),
     /// The file stopped.
     Stopped { stop: Stop, position: Position<'a> },
 }
@@ -81,6 +88,9 @@ pub fn try_read<'a>(
     caller: &dyn Caller,
 ) -> Result<usize, Unfinished<'a>> {
     open.check(Access::READ)?;
+    if destination.remaining() > PIECE {
+        return Err(Unfinished { reached: Reached::Nothing });
+    }
     if open.traits().contains(FileTraits::ADMITS) && open.file().admit(Operation::Read, caller).is_err() {
         return Err(Unfinished { reached: Reached::Nothing });
     }
@@ -98,38 +108,48 @@ pub fn try_read<'a>(
 ///
 /// # Errors
 /// As [`read`].
-pub async fn finish_read<'a>(
+#[expect(clippy::manual_async_fn, reason = "the future of an async fn holds its arguments twice")]
+pub fn finish_read<'a>(
     open: &'a OpenFile,
     destination: &mut Destination<'_>,
     caller: &dyn Caller,
     unfinished: Unfinished<'a>,
-) -> Result<usize> {
-    if matches!(unfinished.reached, Reached::Nothing) {
-        admit(open, Operation::Read, caller).await?;
-    }
-    let (mut position, mut stop) = match unfinished.reached {
-        Reached::Stopped { stop, position } => (position, Some(stop)),
-        _ => (lock_position(open).await, None),
-    };
-    let mut place = Place::default();
-    loop {
-        let moved = destination.progress();
-        let outcome = match stop {
-            None => Ok(()),
-            Some(Stop::Fault(fault)) => destination.settle(fault).await,
-            // What is there is delivered at once.
-            Some(Stop::WouldBlock) if moved > 0 || destination.remaining() == 0 => return Ok(moved),
-            Some(stop) => pause(open, stop, PollEvents::READABLE, &mut place, true).await,
-        };
-        if let Err(errno) = outcome {
-            return if moved > 0 { Ok(moved) } else { Err(errno) };
+) -> impl Future<Output = Result<usize>> {
+    async move {
+        if matches!(unfinished.reached, Reached::Nothing) {
+            admit(open, Operation::Read, caller).await?;
         }
-        match read_once(open, position.get(), destination) {
-            Ok(_) => {
-                place.consume();
-                return Ok(destination.progress());
+        let (mut position, mut stop) = match unfinished.reached {
+            Reached::Stopped { stop, position } => (position, Some(stop)),
+            Reached::At(position) => (Position::At(position), None),
+            Reached::Nothing | Reached::Admitted => (lock_position(open).await, None),
+        };
+        let mut place = Place::default();
+        let mut budget = Budget::new();
+        loop {
+            let moved = destination.progress();
+            let outcome = match stop {
+                None => Ok(()),
+                Some(Stop::Fault(fault)) => destination.settle(fault).await,
+                // What is there is delivered at once.
+                Some(Stop::WouldBlock) if moved > 0 || destination.remaining() == 0 => return Ok(moved),
+                Some(stop) => pause(open, stop, PollEvents::READABLE, &mut place, true).await,
+            };
+            if let Err(errno) = outcome {
+                return if moved > 0 { Ok(moved) } else { Err(errno) };
             }
-            Err(next) => stop = Some(next),
+            let hidden = destination.hide(PIECE);
+            let result = read_once(open, position.get(), destination);
+            let whole = destination.remaining() == 0;
+            destination.show(hidden);
+            stop = result.err();
+            if stop.is_none() {
+                place.consume();
+                if hidden == 0 || !whole {
+                    return Ok(destination.progress());
+                }
+            }
+            budget.pace((destination.progress() - moved) / PAGE_SIZE).await;
         }
     }
 }
@@ -154,6 +174,9 @@ pub fn try_read_at<'a>(
 ) -> Result<usize, Unfinished<'a>> {
     let mut position = check_position(open, position)?;
     open.check(Access::READ)?;
+    if destination.remaining() > PIECE {
+        return Err(Unfinished { reached: Reached::At(position) });
+    }
     match read_once(open, &mut position, destination) {
         Ok(moved) => Ok(moved),
         Err(stop) => Err(Unfinished::stopped(stop, Position::At(position))),
@@ -185,6 +208,9 @@ pub fn try_write<'a>(
     caller: &dyn Caller,
 ) -> Result<usize, Unfinished<'a>> {
     open.check(Access::WRITE)?;
+    if source.remaining() > PIECE {
+        return Err(Unfinished { reached: Reached::Nothing });
+    }
     if open.traits().contains(FileTraits::ADMITS) && open.file().admit(Operation::Write, caller).is_err() {
         return Err(Unfinished { reached: Reached::Nothing });
     }
@@ -192,6 +218,7 @@ pub fn try_write<'a>(
         return write_once(open, &mut 0, source, caller).map_err(|stop| Unfinished::stopped(stop, Position::At(0)));
     }
     let Some(mut position) = open.position.try_lock() else { return Err(Unfinished { reached: Reached::Admitted }) };
+    let Some(_exclusion) = try_exclude(write_lock(open)) else { return Err(Unfinished { reached: Reached::Admitted }) };
     match write_once(open, &mut position, source, caller) {
         Ok(moved) => Ok(moved),
         Err(stop) => Err(Unfinished::stopped(stop, Position::Own(position))),
@@ -202,40 +229,50 @@ pub fn try_write<'a>(
 ///
 /// # Errors
 /// As [`write()`].
-pub async fn finish_write<'a>(
+#[expect(clippy::manual_async_fn, reason = "the future of an async fn holds its arguments twice")]
+pub fn finish_write<'a>(
     open: &'a OpenFile,
     source: &mut Source<'_>,
     caller: &dyn Caller,
     unfinished: Unfinished<'a>,
-) -> Result<usize> {
-    if matches!(unfinished.reached, Reached::Nothing) {
-        admit(open, Operation::Write, caller).await?;
-    }
-    let (mut position, mut stop) = match unfinished.reached {
-        Reached::Stopped { stop, position } => (position, Some(stop)),
-        _ => (lock_position(open).await, None),
-    };
-    let mut place = Place::default();
-    loop {
-        let moved = source.progress();
-        let outcome = match stop {
-            None => Ok(()),
-            Some(Stop::Fault(fault)) => source.settle(fault).await,
-            Some(Stop::WouldBlock) if source.remaining() == 0 => return Ok(moved),
-            Some(stop) => pause(open, stop, PollEvents::WRITABLE, &mut place, true).await,
-        };
-        if let Err(errno) = outcome {
-            if errno == Errno::EPIPE {
-                caller.broken_pipe();
-            }
-            return if moved > 0 { Ok(moved) } else { Err(errno) };
+) -> impl Future<Output = Result<usize>> {
+    async move {
+        if matches!(unfinished.reached, Reached::Nothing) {
+            admit(open, Operation::Write, caller).await?;
         }
-        match write_once(open, position.get(), source, caller) {
-            Ok(_) => {
-                place.consume();
-                return Ok(source.progress());
+        let (mut position, mut stop) = match unfinished.reached {
+            Reached::Stopped { stop, position } => (position, Some(stop)),
+            Reached::At(position) => (Position::At(position), None),
+            Reached::Nothing | Reached::Admitted => (lock_position(open).await, None),
+        };
+        let _exclusion = exclude(write_lock(open)).await;
+        let mut place = Place::default();
+        let mut budget = Budget::new();
+        loop {
+            let moved = source.progress();
+            let outcome = match stop {
+                None => Ok(()),
+                Some(Stop::Fault(fault)) => source.settle(fault).await,
+                Some(Stop::WouldBlock) if source.remaining() == 0 => return Ok(moved),
+                Some(stop) => pause(open, stop, PollEvents::WRITABLE, &mut place, true).await,
+            };
+            if let Err(errno) = outcome {
+                if errno == Errno::EPIPE {
+                    caller.broken_pipe();
+                }
+                return if moved > 0 { Ok(moved) } else { Err(errno) };
             }
-            Err(next) => stop = Some(next),
+            match write_once(open, position.get(), source, caller) {
+                Ok(written) => {
+                    place.consume();
+                    if source.remaining() == 0 || written < PIECE {
+                        return Ok(source.progress());
+                    }
+                    stop = None;
+                }
+                Err(next) => stop = Some(next),
+            }
+            budget.pace((source.progress() - moved) / PAGE_SIZE).await;
         }
     }
 }
@@ -261,6 +298,8 @@ pub fn try_write_at<'a>(
 ) -> Result<usize, Unfinished<'a>> {
     let mut position = check_position(open, position)?;
     open.check(Access::WRITE)?;
+    let exclusion = if source.remaining() > PIECE { None } else { try_exclude(write_lock(open)) };
+    let Some(_exclusion) = exclusion else { return Err(Unfinished { reached: Reached::At(position) }) };
     match write_once(open, &mut position, source, caller) {
         Ok(moved) => Ok(moved),
         Err(stop) => Err(Unfinished::stopped(stop, Position::At(position))),
@@ -295,8 +334,8 @@ fn read_once(open: &OpenFile, position: &mut u64, destination: &mut Destination<
     }
 }
 
-/// One try, at `position` or the end of the file; `position` is then behind what was written. Faults that need no
-/// waiting are no end of it.
+/// One try for the next piece, at `position` or the end of the file; `position` is then behind what was written. Faults
+/// that need no waiting are no end of it.
 #[inline]
 fn write_once(
     open: &OpenFile,
@@ -309,13 +348,16 @@ fn write_once(
         before_write(open.inode(), if appends { open.file().size() } else { *position }, source, caller)?;
     }
     let start = source.progress();
-    loop {
+    let hidden = source.hide(PIECE);
+    let result = loop {
         match write_until_fault(open, position, source) {
-            Ok(_) => return Ok(source.progress() - start),
+            Ok(_) => break Ok(source.progress() - start),
             Err(Stop::Fault(fault)) if source.settle_now(fault) == Ok(true) => {}
-            Err(stop) => return Err(stop),
+            Err(stop) => break Err(stop),
         }
-    }
+    };
+    source.show(hidden);
+    result
 }
 
 #[inline]
@@ -362,13 +404,6 @@ pub async fn synchronise(open: &OpenFile, data_only: bool) -> Result<()> {
     }
 }
 
-/// Waits until one of `events`, an error or a hang-up is there, and returns what is.
-pub async fn wait_for(open: &OpenFile, events: PollEvents) -> PollEvents {
-    let mut entry = [poll::Interest::new(Some(open), events)];
-    poll::poll(&mut entry, core::future::pending()).await;
-    entry.first().map_or(PollEvents::empty(), |entry| entry.ready)
-}
-
 fn check_position(open: &OpenFile, position: i64) -> Result<u64> {
     let position = u64::try_from(position).map_err(|_| Errno::EINVAL)?;
     if open.flags().contains(OpenFlags::PATH) {
@@ -380,6 +415,12 @@ fn check_position(open: &OpenFile, position: i64) -> Result<u64> {
 /// The position for a read or write, once nobody else is at it.
 async fn lock_position(open: &OpenFile) -> Position<'_> {
     if open.has_position() { Position::Own(open.position.lock().await) } else { Position::At(0) }
+}
+
+/// The file's write lock, if it has one. Only some files are asked.
+#[inline]
+fn write_lock(open: &OpenFile) -> Option<&Mutex<()>> {
+    if open.traits().contains(FileTraits::WRITE_LOCK) { open.inode().write_lock() } else { None }
 }
 
 async fn admit(open: &OpenFile, operation: Operation, caller: &dyn Caller) -> Result<()> {
@@ -397,15 +438,18 @@ async fn admit(open: &OpenFile, operation: Operation, caller: &dyn Caller) -> Re
 /// is handed on.
 #[derive(Default)]
 struct Place<'a> {
-    listener: Option<Listener<'a>>,
+    listener: Option<Listener<&'a WaitQueue>>,
     /// Registered since it was last woken, and tried since.
     armed: bool,
 }
 
 impl Place<'_> {
-    /// The operation got what it waited for.
+    /// The operation got what it waited for, by the wake-up that came before it was tried. One that came while it was tried
+    /// may be for what it left over, and is handed on.
     fn consume(&mut self) {
-        self.listener.iter_mut().for_each(Listener::consume);
+        if !self.armed {
+            self.listener.iter_mut().for_each(Listener::consume);
+        }
     }
 }
 
@@ -420,7 +464,7 @@ async fn pause<'a>(
     match stop {
         Stop::Error(errno) => return Err(errno),
         Stop::Fault(_) => return Err(Errno::EFAULT),
-        Stop::Signalled => yield_once().await,
+        Stop::Signalled | Stop::Yield => yield_now().await,
         Stop::WouldBlock if may_refuse && open.flags().contains(OpenFlags::NON_BLOCK) => return Err(Errno::EAGAIN),
         Stop::WouldBlock => match &mut place.listener {
             Some(listener) if place.armed => {
@@ -433,23 +477,11 @@ async fn pause<'a>(
             }
             None => {
                 let queue = open.file().wait_queue(events).ok_or(Errno::EAGAIN)?;
-                place.listener.insert(queue.listen()).register().await;
+                let listener = Listener::new(queue, Kind::Exclusive, events.to_wait_for());
+                place.listener.insert(listener).register().await;
                 place.armed = true;
             }
         },
     }
     Ok(())
-}
-
-/// Returns to the executor once, so that a signal can be delivered.
-async fn yield_once() {
-    let mut yielded = false;
-    poll_fn(|context| {
-        if core::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await
 }

@@ -8,6 +8,7 @@ use alloc::sync::Arc;
 
 use abi::{Errno, Result};
 use bitflags::bitflags;
+use machine::memory::fallible;
 use smallvec::SmallVec;
 
 use crate::caller::Caller;
@@ -323,6 +324,7 @@ impl Walk<'_, '_> {
 
     /// Follows a link found in the directory the walk stands in.
     #[cold]
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     fn follow(&mut self, link: &Arc<Dentry>) -> Result<Followed> {
         self.links += 1;
         if self.links > MAX_LINKS {
@@ -342,6 +344,7 @@ impl Walk<'_, '_> {
         }
         let interrupted = core::mem::replace(&mut self.current, Progress { text: Text::Link(text), at: 0 });
         if interrupted.at < interrupted.text.bytes().len() {
+            fallible(|| self.outer.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
             self.outer.push(interrupted);
         }
         Ok(Followed::Text)
