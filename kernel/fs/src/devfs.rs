@@ -3,12 +3,13 @@
 //! Drivers register a device by number with vfs, and their node here: opening such a node anywhere leads to the driver.
 
 use alloc::sync::Arc;
+use core::fmt;
 
 use abi::{Errno, Result};
 use memory::{Destination, Memory, PageBudget, PageCache, Pager, Source};
 use vfs::{
     Caller, Device, DeviceClass, DeviceNumber, File, FileSystem, FileSystemType, FileTraits, Inode, NewContents,
-    NewInode, OpenRequest, Stop, Vfs,
+    NewInode, OpenRequest, Statistics, Stop, Vfs,
 };
 
 use drivers::KernelLog;
@@ -19,7 +20,7 @@ use crate::tmpfs::Tmpfs;
 
 /// `/dev`, wherever it is mounted: there is one of it.
 pub struct DevFs {
-    files: Arc<Tmpfs>,
+    files: Arc<Lasting>,
     vfs: Arc<Vfs>,
 }
 
@@ -32,8 +33,8 @@ impl DevFs {
     /// # Errors
     /// `ENOMEM`, `EBUSY` when a number is registered already.
     pub fn new(vfs: &Arc<Vfs>, memory: &Arc<Memory>, random: &Arc<Random>, log: &Arc<KernelLog>) -> Result<Arc<DevFs>> {
-        let dev =
-            Arc::new(DevFs { files: Tmpfs::new(memory, "devtmpfs", "mode=755", random.word())?, vfs: vfs.clone() });
+        let files = Tmpfs::new(memory, "devtmpfs", "mode=755", random.word())?;
+        let dev = Arc::new(DevFs { files: Arc::new(Lasting(files)), vfs: vfs.clone() });
         let number = |minor| DeviceNumber { major: MEMORY, minor };
         dev.register("null", 0o666, number(3), Arc::new(MemoryDevice::Null))?;
         dev.register("zero", 0o666, number(5), Arc::new(MemoryDevice::Zero(memory.clone())))?;
@@ -88,6 +89,31 @@ impl DevFs {
             return Err(Errno::EEXIST);
         }
         top.create(name.as_bytes(), &NewInode { permissions, user: 0, group: 0, contents }).map(|_| ())
+    }
+}
+
+/// The files as they are mounted. Nothing is taken apart when the last mount goes, since all are there at the next one.
+struct Lasting(Arc<Tmpfs>);
+
+impl FileSystem for Lasting {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn root(&self) -> Arc<dyn Inode> {
+        self.0.root()
+    }
+
+    fn statistics(&self) -> Statistics {
+        self.0.statistics()
+    }
+
+    fn options(&self, text: &mut dyn fmt::Write) -> fmt::Result {
+        self.0.options(text)
+    }
+
+    fn remount(&self, options: &str) -> Result<()> {
+        self.0.remount(options)
     }
 }
 
@@ -161,6 +187,7 @@ impl File for MemoryDevice {
     fn pager(&self) -> Option<Arc<dyn Pager>> {
         let MemoryDevice::Zero(memory) = self else { return None };
         let pages = PageCache::new(PageBudget::new(memory, u64::MAX));
+        // bounded: a size, no collection
         pages.extend(i64::MAX as u64);
         Some(Arc::new(pages))
     }

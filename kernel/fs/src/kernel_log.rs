@@ -52,6 +52,7 @@ impl File for Reader {
     }
 
     /// A record from a program: `<14>text`, or without a level at notice of the user facility.
+    #[expect(clippy::disallowed_methods, reason = "a record at most")]
     fn write(&self, _: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
         let mut buffer = [0; LONGEST];
         let length = source.remaining();

@@ -1,6 +1,7 @@
 //! Regular files of the host, open.
 
 use alloc::sync::Arc;
+use core::ops::Range;
 
 use abi::{Errno, Result};
 use machine::folder::OpenNode;
@@ -97,8 +98,8 @@ impl File for HostFile {
         self.open.seek(position, whence == Whence::Hole).map_err(errno)
     }
 
-    fn allocate(&self, mode: AllocateMode, offset: u64, length: u64) -> Result<()> {
-        self.pages.allocate(&self.open, mode, offset, length)
+    fn allocate(&self, mode: AllocateMode, range: Range<u64>) -> Result<Option<u64>> {
+        self.pages.allocate(&self.open, mode, range.start, range.end - range.start).map(|()| None)
     }
 
     fn synchronise(&self, data_only: bool) -> Result<(), Stop> {

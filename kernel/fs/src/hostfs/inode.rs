@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use abi::fallible::{try_collect, try_to_box};
 use abi::{Errno, Result};
 use machine::folder::{Change, NewNode, Node, Ownership, Rename, Status};
 use sync::SpinLock;
@@ -315,7 +316,7 @@ impl Inode for HostInode {
 
     fn xattr(&self, name: &[u8]) -> Result<Box<[u8]>> {
         check_xattr(name)?;
-        Ok(self.node.xattr(name).map_err(errno)?.into())
+        try_to_box(&self.node.xattr(name).map_err(errno)?)
     }
 
     fn set_xattr(&self, name: &[u8], value: &[u8], flags: XattrFlags) -> Result<()> {
@@ -335,7 +336,7 @@ impl Inode for HostInode {
         }
         let all = self.node.xattrs().map_err(errno)?;
         let shown = all.split_inclusive(|byte| *byte == 0).filter(|name| name.starts_with(XATTRS));
-        Ok(shown.flatten().copied().collect())
+        try_collect(shown.flatten().copied())
     }
 }
 

@@ -43,6 +43,7 @@ mod pages;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::ops::Bound;
 
 use abi::{Errno, Result};
 use machine::folder::{HostError, Identity, Node, OpenNode, Room, SharedFolder, Status};
@@ -109,6 +110,10 @@ impl HostFs {
 }
 
 impl FileSystem for HostFs {
+    fn memory(&self) -> Option<&Arc<Memory>> {
+        Some(self.shared.pages.memory())
+    }
+
     fn name(&self) -> &'static str {
         "hostfs"
     }
@@ -151,9 +156,16 @@ impl Cache for Shared {
 }
 
 impl Shared {
-    /// All inodes in use.
-    fn all(&self) -> Vec<Arc<HostInode>> {
-        self.inodes.lock().values().filter_map(Weak::upgrade).collect()
+    /// All inodes in use, one after the other, since they come and go meanwhile.
+    fn all(&self) -> impl Iterator<Item = Arc<HostInode>> {
+        let mut last = None;
+        core::iter::from_fn(move || {
+            let inodes = self.inodes.lock();
+            let mut next = inodes.range((last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+            let (identity, inode) = next.find_map(|(identity, inode)| Some((*identity, inode.upgrade()?)))?;
+            last = Some(identity);
+            Some(inode)
+        })
     }
 
     /// The inode of the file that was found, which is `node` if it is new. One file has one inode, whatever its names.
@@ -184,12 +196,16 @@ impl Shared {
     }
 
     /// Keeps a file that was just made open for its maker.
+    #[expect(clippy::disallowed_methods, reason = "as many as are kept fresh")]
     fn keep_fresh(&self, open: OpenNode) {
-        let mut fresh = self.fresh.lock();
-        let oldest = if fresh.len() >= MOST_FRESH { Some(fresh.remove(0)) } else { None };
-        fresh.push(open);
-        drop(fresh);
-        drop(oldest);
+        let oldest = {
+            let mut fresh = self.fresh.lock();
+            let oldest = if fresh.len() >= MOST_FRESH { Some(fresh.remove(0)) } else { None };
+            fresh.push(open);
+            oldest
+        };
+        // Closed outside the lock, since that asks the host.
+        let _closed = oldest;
     }
 
     fn take_fresh(&self, identity: &Identity) -> Option<OpenNode> {

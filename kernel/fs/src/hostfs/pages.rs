@@ -15,12 +15,13 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use abi::fallible::{TryVec, try_zeroed};
 use abi::{Errno, Result};
 use machine::folder::{Change, HostError, OpenNode, Status};
+use machine::memory::fallible;
 use memory::{Destination, Frame, Mappings, PAGE_SIZE, PageBudget, Pager, PagerError, Source, Visited};
 use sync::SpinLock;
 use vfs::{AllocateMode, Stop};
@@ -122,7 +123,7 @@ impl FilePages {
             }
             None => {
                 let open = Arc::new(make()?);
-                openings.push(Opening { open: open.clone(), users: 1 });
+                openings.try_push(Opening { open: open.clone(), users: 1 })?;
                 open
             }
         };
@@ -177,7 +178,7 @@ impl FilePages {
     /// Reads from `offset` on.
     pub fn read_at(&self, open: &OpenNode, offset: u64, to: &mut Destination<'_>) -> Result<usize, Stop> {
         let before = to.progress();
-        let mut buffer = vec![0; to.remaining().min(CHUNK)];
+        let mut buffer = try_zeroed(to.remaining().min(CHUNK))?;
         while to.remaining() > 0 {
             let at = offset + (to.progress() - before) as u64;
             let (dirty, until) = self.dirty_at(at);
@@ -213,7 +214,7 @@ impl FilePages {
     pub fn write_at(&self, open: &OpenNode, place: Place, from: &mut Source<'_>) -> Result<(usize, u64), Stop> {
         let _writing = self.writing.lock();
         let before = from.progress();
-        let mut buffer = vec![0; from.remaining().min(CHUNK)];
+        let mut buffer = try_zeroed(from.remaining().min(CHUNK))?;
         let mut end = if let Place::At(offset) = place { offset } else { 0 };
         while from.remaining() > 0 {
             let wanted = buffer.get_mut(..from.remaining().min(CHUNK)).unwrap_or_default();
@@ -331,6 +332,7 @@ impl FilePages {
     }
 
     /// Writes the dirty pages of `range` to the host. What fails stays dirty.
+    #[expect(clippy::disallowed_methods, reason = "as many as are asked back or written at once")]
     pub fn write_back(&self, open: &OpenNode, range: Range<u64>) -> Result<()> {
         if self.cached.lock().dirty.is_empty() {
             return Ok(());
@@ -346,6 +348,7 @@ impl FilePages {
             visited.push(self.mappings.write_protect(self, first..at));
             result = write_all(open, first * PAGE, &frames).map_err(errno);
             if result.is_err() {
+                // bounded: what was dirty before
                 self.cached.lock().dirty.extend(first..at);
             }
         }
@@ -355,6 +358,7 @@ impl FilePages {
     }
 
     /// The first run of dirty pages in `range`, now clean.
+    #[expect(clippy::disallowed_methods, reason = "as many as are asked back or written at once")]
     fn take_dirty(&self, range: Range<u64>) -> Option<(u64, Vec<Frame>)> {
         let mut cached = self.cached.lock();
         let first = *cached.dirty.range(range.clone()).next()?;
@@ -376,6 +380,7 @@ impl FilePages {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "as many as are asked back or written at once")]
     fn give_back_clean(&self, wanted: u64) -> u64 {
         let writing = self.writing.lock();
         let mut cached = self.cached.lock();
@@ -415,8 +420,10 @@ impl FilePages {
     }
 
     /// Frames for so many pages, paid for.
+    #[expect(clippy::disallowed_methods, reason = "as many as are asked back or written at once")]
     fn frames(&self, count: u64) -> Result<Vec<Frame>, PagerError> {
         let mut frames = Vec::new();
+        fallible(|| frames.try_reserve_exact(count as usize)).map_err(|_| PagerError::OutOfMemory)?;
         for _ in 0..count {
             let frame = self.budget.take().and_then(|()| match Frame::allocate_dirty() {
                 Some(frame) => Ok(frame),

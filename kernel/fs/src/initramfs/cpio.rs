@@ -1,5 +1,7 @@
 //! The "newc" format of cpio(5): entries made into files.
 
+#![expect(clippy::disallowed_macros, clippy::disallowed_methods, reason = "at boot, before there are programs")]
+
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -7,6 +9,7 @@ use alloc::vec::Vec;
 use abi::Errno;
 use abi::raw::general as raw;
 use hashbrown::HashMap;
+use machine::memory::fallible;
 use memory::Source;
 use vfs::{
     Context, Credentials, DeviceNumber, File, FileKind, KernelCaller, Lookup, NewContents, OpenFlags, OpenRequest,
@@ -282,7 +285,7 @@ impl<'a> Target<'a> {
             }
         };
         self.settle(&path, header)?;
-        self.directories.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        fallible(|| self.directories.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
         self.directories.push((path, header.modified()));
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! gzip (RFC 1952) as a stream, on miniz_oxide's inflate.
 
+#![expect(clippy::disallowed_macros, reason = "at boot, before there are programs")]
+
 use alloc::boxed::Box;
 use alloc::vec;
 

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use abi::Result;
 
+use super::node::{Cursor, PART, Step};
 use super::process::Subject;
 use super::source::{Area, Residence};
 use super::text::{Text, kib};
@@ -11,14 +12,28 @@ use super::text::{Text, kib};
 /// The column names begin in.
 const NAME_COLUMN: usize = 73;
 
-pub(super) fn maps(subject: &Subject) -> Result<Vec<u8>> {
-    let mut text = Text::new();
-    subject.process.areas(false)?.iter().for_each(|area| line(area, &mut text));
-    Ok(text.0)
+/// Pages counted before others are to run.
+const PAGES_AT_ONCE: usize = 8192;
+
+/// Pages that take as long as looking at an area and its file's name.
+const AREA: usize = 64;
+
+/// `cursor.at` is the address behind the last area.
+pub(super) fn maps(subject: &Subject, text: &mut Text, cursor: &mut Cursor) -> Result<Step> {
+    while text.len() < PART {
+        let Some(area) = subject.process.area(cursor.at)? else { return Ok(Step::End) };
+        line(&area, text);
+        cursor.at = area.end;
+    }
+    Ok(Step::More)
 }
 
 fn line(area: &Area, text: &mut Text) {
-    let start = text.0.len();
+    named_line(area, &area.name, text);
+}
+
+fn named_line(area: &Area, name: &[u8], text: &mut Text) {
+    let start = text.len();
     let flag = |set: bool, letter: char| if set { letter } else { '-' };
     text.put(format_args!(
         "{:08x}-{:08x} {}{}{}{} {:08x} {:02x}:{:02x} {} ",
@@ -33,21 +48,26 @@ fn line(area: &Area, text: &mut Text) {
         area.device.1,
         area.inode,
     ));
-    if !area.name.is_empty() {
+    if !name.is_empty() {
         text.pad(start, NAME_COLUMN);
-        text.escaped(&area.name, b"\n");
+        text.escaped(name, b"\n");
     }
     text.put(format_args!("\n"));
 }
 
-pub(super) fn smaps(subject: &Subject) -> Result<Vec<u8>> {
-    let mut text = Text::new();
-    for area in subject.process.areas(true)? {
-        line(&area, &mut text);
-        value(&mut text, "Size", area.end.saturating_sub(area.start));
-        value(&mut text, "KernelPageSize", 4096);
-        value(&mut text, "MMUPageSize", 4096);
-        residence(&area.residence, &mut text);
+/// `cursor.at` is the address up to which pages were counted.
+pub(super) fn smaps(subject: &Subject, text: &mut Text, cursor: &mut Cursor) -> Result<Step> {
+    let mut budget = PAGES_AT_ONCE;
+    while text.len() < PART {
+        let Some(area) = subject.process.area(cursor.at)? else { return Ok(Step::End) };
+        if !count(subject, &area, cursor, &mut budget)? {
+            return Ok(Step::Pause);
+        }
+        line(&area, text);
+        value(text, "Size", area.end.saturating_sub(area.start));
+        value(text, "KernelPageSize", 4096);
+        value(text, "MMUPageSize", 4096);
+        residence(&core::mem::take(&mut cursor.residence), text);
         text.put(format_args!("THPeligible:           0\nVmFlags: "));
         for (set, name) in [(area.read, "rd"), (area.write, "wr"), (area.execute, "ex"), (area.shared, "sh")] {
             if set {
@@ -56,20 +76,36 @@ pub(super) fn smaps(subject: &Subject) -> Result<Vec<u8>> {
         }
         text.put(format_args!("mr mw me \n"));
     }
-    Ok(text.0)
+    Ok(Step::More)
 }
 
-pub(super) fn smaps_rollup(subject: &Subject) -> Result<Vec<u8>> {
-    let areas = subject.process.areas(true)?;
-    let (Some(first), Some(last)) = (areas.first(), areas.last()) else { return Ok(Vec::new()) };
-    let whole = Area { name: b"[rollup]".to_vec(), ..empty_area(first.start, last.end) };
-    let mut text = Text::new();
-    line(&whole, &mut text);
-    residence(&areas.iter().fold(Residence::default(), |sum, area| sum.plus(&area.residence)), &mut text);
-    Ok(text.0)
+pub(super) fn smaps_rollup(subject: &Subject, text: &mut Text, cursor: &mut Cursor) -> Result<Step> {
+    let mut budget = PAGES_AT_ONCE;
+    while let Some(area) = subject.process.area(cursor.at)? {
+        // An area costs something even if nothing of it is there.
+        budget = budget.saturating_sub(AREA);
+        if !count(subject, &area, cursor, &mut budget)? || budget == 0 {
+            return Ok(Step::Pause);
+        }
+    }
+    if let Some(first) = subject.process.area(0)? {
+        named_line(&rollup(first.start, cursor.at), b"[rollup]", text);
+        residence(&cursor.residence, text);
+    }
+    Ok(Step::End)
 }
 
-fn empty_area(start: u64, end: u64) -> Area {
+/// Adds what is resident of the rest of an area, and moves behind it. False if the budget was spent before.
+fn count(subject: &Subject, area: &Area, cursor: &mut Cursor, budget: &mut usize) -> Result<bool> {
+    let rest = area.start.max(cursor.at)..area.end;
+    let (found, next) = subject.process.residence(rest, budget)?;
+    cursor.residence = cursor.residence.plus(&found);
+    cursor.at = next.unwrap_or(area.end);
+    Ok(next.is_none())
+}
+
+/// All areas as one.
+fn rollup(start: u64, end: u64) -> Area {
     Area {
         start,
         end,
@@ -81,7 +117,6 @@ fn empty_area(start: u64, end: u64) -> Area {
         device: (0, 0),
         inode: 0,
         name: Vec::new(),
-        residence: Residence::default(),
     }
 }
 
@@ -130,7 +165,7 @@ fn residence(residence: &Residence, text: &mut Text) {
 }
 
 fn value(text: &mut Text, name: &str, bytes: u64) {
-    let start = text.0.len();
+    let start = text.len();
     text.put(format_args!("{name}:"));
     text.pad(start, 16);
     text.put(format_args!("{:8} kB\n", kib(bytes)));

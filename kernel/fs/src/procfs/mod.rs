@@ -13,7 +13,7 @@
 //! **Who calls.** vfs, for programs. The sources are implemented where the kernel is wired together, since the rooms that know
 //! (process, memory, sched) don't know each other, nor this one.
 //!
-//! **Who synchronises.** Nothing here has state but the text an open file was last read from. A source takes its own
+//! **Who synchronises.** Nothing here has state but the part of a text an open file was last read from. A source takes its own
 //! locks for the moment of a snapshot; texts are made without any.
 //!
 //! Directories of processes, threads and descriptors are listed by asking for the next number, so a listing costs a step
@@ -30,21 +30,21 @@ mod system;
 mod tests;
 mod text;
 
-use alloc::format;
-use alloc::string::ToString;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::{Errno, Result};
 use vfs::{Caller, DirectoryEntry, DirectorySink, FileKind, FileSystem, FileSystemType, Inode, Link, Statistics};
 
-use node::{Contents, Directory, DirectoryInode, Head, LINK_PERMISSIONS, LinkInode, Target, TextInode, to_text};
+use node::{
+    Contents, Cursor, Directory, DirectoryInode, Head, LINK_PERMISSIONS, LinkInode, Step, Target, TextInode, to_text,
+};
 use process::Subject;
 use system::SystemText;
+use text::{Digits, Text};
 
 pub use source::{
     Area, Faults, InputOutput, InterruptCounts, MemoryStatus, MemoryTotals, ProcessId, ProcessSource, ProcessStatus,
-    Processor, ProcessorTimes, Residence, State, SystemCounters, SystemName, SystemSource, ThreadStatus,
+    Processor, ProcessorTimes, Residence, ResidentFiles, State, SystemCounters, SystemName, SystemSource, ThreadStatus,
 };
 
 /// `PROC_SUPER_MAGIC`.
@@ -138,11 +138,11 @@ impl Root {
 
 impl Directory for Root {
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
-        if let Some(id) = process::number(name) {
-            let process = self.0.process(id).ok_or(Errno::ENOENT)?;
-            // A thread's number finds its process, without being listed.
-            let id = process.id().unwrap_or(id);
-            return Ok(process::directory(Subject { process, id, thread: None }));
+        if let Some(thread) = process::number(name) {
+            let process = self.0.process(thread).ok_or(Errno::ENOENT)?;
+            // A thread's number finds its process, without being listed; what belongs to threads is then that one's.
+            let id = process.id().unwrap_or(thread);
+            return Ok(process::directory(Subject { process, id, thread, is_thread: false }));
         }
         let (index, ..) = Root::fixed().find(|(_, known, _)| known.as_bytes() == name).ok_or(Errno::ENOENT)?;
         let special = |index: usize| SPECIALS.get(index.checked_sub(system::FILES.len())?);
@@ -176,7 +176,7 @@ impl Directory for Root {
             && let Some(id) = self.0.next_process(after)
         {
             let next = FIRST_PROCESS_COOKIE + u64::from(id);
-            let name = id.to_string();
+            let name = Digits::of(id);
             let number = (u64::from(id) << 32) | (1 << 24);
             if !sink.entry(DirectoryEntry { name: name.as_bytes(), number, kind: FileKind::Directory, next }) {
                 break;
@@ -193,8 +193,9 @@ struct SystemFile {
 }
 
 impl Contents for SystemFile {
-    fn text(&self) -> Result<Vec<u8>> {
-        (self.show)(&*self.system)
+    fn show(&self, text: &mut Text, _cursor: &mut Cursor) -> Result<Step> {
+        text.bytes(&(self.show)(&*self.system)?);
+        Ok(Step::End)
     }
 }
 
@@ -207,8 +208,8 @@ impl Target for Pointer {
         match self.0 {
             Special::Mounts => Ok(to_text("self/mounts")),
             _ if process == 0 => Err(Errno::ENOENT),
-            Special::OwnThread => Ok(to_text(format!("{process}/task/{thread}"))),
-            _ => Ok(to_text(process.to_string())),
+            Special::OwnThread => Ok(to_text(Text::of(format_args!("{process}/task/{thread}"))?)),
+            _ => Ok(to_text(Digits::of(process).as_bytes())),
         }
     }
 }

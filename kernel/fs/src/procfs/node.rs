@@ -2,6 +2,9 @@
 //!
 //! A text is generated when it is read at position 0, and later reads continue in that same text: so a reader with a
 //! small buffer sees one moment, and `lseek` to the start (or `pread` at 0, as top(1) does) gets a fresh one.
+//!
+//! What can be long is made in parts of about a page, each when it is read (Linux: seq_file): a part is of one moment. So
+//! a text of any length takes a page of memory, and reading costs what is read.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -13,6 +16,9 @@ use vfs::{
     Attributes, Caller, DirectorySink, File, FileKind, FileTraits, Inode, Link, OpenRequest, Path, Permissions,
     SetAttributes, Stop, Time,
 };
+
+use super::source::{Residence, ResidentFiles};
+use super::text::Text;
 
 /// The most a program may write into a file here at once: Linux's page.
 const WRITE_LIMIT: usize = 4096;
@@ -59,14 +65,63 @@ pub(super) trait Contents: Send + Sync + 'static {
         Ok(())
     }
 
-    /// The text at this moment.
-    fn text(&self) -> Result<Vec<u8>>;
+    /// Appends the next part of the text, from `cursor` on, which it moves. The whole, for what is short.
+    ///
+    /// # Errors
+    /// `ESRCH` when what it is about has gone, `ENOMEM`.
+    fn show(&self, text: &mut Text, cursor: &mut Cursor) -> Result<Step>;
 
-    /// A program wrote this. `process` opened the file.
-    fn store(&self, bytes: &[u8], process: u32) -> Result<()> {
-        let _ = (bytes, process);
+    /// A program wrote this. `writer` opened the file.
+    fn store(&self, bytes: &[u8], writer: Writer) -> Result<()> {
+        let _ = (bytes, writer);
         Err(Errno::EIO)
     }
+}
+
+/// Who opened a file to write to it.
+#[derive(Clone, Copy)]
+pub(super) struct Writer {
+    pub process: u32,
+    pub thread: u32,
+}
+
+/// How long a part becomes before it is handed out.
+pub(super) const PART: usize = 4096;
+
+/// How many parts a read passes over at once on its way to where it begins.
+const PARTS_PASSED: usize = 64;
+
+/// How far the making of a text has come.
+#[derive(Default)]
+pub(super) struct Cursor {
+    /// Where the next line is made from, in the file's own counting: an address, a number. 0 at the beginning.
+    pub at: u64,
+    /// What was counted so far for the line that is being made.
+    pub residence: Residence,
+    /// The same, for what is told of a whole process.
+    pub files: ResidentFiles,
+}
+
+/// What came of making a part.
+pub(super) enum Step {
+    /// There may be more.
+    More,
+    /// That was the end.
+    End,
+    /// There was too much to count at once; others are to run before it goes on.
+    Pause,
+}
+
+/// A part of a text, and how to go on behind it.
+#[derive(Default)]
+struct Part {
+    /// Its place in the file.
+    start: u64,
+    text: Vec<u8>,
+    cursor: Cursor,
+    ended: bool,
+    /// It is still to be made.
+    paused: bool,
 }
 
 /// A regular file that is a generated text.
@@ -94,8 +149,8 @@ impl<C: Contents> Inode for TextInode<C> {
 
     fn open(self: Arc<Self>, request: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
         self.1.admit(request.caller)?;
-        let process = request.caller.process();
-        Ok(Arc::new(TextFile { contents: self.1.clone(), process, text: SpinLock::new(None) }))
+        let writer = Writer { process: request.caller.process(), thread: request.caller.thread() };
+        Ok(Arc::new(TextFile { contents: self.1.clone(), writer, part: SpinLock::new(None) }))
     }
 
     fn set_attributes(&self, changes: &SetAttributes) -> Result<()> {
@@ -111,8 +166,37 @@ fn ignore_truncation(changes: &SetAttributes) -> Result<()> {
 
 struct TextFile<C> {
     contents: Arc<C>,
-    process: u32,
-    text: SpinLock<Option<Arc<Vec<u8>>>>,
+    writer: Writer,
+    /// The part that was read last; away while somebody reads, so that no lock is held meanwhile.
+    part: SpinLock<Option<Part>>,
+}
+
+impl<C: Contents> TextFile<C> {
+    /// The part in which `position` lies, or the end. On the way there it pauses now and then.
+    fn part_at(&self, position: u64) -> Result<Part, Stop> {
+        let kept = self.part.lock().take().filter(|part| part.start <= position && (position != 0 || part.paused));
+        let mut part = kept.unwrap_or_default();
+        for _ in 0..PARTS_PASSED {
+            let end = part.start + part.text.len() as u64;
+            if position < end || part.ended {
+                return Ok(part);
+            }
+            let mut text = Text::new();
+            part.paused = false;
+            match self.contents.show(&mut text, &mut part.cursor)? {
+                Step::More => {}
+                Step::End => part.ended = true,
+                Step::Pause => part.paused = true,
+            }
+            (part.start, part.text) = (end, text.finish()?);
+            if part.paused && part.text.is_empty() {
+                break;
+            }
+        }
+        part.paused = true;
+        *self.part.lock() = Some(part);
+        Err(Stop::Yield)
+    }
 }
 
 impl<C: Contents> File for TextFile<C> {
@@ -121,17 +205,11 @@ impl<C: Contents> File for TextFile<C> {
     }
 
     fn read(&self, position: u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
-        let kept = if position == 0 { None } else { self.text.lock().clone() };
-        let text = match kept {
-            Some(text) => text,
-            None => {
-                let text = Arc::new(self.contents.text()?);
-                *self.text.lock() = Some(text.clone());
-                text
-            }
-        };
-        let rest = usize::try_from(position).ok().and_then(|position| text.get(position..)).unwrap_or_default();
-        Ok(destination.write(rest)?)
+        let part = self.part_at(position)?;
+        let rest = usize::try_from(position - part.start).ok().and_then(|offset| part.text.get(offset..));
+        let moved = destination.write(rest.unwrap_or_default());
+        *self.part.lock() = Some(part);
+        Ok(moved?)
     }
 
     fn write(&self, position: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
@@ -141,7 +219,7 @@ impl<C: Contents> File for TextFile<C> {
         let bytes = bytes.get_mut(..length).ok_or(Errno::EINVAL)?;
         source.peek(bytes)?;
         if position == 0 {
-            self.contents.store(bytes, self.process)?;
+            self.contents.store(bytes, self.writer)?;
         }
         source.advance(length);
         Ok(length)

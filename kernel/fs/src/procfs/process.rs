@@ -3,18 +3,21 @@
 //! They are made at each look and hold the process's source, which keeps no process alive: a directory that is still open
 //! when its process has gone answers `ESRCH`.
 
-use alloc::format;
-use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 
+use abi::fallible::{TryVec, try_to_vec};
 use abi::raw::general as raw;
 use abi::{Errno, Result};
-use vfs::{Caller, DirectoryEntry, DirectorySink, FileKind, Inode, Link, Path};
+use vfs::{Caller, DirectoryEntry, DirectorySink, FileKind, Inode, Link, Mount, Path};
 
-use super::node::{Contents, Directory, DirectoryInode, Head, LINK_PERMISSIONS, LinkInode, Target, TextInode, to_path};
+use super::node::{
+    Contents, Cursor, Directory, DirectoryInode, Head, LINK_PERMISSIONS, LinkInode, PART, Step, Target, TextInode,
+    Writer, to_path,
+};
 use super::source::{ProcessId, ProcessSource, State};
-use super::text::Text;
+use super::text::{Digits, Text};
 use super::{maps, status};
 
 /// Whom a directory is about: a process, or one of its threads.
@@ -22,30 +25,27 @@ use super::{maps, status};
 pub(super) struct Subject {
     pub process: Arc<dyn ProcessSource>,
     pub id: ProcessId,
-    /// The thread, below `task/`.
-    pub thread: Option<ProcessId>,
+    /// The thread that is asked: the leader, but for directories below `task/` and for `/proc/TID`.
+    pub thread: ProcessId,
+    /// Below `task/`.
+    pub is_thread: bool,
 }
 
 impl Subject {
-    /// Whether this is one thread rather than the process as a whole.
-    pub fn is_thread(&self) -> bool {
-        self.thread.is_some()
-    }
-
-    /// The thread, for a process its first one.
-    pub fn thread_id(&self) -> ProcessId {
-        self.thread.unwrap_or(self.id)
-    }
-
     /// Inode numbers: the thread in the upper half; a group of files, and which of it, in the lower.
     fn number(&self, group: Group, index: u64) -> u64 {
-        let group = group as u64 + if self.is_thread() { 16 } else { 0 };
-        (u64::from(self.thread_id()) << 32) | (group << 24) | (index & 0xff_ffff)
+        let group = group as u64 + if self.is_thread { 16 } else { 0 };
+        (u64::from(self.thread) << 32) | (group << 24) | (index & 0xff_ffff)
+    }
+
+    fn may_be_inspected_by(&self, caller: &dyn Caller) -> bool {
+        self.process.may_be_inspected_by(self.thread, caller)
     }
 
     fn head(&self, permissions: u32, group: Group, index: u64) -> Head {
-        // What everybody may look at shows its process's owner even when the process hides from others.
-        Head { number: self.number(group, index), permissions, owner: self.process.owner() }
+        // Directories that everybody may look at show the owner even when the process hides from others, as on Linux.
+        let everybody_s = permissions == 0o555;
+        Head { number: self.number(group, index), permissions, owner: self.process.owner(self.thread, everybody_s) }
     }
 }
 
@@ -59,14 +59,19 @@ enum Group {
 }
 
 type Show = fn(&Subject) -> Result<Vec<u8>>;
-type Store = fn(&Subject, &[u8], u32) -> Result<()>;
+/// Appends the next part.
+type Records = fn(&Subject, &mut Text, &mut Cursor) -> Result<Step>;
+type Store = fn(&Subject, &[u8], Writer) -> Result<()>;
 type Follow = fn(&Subject) -> Result<Path>;
 
 enum Kind {
     /// Anybody whom the permissions let may read it.
     Text(Show),
+    /// So is this, which may be long.
+    Records(Records),
     /// Only who may inspect the process may open it.
     Private(Show),
+    PrivateRecords(Records),
     /// It can be written, too.
     Writable(Show, Store),
     Link(Follow),
@@ -88,65 +93,66 @@ const fn entry(name: &'static str, permissions: u32, kind: Kind) -> Entry {
 /// What a process and each of its threads have.
 const COMMON: &[Entry] = &[
     entry("auxv", 0o400, Kind::Private(|subject| subject.process.auxiliary_vector())),
-    entry("cgroup", 0o444, Kind::Text(|_| Ok(b"0::/\n".to_vec()))),
-    entry("cmdline", 0o444, Kind::Text(|subject| subject.process.command_line())),
+    entry("cgroup", 0o444, Kind::Text(|_| try_to_vec(b"0::/\n"))),
+    entry("cmdline", 0o444, Kind::Records(command_line)),
     entry("comm", 0o644, Kind::Writable(comm, set_comm)),
     entry("cwd", LINK_PERMISSIONS, Kind::Link(|subject| subject.process.working_directory())),
-    entry("environ", 0o400, Kind::Private(|subject| subject.process.environment())),
+    entry("environ", 0o400, Kind::PrivateRecords(environment)),
     entry("exe", LINK_PERMISSIONS, Kind::Link(|subject| subject.process.executable())),
     entry("fd", 0o500, Kind::Descriptors),
     entry("fdinfo", 0o555, Kind::DescriptorInfo),
     entry("io", 0o400, Kind::Private(status::input_output)),
     entry("limits", 0o444, Kind::Text(status::limits)),
-    entry("maps", 0o444, Kind::Private(maps::maps)),
-    entry("mountinfo", 0o444, Kind::Text(mountinfo)),
-    entry("mounts", 0o444, Kind::Text(mounts)),
+    entry("maps", 0o444, Kind::PrivateRecords(maps::maps)),
+    entry("mountinfo", 0o444, Kind::Records(mountinfo)),
+    entry("mounts", 0o444, Kind::Records(mounts)),
     entry("oom_score", 0o444, Kind::Text(|subject| line(subject.process.out_of_memory_score()))),
     entry("oom_score_adj", 0o644, Kind::Writable(adjustment, set_adjustment)),
     entry("personality", 0o400, Kind::Private(personality)),
     entry("root", LINK_PERMISSIONS, Kind::Link(|subject| subject.process.root())),
-    entry("smaps", 0o444, Kind::Private(maps::smaps)),
-    entry("smaps_rollup", 0o444, Kind::Private(maps::smaps_rollup)),
+    entry("smaps", 0o444, Kind::PrivateRecords(maps::smaps)),
+    entry("smaps_rollup", 0o444, Kind::PrivateRecords(maps::smaps_rollup)),
     entry("stat", 0o444, Kind::Text(status::stat)),
-    entry("statm", 0o444, Kind::Text(status::statm)),
-    entry("status", 0o444, Kind::Text(status::status)),
+    entry("statm", 0o444, Kind::Records(status::statm)),
+    entry("status", 0o444, Kind::Records(status::status)),
     entry("wchan", 0o444, Kind::Text(wait_channel)),
 ];
 
 /// What only a process has.
-const OF_PROCESS: &[Entry] = &[entry("mountstats", 0o400, Kind::Text(mountstats)), entry("task", 0o555, Kind::Tasks)];
+const OF_PROCESS: &[Entry] =
+    &[entry("mountstats", 0o400, Kind::Records(mountstats)), entry("task", 0o555, Kind::Tasks)];
 
-fn line(value: impl ToString) -> Result<Vec<u8>> {
-    Ok(format!("{}\n", value.to_string()).into_bytes())
+fn line(value: impl fmt::Display) -> Result<Vec<u8>> {
+    Text::of(format_args!("{value}\n"))
 }
 
 fn comm(subject: &Subject) -> Result<Vec<u8>> {
-    let mut name = subject.process.thread(subject.thread_id()).ok_or(Errno::ESRCH)?.name;
-    name.push(b'\n');
+    let mut name = subject.process.thread(subject.thread).ok_or(Errno::ESRCH)?.name;
+    name.try_push(b'\n')?;
     Ok(name)
 }
 
 /// A process may rename its own threads, nobody else's.
-fn set_comm(subject: &Subject, bytes: &[u8], writer: u32) -> Result<()> {
-    if writer != subject.id {
+fn set_comm(subject: &Subject, bytes: &[u8], writer: Writer) -> Result<()> {
+    if writer.process != subject.id {
         return Err(Errno::EINVAL);
     }
     let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len()).min(15);
-    subject.process.set_name(subject.thread_id(), bytes.get(..end).unwrap_or_default())
+    subject.process.set_name(subject.thread, bytes.get(..end).unwrap_or_default())
 }
 
 fn adjustment(subject: &Subject) -> Result<Vec<u8>> {
     line(subject.process.status()?.out_of_memory_adjustment)
 }
 
-fn set_adjustment(subject: &Subject, bytes: &[u8], writer: u32) -> Result<()> {
+fn set_adjustment(subject: &Subject, bytes: &[u8], writer: Writer) -> Result<()> {
     let text = core::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?;
     let value: i32 = text.trim().parse().map_err(|_| Errno::EINVAL)?;
     if !(-1000..=1000).contains(&value) {
         return Err(Errno::EINVAL);
     }
-    subject.process.set_out_of_memory_adjustment(value, writer)
+    subject.process.set_out_of_memory_adjustment(value, writer.thread)
 }
 
 fn personality(subject: &Subject) -> Result<Vec<u8>> {
@@ -155,30 +161,63 @@ fn personality(subject: &Subject) -> Result<Vec<u8>> {
 
 /// Linux names the kernel function a thread waits in; without names it shows a 0, as here.
 fn wait_channel(_subject: &Subject) -> Result<Vec<u8>> {
-    Ok(b"0".to_vec())
+    try_to_vec(b"0")
 }
 
-fn mounts(subject: &Subject) -> Result<Vec<u8>> {
-    Ok(subject.process.mounts()?.mounts_text(&subject.process.root()?).into())
+fn command_line(subject: &Subject, text: &mut Text, cursor: &mut Cursor) -> Result<Step> {
+    memory(text, cursor, |offset, to| subject.process.command_line(offset, to))
 }
 
-fn mountinfo(subject: &Subject) -> Result<Vec<u8>> {
-    Ok(subject.process.mounts()?.mountinfo_text(&subject.process.root()?).into())
+fn environment(subject: &Subject, text: &mut Text, cursor: &mut Cursor) -> Result<Step> {
+    memory(text, cursor, |offset, to| subject.process.environment(offset, to))
+}
+
+/// The next bytes of a piece of a program's memory.
+fn memory(text: &mut Text, cursor: &mut Cursor, read: impl FnOnce(usize, &mut [u8]) -> Result<usize>) -> Result<Step> {
+    let mut bytes = [0; PART];
+    let length = read(cursor.at as usize, &mut bytes)?;
+    text.bytes(bytes.get(..length).unwrap_or_default());
+    cursor.at += length as u64;
+    Ok(if length < PART { Step::End } else { Step::More })
+}
+
+fn mounts(subject: &Subject, text: &mut Text, cursor: &mut Cursor) -> Result<Step> {
+    each_mount(subject, text, cursor, |mount, point, text| mount.mounts_line(point, text))
+}
+
+fn mountinfo(subject: &Subject, text: &mut Text, cursor: &mut Cursor) -> Result<Step> {
+    each_mount(subject, text, cursor, |mount, point, text| mount.mountinfo_line(point, text))
 }
 
 /// The same mounts in words: `device SOURCE mounted on PLACE with fstype TYPE`.
-fn mountstats(subject: &Subject) -> Result<Vec<u8>> {
-    let mounts = mounts(subject)?;
-    let mut text = Text::new();
-    for line in mounts.split(|&byte| byte == b'\n') {
-        let mut fields = line.split(|&byte| byte == b' ');
-        if let (Some(source), Some(place), Some(kind)) = (fields.next(), fields.next(), fields.next()) {
-            for part in [b"device ", source, b" mounted on ", place, b" with fstype ", kind, b"\n"] {
-                text.0.extend_from_slice(part);
-            }
+fn mountstats(subject: &Subject, text: &mut Text, cursor: &mut Cursor) -> Result<Step> {
+    each_mount(subject, text, cursor, |mount, point, text| mount.mountstats_line(point, text))
+}
+
+/// Mounts looked at before others are to run: a process may see none of them.
+const MOUNTS_AT_ONCE: usize = 256;
+
+/// Shows the mounts behind the one with the number `cursor.at`, as the process sees them: those at or below its root.
+fn each_mount(
+    subject: &Subject,
+    text: &mut Text,
+    cursor: &mut Cursor,
+    show: impl Fn(&Mount, &[u8], &mut Text) -> Result<()>,
+) -> Result<Step> {
+    let (mounts, root) = (subject.process.mounts()?, subject.process.root()?);
+    let mut passed = 0;
+    while text.len() < PART {
+        if passed == MOUNTS_AT_ONCE {
+            return Ok(Step::Pause);
+        }
+        passed += 1;
+        let Some(mount) = mounts.after(cursor.at) else { return Ok(Step::End) };
+        cursor.at = mount.id();
+        if let Some(point) = mount.place_below(&root)? {
+            show(&mount, &point, text)?;
         }
     }
-    Ok(text.0)
+    Ok(Step::More)
 }
 
 /// The directory of a process or thread.
@@ -190,14 +229,14 @@ struct ProcessDirectory(Subject);
 
 impl ProcessDirectory {
     fn entries(&self) -> impl Iterator<Item = (u64, &'static Entry)> + use<> {
-        let own: &[Entry] = if self.0.is_thread() { &[] } else { OF_PROCESS };
+        let own: &[Entry] = if self.0.is_thread { &[] } else { OF_PROCESS };
         (0..).zip(COMMON.iter().chain(own))
     }
 }
 
 impl Directory for ProcessDirectory {
     fn links(&self) -> u32 {
-        if self.0.is_thread() { 4 } else { 5 }
+        if self.0.is_thread { 4 } else { 5 }
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
@@ -206,7 +245,7 @@ impl Directory for ProcessDirectory {
         let head = subject.head(entry.permissions, Group::Entries, index);
         let subject = subject.clone();
         Ok(match entry.kind {
-            Kind::Text(_) | Kind::Private(_) | Kind::Writable(..) => {
+            Kind::Text(_) | Kind::Records(_) | Kind::Private(_) | Kind::PrivateRecords(_) | Kind::Writable(..) => {
                 TextInode::shared(head, ProcessText { subject, kind: &entry.kind })
             }
             Kind::Link(follow) => LinkInode::shared(head, ProcessLink { subject, follow }, 0),
@@ -223,7 +262,9 @@ impl Directory for ProcessDirectory {
                 continue;
             }
             let kind = match entry.kind {
-                Kind::Text(_) | Kind::Private(_) | Kind::Writable(..) => FileKind::Regular,
+                Kind::Text(_) | Kind::Records(_) | Kind::Private(_) | Kind::PrivateRecords(_) | Kind::Writable(..) => {
+                    FileKind::Regular
+                }
                 Kind::Link(_) => FileKind::Symlink,
                 Kind::Descriptors | Kind::DescriptorInfo | Kind::Tasks => FileKind::Directory,
             };
@@ -244,23 +285,25 @@ struct ProcessText {
 
 impl Contents for ProcessText {
     fn admit(&self, caller: &dyn Caller) -> Result<()> {
-        let private = matches!(self.kind, Kind::Private(_));
-        if private && !self.subject.process.may_be_inspected_by(caller) {
+        let private = matches!(self.kind, Kind::Private(_) | Kind::PrivateRecords(_));
+        if private && !self.subject.may_be_inspected_by(caller) {
             return Err(Errno::EACCES);
         }
         Ok(())
     }
 
-    fn text(&self) -> Result<Vec<u8>> {
+    fn show(&self, text: &mut Text, cursor: &mut Cursor) -> Result<Step> {
         match self.kind {
-            Kind::Text(show) | Kind::Private(show) | Kind::Writable(show, _) => show(&self.subject),
-            _ => Err(Errno::EINVAL),
+            Kind::Text(show) | Kind::Private(show) | Kind::Writable(show, _) => text.bytes(&show(&self.subject)?),
+            Kind::Records(show) | Kind::PrivateRecords(show) => return show(&self.subject, text, cursor),
+            _ => return Err(Errno::EINVAL),
         }
+        Ok(Step::End)
     }
 
-    fn store(&self, bytes: &[u8], process: u32) -> Result<()> {
+    fn store(&self, bytes: &[u8], writer: Writer) -> Result<()> {
         match self.kind {
-            Kind::Writable(_, store) => store(&self.subject, bytes, process),
+            Kind::Writable(_, store) => store(&self.subject, bytes, writer),
             _ => Err(Errno::EIO),
         }
     }
@@ -275,10 +318,10 @@ impl Target for ProcessLink {
     fn target(&self, caller: &dyn Caller) -> Result<Link> {
         let process = &self.subject.process;
         process.id().ok_or(Errno::ENOENT)?;
-        if !process.may_be_inspected_by(caller) {
+        if !self.subject.may_be_inspected_by(caller) {
             return Err(Errno::EACCES);
         }
-        let gone = process.thread(self.subject.thread_id()).is_none_or(|thread| thread.state == State::Zombie);
+        let gone = process.thread(self.subject.thread).is_none_or(|thread| thread.state == State::Zombie);
         if gone || !process.has_memory() {
             return Err(Errno::ENOENT);
         }
@@ -331,7 +374,7 @@ impl Directory for Descriptors {
             let cookie = u64::from(descriptor) + 2;
             let kind = if self.info { FileKind::Regular } else { FileKind::Symlink };
             let number = self.subject.number(self.group(), u64::from(descriptor));
-            let name = descriptor.to_string();
+            let name = Digits::of(descriptor);
             if !sink.entry(DirectoryEntry { name: name.as_bytes(), number, kind, next: cookie + 1 }) {
                 break;
             }
@@ -348,7 +391,7 @@ struct DescriptorLink {
 
 impl Target for DescriptorLink {
     fn target(&self, caller: &dyn Caller) -> Result<Link> {
-        if !self.subject.process.may_be_inspected_by(caller) {
+        if !self.subject.may_be_inspected_by(caller) {
             return Err(Errno::EACCES);
         }
         let (file, _) = self.subject.process.descriptor(self.descriptor).ok_or(Errno::ENOENT)?;
@@ -363,16 +406,17 @@ struct DescriptorText {
 
 impl Contents for DescriptorText {
     fn admit(&self, caller: &dyn Caller) -> Result<()> {
-        if self.subject.process.may_be_inspected_by(caller) { Ok(()) } else { Err(Errno::EACCES) }
+        if self.subject.may_be_inspected_by(caller) { Ok(()) } else { Err(Errno::EACCES) }
     }
 
-    fn text(&self) -> Result<Vec<u8>> {
+    fn show(&self, text: &mut Text, _cursor: &mut Cursor) -> Result<Step> {
         let (file, close_on_exec) = self.subject.process.descriptor(self.descriptor).ok_or(Errno::ENOENT)?;
         let flags = file.flags().bits() | if close_on_exec { raw::O_CLOEXEC } else { 0 };
         let mount = file.named_path().map_or(0, |path| path.mount.id());
         let position = file.position_now().unwrap_or(0);
         let inode = file.inode().number();
-        Ok(format!("pos:\t{position}\nflags:\t0{flags:o}\nmnt_id:\t{mount}\nino:\t{inode}\n").into_bytes())
+        text.put(format_args!("pos:\t{position}\nflags:\t0{flags:o}\nmnt_id:\t{mount}\nino:\t{inode}\n"));
+        Ok(Step::End)
     }
 }
 
@@ -388,23 +432,28 @@ impl Directory for Tasks {
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
         let thread = number(name).ok_or(Errno::ENOENT)?;
         self.0.process.thread(thread).ok_or(Errno::ENOENT)?;
-        Ok(directory(Subject { thread: Some(thread), ..self.0.clone() }))
+        Ok(directory(Subject { thread, is_thread: true, ..self.0.clone() }))
     }
 
     fn list(&self, position: &mut u64, sink: &mut dyn DirectorySink) -> Result<()> {
         // Cookie 2 stands before the first thread; behind thread N it is N + 2.
-        while let Some(thread) =
-            u32::try_from(position.saturating_sub(2)).ok().and_then(|after| self.0.process.next_thread(after))
-        {
-            let next = u64::from(thread) + 2;
-            let number = Subject { thread: Some(thread), ..self.0.clone() }.number(Group::Own, 0);
-            let name = thread.to_string();
-            if !sink.entry(DirectoryEntry { name: name.as_bytes(), number, kind: FileKind::Directory, next }) {
-                break;
+        let mut found = [0; 32];
+        loop {
+            let Ok(after) = u32::try_from(position.saturating_sub(2)) else { return Ok(()) };
+            let count = self.0.process.next_threads(after, &mut found);
+            for &thread in found.iter().take(count) {
+                let next = u64::from(thread) + 2;
+                let number = Subject { thread, is_thread: true, ..self.0.clone() }.number(Group::Own, 0);
+                let name = Digits::of(thread);
+                if !sink.entry(DirectoryEntry { name: name.as_bytes(), number, kind: FileKind::Directory, next }) {
+                    return Ok(());
+                }
+                *position = next;
             }
-            *position = next;
+            if count < found.len() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 }
 

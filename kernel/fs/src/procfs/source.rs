@@ -7,6 +7,7 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use abi::Result;
 use vfs::{Caller, MountNamespace, OpenFile, Path};
@@ -34,7 +35,8 @@ pub enum State {
 }
 
 /// One thread at one moment.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct ThreadStatus {
     /// Its number.
     pub id: ProcessId,
@@ -68,6 +70,18 @@ pub struct ThreadStatus {
     pub voluntary_switches: u64,
     /// How often its CPU was taken away.
     pub involuntary_switches: u64,
+    /// Real, effective, saved and file system user.
+    pub users: [u32; 4],
+    /// Real, effective, saved and file system group.
+    pub groups: [u32; 4],
+    /// Supplementary groups.
+    pub supplementary_groups: Arc<Vec<u32>>,
+    /// Capability sets: inheritable, permitted, effective, bounding, ambient.
+    pub capabilities: [u64; 5],
+    /// Whether `PR_SET_NO_NEW_PRIVS` was called.
+    pub no_new_privileges: bool,
+    /// How many signals are queued for its user.
+    pub queued_signals: u64,
 }
 
 /// Counts of page faults.
@@ -108,16 +122,6 @@ pub struct ProcessStatus {
     pub faults: Faults,
     /// Faults of children it waited for.
     pub children_faults: Faults,
-    /// Real, effective, saved and file system user.
-    pub users: [u32; 4],
-    /// Real, effective, saved and file system group.
-    pub groups: [u32; 4],
-    /// Supplementary groups.
-    pub supplementary_groups: Vec<u32>,
-    /// Capability sets: inheritable, permitted, effective, bounding, ambient.
-    pub capabilities: [u64; 5],
-    /// Whether `PR_SET_NO_NEW_PRIVS` was called.
-    pub no_new_privileges: bool,
     /// Whether others may look into it (`PR_SET_DUMPABLE`): decides who owns its files here.
     pub dumpable: bool,
     /// The file creation mask.
@@ -126,8 +130,6 @@ pub struct ProcessStatus {
     pub descriptor_slots: u32,
     /// Signals waiting for the process as a whole.
     pub shared_pending: u64,
-    /// How many signals are queued for its user.
-    pub queued_signals: u64,
     /// Signals it ignores.
     pub ignored: u64,
     /// Signals it has handlers for.
@@ -163,12 +165,8 @@ pub struct MemoryStatus {
     pub text: u64,
     /// Executable areas of libraries.
     pub libraries: u64,
-    /// Resident anonymous pages.
-    pub resident_anonymous: u64,
-    /// Resident pages of files.
-    pub resident_file: u64,
-    /// Resident shared memory.
-    pub resident_shared: u64,
+    /// Resident pages of all kinds.
+    pub resident: u64,
     /// The largest resident size that ever was.
     pub peak_resident: u64,
     /// Page tables.
@@ -194,7 +192,8 @@ pub struct MemoryStatus {
 }
 
 /// One line of `maps`.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Area {
     /// First address.
     pub start: u64,
@@ -216,8 +215,6 @@ pub struct Area {
     pub inode: u64,
     /// A path, `[heap]`, `[stack]`, `[vdso]`, or nothing.
     pub name: Vec<u8>,
-    /// What of it is in memory; zeros unless asked for.
-    pub residence: Residence,
 }
 
 /// What of an area is in memory, in bytes. A page is shared when more than one address space maps it.
@@ -239,6 +236,15 @@ pub struct Residence {
     pub proportional: u64,
     /// Locked.
     pub locked: u64,
+}
+
+/// Resident pages of files, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ResidentFiles {
+    /// Of files.
+    pub file: u64,
+    /// Of shared memory.
+    pub shared: u64,
 }
 
 /// Counters of proc_pid_io(5).
@@ -267,28 +273,36 @@ pub trait ProcessSource: Send + Sync {
     fn status(&self) -> Result<ProcessStatus>;
     /// One of its threads.
     fn thread(&self, thread: ProcessId) -> Option<ThreadStatus>;
-    /// The smallest thread number above `after`: directories are listed step by step.
-    fn next_thread(&self, after: ProcessId) -> Option<ProcessId>;
+    /// Fills `found` with the smallest thread numbers above `after`, in ascending order, and returns how many: directories are
+    /// listed step by step.
+    fn next_threads(&self, after: ProcessId, found: &mut [ProcessId]) -> usize;
     /// Whether it still has memory, and so a program it executes.
     fn has_memory(&self) -> bool;
-    /// Who owns its files here, (user, group): cheap, because every lookup asks. Effective ids, or root if not dumpable.
-    fn owner(&self) -> (u32, u32);
-    /// Whether `caller` may look into it as `PTRACE_MODE_READ` asks; guards `exe`, `cwd`, `fd`, `maps`, `environ`.
-    fn may_be_inspected_by(&self, caller: &dyn Caller) -> bool;
+    /// Who owns the files of one of its threads here, (user, group): cheap, because every lookup asks. Effective ids, or
+    /// root if it is not dumpable and not `always` is asked for.
+    fn owner(&self, thread: ProcessId, always: bool) -> (u32, u32);
+    /// Whether `caller` may look into one of its threads as `PTRACE_MODE_READ` asks; guards `exe`, `cwd`, `fd`, `maps`,
+    /// `environ`.
+    fn may_be_inspected_by(&self, thread: ProcessId, caller: &dyn Caller) -> bool;
     /// Sets `comm` of a thread: at most 15 bytes. That the writer is of the same process has been checked.
     fn set_name(&self, thread: ProcessId, name: &[u8]) -> Result<()>;
-    /// Sets the out-of-memory adjustment, -1000 to 1000, for `writer`. `EACCES` if that process may not lower it.
+    /// Sets the out-of-memory adjustment, -1000 to 1000, for the thread `writer`. `EACCES` if it may not lower it.
     fn set_out_of_memory_adjustment(&self, value: i32, writer: ProcessId) -> Result<()>;
     /// How likely the OOM killer takes it, 0 to 2000.
     fn out_of_memory_score(&self) -> u32;
-    /// The argument strings as they stand in its memory now, each ended by a zero. Empty for a zombie.
-    fn command_line(&self) -> Result<Vec<u8>>;
-    /// The environment strings as they stand in its memory now.
-    fn environment(&self) -> Result<Vec<u8>>;
+    /// Copies the argument strings as they stand in its memory now, each ended by a zero, from `offset` on, and says how
+    /// many bytes there were. None for a zombie.
+    fn command_line(&self, offset: usize, to: &mut [u8]) -> Result<usize>;
+    /// The same of the environment strings.
+    fn environment(&self, offset: usize, to: &mut [u8]) -> Result<usize>;
     /// The auxiliary vector execve gave it, as bytes.
     fn auxiliary_vector(&self) -> Result<Vec<u8>>;
-    /// Its areas in ascending order. `detailed` asks for the resident sizes too, which cost a walk.
-    fn areas(&self, detailed: bool) -> Result<Vec<Area>>;
+    /// The area at `address`, or the first above it.
+    fn area(&self, address: u64) -> Result<Option<Area>>;
+    /// Counts what is resident of `range`, all of one area, as long as `budget` pages last; says where to go on then.
+    fn residence(&self, range: Range<u64>, budget: &mut usize) -> Result<(Residence, Option<u64>)>;
+    /// Counts the resident pages of files from `address` on, for about 100 microseconds; says where to go on then.
+    fn resident_files(&self, address: u64, counted: &mut ResidentFiles) -> Result<Option<u64>>;
     /// What it read and wrote.
     fn input_output(&self) -> InputOutput;
     /// The file it executes.
@@ -320,6 +334,8 @@ pub struct ProcessorTimes {
     pub waiting: u64,
     /// In interrupt handlers.
     pub interrupts: u64,
+    /// Taken away by whoever runs this machine.
+    pub stolen: u64,
 }
 
 /// What one CPU is, for /proc/cpuinfo.
@@ -372,6 +388,8 @@ pub struct MemoryTotals {
     pub shared: u64,
     /// The kernel's heap.
     pub slab: u64,
+    /// Of the kernel's heap, what is mapped page by page.
+    pub vmalloc: u64,
     /// Kernel stacks.
     pub kernel_stacks: u64,
     /// Page tables.
@@ -389,7 +407,7 @@ pub struct MemoryTotals {
 }
 
 /// Counters of the whole system.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct SystemCounters {
     /// One for every CPU.
     pub processors: Vec<ProcessorTimes>,
@@ -414,7 +432,7 @@ pub struct SystemCounters {
 }
 
 /// One line of /proc/interrupts.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct InterruptCounts {
     /// `4`, `LOC`, `RES`.
     pub name: String,
@@ -425,7 +443,7 @@ pub struct InterruptCounts {
 }
 
 /// uname(2)'s strings.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct SystemName {
     /// `Linux`: what programs expect.
     pub system: String,
@@ -468,7 +486,7 @@ pub trait SystemSource: Send + Sync {
     /// The boot command line, without newline.
     fn command_line(&self) -> Vec<u8>;
     /// The text of /proc/filesystems: `vfs::FileSystemTypes::list`.
-    fn file_systems(&self) -> String;
+    fn file_systems(&self) -> Result<String>;
     /// Character devices: major number and name, ascending.
     fn character_devices(&self) -> Vec<(u32, &'static str)>;
     /// Block devices likewise.
@@ -487,4 +505,6 @@ pub trait SystemSource: Send + Sync {
     fn thread_limit(&self) -> u32;
     /// Open files of the system: in use, and how many there may be.
     fn open_files(&self) -> (u64, u64);
+    /// What kept a CPU in the kernel for longest: system calls by name, and others; and for how many nanoseconds.
+    fn longest_polls(&self, each: &mut dyn FnMut(&'static str, u64));
 }

@@ -1,13 +1,13 @@
 //! The texts about one process: proc_pid_stat(5), proc_pid_status(5) and their neighbours.
 
-use alloc::format;
 use alloc::vec::Vec;
 
 use abi::raw::general as raw;
 use abi::{Errno, Result};
 
+use super::node::{Cursor, Step};
 use super::process::Subject;
-use super::source::{MemoryStatus, ProcessStatus, State, ThreadStatus};
+use super::source::{MemoryStatus, ProcessStatus, ResidentFiles, State, ThreadStatus};
 use super::text::{Text, kib, pages, ticks};
 
 /// `PF_RANDOMIZE`, which every program has, and `PF_KTHREAD`.
@@ -31,7 +31,7 @@ impl State {
 impl Subject {
     fn both(&self) -> Result<(ProcessStatus, ThreadStatus)> {
         let process = self.process.status()?;
-        let thread = self.process.thread(self.thread_id()).ok_or(Errno::ESRCH)?;
+        let thread = self.process.thread(self.thread).ok_or(Errno::ESRCH)?;
         Ok((process, thread))
     }
 }
@@ -52,7 +52,7 @@ fn priority(thread: &ThreadStatus) -> i32 {
 pub(super) fn stat(subject: &Subject) -> Result<Vec<u8>> {
     let (process, thread) = subject.both()?;
     let memory = process.memory.unwrap_or_default();
-    let of_thread = subject.is_thread();
+    let of_thread = subject.is_thread;
     let (faults, user, system) = if of_thread {
         (thread.faults, thread.user_time, thread.system_time)
     } else {
@@ -61,7 +61,7 @@ pub(super) fn stat(subject: &Subject) -> Result<Vec<u8>> {
     let children = |value: u64| if of_thread { 0 } else { value };
     let mut text = Text::new();
     text.put(format_args!("{} (", thread.id));
-    text.0.extend_from_slice(&thread.name);
+    text.bytes(&thread.name);
     let terminal = process.terminal.map_or(0, packed_device);
     let foreground = process.foreground_group.map_or(-1, i64::from);
     let flags = if process.memory.is_some() { FLAGS_OF_PROGRAM } else { FLAGS_OF_KERNEL_TASK };
@@ -94,7 +94,7 @@ pub(super) fn stat(subject: &Subject) -> Result<Vec<u8>> {
         process.threads,
         ticks(thread.start_time),
         memory.size,
-        pages(memory.resident()),
+        pages(memory.resident),
         process.limits.get(raw::RLIMIT_RSS as usize).map_or(u64::MAX, |limit| limit.0),
     ));
     let waits = !matches!(thread.state, State::Running | State::Zombie | State::Dead);
@@ -125,39 +125,47 @@ pub(super) fn stat(subject: &Subject) -> Result<Vec<u8>> {
         memory.environment.1,
         process.exit_code,
     ));
-    Ok(text.0)
+    text.finish()
 }
 
-impl MemoryStatus {
-    fn resident(&self) -> u64 {
-        self.resident_anonymous.saturating_add(self.resident_file).saturating_add(self.resident_shared)
+/// Counts the pages of files, up to `cursor.at`. False if there was too much to count at once.
+fn count_files(subject: &Subject, cursor: &mut Cursor) -> Result<bool> {
+    let next = subject.process.resident_files(cursor.at, &mut cursor.files)?;
+    cursor.at = next.unwrap_or(cursor.at);
+    Ok(next.is_none())
+}
+
+pub(super) fn statm(subject: &Subject, text: &mut Text, cursor: &mut Cursor) -> Result<Step> {
+    if !count_files(subject, cursor)? {
+        return Ok(Step::Pause);
     }
-}
-
-pub(super) fn statm(subject: &Subject) -> Result<Vec<u8>> {
     let memory = subject.process.status()?.memory.unwrap_or_default();
-    let shared = memory.resident_file.saturating_add(memory.resident_shared);
-    let text = memory.text.div_ceil(4096);
+    let shared = cursor.files.file.saturating_add(cursor.files.shared);
+    let resident = memory.resident.max(shared);
+    let code = memory.text.div_ceil(4096);
     let data = pages(memory.data.saturating_add(memory.stack));
-    let (size, resident) = (pages(memory.size), pages(memory.resident()));
-    Ok(format!("{size} {resident} {} {text} 0 {data} 0\n", pages(shared)).into_bytes())
+    let (size, resident) = (pages(memory.size), pages(resident));
+    text.put(format_args!("{size} {resident} {} {code} 0 {data} 0\n", pages(shared)));
+    Ok(Step::End)
 }
 
-pub(super) fn status(subject: &Subject) -> Result<Vec<u8>> {
+pub(super) fn status(subject: &Subject, text: &mut Text, cursor: &mut Cursor) -> Result<Step> {
+    if !count_files(subject, cursor)? {
+        return Ok(Step::Pause);
+    }
     let (process, thread) = subject.both()?;
-    let mut text = Text::new();
     text.put(format_args!("Name:\t"));
     text.escaped(&thread.name, b"\n");
     let (letter, word) = thread.state.letter_and_word();
     text.put(format_args!("\nUmask:\t{:04o}\nState:\t{letter} ({word})\n", process.umask));
     text.put(format_args!("Tgid:\t{}\nNgid:\t0\nPid:\t{}\n", process.id, thread.id));
     text.put(format_args!("PPid:\t{}\nTracerPid:\t0\n", process.parent));
-    for (name, [real, effective, saved, file]) in [("Uid", process.users), ("Gid", process.groups)] {
+    for (name, [real, effective, saved, file]) in [("Uid", thread.users), ("Gid", thread.groups)] {
         text.put(format_args!("{name}:\t{real}\t{effective}\t{saved}\t{file}\n"));
     }
     text.put(format_args!("FDSize:\t{}\nGroups:\t", process.descriptor_slots));
-    process.supplementary_groups.iter().for_each(|group| text.put(format_args!("{group} ")));
-    if process.supplementary_groups.is_empty() {
+    thread.supplementary_groups.iter().for_each(|group| text.put(format_args!("{group} ")));
+    if thread.supplementary_groups.is_empty() {
         text.put(format_args!(" "));
     }
     text.put(format_args!("\nNStgid:\t{}\nNSpid:\t{}\n", process.id, thread.id));
@@ -165,26 +173,28 @@ pub(super) fn status(subject: &Subject) -> Result<Vec<u8>> {
     let is_kernel_task = process.memory.is_none() && thread.state != State::Zombie;
     text.put(format_args!("Kthread:\t{}\n", u32::from(is_kernel_task)));
     if let Some(memory) = process.memory {
-        memory_lines(&memory, &mut text);
+        memory_lines(&memory, cursor.files, text);
     }
-    signal_lines(&process, &thread, &mut text);
-    let [inheritable, permitted, effective, bounding, ambient] = process.capabilities;
+    signal_lines(&process, &thread, text);
+    let [inheritable, permitted, effective, bounding, ambient] = thread.capabilities;
     for (name, set) in
         [("Inh", inheritable), ("Prm", permitted), ("Eff", effective), ("Bnd", bounding), ("Amb", ambient)]
     {
         text.put(format_args!("Cap{name}:\t{set:016x}\n"));
     }
-    text.put(format_args!("NoNewPrivs:\t{}\n", u32::from(process.no_new_privileges)));
+    text.put(format_args!("NoNewPrivs:\t{}\n", u32::from(thread.no_new_privileges)));
     text.put(format_args!("Seccomp:\t0\nSeccomp_filters:\t0\n"));
-    processor_lines(&thread, &mut text);
+    processor_lines(&thread, text);
     text.put(format_args!("Mems_allowed:\t1\nMems_allowed_list:\t0\n"));
     text.put(format_args!("voluntary_ctxt_switches:\t{}\n", thread.voluntary_switches));
     text.put(format_args!("nonvoluntary_ctxt_switches:\t{}\n", thread.involuntary_switches));
-    Ok(text.0)
+    Ok(Step::End)
 }
 
-fn memory_lines(memory: &MemoryStatus, text: &mut Text) {
-    let resident = memory.resident();
+fn memory_lines(memory: &MemoryStatus, files: ResidentFiles, text: &mut Text) {
+    // Counted at different moments; the sum agrees all the same.
+    let anonymous = memory.resident.saturating_sub(files.file.saturating_add(files.shared));
+    let resident = anonymous.saturating_add(files.file).saturating_add(files.shared);
     for (name, bytes) in [
         ("VmPeak", memory.peak_size.max(memory.size)),
         ("VmSize", memory.size),
@@ -192,9 +202,9 @@ fn memory_lines(memory: &MemoryStatus, text: &mut Text) {
         ("VmPin", 0),
         ("VmHWM", memory.peak_resident.max(resident)),
         ("VmRSS", resident),
-        ("RssAnon", memory.resident_anonymous),
-        ("RssFile", memory.resident_file),
-        ("RssShmem", memory.resident_shared),
+        ("RssAnon", anonymous),
+        ("RssFile", files.file),
+        ("RssShmem", files.shared),
         ("VmData", memory.data),
         ("VmStk", memory.stack),
         ("VmExe", memory.text),
@@ -210,7 +220,7 @@ fn memory_lines(memory: &MemoryStatus, text: &mut Text) {
 
 fn signal_lines(process: &ProcessStatus, thread: &ThreadStatus, text: &mut Text) {
     let queue = process.limits.get(raw::RLIMIT_SIGPENDING as usize).map_or(0, |limit| limit.0);
-    text.put(format_args!("Threads:\t{}\nSigQ:\t{}/{queue}\n", process.threads, process.queued_signals));
+    text.put(format_args!("Threads:\t{}\nSigQ:\t{}/{queue}\n", process.threads, thread.queued_signals));
     for (name, set) in [
         ("SigPnd", thread.pending),
         ("ShdPnd", process.shared_pending),
@@ -259,16 +269,21 @@ pub(super) fn limits(subject: &Subject) -> Result<Vec<u8>> {
     ];
     let mut text = Text::new();
     text.put(format_args!("{:<25} {:<20} {:<20} {:<10}\n", "Limit", "Soft Limit", "Hard Limit", "Units"));
-    let show = |limit: u64| if limit == u64::MAX { "unlimited".into() } else { format!("{limit}") };
     for ((name, unit), (soft, hard)) in NAMES.into_iter().zip(subject.process.status()?.limits) {
-        text.put(format_args!("{name:<25} {:<20} {:<20} ", show(soft), show(hard)));
+        text.put(format_args!("{name:<25} "));
+        for limit in [soft, hard] {
+            match limit {
+                u64::MAX => text.put(format_args!("{:<20} ", "unlimited")),
+                _ => text.put(format_args!("{limit:<20} ")),
+            }
+        }
         if unit.is_empty() {
             text.put(format_args!("\n"));
         } else {
             text.put(format_args!("{unit:<10}\n"));
         }
     }
-    Ok(text.0)
+    text.finish()
 }
 
 pub(super) fn input_output(subject: &Subject) -> Result<Vec<u8>> {
@@ -286,5 +301,5 @@ pub(super) fn input_output(subject: &Subject) -> Result<Vec<u8>> {
     ] {
         text.put(format_args!("{name}: {count}\n"));
     }
-    Ok(text.0)
+    text.finish()
 }

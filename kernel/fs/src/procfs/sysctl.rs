@@ -2,18 +2,17 @@
 //!
 //! A tree of names, fixed; each leaf is one line made at each read. Only what really does something can be written.
 
-use alloc::format;
-use alloc::string::{String, ToString};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::{Errno, Result};
 use vfs::{DirectoryEntry, DirectorySink, FileKind, Inode};
 
-use super::node::{Contents, Directory, DirectoryInode, Head, TextInode};
+use super::node::{Contents, Cursor, Directory, DirectoryInode, Head, Step, TextInode, Writer};
 use super::source::SystemSource;
+use super::text::Text;
 
-type Read = fn(&dyn SystemSource) -> String;
+/// Appends the value.
+type Read = fn(&dyn SystemSource, &mut Text);
 type Write = fn(&dyn SystemSource, &[u8]) -> Result<()>;
 
 enum Setting {
@@ -30,67 +29,92 @@ const SYS: &[(&str, Setting)] = &[
     (
         "fs",
         Below(&[
-            ("file-max", Fixed(|system| system.open_files().1.to_string())),
-            ("file-nr", Fixed(|system| format!("{}\t0\t{}", system.open_files().0, system.open_files().1))),
-            ("nr_open", Fixed(|_| "1048576".into())),
-            ("pipe-max-size", Fixed(|_| "1048576".into())),
-            ("protected_hardlinks", Fixed(|_| "0".into())),
-            ("protected_symlinks", Fixed(|_| "0".into())),
+            ("file-max", Fixed(|system, text| text.put(format_args!("{}", system.open_files().1)))),
+            (
+                "file-nr",
+                Fixed(|system, text| {
+                    let (open, most) = system.open_files();
+                    text.put(format_args!("{open}\t0\t{most}"));
+                }),
+            ),
+            ("nr_open", Fixed(|_, text| text.put(format_args!("1048576")))),
+            ("pipe-max-size", Fixed(|_, text| text.put(format_args!("1048576")))),
+            ("protected_hardlinks", Fixed(|_, text| text.put(format_args!("0")))),
+            ("protected_symlinks", Fixed(|_, text| text.put(format_args!("0")))),
         ]),
     ),
     (
         "kernel",
         Below(&[
-            ("arch", Fixed(|_| "x86_64".into())),
-            ("cap_last_cap", Fixed(|_| "40".into())),
-            ("core_pattern", Fixed(|_| "core".into())),
-            ("domainname", Changeable(|system| system.name().domain, |system, name| system.set_domain_name(name))),
-            ("hostname", Changeable(|system| system.name().node, |system, name| system.set_host_name(name))),
-            ("ngroups_max", Fixed(|_| "65536".into())),
-            ("osrelease", Fixed(|system| system.name().release)),
-            ("ostype", Fixed(|system| system.name().system)),
-            ("overflowgid", Fixed(|_| "65534".into())),
-            ("overflowuid", Fixed(|_| "65534".into())),
-            ("pid_max", Fixed(|system| system.process_number_limit().to_string())),
-            ("printk", Fixed(|_| "4\t4\t1\t7".into())),
+            ("arch", Fixed(|_, text| text.put(format_args!("x86_64")))),
+            ("cap_last_cap", Fixed(|_, text| text.put(format_args!("40")))),
+            ("core_pattern", Fixed(|_, text| text.put(format_args!("core")))),
+            (
+                "domainname",
+                Changeable(
+                    |system, text| text.put(format_args!("{}", system.name().domain)),
+                    |system, name| system.set_domain_name(name),
+                ),
+            ),
+            (
+                "hostname",
+                Changeable(
+                    |system, text| text.put(format_args!("{}", system.name().node)),
+                    |system, name| system.set_host_name(name),
+                ),
+            ),
+            ("ngroups_max", Fixed(|_, text| text.put(format_args!("65536")))),
+            ("osrelease", Fixed(|system, text| text.put(format_args!("{}", system.name().release)))),
+            ("ostype", Fixed(|system, text| text.put(format_args!("{}", system.name().system)))),
+            ("overflowgid", Fixed(|_, text| text.put(format_args!("65534")))),
+            ("overflowuid", Fixed(|_, text| text.put(format_args!("65534")))),
+            ("pid_max", Fixed(|system, text| text.put(format_args!("{}", system.process_number_limit())))),
+            ("printk", Fixed(|_, text| text.put(format_args!("4\t4\t1\t7")))),
             (
                 "random",
                 Below(&[
-                    ("boot_id", Fixed(|system| uuid(system.boot_id()))),
-                    ("entropy_avail", Fixed(|_| "256".into())),
-                    ("poolsize", Fixed(|_| "256".into())),
+                    ("boot_id", Fixed(|system, text| uuid(system.boot_id(), text))),
+                    ("entropy_avail", Fixed(|_, text| text.put(format_args!("256")))),
+                    ("poolsize", Fixed(|_, text| text.put(format_args!("256")))),
                     ("uuid", Fixed(random_uuid)),
                 ]),
             ),
-            ("randomize_va_space", Fixed(|system| if system.randomises_addresses() { "2".into() } else { "0".into() })),
-            ("tainted", Fixed(|_| "0".into())),
-            ("threads-max", Fixed(|system| system.thread_limit().to_string())),
-            ("version", Fixed(|system| system.name().version)),
+            (
+                "randomize_va_space",
+                Fixed(|system, text| text.put(format_args!("{}", if system.randomises_addresses() { 2 } else { 0 }))),
+            ),
+            ("tainted", Fixed(|_, text| text.put(format_args!("0")))),
+            ("threads-max", Fixed(|system, text| text.put(format_args!("{}", system.thread_limit())))),
+            ("version", Fixed(|system, text| text.put(format_args!("{}", system.name().version)))),
         ]),
     ),
     (
         "vm",
         Below(&[
-            ("max_map_count", Fixed(|_| "65530".into())),
-            ("mmap_min_addr", Fixed(|_| "65536".into())),
-            ("overcommit_memory", Fixed(|_| "0".into())),
-            ("overcommit_ratio", Fixed(|_| "50".into())),
-            ("swappiness", Fixed(|_| "60".into())),
+            ("max_map_count", Fixed(|_, text| text.put(format_args!("65530")))),
+            ("mmap_min_addr", Fixed(|_, text| text.put(format_args!("65536")))),
+            ("overcommit_memory", Fixed(|_, text| text.put(format_args!("0")))),
+            ("overcommit_ratio", Fixed(|_, text| text.put(format_args!("50")))),
+            ("swappiness", Fixed(|_, text| text.put(format_args!("60")))),
         ]),
     ),
 ];
 
-fn random_uuid(system: &dyn SystemSource) -> String {
+fn random_uuid(system: &dyn SystemSource, text: &mut Text) {
     let mut bytes = [0; 16];
     system.random(&mut bytes);
-    uuid(bytes)
+    uuid(bytes, text);
 }
 
 /// The usual spelling of random bytes as a UUID of version 4.
-fn uuid(bytes: [u8; 16]) -> String {
+fn uuid(bytes: [u8; 16], text: &mut Text) {
     let number = u128::from_be_bytes(bytes) & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
     let part = |low: u32, width: u32| (number >> low) & ((1 << width) - 1);
-    format!("{:08x}-{:04x}-{:04x}-{:04x}-{:012x}", part(96, 32), part(80, 16), part(64, 16), part(48, 16), part(0, 48))
+    let parts = [part(96, 32), part(80, 16), part(64, 16), part(48, 16)];
+    for (value, digits) in parts.into_iter().zip([8, 4, 4, 4]) {
+        text.put(format_args!("{value:0digits$x}-"));
+    }
+    text.put(format_args!("{:012x}", part(0, 48)));
 }
 
 static ROOT: Setting = Below(SYS);
@@ -159,13 +183,13 @@ struct Leaf {
 }
 
 impl Contents for Leaf {
-    fn text(&self) -> Result<Vec<u8>> {
-        let mut line = (self.read)(&*self.system);
-        line.push('\n');
-        Ok(line.into_bytes())
+    fn show(&self, text: &mut Text, _cursor: &mut Cursor) -> Result<Step> {
+        (self.read)(&*self.system, text);
+        text.bytes(b"\n");
+        Ok(Step::End)
     }
 
-    fn store(&self, bytes: &[u8], _process: u32) -> Result<()> {
+    fn store(&self, bytes: &[u8], _writer: Writer) -> Result<()> {
         let line = bytes.split(|&byte| byte == b'\n' || byte == 0).next().unwrap_or_default();
         self.write.map_or(Err(Errno::EPERM), |write| write(&*self.system, line))
     }
@@ -173,9 +197,16 @@ impl Contents for Leaf {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn uuids_are_of_version_four() {
-        assert_eq!(super::uuid([0xff; 16]), "ffffffff-ffff-4fff-bfff-ffffffffffff");
-        assert_eq!(super::uuid([0; 16]), "00000000-0000-4000-8000-000000000000");
+        let uuid = |bytes| {
+            let mut text = Text::new();
+            super::uuid(bytes, &mut text);
+            String::from_utf8(text.finish().unwrap()).unwrap()
+        };
+        assert_eq!(uuid([0xff; 16]), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        assert_eq!(uuid([0; 16]), "00000000-0000-4000-8000-000000000000");
     }
 }

@@ -1,10 +1,10 @@
 //! The texts that show the system as a whole: proc_meminfo(5), proc_stat(5), proc_cpuinfo(5) and their neighbours.
 
-use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use abi::Result;
+use abi::fallible::{TryVec, try_to_vec};
 
 use super::source::{ProcessorTimes, SystemSource};
 use super::text::{Text, kib, ticks};
@@ -26,6 +26,7 @@ pub(super) const FILES: &[(&str, u32, SystemText)] = &[
     ("filesystems", 0o444, filesystems),
     ("interrupts", 0o444, interrupts),
     ("loadavg", 0o444, loadavg),
+    ("longest_polls", 0o444, longest_polls),
     ("meminfo", 0o444, meminfo),
     ("modules", 0o444, empty),
     ("partitions", 0o444, empty),
@@ -48,16 +49,16 @@ fn buddyinfo(system: &dyn SystemSource) -> Result<Vec<u8>> {
         text.put(format_args!("{count:6} "));
     }
     text.put(format_args!("\n"));
-    Ok(text.0)
+    text.finish()
 }
 
 fn cgroups(_system: &dyn SystemSource) -> Result<Vec<u8>> {
-    Ok(b"#subsys_name\thierarchy\tnum_cgroups\tenabled\n".to_vec())
+    try_to_vec(b"#subsys_name\thierarchy\tnum_cgroups\tenabled\n")
 }
 
 fn cmdline(system: &dyn SystemSource) -> Result<Vec<u8>> {
     let mut line = system.command_line();
-    line.push(b'\n');
+    line.try_push(b'\n')?;
     Ok(line)
 }
 
@@ -67,7 +68,7 @@ fn consoles(system: &dyn SystemSource) -> Result<Vec<u8>> {
     for (name, (major, minor)) in system.consoles() {
         text.put(format_args!("{name:<21}-W- (EC p a) {major:>4}:{minor}\n"));
     }
-    Ok(text.0)
+    text.finish()
 }
 
 fn cpuinfo(system: &dyn SystemSource) -> Result<Vec<u8>> {
@@ -97,7 +98,7 @@ fn cpuinfo(system: &dyn SystemSource) -> Result<Vec<u8>> {
         text.put(format_args!("address sizes\t: {physical} bits physical, {virtual_} bits virtual\n"));
         text.put(format_args!("power management:\n\n"));
     }
-    Ok(text.0)
+    text.finish()
 }
 
 fn devices(system: &dyn SystemSource) -> Result<Vec<u8>> {
@@ -110,11 +111,11 @@ fn devices(system: &dyn SystemSource) -> Result<Vec<u8>> {
     for (major, name) in system.block_devices() {
         text.put(format_args!("{major:3} {name}\n"));
     }
-    Ok(text.0)
+    text.finish()
 }
 
 fn filesystems(system: &dyn SystemSource) -> Result<Vec<u8>> {
-    Ok(system.file_systems().into_bytes())
+    Ok(system.file_systems()?.into_bytes())
 }
 
 fn interrupts(system: &dyn SystemSource) -> Result<Vec<u8>> {
@@ -132,7 +133,7 @@ fn interrupts(system: &dyn SystemSource) -> Result<Vec<u8>> {
         }
         text.put(format_args!("  {}\n", line.description));
     }
-    Ok(text.0)
+    text.finish()
 }
 
 fn loadavg(system: &dyn SystemSource) -> Result<Vec<u8>> {
@@ -142,7 +143,14 @@ fn loadavg(system: &dyn SystemSource) -> Result<Vec<u8>> {
         text.put(format_args!("{}.{:02} ", load / 100, load % 100));
     }
     text.put(format_args!("{}/{} {}\n", counters.running, counters.threads, counters.last_process));
-    Ok(text.0)
+    text.finish()
+}
+
+/// Not Linux's: what kept a CPU in the kernel for longest, and for how many nanoseconds. Only what took above a millisecond.
+fn longest_polls(system: &dyn SystemSource) -> Result<Vec<u8>> {
+    let mut text = Text::new();
+    system.longest_polls(&mut |name, nanoseconds| text.put(format_args!("{name} {nanoseconds}\n")));
+    text.finish()
 }
 
 fn meminfo(system: &dyn SystemSource) -> Result<Vec<u8>> {
@@ -185,21 +193,31 @@ fn meminfo(system: &dyn SystemSource) -> Result<Vec<u8>> {
         ("CommitLimit", memory.swap_total.saturating_add(memory.total / 2)),
         ("Committed_AS", memory.committed),
         ("VmallocTotal", 34_359_738_367 * 1024),
-        ("VmallocUsed", 0),
+        ("VmallocUsed", memory.vmalloc),
         ("VmallocChunk", 0),
         ("Percpu", 0),
     ];
     let mut text = Text::new();
     for (name, bytes) in lines {
-        text.put(format_args!("{:<16}{:>8} kB\n", format!("{name}:"), kib(bytes)));
+        field(&mut text, name);
+        text.put(format_args!("{:>8} kB\n", kib(bytes)));
     }
     for name in ["HugePages_Total", "HugePages_Free", "HugePages_Rsvd", "HugePages_Surp"] {
-        text.put(format_args!("{:<16}{:>8}\n", format!("{name}:"), 0));
+        field(&mut text, name);
+        text.put(format_args!("{:>8}\n", 0));
     }
     for (name, size) in [("Hugepagesize", 2048), ("Hugetlb", 0)] {
-        text.put(format_args!("{:<16}{size:>8} kB\n", format!("{name}:")));
+        field(&mut text, name);
+        text.put(format_args!("{size:>8} kB\n"));
     }
-    Ok(text.0)
+    text.finish()
+}
+
+/// The name of a value, padded.
+fn field(text: &mut Text, name: &str) {
+    let start = text.len();
+    text.put(format_args!("{name}:"));
+    text.pad(start, 16);
 }
 
 fn stat(system: &dyn SystemSource) -> Result<Vec<u8>> {
@@ -211,40 +229,42 @@ fn stat(system: &dyn SystemSource) -> Result<Vec<u8>> {
         idle: sum.idle.saturating_add(cpu.idle),
         waiting: sum.waiting.saturating_add(cpu.waiting),
         interrupts: sum.interrupts.saturating_add(cpu.interrupts),
+        stolen: sum.stolen.saturating_add(cpu.stolen),
     });
     let mut text = Text::new();
-    let mut line = |name: String, times: &ProcessorTimes| {
+    let mut line = |name: fmt::Arguments<'_>, times: &ProcessorTimes| {
         let [user, nice, kernel, idle, waiting, interrupts] =
             [times.user, times.nice, times.system, times.idle, times.waiting, times.interrupts].map(ticks);
-        // Soft interrupts, time stolen by a host and time of guests: not told apart here.
-        text.put(format_args!("{name} {user} {nice} {kernel} {idle} {waiting} {interrupts} 0 0 0 0\n"));
+        let stolen = ticks(times.stolen);
+        // Soft interrupts and time of guests: not told apart here.
+        text.put(format_args!("{name} {user} {nice} {kernel} {idle} {waiting} {interrupts} 0 {stolen} 0 0\n"));
     };
-    line("cpu ".into(), &total);
+    line(format_args!("cpu "), &total);
     for (index, times) in counters.processors.iter().enumerate() {
-        line(format!("cpu{index}"), times);
+        line(format_args!("cpu{index}"), times);
     }
     text.put(format_args!("intr {}\n", counters.interrupts));
     text.put(format_args!("ctxt {}\nbtime {}\n", counters.context_switches, system.boot_time()));
     text.put(format_args!("processes {}\n", counters.forks));
     text.put(format_args!("procs_running {}\nprocs_blocked {}\n", counters.running, counters.blocked));
     text.put(format_args!("softirq 0 0 0 0 0 0 0 0 0 0 0\n"));
-    Ok(text.0)
+    text.finish()
 }
 
 fn swaps(_system: &dyn SystemSource) -> Result<Vec<u8>> {
-    Ok(b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_vec())
+    try_to_vec(b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")
 }
 
 fn uptime(system: &dyn SystemSource) -> Result<Vec<u8>> {
     let idle: u64 = system.counters().processors.iter().map(|cpu| cpu.idle).sum();
     let hundredths = |time: u64| (time / SECOND, time % SECOND / (SECOND / 100));
     let ((up, up_rest), (idle, idle_rest)) = (hundredths(system.uptime()), hundredths(idle));
-    Ok(format!("{up}.{up_rest:02} {idle}.{idle_rest:02}\n").into_bytes())
+    Text::of(format_args!("{up}.{up_rest:02} {idle}.{idle_rest:02}\n"))
 }
 
 fn version(system: &dyn SystemSource) -> Result<Vec<u8>> {
     let name = system.name();
-    Ok(format!("{} version {} {} {}\n", name.system, name.release, name.build, name.version).into_bytes())
+    Text::of(format_args!("{} version {} {} {}\n", name.system, name.release, name.build, name.version))
 }
 
 fn vmstat(system: &dyn SystemSource) -> Result<Vec<u8>> {
@@ -273,5 +293,5 @@ fn vmstat(system: &dyn SystemSource) -> Result<Vec<u8>> {
     ];
     let mut text = Text::new();
     lines.iter().for_each(|(name, value)| text.put(format_args!("{name} {value}\n")));
-    Ok(text.0)
+    text.finish()
 }

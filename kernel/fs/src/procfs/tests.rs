@@ -1,3 +1,4 @@
+use super::source::ResidentFiles;
 use super::*;
 use alloc::string::String;
 use memory::{AddressSpace, Destination, Source};
@@ -32,6 +33,12 @@ fn thread(id: u32) -> ThreadStatus {
         blocked: 1 << 16,
         voluntary_switches: 11,
         involuntary_switches: 12,
+        users: [1000, 1000, 0, 1000],
+        groups: [100, 100, 100, 100],
+        supplementary_groups: Arc::new(vec![4, 24]),
+        capabilities: [0, 0, 0, (1 << 41) - 1, 0],
+        no_new_privileges: false,
+        queued_signals: 0,
     }
 }
 
@@ -40,8 +47,7 @@ fn fake(id: u32) -> Fake {
         size: 1024 * 1024,
         stack: 132 * 1024,
         text: 6000,
-        resident_anonymous: 40 * 1024,
-        resident_file: 60 * 1024,
+        resident: 100 * 1024,
         start_code: 0x40_0000,
         ..MemoryStatus::default()
     };
@@ -59,16 +65,10 @@ fn fake(id: u32) -> Fake {
         children_system_time: 0,
         faults: Faults { minor: 30, major: 2 },
         children_faults: Faults::default(),
-        users: [1000, 1000, 0, 1000],
-        groups: [100, 100, 100, 100],
-        supplementary_groups: vec![4, 24],
-        capabilities: [0, 0, 0, (1 << 41) - 1, 0],
-        no_new_privileges: false,
         dumpable: true,
         umask: 0o22,
         descriptor_slots: 64,
         shared_pending: 0,
-        queued_signals: 0,
         ignored: 0,
         caught: 1 << 1,
         exit_signal: 17,
@@ -90,6 +90,13 @@ impl FakeProcess {
     }
 }
 
+fn copy(from: &[u8], offset: usize, to: &mut [u8]) -> usize {
+    let rest = from.get(offset..).unwrap_or_default();
+    let length = rest.len().min(to.len());
+    to[..length].copy_from_slice(&rest[..length]);
+    length
+}
+
 impl ProcessSource for FakeProcess {
     fn id(&self) -> Option<u32> {
         self.with(|fake| (!fake.threads.is_empty()).then_some(fake.status.id))
@@ -100,16 +107,18 @@ impl ProcessSource for FakeProcess {
     fn thread(&self, thread: u32) -> Option<ThreadStatus> {
         self.with(|fake| fake.threads.get(&thread).cloned())
     }
-    fn next_thread(&self, after: u32) -> Option<u32> {
-        self.with(|fake| fake.threads.range(after + 1..).next().map(|(id, _)| *id))
+    fn next_threads(&self, after: u32, found: &mut [u32]) -> usize {
+        self.with(|fake| {
+            found.iter_mut().zip(fake.threads.range(after + 1..)).map(|(place, (id, _))| *place = *id).count()
+        })
     }
     fn has_memory(&self) -> bool {
         self.with(|fake| fake.status.memory.is_some())
     }
-    fn owner(&self) -> (u32, u32) {
+    fn owner(&self, _thread: u32, _always: bool) -> (u32, u32) {
         (1000, 100)
     }
-    fn may_be_inspected_by(&self, _caller: &dyn Caller) -> bool {
+    fn may_be_inspected_by(&self, _thread: u32, _caller: &dyn Caller) -> bool {
         self.with(|fake| fake.inspectable)
     }
     fn set_name(&self, thread: u32, name: &[u8]) -> Result<()> {
@@ -125,17 +134,16 @@ impl ProcessSource for FakeProcess {
     fn out_of_memory_score(&self) -> u32 {
         667
     }
-    fn command_line(&self) -> Result<Vec<u8>> {
-        Ok(b"sh\0-c\0true\0".to_vec())
+    fn command_line(&self, offset: usize, to: &mut [u8]) -> Result<usize> {
+        Ok(copy(b"sh\0-c\0true\0", offset, to))
     }
-    fn environment(&self) -> Result<Vec<u8>> {
-        Ok(b"PATH=/bin\0".to_vec())
+    fn environment(&self, offset: usize, to: &mut [u8]) -> Result<usize> {
+        Ok(copy(b"PATH=/bin\0", offset, to))
     }
     fn auxiliary_vector(&self) -> Result<Vec<u8>> {
         Ok(vec![0; 16])
     }
-    fn areas(&self, detailed: bool) -> Result<Vec<Area>> {
-        let residence = Residence { private_dirty: 4096, shared_clean: 8192, ..Residence::default() };
+    fn area(&self, address: u64) -> Result<Option<Area>> {
         let area = |start: u64, name: &[u8]| Area {
             start,
             end: start + 0x3000,
@@ -147,9 +155,24 @@ impl ProcessSource for FakeProcess {
             device: (0, 0x15),
             inode: 247_030,
             name: name.to_vec(),
-            residence: if detailed { residence } else { Residence::default() },
         };
-        Ok(vec![area(0x40_0000, b"/bin/a b\nc"), area(0x7fff_1234_5000, b"")])
+        let areas = [area(0x40_0000, b"/bin/a b\nc"), area(0x7fff_1234_5000, b"")];
+        Ok(areas.into_iter().find(|area| area.end > address))
+    }
+    /// A page of an area has been written, two were read; it takes three looks to see that.
+    fn residence(&self, range: core::ops::Range<u64>, budget: &mut usize) -> Result<(Residence, Option<u64>)> {
+        *budget = 0;
+        let found = match range.end - range.start {
+            0x3000 => Residence { private_dirty: 4096, ..Residence::default() },
+            _ => Residence { shared_clean: 4096, ..Residence::default() },
+        };
+        let next = range.start + 0x1000;
+        Ok((found, (next < range.end).then_some(next)))
+    }
+    /// There are 60 KiB, and it takes three looks to see that.
+    fn resident_files(&self, address: u64, counted: &mut ResidentFiles) -> Result<Option<u64>> {
+        counted.file += 20 * 1024;
+        Ok((address < 0x2000).then_some(address + 0x1000))
     }
     fn input_output(&self) -> InputOutput {
         InputOutput { read_bytes: 6976, ..InputOutput::default() }
@@ -185,6 +208,11 @@ struct FakeSystem {
 }
 
 impl SystemSource for FakeSystem {
+    fn longest_polls(&self, each: &mut dyn FnMut(&'static str, u64)) {
+        each("read", 1_500_000);
+        each("page_fault", 2_000_000);
+    }
+
     fn process(&self, id: u32) -> Option<Arc<dyn ProcessSource>> {
         let processes = self.processes.lock().unwrap();
         Some(processes.get(&id)?.clone())
@@ -257,8 +285,8 @@ impl SystemSource for FakeSystem {
     fn command_line(&self) -> Vec<u8> {
         b"console=ttyS0".to_vec()
     }
-    fn file_systems(&self) -> String {
-        "nodev\tproc\n".into()
+    fn file_systems(&self) -> Result<String> {
+        Ok("nodev\tproc\n".into())
     }
     fn character_devices(&self) -> Vec<(u32, &'static str)> {
         vec![(1, "mem"), (136, "pts")]
@@ -345,9 +373,11 @@ fn read_all(file: &dyn File) -> Result<String, Stop> {
     let mut bytes = Vec::new();
     let mut part = [0; 100];
     loop {
-        match file.read(bytes.len() as u64, &mut Destination::kernel(&mut part))? {
-            0 => return Ok(String::from_utf8(bytes).unwrap()),
-            count => bytes.extend_from_slice(&part[..count]),
+        match file.read(bytes.len() as u64, &mut Destination::kernel(&mut part)) {
+            Ok(0) => return Ok(String::from_utf8(bytes).unwrap()),
+            Ok(count) => bytes.extend_from_slice(&part[..count]),
+            Err(Stop::Yield) => {}
+            Err(stop) => return Err(stop),
         }
     }
 }
@@ -534,6 +564,52 @@ fn maps_pad_names_to_one_column_and_escape_them() {
     assert!(rollup.contains("[rollup]\nRss:                  24 kB\n"));
 }
 
+/// So many lines, of which the file counts how many were made.
+struct Lines(Mutex<u64>);
+
+impl Contents for Lines {
+    fn show(&self, text: &mut Text, cursor: &mut Cursor) -> Result<Step> {
+        while text.len() < node::PART {
+            if cursor.at == 100_000 {
+                return Ok(Step::End);
+            }
+            *self.0.lock().unwrap() += 1;
+            text.put(format_args!("line {:05}\n", cursor.at));
+            cursor.at += 1;
+        }
+        // Now and then it takes long.
+        Ok(if cursor.at.is_multiple_of(3) { Step::Pause } else { Step::More })
+    }
+}
+
+#[test]
+fn a_long_text_costs_what_is_read() {
+    let lines = Arc::new(Lines(Mutex::new(0)));
+    let inode = TextInode(Head { number: 1, permissions: 0o444, owner: (0, 0) }, lines.clone());
+    let file = Arc::new(inode).open(&request(&ME, OpenFlags::empty())).unwrap();
+    let read = |position: u64| {
+        let mut bytes = [0; 11];
+        loop {
+            match file.read(position, &mut Destination::kernel(&mut bytes)) {
+                Ok(count) => break String::from_utf8(bytes[..count].to_vec()).unwrap(),
+                Err(stop) => assert_eq!(stop, Stop::Yield),
+            }
+        }
+    };
+    let made = || core::mem::take(&mut *lines.0.lock().unwrap());
+    assert_eq!(read(0), "line 00000\n");
+    assert!(made() < 1000);
+    // On from there, and back, and over the whole of it.
+    assert_eq!(read(11 * 50_000), "line 50000\n");
+    assert!((49_000..52_000).contains(&made()));
+    assert_eq!(read(11 * 50_001), "line 50001\n");
+    assert!(made() < 1000);
+    assert_eq!(read(11 * 7 + 5), "00007\nline ");
+    assert_eq!(read(11 * 100_000), "");
+    assert_eq!(read(u64::MAX), "");
+    assert_eq!(read_all(&*file).unwrap().len(), 1_100_000);
+}
+
 #[test]
 fn names_and_adjustments_can_be_written() {
     let bench = Bench::new([7, 9]);
@@ -601,7 +677,7 @@ fn links_lead_to_the_caller() {
     let bench = Bench::new([7]);
     let follow = |name: &str, caller: &Me| match bench.find(name).unwrap().read_link(caller) {
         Ok(Link::Text(text)) => String::from_utf8(text.to_vec()).unwrap(),
-        Ok(Link::Path(path)) => String::from_utf8(path.text(&path)).unwrap(),
+        Ok(Link::Path(path)) => String::from_utf8(path.text(&path).unwrap()).unwrap(),
         Err(errno) => format!("{errno}"),
     };
     assert_eq!(follow("self", &ME), "7");
@@ -622,7 +698,7 @@ fn places_and_descriptors_lead_to_files() {
         fake.namespace = Some(namespace);
     });
     let text = |path: &str| match bench.find(path).unwrap().read_link(&ME) {
-        Ok(Link::Path(path)) => String::from_utf8(path.text(&path)).unwrap(),
+        Ok(Link::Path(path)) => String::from_utf8(path.text(&path).unwrap()).unwrap(),
         Ok(Link::Text(_)) => "text".into(),
         Err(errno) => format!("{errno}"),
     };
@@ -652,4 +728,52 @@ fn a_process_that_is_gone_answers_so() {
     assert_eq!(read_all(&*file), Err(Errno::ESRCH.into()));
     let stat = directory.lookup(b"stat").unwrap().open(&request(&ME, OpenFlags::empty())).unwrap();
     assert_eq!(read_all(&*stat), Err(Errno::ESRCH.into()));
+}
+
+/// Runs `act` with a kernel's worth of /proc alone, mounted as the root.
+fn with_proc_mounted(act: impl FnOnce(&Vfs, &Arc<MountNamespace>, &dyn Fn(&str) -> Path)) {
+    let bench = Bench::new([7]);
+    let kernel_vfs = Vfs::new(1);
+    let procfs = ProcFs::new(bench.system.clone());
+    let namespace = MountNamespace::new(&kernel_vfs, procfs, "proc", MountFlags::empty()).unwrap();
+    let root = namespace.root().unwrap();
+    let credentials = vfs::Credentials::superuser();
+    let context = vfs::Context { root: &root, credentials: &credentials, caller: &ME, umask: 0 };
+    let look = |name: &str| context.lookup(&root, name.as_bytes(), vfs::Lookup::FOLLOW).unwrap();
+    act(&kernel_vfs, &namespace, &look);
+}
+
+/// The dentries from a path's up to the root, which stays.
+fn way_up(path: Path) -> Vec<alloc::sync::Weak<vfs::Dentry>> {
+    let dentries = core::iter::successors(Some(path.dentry), |dentry| dentry.parent());
+    let mut way: Vec<_> = dentries.map(|dentry| Arc::downgrade(&dentry)).collect();
+    way.pop();
+    way
+}
+
+#[test]
+fn nothing_of_a_walk_stays() {
+    with_proc_mounted(|_, _, look| {
+        for name in ["sys/kernel/random/uuid", "sys/vm", "net", "7/task/7/comm", "7/fdinfo"] {
+            let way = way_up(look(name));
+            assert!(!way.is_empty() && way.iter().all(|dentry| dentry.strong_count() == 0), "{name}");
+        }
+    });
+}
+
+#[test]
+fn the_way_to_a_mount_stays_as_long_as_the_mount() {
+    with_proc_mounted(|kernel_vfs, namespace, look| {
+        for name in ["sys/kernel", "sys/vm"] {
+            namespace.bind(kernel_vfs, &look("net"), &look(name), false).unwrap();
+        }
+        let way: Vec<_> = ["sys/kernel", "sys/vm"].map(look).into_iter().collect();
+        assert!(way.iter().all(|path| path.mount.mount_point().is_some()));
+        let points: Vec<_> = way.iter().flat_map(|path| way_up(path.mount.mount_point().unwrap())).collect();
+        for path in way {
+            namespace.unmount(path, true).unwrap();
+        }
+        assert!(points.len() == 4 && points.iter().all(|dentry| dentry.strong_count() == 0));
+        assert!(look("sys/kernel").mount.mount_point().is_none());
+    });
 }

@@ -5,10 +5,9 @@
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
-use hashbrown::HashTable;
-use vfs::Name;
+use abi::Result;
+use vfs::{HashTree, Name, to_name};
 
 use super::inode::TmpfsInode;
 
@@ -18,7 +17,8 @@ const FIRST_COOKIE: u64 = 2;
 /// A directory's entries.
 pub(super) struct Directory {
     entries: BTreeMap<u64, Entry>,
-    by_name: HashTable<Place>,
+    /// The cookies by the hashes of the names.
+    by_name: HashTree<u64>,
     next_cookie: u64,
     seed: u64,
 }
@@ -29,60 +29,53 @@ pub(super) struct Entry {
     pub inode: Arc<TmpfsInode>,
 }
 
-/// Where an entry is, under its hash.
-struct Place {
-    hash: u64,
-    cookie: u64,
-}
-
 impl Directory {
     pub fn new(seed: u64) -> Directory {
-        Directory { entries: BTreeMap::new(), by_name: HashTable::new(), next_cookie: FIRST_COOKIE, seed }
+        Directory { entries: BTreeMap::new(), by_name: HashTree::new(), next_cookie: FIRST_COOKIE, seed }
     }
 
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    pub fn find(&self, name: &[u8]) -> Option<&Arc<TmpfsInode>> {
+    fn cookie(&self, name: &[u8]) -> Option<u64> {
         let hash = vfs::hash_name(self.seed, name);
-        let place = self.by_name.find(hash, |place| self.is(place, hash, name))?;
-        self.entries.get(&place.cookie).map(|entry| &entry.inode)
+        self.by_name.find(hash, |cookie| self.is(*cookie, name)).copied()
     }
 
-    fn is(&self, place: &Place, hash: u64, name: &[u8]) -> bool {
-        place.hash == hash && self.entries.get(&place.cookie).is_some_and(|entry| entry.name.as_slice() == name)
+    fn is(&self, cookie: u64, name: &[u8]) -> bool {
+        self.entries.get(&cookie).is_some_and(|entry| entry.name.as_slice() == name)
+    }
+
+    pub fn find(&self, name: &[u8]) -> Option<&Arc<TmpfsInode>> {
+        self.entries.get(&self.cookie(name)?).map(|entry| &entry.inode)
     }
 
     /// Adds an entry; the caller made sure that the name is free.
-    pub fn insert(&mut self, name: &[u8], inode: Arc<TmpfsInode>) {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn insert(&mut self, name: &[u8], inode: Arc<TmpfsInode>) -> Result<()> {
         let (hash, cookie) = (vfs::hash_name(self.seed, name), self.next_cookie);
+        let entry = Entry { name: to_name(name)?, inode };
+        self.by_name.insert(hash, cookie)?;
+        self.entries.insert(cookie, entry);
         self.next_cookie += 1;
-        self.entries.insert(cookie, Entry { name: Name::from_slice(name), inode });
-        self.by_name.insert_unique(hash, Place { hash, cookie }, |place| place.hash);
+        Ok(())
     }
 
     /// Lets an existing name lead to another inode, and returns the one it led to.
     pub fn replace(&mut self, name: &[u8], inode: Arc<TmpfsInode>) -> Option<Arc<TmpfsInode>> {
-        let hash = vfs::hash_name(self.seed, name);
-        let cookie = self.by_name.find(hash, |place| self.is(place, hash, name))?.cookie;
+        let cookie = self.cookie(name)?;
         let entry = self.entries.get_mut(&cookie)?;
         Some(core::mem::replace(&mut entry.inode, inode))
     }
 
     pub fn remove(&mut self, name: &[u8]) -> Option<Arc<TmpfsInode>> {
         let hash = vfs::hash_name(self.seed, name);
-        let entries = &self.entries;
-        let found = self.by_name.find_entry(hash, |place| {
-            place.hash == hash && entries.get(&place.cookie).is_some_and(|entry| entry.name.as_slice() == name)
-        });
-        let (place, _) = found.ok()?.remove();
-        let entry = self.entries.remove(&place.cookie)?;
-        // A directory that was once huge gives its table back.
-        if self.entries.is_empty() && self.by_name.capacity() > 64 {
-            self.by_name = HashTable::new();
-        }
-        Some(entry.inode)
+        let cookie = self.cookie(name)?;
+        self.by_name.remove(hash, |found| *found == cookie)?;
+        self.entries.remove(&cookie).map(|entry| entry.inode)
     }
 
     /// The entries from `cookie` on, each with its own.
@@ -90,9 +83,16 @@ impl Directory {
         self.entries.range(cookie..).map(|(&cookie, entry)| (cookie, entry))
     }
 
-    /// Empties it.
-    pub fn take(&mut self) -> Vec<Arc<TmpfsInode>> {
-        self.by_name.clear();
-        core::mem::take(&mut self.entries).into_values().map(|entry| entry.inode).collect()
+    /// Takes one entry out, the newest.
+    pub fn pop(&mut self) -> Option<Arc<TmpfsInode>> {
+        let (cookie, entry) = self.entries.pop_last()?;
+        self.by_name.remove(vfs::hash_name(self.seed, &entry.name), |found| *found == cookie);
+        Some(entry.inode)
+    }
+
+    /// Keeps an inode without a name, until [`Directory::pop`].
+    pub fn put(&mut self, inode: Arc<TmpfsInode>) {
+        self.entries.insert(self.next_cookie, Entry { name: Name::new(), inode });
+        self.next_cookie += 1;
     }
 }

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use abi::{Errno, Result};
 use memory::{PAGE_SIZE, PageCache, Pager};
-use sync::SpinLock;
+use sync::{Mutex, SpinLock};
 use vfs::{
     Attributes, Caller, Claims, DeviceNumber, File, FileKind, FileLocks, Inode, Link, NewContents, NewInode,
     OpenRequest, Permissions, Pipe, RenameFlags, SetAttributes, Time, XattrFlags,
@@ -16,7 +16,7 @@ use vfs::{
 
 use super::Shared;
 use super::directory::Directory;
-use super::xattr::Xattrs;
+use super::xattr::{self, Xattrs};
 
 /// What a directory's size grows by with each entry, as on Linux.
 const ENTRY_SIZE: u64 = 20;
@@ -55,8 +55,7 @@ pub(super) enum Contents {
 /// A regular file.
 pub(super) struct Regular {
     pub cache: Arc<PageCache>,
-    /// Held over each write, so that two never mix and each appending one finds the end.
-    pub writing: SpinLock<()>,
+    pub write_lock: Mutex<()>,
 }
 
 impl TmpfsInode {
@@ -70,7 +69,7 @@ impl TmpfsInode {
         let contents = match new.contents {
             NewContents::Regular => Contents::Regular(Regular {
                 cache: Arc::new(PageCache::new(shared.pages.clone())),
-                writing: SpinLock::new(()),
+                write_lock: Mutex::new(()),
             }),
             NewContents::Directory => Contents::Directory(SpinLock::new(Directory::new(shared.seed))),
             NewContents::Symlink(text) => Contents::Symlink(text.into()),
@@ -116,9 +115,16 @@ impl TmpfsInode {
         }
     }
 
-    /// Empties a directory of a file system that is going.
-    pub fn take_entries(&self) -> Vec<Arc<TmpfsInode>> {
-        self.directory().map_or_else(|_| Vec::new(), |directory| directory.lock().take())
+    /// Takes one entry out of a directory of a file system that is going.
+    pub fn take_entry(&self) -> Option<Arc<TmpfsInode>> {
+        self.directory().ok()?.lock().pop()
+    }
+
+    /// Puts an entry taken from a directory below into this one, whatever its name.
+    pub fn put_entry(&self, inode: Arc<TmpfsInode>) {
+        if let Ok(directory) = self.directory() {
+            directory.lock().put(inode);
+        }
     }
 
     /// The contents changed.
@@ -182,6 +188,7 @@ impl TmpfsInode {
 
 impl Drop for TmpfsInode {
     fn drop(&mut self) {
+        self.shared.give_space(self.xattrs.lock().space());
         self.shared.give_inode();
     }
 }
@@ -231,10 +238,7 @@ impl Inode for TmpfsInode {
 
     fn set_attributes(&self, changes: &SetAttributes) -> Result<()> {
         if let Some(size) = changes.size {
-            let regular = self.regular()?;
-            let writing = regular.writing.lock();
-            regular.cache.set_size(size);
-            drop(writing);
+            self.regular()?.cache.cut(size);
             self.touch();
         }
         if let Some(permissions) = changes.permissions {
@@ -250,6 +254,10 @@ impl Inode for TmpfsInode {
         Ok(())
     }
 
+    fn mapped(&self) -> Option<Arc<dyn Pager>> {
+        Some(self.regular().ok()?.cache.clone())
+    }
+
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
         match self.directory()?.lock().find(name) {
             Some(inode) => Ok(inode.clone()),
@@ -260,10 +268,10 @@ impl Inode for TmpfsInode {
     fn create(&self, name: &[u8], new: &NewInode<'_>) -> Result<Arc<dyn Inode>> {
         let directory = self.directory()?;
         let inode = TmpfsInode::new(&self.shared, new)?;
+        directory.lock().insert(name, inode.clone())?;
         if inode.kind == FileKind::Directory {
             self.links.fetch_add(1, Ordering::Relaxed);
         }
-        directory.lock().insert(name, inode.clone());
         self.touch();
         Ok(inode)
     }
@@ -284,8 +292,14 @@ impl Inode for TmpfsInode {
         if links > 0 {
             self.shared.take_inode()?;
         }
+        let entered = directory.lock().insert(name, target.clone());
+        if entered.is_err() {
+            if links > 0 {
+                self.shared.give_inode();
+            }
+            return entered;
+        }
         target.add_link();
-        directory.lock().insert(name, target);
         self.touch();
         Ok(())
     }
@@ -334,7 +348,7 @@ impl Inode for TmpfsInode {
                     new_parent.links.fetch_sub(1, Ordering::Relaxed);
                 }
             } else {
-                to.lock().insert(new_name, moved.clone());
+                to.lock().insert(new_name, moved.clone())?;
             }
             from.lock().remove(name);
             self.move_parent_link(&new_parent, is_directory(&moved));
@@ -368,6 +382,10 @@ impl Inode for TmpfsInode {
         Some(&self.claims)
     }
 
+    fn write_lock(&self) -> Option<&Mutex<()>> {
+        self.regular().ok().map(|regular| &regular.write_lock)
+    }
+
     fn locks(&self) -> Option<&FileLocks> {
         Some(&self.locks)
     }
@@ -377,19 +395,24 @@ impl Inode for TmpfsInode {
     }
 
     fn set_xattr(&self, name: &[u8], value: &[u8], flags: XattrFlags) -> Result<()> {
-        self.xattrs.lock().set(name, value, flags)?;
+        let space = xattr::space(name, value);
+        self.shared.take_space(space)?;
+        let set = self.xattrs.lock().set(name, value, flags);
+        self.shared.give_space(*set.as_ref().unwrap_or(&space));
+        set?;
         self.touch_attributes();
         Ok(())
     }
 
     fn remove_xattr(&self, name: &[u8]) -> Result<()> {
-        self.xattrs.lock().remove(name)?;
+        let space = self.xattrs.lock().remove(name)?;
+        self.shared.give_space(space);
         self.touch_attributes();
         Ok(())
     }
 
     fn list_xattrs(&self) -> Result<Vec<u8>> {
-        Ok(self.xattrs.lock().list())
+        self.xattrs.lock().list()
     }
 }
 

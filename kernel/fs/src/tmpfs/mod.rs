@@ -18,10 +18,8 @@ mod options;
 mod regular;
 mod xattr;
 
-use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
-use core::fmt::Write;
+use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Errno, Result};
@@ -51,25 +49,44 @@ pub struct Tmpfs {
 /// What all inodes of one file system share.
 struct Shared {
     pages: Arc<PageBudget>,
-    inodes: AtomicU64,
+    /// What inodes and extended attributes take, in bytes, an inode as [`INODE_SPACE`]. The limit is said in inodes.
+    inode_space: AtomicU64,
     inode_limit: AtomicU64,
     last_number: AtomicU64,
     /// What the hashes of names start from.
     seed: u64,
 }
 
+/// What an inode or a name counts among attributes: Linux's `BOGO_INODE_SIZE`.
+const INODE_SPACE: u64 = 1024;
+
 impl Shared {
     /// Counts one more inode or name.
     fn take_inode(&self) -> Result<()> {
-        if self.inodes.fetch_add(1, Ordering::Relaxed) < self.inode_limit.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        self.give_inode();
-        Err(Errno::ENOSPC)
+        self.take_space(INODE_SPACE)
     }
 
     fn give_inode(&self) {
-        self.inodes.fetch_sub(1, Ordering::Relaxed);
+        self.give_space(INODE_SPACE);
+    }
+
+    /// Counts so many bytes more for inodes and attributes.
+    fn take_space(&self, bytes: u64) -> Result<()> {
+        let limit = self.inode_limit.load(Ordering::Relaxed).saturating_mul(INODE_SPACE);
+        if self.inode_space.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= limit {
+            return Ok(());
+        }
+        self.give_space(bytes);
+        Err(Errno::ENOSPC)
+    }
+
+    fn give_space(&self, bytes: u64) {
+        self.inode_space.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// How many inodes what is taken amounts to.
+    fn inodes(&self) -> u64 {
+        self.inode_space.load(Ordering::Relaxed).div_ceil(INODE_SPACE)
     }
 
     fn new_number(&self) -> u64 {
@@ -89,7 +106,7 @@ impl Tmpfs {
         let default_limit = total / 2;
         let shared = Arc::new(Shared {
             pages: PageBudget::new(memory, options.pages.unwrap_or(default_limit)),
-            inodes: AtomicU64::new(0),
+            inode_space: AtomicU64::new(0),
             inode_limit: AtomicU64::new(options.inodes.unwrap_or(default_limit)),
             last_number: AtomicU64::new(0),
             seed: random,
@@ -114,7 +131,7 @@ impl FileSystem for Tmpfs {
     fn statistics(&self) -> Statistics {
         let (pages, used) = (self.shared.pages.limit(), self.shared.pages.used());
         let limit = self.shared.inode_limit.load(Ordering::Relaxed);
-        let inodes = self.shared.inodes.load(Ordering::Relaxed);
+        let inodes = self.shared.inodes();
         let unlimited = |limit: u64, value: u64| if limit == u64::MAX { 0 } else { value };
         let free = unlimited(pages, pages.saturating_sub(used));
         Statistics {
@@ -129,32 +146,31 @@ impl FileSystem for Tmpfs {
         }
     }
 
-    fn options(&self) -> String {
-        let mut text = String::new();
+    fn options(&self, text: &mut dyn fmt::Write) -> fmt::Result {
         let (pages, inodes) = (self.shared.pages.limit(), self.shared.inode_limit.load(Ordering::Relaxed));
         // No limit is shown as it is asked for: 0.
         let limit = |limit: u64| if limit == u64::MAX { 0 } else { limit };
         if pages != self.default_limit {
-            let _ = write!(text, ",size={}k", limit(pages) * (PAGE_SIZE as u64 / 1024));
+            write!(text, ",size={}k", limit(pages) * (PAGE_SIZE as u64 / 1024))?;
         }
         if inodes != self.default_limit {
-            let _ = write!(text, ",nr_inodes={}", limit(inodes));
+            write!(text, ",nr_inodes={}", limit(inodes))?;
         }
         if let Some(mode) = self.options.mode.filter(|mode| *mode != MODE) {
-            let _ = write!(text, ",mode={mode:o}");
+            write!(text, ",mode={mode:o}")?;
         }
         for (name, number) in [("uid", self.options.user), ("gid", self.options.group)] {
             if let Some(number) = number.filter(|number| *number != 0) {
-                let _ = write!(text, ",{name}={number}");
+                write!(text, ",{name}={number}")?;
             }
         }
-        text + ",inode64"
+        text.write_str(",inode64")
     }
 
     fn remount(&self, text: &str) -> Result<()> {
         let options = Options::parse(text)?;
         if options.pages.is_some_and(|pages| pages < self.shared.pages.used())
-            || options.inodes.is_some_and(|inodes| inodes < self.shared.inodes.load(Ordering::Relaxed))
+            || options.inodes.is_some_and(|inodes| inodes < self.shared.inodes())
         {
             return Err(Errno::EINVAL);
         }
@@ -166,15 +182,37 @@ impl FileSystem for Tmpfs {
         }
         Ok(())
     }
+
+    fn memory(&self) -> Option<&Arc<Memory>> {
+        Some(self.shared.pages.memory())
+    }
+
+    /// Each mount(2) makes a new one.
+    fn dismantle_some(&self) -> bool {
+        (0..AT_ONCE).all(|_| self.take_apart_one())
+    }
+}
+
+/// How many files are taken apart before others run.
+const AT_ONCE: usize = 16;
+
+impl Tmpfs {
+    /// Takes one file out of the tree, the entries of a directory to the root. False when nothing is left.
+    fn take_apart_one(&self) -> bool {
+        let Some(inode) = self.root.take_entry() else { return false };
+        // A directory goes back in until it is empty.
+        if let Some(below) = inode.take_entry() {
+            self.root.put_entry(inode);
+            self.root.put_entry(below);
+        }
+        true
+    }
 }
 
 impl Drop for Tmpfs {
-    /// Takes the tree apart. It may be any depth, so not by recursion.
+    /// Takes the tree apart. It may be any depth, so not by recursion; the root holds what is still to be taken apart.
     fn drop(&mut self) {
-        let mut pending: Vec<Arc<TmpfsInode>> = self.root.take_entries();
-        while let Some(inode) = pending.pop() {
-            pending.append(&mut inode.take_entries());
-        }
+        while self.take_apart_one() {}
     }
 }
 

@@ -1,9 +1,10 @@
 //! Regular files and directories of tmpfs, open.
 
 use alloc::sync::Arc;
+use core::ops::Range;
 
 use abi::{Errno, Result};
-use memory::{CacheError, Destination, Pager, Source};
+use memory::{CacheError, Destination, PAGE_SIZE, Pager, Source};
 use vfs::{AllocateMode, DirectoryEntry, DirectorySink, File, FileTraits, Inode, Stop, Whence};
 
 use super::inode::{Contents, Regular, TmpfsInode};
@@ -15,8 +16,8 @@ const MAX_SIZE: u64 = i64::MAX as u64;
 const BATCH: usize = 256;
 
 impl TmpfsInode {
-    /// Writes at `position`; the caller holds the file's write lock.
-    fn write_locked(&self, regular: &Regular, position: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
+    /// Writes at `position`; vfs holds the file's write lock.
+    fn write_from(&self, regular: &Regular, position: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
         if position.checked_add(source.remaining() as u64).is_none_or(|end| end > MAX_SIZE) {
             return Err(Errno::EFBIG.into());
         }
@@ -39,7 +40,7 @@ fn stop(error: CacheError) -> Stop {
 
 impl File for TmpfsInode {
     fn traits(&self) -> FileTraits {
-        FileTraits::SEEKABLE
+        FileTraits::SEEKABLE | FileTraits::WRITE_LOCK
     }
 
     fn read(&self, position: u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
@@ -55,15 +56,13 @@ impl File for TmpfsInode {
 
     fn write(&self, position: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
         let regular = self.regular()?;
-        let _writing = regular.writing.lock();
-        self.write_locked(regular, position, source)
+        self.write_from(regular, position, source)
     }
 
     fn append(&self, source: &mut Source<'_>) -> Result<(usize, u64), Stop> {
         let regular = self.regular()?;
-        let _writing = regular.writing.lock();
         let end = regular.cache.size();
-        let moved = self.write_locked(regular, end, source)?;
+        let moved = self.write_from(regular, end, source)?;
         Ok((moved, end + moved as u64))
     }
 
@@ -104,33 +103,32 @@ impl File for TmpfsInode {
         }
     }
 
-    fn allocate(&self, mode: AllocateMode, offset: u64, length: u64) -> Result<()> {
+    fn allocate(&self, mode: AllocateMode, range: Range<u64>) -> Result<Option<u64>> {
         if mode.contains(AllocateMode::ZERO_RANGE) {
             return Err(Errno::EOPNOTSUPP);
         }
         let regular = self.regular()?;
-        let range = offset..offset.saturating_add(length);
-        let _writing = regular.writing.lock();
-        if mode.contains(AllocateMode::PUNCH_HOLE) {
+        let next = if mode.contains(AllocateMode::PUNCH_HOLE) {
             // Beyond the end there is nothing to punch, and asking for it must not take for ever.
-            regular
-                .cache
-                .punch(range.start..range.end.min(regular.cache.size().next_multiple_of(4096)).max(range.start));
+            let end = range.end.min(regular.cache.size().next_multiple_of(PAGE_SIZE as u64));
+            regular.cache.punch(range.start..end.max(range.start))
         } else {
             // More than there may ever be is refused before the first page.
-            if length.div_ceil(memory::PAGE_SIZE as u64) > self.shared.pages.limit() {
+            if (range.end - range.start).div_ceil(PAGE_SIZE as u64) > self.shared.pages.limit() {
                 return Err(Errno::ENOSPC);
             }
-            regular.cache.allocate(range.clone()).map_err(|error| match error {
+            let next = regular.cache.allocate(range.clone()).map_err(|error| match error {
                 CacheError::NoSpace => Errno::ENOSPC,
                 _ => Errno::ENOMEM,
             })?;
-            if !mode.contains(AllocateMode::KEEP_SIZE) {
+            if next.is_none() && !mode.contains(AllocateMode::KEEP_SIZE) {
+                // bounded: a size, no collection
                 regular.cache.extend(range.end);
             }
-        }
+            next
+        };
         self.touch();
-        Ok(())
+        Ok(next)
     }
 
     fn synchronise(&self, _: bool) -> Result<(), Stop> {

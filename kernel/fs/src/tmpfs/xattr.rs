@@ -4,11 +4,20 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use abi::fallible::{try_collect, try_to_box};
 use abi::{Errno, Result};
 use vfs::XattrFlags;
 
 /// The most that the names and values of one file may take together.
 const MAX_TOTAL: usize = 128 * 1024;
+
+/// What Linux counts for an attribute beside its name and value (`struct simple_xattr`).
+const OVERHEAD: usize = 40;
+
+/// How much an attribute takes of what a file system has for inodes and attributes, in bytes.
+pub(super) fn space(name: &[u8], value: &[u8]) -> u64 {
+    (OVERHEAD + name.len() + value.len()) as u64
+}
 
 /// The attributes of one file, by name.
 #[derive(Default)]
@@ -16,10 +25,11 @@ pub(super) struct Xattrs(BTreeMap<Box<[u8]>, Box<[u8]>>);
 
 impl Xattrs {
     pub fn get(&self, name: &[u8]) -> Result<Box<[u8]>> {
-        self.0.get(name).cloned().ok_or(Errno::ENODATA)
+        try_to_box(self.0.get(name).ok_or(Errno::ENODATA)?)
     }
 
-    pub fn set(&mut self, name: &[u8], value: &[u8], flags: XattrFlags) -> Result<()> {
+    /// Returns the space of the attribute that was replaced, if one was.
+    pub fn set(&mut self, name: &[u8], value: &[u8], flags: XattrFlags) -> Result<u64> {
         match self.0.contains_key(name) {
             true if flags.contains(XattrFlags::CREATE) => return Err(Errno::EEXIST),
             false if flags.contains(XattrFlags::REPLACE) => return Err(Errno::ENODATA),
@@ -30,15 +40,21 @@ impl Xattrs {
         if total + name.len() + value.len() > MAX_TOTAL {
             return Err(Errno::ENOSPC);
         }
-        self.0.insert(name.into(), value.into());
-        Ok(())
+        let old = self.0.insert(try_to_box(name)?, try_to_box(value)?);
+        Ok(old.map_or(0, |old| space(name, &old)))
     }
 
-    pub fn remove(&mut self, name: &[u8]) -> Result<()> {
-        self.0.remove(name).map(|_| ()).ok_or(Errno::ENODATA)
+    /// Returns the space it had.
+    pub fn remove(&mut self, name: &[u8]) -> Result<u64> {
+        self.0.remove(name).map(|old| space(name, &old)).ok_or(Errno::ENODATA)
     }
 
-    pub fn list(&self) -> Vec<u8> {
-        self.0.keys().flat_map(|name| name.iter().copied().chain([0])).collect()
+    /// The space of all.
+    pub fn space(&self) -> u64 {
+        self.0.iter().map(|(name, value)| space(name, value)).sum()
+    }
+
+    pub fn list(&self) -> Result<Vec<u8>> {
+        try_collect(self.0.keys().flat_map(|name| name.iter().copied().chain([0])))
     }
 }

@@ -193,7 +193,10 @@ fn nodes_of_every_kind() {
     assert_eq!(world.open("disk", READ).err(), Some(Errno::ENXIO));
     world.context().chmod(&world.root, 0o777).unwrap();
     world.become_user(1000, &[]);
-    assert_eq!(world.context().mknod(&world.root, b"n", 0o020644, 0), Err(Errno::EPERM));
+    assert_eq!(world.context().mknod(&world.root, b"n", 0o020644, 0x103), Err(Errno::EPERM));
+    assert_eq!(world.context().mknod(&world.root, b"n", 0o060644, 0), Err(Errno::EPERM));
+    // Anybody may make a whiteout, which is no device.
+    assert_eq!(world.context().mknod(&world.root, b"whiteout", 0o020644, 0), Ok(()));
     assert_eq!(world.context().mknod(&world.root, b"n", 0o010644, 0), Ok(()));
 }
 
@@ -259,4 +262,25 @@ fn reading_a_directory_while_it_changes() {
     assert_eq!(seen.iter().filter(|name| name.starts_with("new-")).count(), 100);
     assert_eq!(block_on(open.seek(0, vfs::Whence::Start)), Ok(0));
     assert_eq!(world.list("d").len(), 102);
+}
+
+/// mknod(2): seven of the sixteen kinds that fit into a mode can be made, none is a regular file.
+#[test]
+fn mknod_knows_the_kinds_of_files() {
+    let world = World::new();
+    for kind in 0..16_u32 {
+        let name = kind.to_string();
+        let made = world.context().mknod(&world.root, name.as_bytes(), kind << 12 | 0o640, 0x103);
+        let expected = match kind {
+            0 | 8 => Ok(FileKind::Regular),
+            1 => Ok(FileKind::Fifo),
+            2 => Ok(FileKind::CharacterDevice),
+            6 => Ok(FileKind::BlockDevice),
+            12 => Ok(FileKind::Socket),
+            4 => Err(Errno::EPERM),
+            _ => Err(Errno::EINVAL),
+        };
+        let found = made.and_then(|()| world.look(&name)).map(|path| path.dentry.kind());
+        assert_eq!(found, expected, "{kind}");
+    }
 }

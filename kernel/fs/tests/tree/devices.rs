@@ -29,6 +29,17 @@ fn memory_devices() {
 }
 
 #[test]
+fn the_files_outlast_the_last_mount() {
+    let world = world();
+    world.mkdir("dev/own").unwrap();
+    world.namespace.unmount(world.look("dev").unwrap(), false).unwrap();
+    assert_eq!(world.list("dev"), [".", ".."]);
+    let dev = world.look("dev").unwrap();
+    world.namespace.mount(&world.vfs, world.dev.filesystem(), b"devtmpfs", &dev, MountFlags::empty()).unwrap();
+    assert!(world.open("dev/null", READ).is_ok() && world.look("dev/own").is_ok());
+}
+
+#[test]
 fn nodes_work_anywhere_unless_the_mount_says_no() {
     let world = world();
     let zero = vfs::DeviceNumber { major: 1, minor: 5 }.encode();

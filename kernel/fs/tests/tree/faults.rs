@@ -173,15 +173,56 @@ fn mappings_are_the_file() {
     assert_eq!(program.get(private + PAGE, 4), b"seen");
     program.put(private + PAGE, b"mine");
     assert_eq!(program.get(shared + PAGE, 4), b"seen");
-    assert_eq!(program.0.areas().len(), 2);
+    assert_eq!(program.0.areas().count(), 2);
     assert_eq!(world.open("f", WRITE).unwrap().mapping().err(), Some(Errno::EACCES));
     world.mkdir("d").unwrap();
     assert_eq!(world.open("d", READ).unwrap().mapping().err(), Some(Errno::ENODEV));
     // Beyond a new end there is nothing any more.
-    open.truncate(PAGE as u64, &world).unwrap();
+    world.truncate(&open, PAGE as u64).unwrap();
     assert_eq!(block_on(program.0.copy_in(shared + PAGE, &mut [0; 1])), Err(Errno::EFAULT));
     world.unlink("f").unwrap();
     drop(open);
     drop(program);
     assert_eq!(world.free_frames(), free);
+}
+
+#[test]
+fn long_transfers_give_way_and_can_be_given_up() {
+    const LENGTH: usize = 8 << 20;
+    let world = World::new();
+    let program = Program::new(&world);
+    let buffer = program.map(LENGTH);
+    let open = world.create("f").unwrap();
+    let other = world.open("f", OpenFlags::WRITE_ONLY | OpenFlags::APPEND).unwrap();
+    let (count, waiting) = (Arc::new(Count::default()), Arc::new(Count::default()));
+    let mut source = Source::user(&program.0, buffer, LENGTH);
+    {
+        let mut writing = pin!(wait::write(&open, &mut source, &world));
+        assert!(poll_once(writing.as_mut(), &count).is_pending());
+        assert_eq!(count.get(), 1, "it is polled again soon");
+        // Until it is over, nobody else writes the file or cuts it.
+        let mut bytes = Source::kernel(b"other");
+        let mut appending = pin!(wait::write(&other, &mut bytes, &world));
+        assert!(poll_once(appending.as_mut(), &waiting).is_pending());
+        assert!(open.truncate(0, &world).unwrap().try_now().is_none());
+        assert!(matches!(world.opening("f", OpenFlags::WRITE_ONLY | OpenFlags::TRUNCATE, 0), Ok(Opening::Busy(..))));
+    }
+    let written = source.progress();
+    assert!(written > 0 && written < LENGTH && written.is_multiple_of(wait::PIECE), "{written}");
+    assert_eq!(open.attributes().size, written as u64);
+    assert_eq!(world.truncate(&open, 0), Ok(()));
+    // Not given up, they end.
+    block_on(open.seek(0, vfs::Whence::Start)).unwrap();
+    assert_eq!(program.write(&world, &open, buffer, LENGTH), Ok(LENGTH));
+    assert_eq!(world.write(&other, b"other"), Ok(5));
+    assert_eq!(open.attributes().size, LENGTH as u64 + 5);
+    let mut destination = Destination::user(&program.0, buffer, LENGTH);
+    {
+        let mut reading = pin!(wait::read_at(&open, 0, &mut destination, &world));
+        assert!(poll_once(reading.as_mut(), &count).is_pending());
+    }
+    assert!(destination.progress() > 0 && destination.progress() < LENGTH);
+    let end = LENGTH - PAGE;
+    let mut destination = Destination::user(&program.0, buffer, LENGTH);
+    assert_eq!(block_on(wait::read_at(&open, end as i64, &mut destination, &world)), Ok(PAGE + 5));
 }

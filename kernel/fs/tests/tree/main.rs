@@ -1,6 +1,13 @@
 //! vfs and tmpfs together, as programs would use them: one small kernel's worth of files for each test.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod changes;
 mod cost;
@@ -14,6 +21,7 @@ mod pipes;
 mod races;
 mod regular;
 mod rename;
+mod rules;
 mod walk;
 
 use std::future::Future;
@@ -108,7 +116,8 @@ impl World {
 
     /// Acts as an ordinary user from now on.
     fn become_user(&mut self, user: u32, groups: &[u32]) {
-        self.who = Credentials { user, group: user, groups: groups.into(), capabilities: Capabilities::empty() };
+        self.who =
+            Credentials { user, group: user, groups: Arc::new(groups.to_vec()), capabilities: Capabilities::empty() };
     }
 
     fn become_root(&mut self) {
@@ -131,8 +140,20 @@ impl World {
         self.stat(name).unwrap().number
     }
 
+    /// What a file of /proc says of all mounts.
+    fn mounts_text(&self, line: fn(&vfs::Mount, &[u8], &mut dyn std::fmt::Write) -> Result<()>) -> String {
+        let mut text = String::new();
+        let next = |id| self.namespace.after(id);
+        for mount in std::iter::successors(next(0), |mount| next(mount.id())) {
+            if let Some(point) = mount.place_below(&self.root).unwrap() {
+                line(&mount, &point, &mut text).unwrap();
+            }
+        }
+        text
+    }
+
     fn text(&self, path: &Path) -> String {
-        String::from_utf8(path.text(&self.root)).unwrap()
+        String::from_utf8(path.text(&self.root).unwrap()).unwrap()
     }
 
     fn mkdir(&self, name: &str) -> Result<()> {
@@ -162,7 +183,7 @@ impl World {
     fn open(&self, name: &str, flags: OpenFlags) -> Result<Arc<OpenFile>> {
         match self.opening(name, flags, 0o666)? {
             Opening::Done(file) => Ok(file),
-            Opening::Fifo(_) => panic!("{name} is a FIFO"),
+            _ => panic!("{name} is a FIFO, or busy"),
         }
     }
 
@@ -189,6 +210,17 @@ impl World {
 
     fn write(&self, open: &OpenFile, bytes: &[u8]) -> Result<usize> {
         block_on(wait::write(open, &mut Source::kernel(bytes), self))
+    }
+
+    fn truncate(&self, open: &OpenFile, size: u64) -> Result<()> {
+        let truncation = open.truncate(size, self)?;
+        if let Some(done) = truncation.try_now() {
+            return done;
+        }
+        block_on(async {
+            truncation.begin().await?.finish().await;
+            Ok(())
+        })
     }
 
     fn list(&self, name: &str) -> Vec<String> {
@@ -226,6 +258,10 @@ impl Caller for World {
 
     fn file_too_large(&self) {
         self.too_large.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn in_group(&self, group: u32) -> bool {
+        self.who.in_group(group)
     }
 
     fn keeps_set_id(&self) -> bool {

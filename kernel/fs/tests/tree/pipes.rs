@@ -1,6 +1,7 @@
 //! pipe(7), fifo(7), poll(2), eventfd(2).
 
 use super::*;
+use core::cell::Cell;
 use std::thread;
 use vfs::{FifoOpening, PollEvents, poll};
 
@@ -178,45 +179,85 @@ fn a_poller_leaves_the_data_to_the_reader() {
     let world = World::new();
     let (reader, writer) = pipe(&world, OpenFlags::empty());
     let (first, second) = (Arc::new(Count::default()), Arc::new(Count::default()));
-    let mut entries = [poll::Interest::new(Some(&reader), PollEvents::IN)];
+    let look = |file: &OpenFile| usize::from(poll::look(Some(file), PollEvents::IN) == PollEvents::IN);
+    let mut watch = poll::Watch::new([(&*reader, PollEvents::IN)].into_iter()).unwrap();
     let mut to = [0; 4];
     let mut cursor = Destination::kernel(&mut to);
     let mut reading = Box::pin(wait::read(&reader, &mut cursor, &world));
-    {
-        let mut polling = Box::pin(poll::poll(&mut entries, std::future::pending()));
-        assert!(poll_once(polling.as_mut(), &first).is_pending());
-        assert!(poll_once(reading.as_mut(), &second).is_pending());
-        world.write(&writer, b"x").unwrap();
-        assert_eq!((first.get(), second.get()), (1, 0));
-        assert_eq!(poll_once(polling.as_mut(), &first), Poll::Ready(1));
-    }
-    assert_eq!(second.get(), 1, "the wake-up was handed on");
+    let mut polling = Box::pin(watch.until(1, |_| look(&reader)));
+    assert!(poll_once(polling.as_mut(), &first).is_pending());
+    assert!(poll_once(reading.as_mut(), &second).is_pending());
+    world.write(&writer, b"x").unwrap();
+    assert_eq!((first.get(), second.get()), (1, 1), "both are woken: who polls takes nothing");
     assert_eq!(poll_once(reading.as_mut(), &second), Poll::Ready(Ok(1)));
+    // The byte is gone: the poller waits again.
+    assert!(poll_once(polling.as_mut(), &first).is_pending());
+    world.write(&writer, b"x").unwrap();
+    assert_eq!(first.get(), 2);
+    assert_eq!(poll_once(polling.as_mut(), &first), Poll::Ready(Ok(1)));
 }
 
 #[test]
 fn poll_watches_many() {
     let world = World::new();
-    let pipes: Vec<_> = (0..100).map(|_| pipe(&world, OpenFlags::empty())).collect();
-    let file = world.create("f").unwrap();
-    let mut entries: Vec<_> =
-        pipes.iter().map(|(reader, _)| poll::Interest::new(Some(&**reader), PollEvents::IN)).collect();
-    assert_eq!(poll::check(&mut entries), 0);
+    let pipes: Vec<_> = (0..3000).map(|_| pipe(&world, OpenFlags::empty())).collect();
+    const PART: usize = 32;
+    let look = |part: usize| {
+        // It takes time, so that others get turns in between.
+        let start = std::time::Instant::now();
+        while start.elapsed() < std::time::Duration::from_micros(20) {}
+        let ready = |reader: &OpenFile| poll::look(Some(reader), PollEvents::IN) == PollEvents::IN;
+        pipes.iter().skip(part * PART).take(PART).filter(|(reader, _)| ready(reader)).count()
+    };
+    let mut watch = poll::Watch::new(pipes.iter().map(|(reader, _)| (&**reader, PollEvents::IN))).unwrap();
+    let parts = pipes.len().div_ceil(PART);
     let count = Arc::new(Count::default());
-    {
-        let mut polling = Box::pin(poll::poll(&mut entries, std::future::pending()));
+    let mut polling = Box::pin(watch.until(parts, look));
+    // It lets others have turns while it takes its places, and while it looks; then it sleeps.
+    let mut turns = 0;
+    loop {
+        let before = count.get();
         assert!(poll_once(polling.as_mut(), &count).is_pending());
-        world.write(&pipes[42].1, b"x").unwrap();
-        world.write(&pipes[77].1, b"x").unwrap();
-        assert_eq!(poll_once(polling.as_mut(), &count), Poll::Ready(2));
+        if count.get() == before {
+            break;
+        }
+        turns += 1;
     }
-    assert_eq!((entries[42].ready, entries[43].ready), (PollEvents::IN, PollEvents::empty()));
-    // A time-out, a file that is always ready, and a descriptor that is not open.
-    let mut quiet = [poll::Interest::new(Some(&*pipes[0].0), PollEvents::IN)];
-    assert_eq!(block_on(poll::poll(&mut quiet, std::future::ready(()))), 0);
-    let mut ready = [poll::Interest::new(Some(&*file), PollEvents::IN), poll::Interest::new(None, PollEvents::IN)];
-    assert_eq!(block_on(poll::poll(&mut ready, std::future::pending())), 2);
-    assert_eq!(ready[1].ready, PollEvents::INVALID);
+    assert!(turns > pipes.len() / 1024 + 1, "{turns}");
+    world.write(&pipes[42].1, b"x").unwrap();
+    world.write(&pipes[2777].1, b"x").unwrap();
+    let mut found = Poll::Pending;
+    while found.is_pending() {
+        found = poll_once(polling.as_mut(), &count);
+    }
+    assert_eq!(found, Poll::Ready(Ok(2)));
+    drop(polling);
+    world.read(&pipes[42].0, &mut [0; 1]).unwrap();
+    world.read(&pipes[2777].0, &mut [0; 1]).unwrap();
+    // What comes about behind its back, when it has looked there and let others run, is seen in the next round.
+    let looked = Cell::new(0);
+    let mut polling = Box::pin(watch.until(parts, |part| {
+        looked.set(part);
+        look(part)
+    }));
+    let mut wrote = false;
+    let found = loop {
+        let before = count.get();
+        if let Poll::Ready(found) = poll_once(polling.as_mut(), &count) {
+            break found;
+        }
+        assert!(count.get() > before, "it sleeps");
+        if looked.get() > 1 && !core::mem::replace(&mut wrote, true) {
+            assert!(looked.get() < parts - 1, "it never let anybody run");
+            world.write(&pipes[0].1, b"x").unwrap();
+        }
+    };
+    assert_eq!(found, Ok(1));
+    drop(polling);
+    block_on(watch.leave());
+    let file = world.create("f").unwrap();
+    assert_eq!(poll::look(Some(&file), PollEvents::IN), PollEvents::IN);
+    assert_eq!(poll::look(None, PollEvents::IN), PollEvents::INVALID);
 }
 
 #[test]
@@ -295,7 +336,7 @@ fn many_readers_and_writers_lose_nothing() {
 fn fifo(world: &World, name: &str, flags: OpenFlags) -> Result<FifoOpening> {
     match world.opening(name, flags, 0)? {
         Opening::Fifo(opening) => Ok(opening),
-        Opening::Done(_) => panic!("{name} is no FIFO"),
+        _ => panic!("{name} is no FIFO"),
     }
 }
 
@@ -345,7 +386,7 @@ fn a_fifo_nobody_wrote_to_has_not_hung_up() {
     // Another way in to the same pipe: what /proc/PID/fd/N gives for one without a name.
     let (inner, outer) = pipe(&world, OpenFlags::empty());
     let path = inner.path().unwrap();
-    assert!(path.text(&world.root).starts_with(b"pipe:["));
+    assert!(path.text(&world.root).unwrap().starts_with(b"pipe:["));
     let Opening::Fifo(opening) = world.context().open_path(path, READ).unwrap() else { panic!("a pipe") };
     let again = block_on(opening.complete()).unwrap();
     world.write(&outer, b"x").unwrap();
@@ -370,4 +411,49 @@ fn event_counters() {
         assert_eq!(world.read(&semaphore, &mut to), expected);
     }
     assert_eq!(vfs::event(0, 0x40, &world).err(), Some(Errno::EINVAL));
+}
+
+/// eventfd(2)
+#[test]
+fn an_event_s_count_is_added_to_taken_from_and_polled() {
+    let world = World::new();
+    let most = u64::MAX - 1;
+    for (start, added, result, polled) in [
+        (0, 0, Ok(8), PollEvents::OUT),
+        (0, 1, Ok(8), PollEvents::IN | PollEvents::OUT),
+        (5, most - 6, Ok(8), PollEvents::IN | PollEvents::OUT),
+        (5, most - 5, Ok(8), PollEvents::IN),
+        (5, most - 4, Err(Errno::EAGAIN), PollEvents::IN | PollEvents::OUT),
+        (5, u64::MAX, Err(Errno::EINVAL), PollEvents::IN | PollEvents::OUT),
+    ] {
+        let event = vfs::event(start, NON_BLOCK.bits(), &world).unwrap();
+        assert_eq!(world.write(&event, &added.to_ne_bytes()), result, "{start} {added}");
+        assert_eq!(events(&event), polled, "{start} {added}");
+        let total = u64::from(start) + if result.is_ok() { added } else { 0 };
+        let mut to = [0; 16];
+        let read = world.read(&event, &mut to);
+        assert_eq!(read, if total == 0 { Err(Errno::EAGAIN) } else { Ok(8) });
+        assert_eq!(u64::from_ne_bytes(to[..8].try_into().unwrap()), total);
+    }
+    let event = vfs::event(0, 0, &world).unwrap();
+    assert_eq!(world.write(&event, &[0; 7]), Err(Errno::EINVAL));
+    assert_eq!((world.write(&event, &[1; 9]), event.flags().contains(NON_BLOCK)), (Ok(8), false));
+    let semaphore = vfs::event(2, 1 | NON_BLOCK.bits(), &world).unwrap();
+    let mut to = [0; 8];
+    assert_eq!(world.read(&semaphore, &mut to), Ok(8));
+    assert_eq!((u64::from_ne_bytes(to), events(&semaphore)), (1, PollEvents::IN | PollEvents::OUT));
+    let found = event.attributes();
+    assert_eq!((found.mode, found.links, found.size, found.block_size), (0o600, 1, 0, 4096));
+    assert_ne!(found.number, semaphore.attributes().number);
+    assert_eq!(event.path().unwrap().text(&world.root).unwrap(), b"anon_inode:[eventfd]");
+    // A reader that waits is woken by what is added, a writer by what is taken.
+    let count = Arc::new(Count::default());
+    let full = vfs::event(0, 0, &world).unwrap();
+    assert_eq!(world.write(&full, &most.to_ne_bytes()), Ok(8));
+    let bytes = 1_u64.to_ne_bytes();
+    let mut source = Source::kernel(&bytes);
+    let mut writing = Box::pin(wait::write(&full, &mut source, &world));
+    assert!(poll_once(writing.as_mut(), &count).is_pending());
+    assert_eq!((world.read(&full, &mut to), count.get()), (Ok(8), 1));
+    assert_eq!(poll_once(writing.as_mut(), &count), Poll::Ready(Ok(8)));
 }

@@ -117,3 +117,53 @@ fn a_shared_position_moves_once() {
     all.sort_unstable();
     assert!(all.into_iter().eq(0..50_000));
 }
+
+/// One thread mounts on a directory while another one removes it, or puts another in its place: one of them is too late.
+#[test]
+fn nothing_is_mounted_on_what_is_removed() {
+    let world = World::new();
+    let rounds = 30_000;
+    let barrier = std::sync::Barrier::new(2);
+    let mounted = std::sync::Mutex::new(Ok(()));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..rounds {
+                barrier.wait();
+                let target = world.look("m").unwrap();
+                let kind = world.vfs.file_system_types.find(b"tmpfs").unwrap();
+                let filesystem = kind.mount(b"none", "", &world).unwrap();
+                barrier.wait();
+                let result = world.namespace.mount(&world.vfs, filesystem, b"none", &target, vfs::MountFlags::empty());
+                *mounted.lock().unwrap() = result;
+                drop(target);
+                barrier.wait();
+            }
+        });
+        for round in 0..rounds {
+            world.mkdir("m").unwrap();
+            world.mkdir("other").unwrap();
+            barrier.wait();
+            barrier.wait();
+            // Not always at the same moment.
+            (0..round % 64 * 20).for_each(|_| core::hint::spin_loop());
+            let removed = if round % 2 == 0 {
+                world.rmdir("m")
+            } else {
+                let root = &world.root;
+                world.context().rename((root, b"other"), (root, b"m"), RenameFlags::empty())
+            };
+            barrier.wait();
+            let mounted = *mounted.lock().unwrap();
+            match removed {
+                Ok(()) => assert_eq!(mounted, Err(Errno::ENOENT), "round {round}"),
+                Err(errno) => {
+                    assert_eq!((errno, mounted), (Errno::EBUSY, Ok(())), "round {round}");
+                    world.namespace.unmount(world.look("m").unwrap(), true).unwrap();
+                    world.rmdir("m").unwrap();
+                }
+            }
+            assert_eq!(world.namespace.count(), 1);
+            let _ = (world.rmdir("m"), world.rmdir("other"));
+        }
+    });
+}

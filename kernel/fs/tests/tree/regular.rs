@@ -1,7 +1,8 @@
 //! Reading, writing and measuring regular files.
 
 use super::*;
-use vfs::{Whence, transfer};
+use vfs::Whence;
+use vfs::transfer::{self, End};
 
 const PAGE: usize = 4096;
 
@@ -28,12 +29,12 @@ fn positions_and_holes() {
     assert_eq!(seek(-5, Whence::End), Ok(3 * PAGE as u64 - 2));
     assert_eq!(world.read(&open, &mut bytes), Ok(5));
     assert_eq!(&bytes[..5], b"\0\0end");
-    open.truncate(3 * PAGE as u64 + 1, &world).unwrap();
-    open.truncate(4 * PAGE as u64, &world).unwrap();
+    world.truncate(&open, 3 * PAGE as u64 + 1).unwrap();
+    world.truncate(&open, 4 * PAGE as u64).unwrap();
     let end = block_on(wait::read_at(&open, 3 * PAGE as i64, &mut Destination::kernel(&mut bytes), &world));
     assert_eq!((end, &bytes[..3]), (Ok(10), &b"e\0\0"[..]));
     assert_eq!(block_on(wait::read_at(&open, -1, &mut Destination::kernel(&mut bytes), &world)), Err(Errno::EINVAL));
-    assert_eq!(open.truncate(u64::MAX, &world), Err(Errno::EINVAL));
+    assert_eq!(world.truncate(&open, u64::MAX), Err(Errno::EINVAL));
     let beyond = block_on(wait::write_at(&open, i64::MAX, &mut Source::kernel(b"xy"), &world));
     assert_eq!(beyond, Err(Errno::EFBIG));
 }
@@ -43,20 +44,20 @@ fn allocation_and_punching() {
     let world = World::new();
     let open = world.create("f").unwrap();
     world.write(&open, &[1; 4 * PAGE]).unwrap();
-    assert_eq!(open.allocate(0x3, PAGE as i64 / 2, 2 * PAGE as i64, &world), Ok(()));
+    assert_eq!(block_on(open.allocate(0x3, PAGE as i64 / 2, 2 * PAGE as i64, &world)), Ok(()));
     assert_eq!(open.attributes().blocks, 3 * 8);
     let bytes = world.read_file("f").unwrap();
     let expected: Vec<u8> = (0..4 * PAGE).map(|at| u8::from(!(PAGE / 2..5 * PAGE / 2).contains(&at))).collect();
     assert_eq!(bytes, expected);
-    assert_eq!(open.allocate(0, 0, 10 * PAGE as i64, &world), Ok(()));
+    assert_eq!(block_on(open.allocate(0, 0, 10 * PAGE as i64, &world)), Ok(()));
     assert_eq!((open.attributes().size, open.attributes().blocks), (10 * PAGE as u64, 80));
-    assert_eq!(open.allocate(1, 0, 12 * PAGE as i64, &world), Ok(()));
+    assert_eq!(block_on(open.allocate(1, 0, 12 * PAGE as i64, &world)), Ok(()));
     assert_eq!(open.attributes().size, 10 * PAGE as u64);
-    assert_eq!(open.allocate(2, 0, 1, &world), Err(Errno::EOPNOTSUPP));
-    assert_eq!(open.allocate(0, 0, 0, &world), Err(Errno::EINVAL));
-    assert_eq!(open.allocate(0, i64::MAX, 1, &world), Err(Errno::EFBIG));
-    assert_eq!(open.allocate(0x3, 0, i64::MAX, &world), Ok(()));
-    assert_eq!(world.open("f", READ).unwrap().allocate(0, 0, 1, &world), Err(Errno::EBADF));
+    assert_eq!(block_on(open.allocate(2, 0, 1, &world)), Err(Errno::EOPNOTSUPP));
+    assert_eq!(block_on(open.allocate(0, 0, 0, &world)), Err(Errno::EINVAL));
+    assert_eq!(block_on(open.allocate(0, i64::MAX, 1, &world)), Err(Errno::EFBIG));
+    assert_eq!(block_on(open.allocate(0x3, 0, i64::MAX, &world)), Ok(()));
+    assert_eq!(block_on(world.open("f", READ).unwrap().allocate(0, 0, 1, &world)), Err(Errno::EBADF));
 }
 
 #[test]
@@ -91,9 +92,9 @@ fn limits_hold() {
     assert_eq!(world.write(&open, &[1; 5 * PAGE]), Ok(4 * PAGE));
     assert_eq!(world.write(&open, b"x"), Err(Errno::ENOSPC));
     assert_eq!((small.statistics().blocks, small.statistics().free_blocks), (4, 0));
-    open.truncate(PAGE as u64, &world).unwrap();
+    world.truncate(&open, PAGE as u64).unwrap();
     assert_eq!(small.statistics().free_blocks, 3);
-    assert_eq!(open.allocate(0, 0, 1 << 40, &world), Err(Errno::ENOSPC));
+    assert_eq!(block_on(open.allocate(0, 0, 1 << 40, &world)), Err(Errno::ENOSPC));
     world.link("m/f", "m/g").unwrap();
     world.mkdir("m/d").unwrap();
     assert_eq!(world.mkdir("m/e"), Err(Errno::ENOSPC));
@@ -102,6 +103,22 @@ fn limits_hold() {
     world.unlink("m/g").unwrap();
     world.rmdir("m/d").unwrap();
     assert_eq!(small.statistics().free_inodes, 2);
+    // Attributes take from what there is for inodes, as 1024 bytes each.
+    let file = world.look("m/f").unwrap();
+    let set =
+        |name: &[u8], length: usize| world.context().set_xattr(&file, name, &vec![7; length], vfs::XattrFlags::empty());
+    assert_eq!((set(b"trusted.a", 1999), set(b"trusted.b", 100)), (Ok(()), Err(Errno::ENOSPC)));
+    assert_eq!((small.statistics().free_inodes, world.mkdir("m/d")), (0, Err(Errno::ENOSPC)));
+    assert_eq!(
+        (set(b"trusted.a", 1999), world.context().remove_xattr(&file, b"trusted.a")),
+        (Err(Errno::ENOSPC), Ok(()))
+    );
+    assert_eq!((small.statistics().free_inodes, set(b"trusted.a", 900), set(b"trusted.a", 800)), (2, Ok(()), Ok(())));
+    assert_eq!(small.statistics().free_inodes, 1);
+    world.unlink("m/f").unwrap();
+    drop((open, file));
+    assert_eq!(small.statistics().free_inodes, 3);
+    let open = world.create("m/f").unwrap();
     assert_eq!(small.remount("nr_inodes=1"), Err(Errno::EINVAL));
     assert_eq!(small.remount("size=1m"), Ok(()));
     assert_eq!(world.write(&open, &[1; 5 * PAGE]), Ok(5 * PAGE));
@@ -142,22 +159,39 @@ fn data_goes_from_file_to_file() {
     let contents: Vec<u8> = (0..100_000_u32).map(|at| (at % 251) as u8).collect();
     world.write_file("from", &contents);
     let (from, to) = (world.open("from", READ).unwrap(), world.create("to").unwrap());
-    let mut sent = 0;
-    block_on(transfer::sendfile(&to, &from, None, 60_000, &mut sent, &world)).unwrap();
-    assert_eq!(sent, 60_000);
-    let mut offset = 60_000;
-    sent = 0;
-    block_on(transfer::sendfile(&to, &from, Some(&mut offset), usize::MAX, &mut sent, &world)).unwrap();
-    assert_eq!((sent, offset), (40_000, 100_000));
+    let end = |open, offset| block_on(End::new(open, offset)).unwrap();
+    let (mut input, mut output, mut sent) = (end(&from, None), end(&to, None), 0);
+    block_on(transfer::sendfile(&mut output, &mut input, 60_000, &mut sent, &world)).unwrap();
+    assert_eq!((sent, block_on(from.seek(0, Whence::Current))), (60_000, Ok(0)));
+    block_on(input.finish());
+    block_on(output.finish());
+    assert_eq!(block_on(from.seek(0, Whence::Current)), Ok(60_000));
+    (input, output, sent) = (end(&from, Some(60_000)), end(&to, None), 0);
+    block_on(transfer::sendfile(&mut output, &mut input, usize::MAX, &mut sent, &world)).unwrap();
+    block_on(input.finish());
+    assert_eq!((sent, input.reached()), (40_000, Some(100_000)));
     assert_eq!(block_on(from.seek(0, Whence::Current)), Ok(60_000));
     assert_eq!(world.read_file("to").unwrap(), contents);
-    let (mut input, mut output, mut copied) = (10, 5, 0);
-    let copy = transfer::copy_file_range((&from, Some(&mut input)), (&to, Some(&mut output)), 20, &mut copied, &world);
-    block_on(copy).unwrap();
-    assert_eq!((input, output, copied), (30, 25, 20));
+    (input, output, sent) = (end(&from, Some(10)), end(&to, Some(5)), 0);
+    block_on(transfer::copy_file_range(&mut input, &mut output, 20, &mut sent, &world)).unwrap();
+    assert_eq!((input.reached(), output.reached(), sent), (Some(30), Some(25), 20));
     assert_eq!(world.read_file("to").unwrap()[5..25], contents[10..30]);
-    let overlap = transfer::copy_file_range((&to, Some(&mut input)), (&to, Some(&mut output)), 20, &mut copied, &world);
+    (input, output) = (end(&to, Some(30)), end(&to, Some(25)));
+    let overlap = transfer::copy_file_range(&mut input, &mut output, 20, &mut sent, &world);
     assert_eq!(block_on(overlap), Err(Errno::EINVAL));
+}
+
+/// Neither waits for the position that it holds itself, or for one that the other holds.
+#[test]
+fn both_ends_of_a_transfer_may_be_one_open_file() {
+    let world = World::new();
+    let file = world.create("f").unwrap();
+    world.write(&file, &[7; 100]).unwrap();
+    block_on(file.seek(10, Whence::Start)).unwrap();
+    let (mut input, mut output, mut sent) =
+        (block_on(End::new(&file, None)).unwrap(), block_on(End::new(&file, None)).unwrap(), 0);
+    block_on(transfer::sendfile(&mut output, &mut input, 1000, &mut sent, &world)).unwrap();
+    assert_eq!((sent, input.reached(), output.reached()), (90, Some(100), Some(100)));
 }
 
 #[test]
@@ -171,10 +205,10 @@ fn files_stay_within_the_limit_of_who_writes_them() {
     assert_eq!(world.write(&append, b""), Ok(0));
     assert_eq!(world.too_large.load(Ordering::Relaxed), 0);
     assert_eq!(world.write(&append, b"c"), Err(Errno::EFBIG));
-    assert_eq!(file.truncate(11, &world), Err(Errno::EFBIG));
-    assert_eq!(file.allocate(0, 0, 11, &world), Err(Errno::EFBIG));
+    assert_eq!(world.truncate(&file, 11), Err(Errno::EFBIG));
+    assert_eq!(block_on(file.allocate(0, 0, 11, &world)), Err(Errno::EFBIG));
     assert_eq!(world.too_large.load(Ordering::Relaxed), 3);
-    assert_eq!((file.allocate(1, 0, 11, &world), file.truncate(9, &world)), (Ok(()), Ok(())));
+    assert_eq!((block_on(file.allocate(1, 0, 11, &world)), world.truncate(&file, 9)), (Ok(()), Ok(())));
     assert_eq!(world.read_file("f").unwrap(), b"123456789");
 }
 
@@ -191,7 +225,7 @@ fn who_changes_a_program_disarms_it() {
     assert_eq!(world.stat("f").unwrap().mode, 0o106777);
     world.write(&file, b"x").unwrap();
     assert_eq!(world.stat("f").unwrap().mode, 0o100777);
-    for change in [&|world: &World| file.truncate(1, world), &|world: &World| file.allocate(1, 0, 1, world)]
+    for change in [&|world: &World| world.truncate(&file, 1), &|world: &World| block_on(file.allocate(1, 0, 1, world))]
         as [&dyn Fn(&World) -> Result<()>; 2]
     {
         world.become_root();
@@ -200,4 +234,56 @@ fn who_changes_a_program_disarms_it() {
         change(&world).unwrap();
         assert_eq!(world.stat("f").unwrap().mode, 0o100777);
     }
+}
+
+/// sendfile(2), copy_file_range(2): which files, which offsets, and where both are afterwards.
+#[test]
+fn transfers_ask_for_kinds_and_move_the_offsets_they_were_given() {
+    let world = World::new();
+    world.write_file("from", b"0123456789");
+    world.mkdir("d").unwrap();
+    let open = |name: &str, flags: OpenFlags| world.open(name, flags).unwrap();
+    let (reader, writer) = vfs::pipe(OpenFlags::NON_BLOCK, &world.who, &world).unwrap();
+    let read_only = open("from", READ);
+    let write_only = open("to", WRITE | OpenFlags::CREATE);
+    let appends = open("to", WRITE | OpenFlags::APPEND);
+    let directory = open("d", READ);
+    type Result = std::result::Result<(usize, Option<i64>, Option<i64>), Errno>;
+    let send = |output: &OpenFile, to: Option<i64>, input: &OpenFile, from: Option<i64>, count: usize| -> Result {
+        let (mut output, mut input) = (block_on(End::new(output, to))?, block_on(End::new(input, from))?);
+        let mut sent = 0;
+        block_on(transfer::sendfile(&mut output, &mut input, count, &mut sent, &world))?;
+        Ok((sent, output.reached(), input.reached()))
+    };
+    let range = |output: &OpenFile, to: i64, input: &OpenFile, from: i64, count: usize| -> Result {
+        let (mut output, mut input) = (block_on(End::new(output, Some(to)))?, block_on(End::new(input, Some(from)))?);
+        let mut copied = 0;
+        block_on(transfer::copy_file_range(&mut input, &mut output, count, &mut copied, &world))?;
+        Ok((copied, output.reached(), input.reached()))
+    };
+    assert_eq!(send(&write_only, None, &read_only, Some(2), 3), Ok((3, Some(3), Some(5))));
+    assert_eq!(send(&write_only, Some(1), &read_only, Some(7), 100), Ok((3, Some(4), Some(10))));
+    assert_eq!(send(&writer, None, &read_only, Some(9), 5), Ok((1, None, Some(10))));
+    assert_eq!(send(&write_only, None, &read_only, Some(10), 5), Ok((0, Some(0), Some(10))));
+    assert_eq!(send(&write_only, None, &reader, None, 5), Err(Errno::EINVAL));
+    assert_eq!(send(&write_only, None, &reader, Some(0), 5), Err(Errno::ESPIPE));
+    assert_eq!(send(&appends, None, &read_only, None, 5), Err(Errno::EINVAL));
+    assert_eq!(send(&read_only, None, &read_only, None, 5), Err(Errno::EBADF));
+    assert_eq!(send(&write_only, None, &write_only, None, 5), Err(Errno::EBADF));
+    assert_eq!(world.read_file("to").unwrap(), b"2789");
+    assert_eq!(range(&write_only, 0, &read_only, 4, 2), Ok((2, Some(2), Some(6))));
+    assert_eq!(world.read_file("to").unwrap(), b"4589");
+    assert_eq!(range(&appends, 0, &read_only, 0, 2), Err(Errno::EBADF));
+    assert_eq!(range(&write_only, 0, &directory, 0, 2), Err(Errno::EISDIR));
+    assert_eq!(range(&writer, 0, &read_only, 0, 2), Err(Errno::EINVAL));
+    assert_eq!(
+        [range(&write_only, -1, &read_only, 0, 2), range(&write_only, 0, &read_only, -1, 2)],
+        [Err(Errno::EINVAL); 2]
+    );
+    // Within one file, the two ranges may touch.
+    let both = open("from", OpenFlags::READ_WRITE);
+    assert_eq!(range(&both, 3, &both, 0, 4), Err(Errno::EINVAL));
+    assert_eq!(range(&both, 0, &both, 3, 4), Err(Errno::EINVAL));
+    assert_eq!(range(&both, 4, &both, 0, 4), Ok((4, Some(8), Some(4))));
+    assert_eq!(world.read_file("from").unwrap(), b"0123012389");
 }
