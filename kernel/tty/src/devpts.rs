@@ -1,8 +1,9 @@
 //! `/dev/pts`: the slaves that exist at this moment, as device files, and `ptmx`, which makes them. See devpts in the
 //! kernel's documentation; `ptmx` here has no permissions until somebody gives it some, as everybody has `/dev/ptmx`.
 
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::sync::Arc;
+use core::fmt;
 
 use abi::{Errno, Result};
 use sync::SpinLock;
@@ -30,7 +31,7 @@ pub struct DevPts {
 impl DevPts {
     /// Shows the slaves of `pseudoterminals`.
     pub fn new(pseudoterminals: Arc<Pseudoterminals>) -> Arc<DevPts> {
-        let ptmx = Arc::new(Node::new(0, 0));
+        let ptmx = Arc::new(Node::new(0, (0, 0)));
         Arc::new(DevPts { root: Arc::new(Root { pseudoterminals, ptmx }) })
     }
 }
@@ -48,13 +49,66 @@ impl FileSystem for DevPts {
         Statistics { magic: MAGIC, block_size: 4096, name_length: 255, ..Statistics::default() }
     }
 
-    fn options(&self) -> String {
-        ",gid=5,mode=620,ptmxmode=000".into()
+    fn options(&self, text: &mut dyn fmt::Write) -> fmt::Result {
+        let settings = *self.root.pseudoterminals.settings.lock();
+        for (name, id) in [("uid", settings.user), ("gid", settings.group)] {
+            if let Some(id) = id {
+                write!(text, ",{name}={id}")?;
+            }
+        }
+        write!(text, ",mode={:03o},ptmxmode={:03o}", settings.mode, settings.ptmx_mode)
     }
 }
 
-/// `mount -t devpts`: always the same. Options are those every distribution passes (`gid=5,mode=620,ptmxmode=...`); they
-/// are accepted where they say what is the case anyway.
+/// Who gets the device files of slaves that are made from now on, and with which permissions: the options of a mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// `uid=`; else whoever opened `ptmx`.
+    user: Option<u32>,
+    /// `gid=`, likewise.
+    group: Option<u32>,
+    /// `mode=`
+    mode: u32,
+    /// `ptmxmode=`
+    ptmx_mode: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { user: None, group: None, mode: 0o600, ptmx_mode: 0 }
+    }
+}
+
+impl Settings {
+    /// # Errors
+    /// `EINVAL` for an option Linux doesn't have, or can't understand.
+    fn parse(options: &str) -> Result<Settings> {
+        let mut settings = Settings::default();
+        for option in options.split(',').filter(|option| !option.is_empty()) {
+            let (name, value) = option.split_once('=').unwrap_or((option, ""));
+            let id = || value.parse().map_err(|_| Errno::EINVAL);
+            let mode = || u32::from_str_radix(value, 8).map(|mode| mode & 0o7777).map_err(|_| Errno::EINVAL);
+            match name {
+                "uid" => settings.user = Some(id()?),
+                "gid" => settings.group = Some(id()?),
+                "mode" => settings.mode = mode()?,
+                "ptmxmode" => settings.ptmx_mode = mode()?,
+                // There is one instance, and how many terminals there may be is fixed.
+                "newinstance" => {}
+                "max" => drop(id()?),
+                _ => return Err(Errno::EINVAL),
+            }
+        }
+        Ok(settings)
+    }
+
+    /// The device file of a new slave, made by `owner`.
+    pub fn node(&self, owner: (u32, u32)) -> Node {
+        Node::new(self.mode, (self.user.unwrap_or(owner.0), self.group.unwrap_or(owner.1)))
+    }
+}
+
+/// `mount -t devpts`: always the same file system. The options of the last mount hold for slaves that are made after it.
 pub struct DevPtsType(pub Arc<DevPts>);
 
 impl FileSystemType for DevPtsType {
@@ -63,8 +117,11 @@ impl FileSystemType for DevPtsType {
     }
 
     fn mount(&self, _source: &[u8], options: &str, _caller: &dyn Caller) -> Result<Arc<dyn FileSystem>> {
-        let known = |option: &str| matches!(option, "" | "gid=5" | "mode=620" | "mode=0620" | "ptmxmode=000");
-        if options.split(',').all(known) { Ok(self.0.clone()) } else { Err(Errno::EINVAL) }
+        let settings = Settings::parse(options)?;
+        let root = &self.0.root;
+        *root.pseudoterminals.settings.lock() = settings;
+        root.ptmx.0.lock().permissions.mode = FileKind::CharacterDevice.mode() | settings.ptmx_mode;
+        Ok(self.0.clone())
     }
 }
 
@@ -100,6 +157,7 @@ impl Inode for Root {
         false
     }
 
+    #[expect(clippy::disallowed_methods, reason = "ten digits")]
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
         if name == PTMX {
             return Ok(Arc::new(DeviceFile { number: PTMX_NUMBER, device: crate::pty::PTMX, node: self.ptmx.clone() }));
@@ -120,6 +178,7 @@ impl File for RootFile {
         FileTraits::SEEKABLE
     }
 
+    #[expect(clippy::disallowed_methods, reason = "ten digits")]
     fn read_directory(&self, position: &mut u64, sink: &mut dyn DirectorySink) -> Result<()> {
         let kind = FileKind::CharacterDevice;
         if *position <= 2 {
@@ -150,17 +209,9 @@ struct NodeState {
     changed: Time,
 }
 
-impl Default for Node {
-    /// The superuser's, and writable for group 5, `tty`.
-    fn default() -> Node {
-        Node::new(0o620, 5)
-    }
-}
-
 impl Node {
-    /// The superuser's.
-    fn new(permissions: u32, group: u32) -> Node {
-        let permissions = Permissions { mode: FileKind::CharacterDevice.mode() | permissions, user: 0, group };
+    fn new(permissions: u32, (user, group): (u32, u32)) -> Node {
+        let permissions = Permissions { mode: FileKind::CharacterDevice.mode() | permissions, user, group };
         Node(SpinLock::new(NodeState { permissions, created: Time::now(), changed: Time::now() }))
     }
 }
@@ -206,5 +257,25 @@ impl Inode for DeviceFile {
         node.permissions.change(changes);
         node.changed = Time::now();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_options_of_a_mount_say_whose_slaves_are() {
+        let permissions =
+            |options: &str| Settings::parse(options).map(|settings| settings.node((7, 8)).0.lock().permissions);
+        let owned =
+            |mode: u32, user, group| Ok(Permissions { mode: FileKind::CharacterDevice.mode() | mode, user, group });
+        assert_eq!(permissions(""), owned(0o600, 7, 8));
+        assert_eq!(permissions("gid=5,mode=620,ptmxmode=000"), owned(0o620, 7, 5));
+        assert_eq!(permissions("uid=3,newinstance,max=10"), owned(0o600, 3, 8));
+        for wrong in ["gid=tty", "mode=9", "uid", "size=3", "gid=-1"] {
+            assert_eq!(permissions(wrong), Err(Errno::EINVAL), "{wrong}");
+        }
+        assert_eq!(Settings::parse("ptmxmode=0666").unwrap().ptmx_mode, 0o666);
     }
 }

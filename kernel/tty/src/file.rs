@@ -5,8 +5,8 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use abi::{Errno, Result};
 use memory::{Destination, Source};
-use sync::WaitQueue;
-use vfs::{Caller, File, FileTraits, OpenFlags, OpenRequest, Operation, PollEvents, Stop};
+use sync::{Budget, WaitQueue};
+use vfs::{Caller, DefaultOwner, File, FileTraits, OpenFlags, OpenRequest, Operation, PollEvents, Stop};
 
 use crate::discipline::{Availability, Effects};
 use crate::terminal::State;
@@ -14,6 +14,9 @@ use crate::{JobControl, Member, ProcessId, Terminal, TerminalSignal};
 
 /// Bytes taken from a program at once.
 const CHUNK: usize = 512;
+
+/// Units of a budget for a chunk.
+const UNITS: usize = 8;
 
 /// What one open(2) of a terminal gave.
 pub struct TerminalFile {
@@ -124,7 +127,11 @@ impl TerminalFile {
 
 impl File for TerminalFile {
     fn traits(&self) -> FileTraits {
-        FileTraits::ADMITS
+        FileTraits::ADMITS | FileTraits::SIGNALS
+    }
+
+    fn default_owner(&self) -> DefaultOwner {
+        self.terminal.foreground_group().map_or(DefaultOwner::Caller, DefaultOwner::Group)
     }
 
     fn admit(&self, operation: Operation, caller: &dyn Caller) -> Result<(), Stop> {
@@ -188,6 +195,7 @@ impl File for TerminalFile {
 
     fn write(&self, _position: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
         let mut written = 0;
+        let mut budget = Budget::new();
         while source.remaining() > 0 {
             let mut chunk = [0; CHUNK];
             let length = match source.peek(&mut chunk) {
@@ -196,9 +204,11 @@ impl File for TerminalFile {
                 Err(fault) => fault.copied,
             };
             let bytes = chunk.get(..length).unwrap_or_default();
-            let taken = self
-                .terminal
-                .with_state(|state| if self.is_dead(state) { None } else { Some(state.discipline.write(bytes)) });
+            let taken = self.terminal.with_state(|state| {
+                let taken = if self.is_dead(state) { None } else { Some(state.discipline.write(bytes)) };
+                state.output_awaited |= taken.is_some_and(|taken| taken < length);
+                taken
+            });
             let taken = taken.ok_or(Errno::EIO)?;
             source.advance(taken);
             written += taken;
@@ -206,6 +216,9 @@ impl File for TerminalFile {
             self.terminal.start_output();
             if taken == 0 && self.terminal.with_state(|state| state.discipline.write_room()) < CHUNK {
                 return Err(Stop::WouldBlock);
+            }
+            if budget.spend(UNITS) && source.remaining() > 0 {
+                return Err(Stop::Yield);
             }
         }
         Ok(written)
@@ -222,13 +235,15 @@ impl File for TerminalFile {
             }
             if state.discipline.is_writable() {
                 events |= PollEvents::WRITABLE;
+            } else {
+                state.output_awaited = true;
             }
             events
         })
     }
 
-    fn wait_queue(&self, interest: PollEvents) -> Option<&WaitQueue> {
-        Some(self.terminal.wait_queue(interest))
+    fn wait_queue(&self, _: PollEvents) -> Option<&WaitQueue> {
+        Some(self.terminal.queue())
     }
 
     fn ioctl(&self, request: u32, argument: usize, caller: &dyn Caller) -> Result<usize, Stop> {

@@ -43,8 +43,7 @@ pub(crate) fn terminal(
             caller.write_value(argument, &(waiting as u32))?;
         }
         request::TIOCOUTQ => {
-            let waiting = terminal.with_state(|state| state.discipline.output_waiting());
-            caller.write_value(argument, &(waiting as u32))?;
+            caller.write_value(argument, &(terminal.unsent() as u32))?;
         }
         request::TCFLSH => {
             check_foreground(terminal, caller)?;
@@ -165,12 +164,10 @@ fn apply(terminal: &Terminal, when: When, termios: Termios, speed: u32) -> Resul
     Ok(())
 }
 
-/// [`Stop::WouldBlock`] while output waits; writers are woken as it is sent. What is in the chip's FIFO counts as sent.
+/// [`Stop::WouldBlock`] while output waits; writers are woken as it is sent. What is in the chip's FIFO counts as sent, and
+/// so does all that is shown on the slave of a pseudoterminal: nobody waits for its master.
 fn wait_until_sent(terminal: &Terminal) -> Result<(), Stop> {
-    match terminal.with_state(|state| state.discipline.output_waiting()) {
-        0 => Ok(()),
-        _ => Err(Stop::WouldBlock),
-    }
+    if terminal.is_sent() { Ok(()) } else { Err(Stop::WouldBlock) }
 }
 
 pub(crate) fn flush(terminal: &Terminal, which: usize) -> Result<(), Stop> {

@@ -29,6 +29,7 @@
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 extern crate alloc;
 
@@ -52,6 +53,6 @@ pub use drivers::Received;
 pub use file::TerminalFile;
 pub use host::host_terminal;
 pub use job_control::{JobControl, Member, ProcessId, TerminalSignal};
-pub use pty::{PTMX, Pseudoterminals};
+pub use pty::{PTMX, Pseudoterminals, register_slaves};
 pub use serial::serial_terminal;
 pub use terminal::{Alarms, Line, Terminal};

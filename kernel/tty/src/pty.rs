@@ -17,15 +17,20 @@ use abi::terminal::Termios;
 use abi::{Errno, Result};
 use drivers::Received;
 use memory::{Destination, Source};
-use sync::{SpinLock, WaitQueue};
-use vfs::{Caller, Device, DeviceClass, DeviceNumber, File, FileTraits, OpenRequest, PollEvents, Stop};
+use sync::{Budget, Events, SpinLock, WaitQueue};
+use vfs::{
+    Caller, DefaultOwner, Device, DeviceClass, DeviceNumber, DeviceRegistry, File, FileTraits, OpenRequest, PollEvents,
+    Stop,
+};
 
-use crate::devpts::Node;
+use crate::devpts::{Node, Settings};
 use crate::terminal::PTY_SLAVE_MAJOR;
 use crate::{Alarms, JobControl, Line, Terminal};
 
 /// Bytes moved at once.
 const CHUNK: usize = 256;
+/// Units of a budget for a chunk.
+const UNITS: usize = 4;
 /// Pairs there may be at a time, Linux's `kernel.pty.max`.
 const MOST_PAIRS: u32 = 4096;
 
@@ -37,6 +42,8 @@ pub struct Pseudoterminals {
     job_control: Arc<dyn JobControl>,
     alarms: Arc<dyn Alarms>,
     pairs: SpinLock<BTreeMap<u32, Arc<Pair>>>,
+    /// How device files of slaves come to be.
+    pub(crate) settings: SpinLock<Settings>,
     /// Itself, for the pairs and the device of the slaves.
     this: Weak<Pseudoterminals>,
 }
@@ -51,9 +58,8 @@ pub(crate) struct Pair {
     /// The slave was opened at least once, and whether it is now.
     slave_seen: AtomicBool,
     slave_open: AtomicBool,
-    readers: WaitQueue,
-    writers: WaitQueue,
-    watchers: WaitQueue,
+    /// Who waits at the master.
+    queue: WaitQueue,
     owner: Weak<Pseudoterminals>,
     /// Owner and permissions of the device file.
     pub(crate) node: Arc<Node>,
@@ -66,12 +72,16 @@ impl Pseudoterminals {
             job_control,
             alarms,
             pairs: SpinLock::new(BTreeMap::new()),
+            settings: SpinLock::default(),
             this: this.clone(),
         })
     }
 
-    /// A pair with the lowest free number, its slave locked.
-    fn create(&self) -> Result<(Arc<Pair>, Arc<Terminal>)> {
+    /// A pair with the lowest free number, its slave locked. The slave belongs to `owner`, a user and a group, unless the
+    /// file system was mounted so that it belongs to somebody else.
+    #[expect(clippy::disallowed_macros, clippy::disallowed_methods, reason = "a short name")]
+    fn create(&self, owner: (u32, u32)) -> Result<(Arc<Pair>, Arc<Terminal>)> {
+        let node = self.settings.lock().node(owner);
         let mut pairs = self.pairs.lock();
         let number = (0..MOST_PAIRS).find(|number| !pairs.contains_key(number)).ok_or(Errno::ENOSPC)?;
         let pair = Arc::new(Pair {
@@ -81,11 +91,9 @@ impl Pseudoterminals {
             master_open: AtomicBool::new(true),
             slave_seen: AtomicBool::new(false),
             slave_open: AtomicBool::new(false),
-            readers: WaitQueue::new(),
-            writers: WaitQueue::new(),
-            watchers: WaitQueue::new(),
+            queue: WaitQueue::new(),
             owner: self.this.clone(),
-            node: Arc::default(),
+            node: Arc::new(node),
         });
         let device = DeviceNumber { major: PTY_SLAVE_MAJOR, minor: number };
         let name = format!("pts/{number}");
@@ -110,16 +118,18 @@ impl Pseudoterminals {
     }
 }
 
+/// Lets the nodes of slaves lead to those that are open. Called once, at boot.
+///
+/// # Errors
+/// `EBUSY`.
+pub fn register_slaves(terminals: &Arc<Pseudoterminals>, devices: &DeviceRegistry) -> Result<()> {
+    devices.register_major(DeviceClass::Character, PTY_SLAVE_MAJOR, "pts", Arc::new(Slaves(terminals.clone())))
+}
+
 /// `/dev/ptmx`, 5:2.
 impl Device for Pseudoterminals {
     fn open(&self, _number: DeviceNumber, request: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
-        let (pair, terminal) = self.create()?;
-        let slave = DeviceNumber { major: PTY_SLAVE_MAJOR, minor: pair.number };
-        if let Some(this) = self.this.upgrade() {
-            // The number may have been in use before; then its device is known.
-            let devices = &request.caller.vfs().devices;
-            let _known = devices.register(DeviceClass::Character, slave, "pts", Arc::new(Slaves(this)));
-        }
+        let (pair, terminal) = self.create(request.caller.file_owner())?;
         Ok(Arc::new(Master { pair, terminal, staged: SpinLock::new(Staged::default()) }))
     }
 }
@@ -139,11 +149,6 @@ impl Device for Slaves {
 }
 
 impl Pair {
-    fn wake_readers(&self) {
-        self.readers.wake_all();
-        self.watchers.wake_all();
-    }
-
     /// Takes the pair out of the list when neither side is open.
     fn forget_if_unused(&self) {
         if !self.master_open.load(Ordering::Acquire)
@@ -158,7 +163,7 @@ impl Pair {
 impl Line for Pair {
     fn output_ready(&self) {
         if self.master_open.load(Ordering::Acquire) {
-            return self.wake_readers();
+            return self.queue.wake_all_for(Events::INPUT);
         }
         // Nobody reads any more.
         if let Some(terminal) = self.terminal.lock().upgrade() {
@@ -166,15 +171,19 @@ impl Line for Pair {
         }
     }
 
+    /// As on Linux, where what is written to the slave is in the master's buffer at once.
+    fn sends(&self) -> bool {
+        false
+    }
+
     fn input_room(&self) {
-        self.writers.wake_all();
-        self.watchers.wake_all();
+        self.queue.wake_all_for(Events::OUTPUT);
     }
 
     fn in_use(&self, used: bool) {
         self.slave_open.store(used, Ordering::Release);
         self.slave_seen.store(true, Ordering::Release);
-        self.wake_readers();
+        self.queue.wake_all();
         self.forget_if_unused();
     }
 }
@@ -209,7 +218,11 @@ impl Master {
 
 impl File for Master {
     fn traits(&self) -> FileTraits {
-        FileTraits::empty()
+        FileTraits::SIGNALS
+    }
+
+    fn default_owner(&self) -> DefaultOwner {
+        DefaultOwner::Caller
     }
 
     fn read(&self, _position: u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
@@ -239,6 +252,7 @@ impl File for Master {
 
     fn write(&self, _position: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
         let mut moved = 0;
+        let mut budget = Budget::new();
         while source.remaining() > 0 {
             let room = self.terminal.input_room();
             if room == 0 {
@@ -255,6 +269,10 @@ impl File for Master {
             let taken = self.terminal.receive(received.get(..length).unwrap_or_default());
             source.advance(taken);
             moved += taken;
+            // A full line takes one byte at a time.
+            if budget.spend(UNITS) && source.remaining() > 0 {
+                return Err(Stop::Yield);
+            }
         }
         Ok(moved)
     }
@@ -273,12 +291,8 @@ impl File for Master {
         events
     }
 
-    fn wait_queue(&self, interest: PollEvents) -> Option<&WaitQueue> {
-        Some(match (interest.intersects(PollEvents::READABLE), interest.intersects(PollEvents::WRITABLE)) {
-            (true, false) => &self.pair.readers,
-            (false, true) => &self.pair.writers,
-            _ => &self.pair.watchers,
-        })
+    fn wait_queue(&self, _: PollEvents) -> Option<&WaitQueue> {
+        Some(&self.pair.queue)
     }
 
     fn ioctl(&self, number: u32, argument: usize, caller: &dyn Caller) -> Result<usize, Stop> {

@@ -15,6 +15,7 @@ const FIRST_SERIAL_MINOR: u32 = 64;
 
 /// Makes `ttyS{index}` of a serial port and begins to receive. The port's interrupt is to be connected to
 /// [`Uart::interrupt`] beforehand.
+#[expect(clippy::disallowed_macros, clippy::disallowed_methods, reason = "a short name")]
 pub fn serial_terminal<R: Registers + 'static>(
     index: u32,
     uart: &Arc<Uart<R>>,

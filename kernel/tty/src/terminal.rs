@@ -9,8 +9,8 @@ use alloc::sync::{Arc, Weak};
 
 use abi::terminal::{Termios, WindowSize};
 use drivers::Received;
-use sync::{SpinLock, WaitQueue};
-use vfs::{DeviceNumber, PollEvents};
+use sync::{Events, SpinLock, WaitQueue};
+use vfs::DeviceNumber;
 
 use crate::discipline::{Availability, Discipline, Effects};
 use crate::{JobControl, ProcessId, TerminalSignal};
@@ -24,6 +24,12 @@ pub trait Line: Send + Sync {
     /// As [`Line::output_ready`], but wake nobody: a message of the kernel is being printed, under any lock.
     fn output_ready_quietly(&self) {
         self.output_ready();
+    }
+
+    /// Whether output that is still in the terminal has yet to be sent, so that tcdrain(3) waits for it. If not, it has
+    /// arrived as soon as it is written.
+    fn sends(&self) -> bool {
+        true
     }
 
     /// There is room for input again after [`Terminal::input_room`] was 0.
@@ -64,12 +70,8 @@ pub struct Terminal {
     pub(crate) job_control: Arc<dyn JobControl>,
     alarms: Arc<dyn Alarms>,
     state: SpinLock<State>,
-    /// Who waits for input alone.
-    readers: WaitQueue,
-    /// Who waits for room in the output alone.
-    writers: WaitQueue,
-    /// Who waits for either, or until all is sent.
-    watchers: WaitQueue,
+    /// Who waits for input, for room in the output, or until all is sent.
+    queue: WaitQueue,
 }
 
 /// What the terminal's lock covers.
@@ -90,6 +92,8 @@ pub(crate) struct State {
     pub generation: u64,
     /// The line was told there is no room, and wants to hear of it when there is.
     line_waits: bool,
+    /// Somebody found no room for output, or wants to know when it is sent.
+    pub output_awaited: bool,
     /// When the break that is being sent ends.
     break_end: Option<u64>,
 }
@@ -114,6 +118,7 @@ impl Terminal {
             openings: 0,
             generation: 0,
             line_waits: false,
+            output_awaited: false,
             break_end: None,
         };
         Arc::new(Terminal {
@@ -123,10 +128,23 @@ impl Terminal {
             job_control,
             alarms,
             state: SpinLock::new(state),
-            readers: WaitQueue::new(),
-            writers: WaitQueue::new(),
-            watchers: WaitQueue::new(),
+            queue: WaitQueue::new(),
         })
+    }
+
+    /// Bytes that have yet to be sent: `TIOCOUTQ`.
+    pub(crate) fn unsent(&self) -> usize {
+        if self.line.sends() { self.with_state(|state| state.discipline.output_waiting()) } else { 0 }
+    }
+
+    /// Whether all is sent. If not, those who wait for output are woken as it is.
+    pub(crate) fn is_sent(&self) -> bool {
+        !self.line.sends()
+            || self.with_state(|state| {
+                let is_sent = state.discipline.output_waiting() == 0;
+                state.output_awaited |= !is_sent;
+                is_sent
+            })
     }
 
     /// The device number, what field 7 of /proc/PID/stat shows.
@@ -202,13 +220,13 @@ impl Terminal {
             }
         }
         if effects.contains(Effects::READABLE) {
-            self.wake_readers();
+            self.queue.wake_all_for(Events::INPUT);
         }
         if effects.contains(Effects::OUTPUT) {
             self.line.output_ready();
         }
         if effects.contains(Effects::WRITABLE) {
-            self.wake_writers();
+            self.queue.wake_all_for(Events::OUTPUT);
         }
         if effects.contains(Effects::ROOM) && core::mem::take(&mut self.state.lock().line_waits) {
             self.line.input_room();
@@ -250,31 +268,22 @@ impl Terminal {
         self.state.lock().discipline.output_ready()
     }
 
-    /// The line has fetched: wakes writers if there is room enough.
+    /// The line has fetched: wakes those who wait for it if there is room enough.
     pub fn output_fetched(&self) {
-        let nobody_waits = self.writers.nobody_waits() && self.watchers.nobody_waits();
-        if !nobody_waits && self.state.lock().discipline.is_writable() {
-            self.wake_writers();
+        let mut state = self.state.lock();
+        let is_over = state.output_awaited && state.discipline.is_writable();
+        if is_over {
+            state.output_awaited = false;
+        }
+        drop(state);
+        if is_over {
+            self.queue.wake_all_for(Events::OUTPUT);
         }
     }
 
-    fn wake_readers(&self) {
-        self.readers.wake_all();
-        self.watchers.wake_all();
-    }
-
-    fn wake_writers(&self) {
-        self.writers.wake_all();
-        self.watchers.wake_all();
-    }
-
-    /// The queue that is woken when one of `interest` may have come about.
-    pub(crate) fn wait_queue(&self, interest: PollEvents) -> &WaitQueue {
-        match (interest.intersects(PollEvents::READABLE), interest.intersects(PollEvents::WRITABLE)) {
-            (true, false) => &self.readers,
-            (false, true) => &self.writers,
-            _ => &self.watchers,
-        }
+    /// Where changes are told.
+    pub(crate) const fn queue(&self) -> &WaitQueue {
+        &self.queue
     }
 
     // ---- for files ------------------------------------------------------------------------------------------------
@@ -297,7 +306,7 @@ impl Terminal {
         if over {
             self.line.set_break(false);
         }
-        self.wake_readers();
+        self.queue.wake_all_for(Events::INPUT);
     }
 
     /// Sends a break; the alarm ends it.
@@ -361,8 +370,7 @@ impl Terminal {
         self.signal(foreground, TerminalSignal::Hangup);
         self.signal(foreground, TerminalSignal::Continue);
         self.act(effects);
-        self.wake_readers();
-        self.wake_writers();
+        self.queue.wake_all();
     }
 
     /// The session ends its use of the terminal: its leader exits, or gives it up by `TIOCNOTTY`. The foreground

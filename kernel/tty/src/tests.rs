@@ -376,6 +376,56 @@ fn a_leader_s_exit_hangs_the_terminal_up() {
     assert_eq!(fresh.poll(), PollEvents::WRITABLE);
 }
 
+/// Writes, and goes on where the file let others run.
+fn go_on(file: &dyn File, source: &mut Source<'_>) -> Result<usize, Stop> {
+    loop {
+        match file.write(0, source) {
+            Err(Stop::Yield) => {}
+            result => return result,
+        }
+    }
+}
+
+#[test]
+fn a_long_write_lets_others_run() {
+    let bench = Bench::new();
+    let leader = bench.program(40);
+    let (_all, master, slave) = pair(&bench, &leader);
+    // A full line takes byte after byte, each in the place of the last.
+    let line = "x".repeat(32 << 10);
+    let (mut source, mut turns) = (Source::kernel(line.as_bytes()), 0);
+    while source.remaining() > 0 {
+        match master.write(0, &mut source) {
+            Err(Stop::Yield) => turns += 1,
+            result => assert!(result.is_ok() || !drain(&master).is_empty(), "{result:?}"),
+        }
+    }
+    assert!(turns > 2, "{turns}");
+    // And what a program shows, where everything is taken at once.
+    let (shell, file) = bench.shell();
+    let text = line.repeat(32);
+    let (mut source, mut turns) = (Source::kernel(text.as_bytes()), 0);
+    file.admit(Operation::Write, &shell).unwrap();
+    while source.remaining() > 0 {
+        match file.write(0, &mut source) {
+            Err(Stop::Yield) => turns += 1,
+            result => drop(result.unwrap()),
+        }
+    }
+    assert!(turns > 2, "{turns}");
+    drop(slave);
+}
+
+/// What the slave shows is read from the master.
+fn drain(master: &Arc<dyn File>) -> Vec<u8> {
+    let mut bytes = vec![0; 65536];
+    let mut destination = Destination::kernel(&mut bytes);
+    let _ = master.read(0, &mut destination);
+    let length = destination.progress();
+    bytes.truncate(length);
+    bytes
+}
+
 #[test]
 fn writing_waits_for_room_and_goes_on() {
     let bench = Bench::new();
@@ -384,7 +434,7 @@ fn writing_waits_for_room_and_goes_on() {
     let text = "0123456789".repeat(1000);
     let mut source = Source::kernel(text.as_bytes());
     file.admit(Operation::Write, &shell).unwrap();
-    assert_eq!(file.write(0, &mut source), Err(Stop::WouldBlock));
+    assert_eq!(go_on(&*file, &mut source), Err(Stop::WouldBlock));
     let first = source.progress();
     assert!(first > 3000 && first < 4096, "{first}");
     assert_eq!(file.poll(), PollEvents::empty());
@@ -393,7 +443,7 @@ fn writing_waits_for_room_and_goes_on() {
     *bench.wire.jammed.lock().unwrap() = false;
     bench.wire.output_ready();
     while source.remaining() > 0 {
-        file.write(0, &mut source).unwrap();
+        go_on(&*file, &mut source).unwrap();
     }
     assert_eq!(bench.sent(), text);
     assert_eq!(shell.ioctl(&file, request::TCSBRK, 1), Ok(0));
@@ -420,6 +470,41 @@ fn settings_are_read_back_and_reach_the_line() {
     assert_eq!(shell.ioctl(&file, request::TCGETS, 8), Err(Errno::EFAULT.into()));
     assert_eq!(shell.ioctl(&file, 0x1234, 0), Err(Errno::ENOTTY.into()));
     assert_eq!(shell.ioctl(&file, request::TCFLSH, 7), Err(Errno::EINVAL.into()));
+}
+
+/// The three ways to set a terminal have two forms each, the second with speeds as numbers: all set the same, and the F forget
+/// what was typed.
+#[test]
+fn settings_are_set_in_six_ways() {
+    let bench = Bench::new();
+    let (shell, file) = bench.shell();
+    let mut termios = shell.exchange(&file, request::TCGETS, Termios::default()).unwrap();
+    termios.c_lflag &= !(LocalFlags::ICANON | LocalFlags::ECHO).bits();
+    shell.exchange(&file, request::TCSETS, termios).unwrap();
+    let ways = [
+        (request::TCSETS, false, false),
+        (request::TCSETSW, false, false),
+        (request::TCSETSF, false, true),
+        (request::TCSETS2, true, false),
+        (request::TCSETSW2, true, false),
+        (request::TCSETSF2, true, true),
+    ];
+    for (index, (number, second, forgets)) in ways.into_iter().enumerate() {
+        // A character that nobody types tells them apart.
+        termios.set_character(ControlCharacter::Kill, 0x80 + index as u8);
+        bench.keys("ab");
+        if second {
+            let termios2 = abi::terminal::Termios2 { termios, c_ispeed: 9600, c_ospeed: 9600 };
+            shell.exchange(&file, number, termios2).unwrap();
+        } else {
+            shell.exchange(&file, number, termios).unwrap();
+        }
+        let now = shell.exchange(&file, request::TCGETS, Termios::default()).unwrap();
+        assert_eq!((now.c_cc, now.c_lflag), (termios.c_cc, termios.c_lflag), "{index}");
+        let left = if forgets { 0 } else { 2 };
+        assert_eq!(shell.exchange(&file, request::FIONREAD, 0u32), Ok(left), "{index}");
+        shell.exchange(&file, request::TCSETSF, termios).unwrap();
+    }
 }
 
 #[test]
@@ -515,7 +600,7 @@ fn waiters_are_woken_through_the_queue_of_their_interest() {
     let woken = |interest: PollEvents, happen: &dyn Fn()| {
         let queue = file.wait_queue(interest).unwrap();
         let mut listener = queue.listen();
-        listener.register_with(Waker::noop());
+        listener.register_with(Waker::noop()).unwrap();
         happen();
         listener.poll_woken(Waker::noop()).is_ready()
     };
@@ -531,6 +616,7 @@ fn waiters_are_woken_through_the_queue_of_their_interest() {
 /// A pair: its master, and the slave opened by a session leader.
 fn pair(bench: &Bench, leader: &Program) -> (Arc<Pseudoterminals>, Arc<dyn File>, Arc<dyn File>) {
     let all = Pseudoterminals::new(bench.processes.clone(), bench.clock.clone());
+    register_slaves(&all, &bench.kernel_files.devices).unwrap();
     let request = OpenRequest { flags: OpenFlags::READ_WRITE, caller: leader };
     let master = all.open(DeviceNumber { major: 5, minor: 2 }, &request).unwrap();
     let number = leader.exchange(&master, request::TIOCGPTN, 99u32).unwrap();
@@ -594,11 +680,11 @@ fn a_master_that_nobody_reads_for_waits() {
     let (_all, master, slave) = pair(&bench, &leader);
     let lines = "y\n".repeat(3000);
     let mut source = Source::kernel(lines.as_bytes());
-    assert_eq!(master.write(0, &mut source), Err(Stop::WouldBlock));
+    assert_eq!(go_on(&*master, &mut source), Err(Stop::WouldBlock));
     assert!(!master.poll().contains(PollEvents::WRITABLE));
     let queue = master.wait_queue(PollEvents::WRITABLE).unwrap();
     let mut listener = queue.listen();
-    listener.register_with(Waker::noop());
+    listener.register_with(Waker::noop()).unwrap();
     assert_eq!(read(&slave, &leader, 100).unwrap(), "y\n");
     assert!(listener.poll_woken(Waker::noop()).is_ready());
     let mut count = 1;
@@ -621,10 +707,10 @@ fn devpts_shows_the_slaves_there_are() {
     let root = DevPts::new(all).root();
     let inode = root.lookup(b"0").unwrap();
     assert_eq!(inode.device(), DeviceNumber { major: 136, minor: 0 });
-    assert_eq!(inode.permissions().mode, raw::S_IFCHR | 0o620);
-    let mode = vfs::SetAttributes { permissions: Some(0o600), ..Default::default() };
+    assert_eq!(inode.permissions().mode, raw::S_IFCHR | 0o600);
+    let mode = vfs::SetAttributes { permissions: Some(0o640), ..Default::default() };
     inode.set_attributes(&mode).unwrap();
-    assert_eq!(root.lookup(b"0").unwrap().permissions().mode, raw::S_IFCHR | 0o600, "it is remembered");
+    assert_eq!(root.lookup(b"0").unwrap().permissions().mode, raw::S_IFCHR | 0o640, "it is remembered");
     assert_eq!(root.lookup(b"00").err(), Some(Errno::ENOENT));
     assert_eq!(root.lookup(b"1").err(), Some(Errno::ENOENT));
     let ptmx = root.lookup(b"ptmx").unwrap();
