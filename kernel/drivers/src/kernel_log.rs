@@ -4,6 +4,8 @@
 //! (its level is below the console's, see klogctl(3)) is also shown at once. Printing never sleeps: the console takes
 //! what it can.
 
+#![expect(clippy::disallowed_macros, clippy::disallowed_methods, reason = "a record is a line, and so many are kept")]
+
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::format;

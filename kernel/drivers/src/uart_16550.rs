@@ -72,6 +72,7 @@ mod bits {
     pub const BREAK: u8 = 0x40;
     /// DTR and RTS for the other side, OUT2 to let interrupts through.
     pub const MODEM_READY: u8 = 0x0b;
+    pub const LOOPBACK: u8 = 0x10;
     pub const DATA_READY: u8 = 0x01;
     pub const OVERRUN: u8 = 0x02;
     pub const PARITY_OR_FRAMING: u8 = 0x0c;
@@ -103,6 +104,8 @@ struct State {
     /// Bytes that may be sent at once.
     burst: usize,
     counters: SerialCounters,
+    /// What had arrived before the chip was set up, and how much: for the user when there is one.
+    early: ([Received; FIFO_SIZE], usize),
 }
 
 impl<R: Registers> Uart<R> {
@@ -115,11 +118,16 @@ impl<R: Registers> Uart<R> {
             }
         }
         registers.write(Register::InterruptEnable, 0);
+        // Clearing the FIFO would lose what is there: whoever pipes input into the machine does not wait for us. In loopback nothing
+        // more comes in between.
+        registers.write(Register::ModemControl, bits::LOOPBACK);
+        let (mut counters, mut early) = (SerialCounters::default(), [Received::Break; FIFO_SIZE]);
+        let count = counters.take(&registers, &mut early);
         registers.write(Register::InterruptIdentification, bits::FIFO_ENABLE_AND_CLEAR);
         registers.write(Register::ModemControl, bits::MODEM_READY);
         let has_fifo = registers.read(Register::InterruptIdentification) & bits::FIFO_WORKS == bits::FIFO_WORKS;
         let burst = if has_fifo { FIFO_SIZE } else { 1 };
-        let state = State { enabled: 0, burst, counters: SerialCounters::default() };
+        let state = State { enabled: 0, burst, counters, early: (early, count) };
         let uart = Uart {
             registers,
             state: SpinLock::new(state),
@@ -133,6 +141,11 @@ impl<R: Registers> Uart<R> {
     /// Gives the line to its user, and begins to receive.
     pub fn attach(&self, user: Weak<dyn SerialUser>) {
         *self.user.lock() = Some(user);
+        let (early, count) = self.state.lock().early;
+        if let (Some(user), Some(early @ [_, ..])) = (self.user(), early.get(..count)) {
+            self.receiving.run(|| user.receive(early));
+            self.state.lock().early.1 = 0;
+        }
         self.set_enabled(bits::ENABLE_RECEIVED | bits::ENABLE_LINE_STATUS, true);
         self.start();
     }
@@ -211,7 +224,6 @@ impl<R: Registers> Uart<R> {
     fn receive_for(&self, user: &dyn SerialUser) {
         for _ in 0..ROUNDS {
             let mut batch = [Received::Break; BATCH];
-            let mut count = 0;
             let room = user.room();
             let mut state = self.state.lock();
             // Each round says it anew: a `resume` that came since the last one must not be forgotten.
@@ -219,18 +231,7 @@ impl<R: Registers> Uart<R> {
             if room == 0 {
                 return;
             }
-            for place in batch.iter_mut().take(room) {
-                let status = self.registers.read(Register::LineStatus);
-                if status & bits::OVERRUN != 0 {
-                    state.counters.overruns += 1;
-                }
-                if status & bits::DATA_READY == 0 {
-                    break;
-                }
-                let byte = self.registers.read(Register::Data);
-                *place = state.counters.classify(status, byte);
-                count += 1;
-            }
+            let count = state.counters.take(&self.registers, batch.get_mut(..room.min(BATCH)).unwrap_or_default());
             drop(state);
             let Some(received @ [_, ..]) = batch.get(..count) else { return };
             user.receive(received);
@@ -287,6 +288,23 @@ impl State {
 }
 
 impl SerialCounters {
+    /// Takes what the chip has received, as far as there is place for it. Returns how much.
+    fn take<R: Registers>(&mut self, registers: &R, places: &mut [Received]) -> usize {
+        let mut count = 0;
+        for place in places {
+            let status = registers.read(Register::LineStatus);
+            if status & bits::OVERRUN != 0 {
+                self.overruns += 1;
+            }
+            if status & bits::DATA_READY == 0 {
+                break;
+            }
+            *place = self.classify(status, registers.read(Register::Data));
+            count += 1;
+        }
+        count
+    }
+
     fn classify(&mut self, status: u8, byte: u8) -> Received {
         if status & bits::BREAK_RECEIVED != 0 {
             self.breaks += 1;

@@ -13,6 +13,10 @@ struct Chip {
     divisor: [u8; 2],
     fifo_control: u8,
     arrived: VecDeque<(u8, u8)>,
+    /// What the other side sends as soon as there is room and the line is open.
+    waiting: VecDeque<(u8, u8)>,
+    /// There is room since something was read.
+    coming: bool,
     overrun: bool,
     holding: Vec<u8>,
     wire: Vec<u8>,
@@ -53,7 +57,10 @@ impl Registers for Wire {
             return 0xff;
         }
         match register {
-            Register::Data => chip.arrived.pop_front().map_or(0, |(_, byte)| byte),
+            Register::Data => {
+                chip.coming = chip.registers[Register::ModemControl as usize] & bits::LOOPBACK == 0;
+                chip.arrived.pop_front().map_or(0, |(_, byte)| byte)
+            }
             Register::LineStatus => chip.status(),
             Register::InterruptIdentification => chip.cause(),
             other => chip.registers[other as usize],
@@ -71,7 +78,16 @@ impl Registers for Wire {
                 assert!(chip.holding.len() <= if chip.without_fifo { 1 } else { 16 }, "the FIFO overflows");
             }
             Register::Data => chip.wire.push(value),
-            Register::InterruptIdentification => chip.fifo_control = value,
+            Register::InterruptIdentification => {
+                chip.fifo_control = value;
+                if std::mem::take(&mut chip.coming) {
+                    let next = chip.waiting.pop_front();
+                    chip.arrived.extend(next);
+                }
+                if value & 0x02 != 0 {
+                    chip.arrived.clear();
+                }
+            }
             other => chip.registers[other as usize] = value,
         }
     }
@@ -159,6 +175,20 @@ fn everything_received_reaches_the_user_with_its_errors() {
     expected.extend([Received::Damaged(b'p'), Received::Break, Received::Damaged(b'f')]);
     assert_eq!(*user.received.lock().unwrap(), expected);
     let counters = SerialCounters { received: 202, sent: 0, overruns: 1, damaged: 2, breaks: 1 };
+    assert_eq!(uart.counters(), counters);
+}
+
+#[test]
+fn what_arrives_before_the_chip_is_set_up_is_not_lost() {
+    let (wire, uart, user) = bench(|chip| {
+        chip.arrived.push_back((0, b'e'));
+        chip.waiting.extend([(0, b'c'), (0, b'h'), (0, b'o')]);
+    });
+    let rest = std::mem::take(&mut wire.0.lock().unwrap().waiting);
+    wire.arrive(rest);
+    uart.interrupt();
+    assert_eq!(*user.received.lock().unwrap(), b"echo".map(Received::Byte));
+    let counters = SerialCounters { received: 4, ..SerialCounters::default() };
     assert_eq!(uart.counters(), counters);
 }
 
