@@ -4,10 +4,10 @@ use alloc::sync::Arc;
 
 use abi::raw::general as raw;
 use abi::{Errno, Result};
+use vfs::TableUse;
 
 use crate::credentials::Capability;
 use crate::limits::Resource;
-use crate::pid::Family;
 use crate::process::{Image, NewProcess};
 use crate::thread::NewThread;
 use crate::{Failure, Interrupted, Pid, Process, Thread};
@@ -103,20 +103,30 @@ pub async fn clone(thread: &Arc<Thread>, request: CloneRequest) -> Result<Pid, F
         return Err(Interrupted::RestartAlways.into());
     }
     let kernel = thread.kernel();
-    let child = make(thread, &request)?;
+    check_limit(thread)?;
+    if kernel.memory().is_low() {
+        return Err(Errno::ENOMEM.into());
+    }
+    let files = files_for(thread, &request).await?;
+    let child = match create(thread, &request, files.clone()).await {
+        Ok(child) => child,
+        Err(failure) => {
+            if let Some(files) = files {
+                files.end().await;
+            }
+            return Err(failure);
+        }
+    };
+    // When the child ends, its use of them is to be the last.
+    drop(files);
     let tid = child.tid();
-    if request.has(flag::PARENT_SETTID) {
-        // As on Linux, an address that can't be written is the caller's own problem.
-        let _ = thread.space().write_value(request.parent_tid, &tid).await;
-    }
-    if request.has(flag::CHILD_SETTID) {
-        let _ = child.space().write_value(request.child_tid, &tid).await;
-    }
     let process = request.has(flag::VFORK).then(|| child.process().clone());
-    enter(thread, &request, &child)?;
     kernel.processes().count_fork();
     if kernel.start(child.clone()).is_err() {
-        leave(&child);
+        leave(&request, &child);
+        if !request.has(flag::THREAD) {
+            child.process().close_files().await;
+        }
         return Err(Errno::ENOMEM.into());
     }
     drop(child);
@@ -156,22 +166,49 @@ fn check(thread: &Thread, request: &CloneRequest) -> Result<()> {
     Ok(())
 }
 
-/// `EAGAIN` if the user has as many processes as he may.
-fn check_limit(parent: &Thread, family: &Family) -> Result<()> {
-    let limit = parent.process().limits().soft(Resource::Processes);
+/// `EAGAIN` if the user has as many threads as he may.
+fn check_limit(parent: &Thread) -> Result<()> {
+    let limit = parent.process().lock_limits().soft(Resource::Processes);
     let credentials = parent.credentials();
-    let privileged = credentials.has(Capability::SysResource) || credentials.has(Capability::SysAdmin);
-    let full = !privileged && u64::from(family.processes_of(credentials.users.real)) >= limit;
-    if full { Err(Errno::EAGAIN) } else { Ok(()) }
+    let counts = credentials.counts();
+    let exempt = || credentials.has(Capability::SysResource) || credentials.has(Capability::SysAdmin);
+    if u64::from(counts.threads()) >= limit && !counts.is_superuser() && !exempt() {
+        return Err(Errno::EAGAIN);
+    }
+    parent.forget_exceeding();
+    Ok(())
+}
+
+/// The descriptors of a new process; none for a thread, which has those of its process.
+async fn files_for(parent: &Thread, request: &CloneRequest) -> Result<Option<TableUse>> {
+    if request.has(flag::THREAD) {
+        return Ok(None);
+    }
+    let own = parent.process();
+    match own.share_files() {
+        Some(files) if request.has(flag::FILES) => Ok(Some(files)),
+        _ => own.files().duplicate().await.map(Some),
+    }
+}
+
+/// Makes the thread, and makes it known. It does not run yet.
+async fn create(parent: &Arc<Thread>, request: &CloneRequest, files: Option<TableUse>) -> Result<Arc<Thread>, Failure> {
+    let child = parent.killable(make(parent, request, files)).await??;
+    let tid = child.tid();
+    if request.has(flag::PARENT_SETTID) {
+        // As on Linux, an address that can't be written is the caller's own problem.
+        let _ = parent.space().write_value(request.parent_tid, &tid).await;
+    }
+    if request.has(flag::CHILD_SETTID) {
+        let _ = child.space().write_value(request.child_tid, &tid).await;
+    }
+    enter(parent, request, &child)?;
+    Ok(child)
 }
 
 /// Makes the thread, with its process if it is to have one of its own. Nobody can see it yet.
-fn make(parent: &Arc<Thread>, request: &CloneRequest) -> Result<Arc<Thread>> {
+async fn make(parent: &Arc<Thread>, request: &CloneRequest, files: Option<TableUse>) -> Result<Arc<Thread>> {
     let kernel = parent.kernel();
-    check_limit(parent, &kernel.processes().lock())?;
-    if kernel.memory().frames().is_low() {
-        return Err(Errno::ENOMEM);
-    }
     let number = kernel.processes().number()?;
     let tid = number.pid();
     let mut registers = parent.with_registers(|registers| registers.duplicate()).map_err(|_| Errno::ENOMEM)?;
@@ -182,10 +219,9 @@ fn make(parent: &Arc<Thread>, request: &CloneRequest) -> Result<Arc<Thread>> {
     if request.has(flag::SETTLS) {
         registers.set_fs_base(request.tls);
     }
-    let (process, image) = if request.has(flag::THREAD) {
-        (parent.process().clone(), parent.image().clone())
-    } else {
-        make_process(parent, request, tid)?
+    let (process, image) = match files {
+        Some(files) => make_process(parent, request, tid, files).await?,
+        None => (parent.process().clone(), parent.image().clone()),
     };
     let task = kernel.thread_task(tid, parent.task().nice(), parent.task().affinity());
     let (mask, stack) = {
@@ -194,7 +230,8 @@ fn make(parent: &Arc<Thread>, request: &CloneRequest) -> Result<Arc<Thread>> {
         let keeps = !request.has(flag::VM) || request.has(flag::VFORK);
         (own.mask, if keeps { own.stack } else { Default::default() })
     };
-    let thread = Thread::new(NewThread { tid, process, image, task, registers, mask, name: parent.name() });
+    let (credentials, name) = (parent.credentials(), parent.name());
+    let thread = Thread::new(NewThread { tid, process, image, task, registers, mask, credentials, name });
     thread.signals().lock().stack = stack;
     if request.has(flag::CHILD_CLEARTID) {
         thread.set_clear_tid(request.child_tid);
@@ -203,15 +240,19 @@ fn make(parent: &Arc<Thread>, request: &CloneRequest) -> Result<Arc<Thread>> {
     Ok(thread)
 }
 
-fn make_process(parent: &Arc<Thread>, request: &CloneRequest, pid: Pid) -> Result<(Arc<Process>, Arc<Image>)> {
+async fn make_process(
+    parent: &Arc<Thread>,
+    request: &CloneRequest,
+    pid: Pid,
+    files: TableUse,
+) -> Result<(Arc<Process>, Arc<Image>)> {
     let own = parent.process();
     let image = if request.has(flag::VM) {
         parent.image().join();
         parent.image().clone()
     } else {
-        Image::new(parent.space().fork()?)
+        Image::new(parent.space().fork().await?)
     };
-    let files = own.files();
     let place = own.working_place();
     let actions = own.signals().lock().actions.clone();
     let actions = match actions.executed() {
@@ -225,11 +266,11 @@ fn make_process(parent: &Arc<Thread>, request: &CloneRequest, pid: Pid) -> Resul
         session: own.session_id(),
         exit_signal: request.exit_signal,
         actions,
-        files: if request.has(flag::FILES) { files } else { files.duplicate() },
+        files,
         place: if request.has(flag::FS) { place } else { Arc::new(place.duplicate()) },
         image: image.clone(),
         program: own.program(),
-        credentials: own.credentials(),
+        credentials: parent.credentials(),
         limits: own.limits(),
     });
     process.inherit(own);
@@ -246,9 +287,11 @@ fn enter(parent: &Arc<Thread>, request: &CloneRequest, child: &Arc<Thread>) -> R
     let process = child.process();
     let own = parent.process();
     let mut family = processes.lock();
-    let result = if parent.is_signalled() {
+    // While a signal is on its way through the group, a child might be passed over.
+    let on_its_way = !request.has(flag::THREAD) && family.is_signalled(own.group_id());
+    let result = if parent.is_signalled() || on_its_way {
         Err(Interrupted::RestartAlways.into())
-    } else if let Err(errno) = check_limit(parent, &family) {
+    } else if let Err(errno) = check_limit(parent).and_then(|()| process.add_thread(child.state())) {
         // Asked again, now that nobody can come in between.
         Err(errno.into())
     } else {
@@ -261,27 +304,34 @@ fn enter(parent: &Arc<Thread>, request: &CloneRequest, child: &Arc<Thread>) -> R
             }
             family.insert(process.clone(), elder);
         }
-        family.set_thread(child.tid(), child.clone());
-        process.add_thread(child);
+        family.set_thread(child.tid(), child.state().clone());
         Ok(())
     };
     family.release(child.tid());
     drop(family);
-    if result.is_err() && request.has(flag::VM) && !request.has(flag::THREAD) {
-        child.image().unjoin();
+    if result.is_err() {
+        forget_image(request, child);
     }
     result
 }
 
+/// A process that was to share its parent's memory will not come to be.
+fn forget_image(request: &CloneRequest, child: &Thread) {
+    if request.has(flag::VM) && !request.has(flag::THREAD) {
+        child.image().unjoin();
+    }
+}
+
 /// Takes back what [`enter`] did: the thread never ran.
-fn leave(child: &Arc<Thread>) {
+fn leave(request: &CloneRequest, child: &Arc<Thread>) {
     let process = child.process();
     let last = process.remove_thread(child);
     let mut family = child.kernel().processes().lock();
-    let thread = family.remove_thread(child.tid());
+    let thread = family.remove_thread(child.tid(), child);
     let process = if last { family.remove(process.pid()) } else { None };
     drop(family);
     drop((thread, process));
+    forget_image(request, child);
 }
 
 #[cfg(test)]

@@ -1,13 +1,16 @@
-//! Who a process is: user and group ids, capabilities, and the rules of changing them. See credentials(7),
+//! Who a thread is: user and group ids, capabilities, and the rules of changing them. See credentials(7),
 //! capabilities(7).
 //!
-//! Credentials are values that never change: whoever changes his own makes new ones and puts them in place. All threads
-//! of a process share them, as POSIX has it (Linux keeps them by thread, and its C libraries make up for that by changing
-//! them in every thread).
+//! Credentials are values that never change: whoever changes his own makes new ones and puts them in place. Each thread has
+//! its own, as on Linux; POSIX wants the threads of a process to share them, and C libraries see to that by changing
+//! them in every thread. Where a process is asked who it is, its leader answers, even after it has ended.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use abi::{Errno, Result};
+
+use crate::ucounts::UserCounts;
 
 /// A capability, by its number in capabilities(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +143,7 @@ pub struct CapabilitySets {
     pub ambient: u64,
 }
 
-/// Who a process is.
+/// Who a thread is.
 #[derive(Clone, Debug)]
 pub struct Credentials {
     /// User ids.
@@ -151,13 +154,17 @@ pub struct Credentials {
     pub capabilities: CapabilitySets,
     /// `PR_SET_KEEPCAPS`: leaving user 0 keeps the permitted capabilities.
     pub keep_capabilities: bool,
+    /// `PR_SET_NO_NEW_PRIVS`: execve(2) gives no rights any more. For good.
+    pub no_new_privileges: bool,
+    /// What is counted for the real user. Whoever puts credentials in place makes it agree with `users`.
+    pub(crate) counts: Arc<UserCounts>,
     /// What file operations look at.
     files: vfs::Credentials,
 }
 
 impl Credentials {
-    /// The first process's: the superuser with everything.
-    pub fn superuser() -> Credentials {
+    /// The first process's: the superuser with everything. `counts` are his.
+    pub fn superuser(counts: Arc<UserCounts>) -> Credentials {
         let capabilities = CapabilitySets {
             inheritable: 0,
             permitted: ALL_CAPABILITIES,
@@ -170,6 +177,8 @@ impl Credentials {
             groups: Ids::all(0),
             capabilities,
             keep_capabilities: false,
+            no_new_privileges: false,
+            counts,
             files: vfs::Credentials::superuser(),
         }
         .settled()
@@ -191,8 +200,13 @@ impl Credentials {
         }
     }
 
+    /// What is counted for the real user.
+    pub const fn counts(&self) -> &Arc<UserCounts> {
+        &self.counts
+    }
+
     /// The supplementary groups.
-    pub fn supplementary(&self) -> &Arc<[u32]> {
+    pub fn supplementary(&self) -> &Arc<Vec<u32>> {
         &self.files.groups
     }
 
@@ -322,7 +336,7 @@ impl Credentials {
     ///
     /// # Errors
     /// `EPERM`.
-    pub fn set_supplementary(&self, groups: Arc<[u32]>) -> Result<Credentials> {
+    pub fn set_supplementary(&self, groups: Arc<Vec<u32>>) -> Result<Credentials> {
         self.require(Capability::SetGid)?;
         let mut new = self.clone();
         new.files.groups = groups;
@@ -395,10 +409,12 @@ impl Credentials {
             || self.has(Capability::Kill)
     }
 
-    /// Whether a process with these may look into one with those: `PTRACE_MODE_READ_FSCREDS`.
-    pub fn may_inspect(&self, target: &Credentials) -> bool {
+    /// Whether a thread with these may look into one with those: `PTRACE_MODE_READ_FSCREDS`. `dumpable` says whether the
+    /// other's memory holds nothing that is to be kept from its user.
+    pub fn may_inspect(&self, target: &Credentials, dumpable: bool) -> bool {
         let same = |id: u32, ids: &Ids| ids.real == id && ids.effective == id && ids.saved == id;
-        same(self.users.files, &target.users) && same(self.groups.files, &target.groups)
+        let within = target.capabilities.permitted & !self.capabilities.effective == 0;
+        same(self.users.files, &target.users) && same(self.groups.files, &target.groups) && dumpable && within
             || self.has(Capability::SysPtrace)
     }
 }
@@ -417,8 +433,12 @@ const fn wanted(id: u32) -> Option<u32> {
 mod tests {
     use super::*;
 
+    fn superuser() -> Credentials {
+        Credentials::superuser(UserCounts::new(0))
+    }
+
     fn user(id: u32) -> Credentials {
-        Credentials::superuser().set_groups(id, id, id).unwrap().set_user(id).unwrap()
+        superuser().set_groups(id, id, id).unwrap().set_user(id).unwrap()
     }
 
     #[test]
@@ -430,12 +450,12 @@ mod tests {
         assert!(somebody.for_files().capabilities.is_empty());
         assert_eq!(somebody.set_user(0).unwrap_err(), Errno::EPERM);
         assert_eq!(somebody.set_user(u32::MAX).unwrap_err(), Errno::EINVAL);
-        assert_eq!(somebody.set_supplementary(Arc::new([])).unwrap_err(), Errno::EPERM);
+        assert_eq!(somebody.set_supplementary(Arc::default()).unwrap_err(), Errno::EPERM);
     }
 
     #[test]
     fn the_saved_id_lets_one_come_back() {
-        let root = Credentials::superuser();
+        let root = superuser();
         let away = root.set_users(u32::MAX, 5, u32::MAX).unwrap();
         assert_eq!((away.users.real, away.users.effective, away.users.saved), (0, 5, 0));
         assert_eq!((away.capabilities.effective, away.capabilities.permitted), (0, ALL_CAPABILITIES));
@@ -465,7 +485,7 @@ mod tests {
 
     #[test]
     fn signals_need_a_common_user() {
-        let (root, one, two) = (Credentials::superuser(), user(1), user(2));
+        let (root, one, two) = (superuser(), user(1), user(2));
         assert!(root.may_signal(&one) && one.may_signal(&one));
         assert!(!one.may_signal(&two) && !one.may_signal(&root));
         let (program, _) = one.execute(Some(0), None);
@@ -474,7 +494,7 @@ mod tests {
 
     #[test]
     fn capabilities_only_shrink() {
-        let root = Credentials::superuser();
+        let root = superuser();
         let fewer = root.set_capabilities(0b11, 0b111, 0).unwrap();
         assert_eq!(fewer.set_capabilities(0b1111, 0b1111, 0).unwrap_err(), Errno::EPERM);
         assert_eq!(fewer.set_capabilities(0b111, 0b11, 0).unwrap_err(), Errno::EPERM);
@@ -483,11 +503,245 @@ mod tests {
 
     #[test]
     fn the_file_user_takes_only_file_capabilities_along() {
-        let root = Credentials::superuser();
+        let root = superuser();
         let away = root.set_file_user(9);
         assert!(!away.has(Capability::DacOverride) && away.has(Capability::SysAdmin));
         assert_eq!(away.for_files().user, 9);
         assert!(away.set_file_user(0).has(Capability::DacOverride));
         assert_eq!(user(5).set_file_user(6).users.files, 5);
+    }
+
+    const NOBODY: u32 = u32::MAX;
+
+    fn ids(real: u32, effective: u32, saved: u32) -> Ids {
+        Ids { real, effective, saved, files: effective }
+    }
+
+    /// A process of user 1 with effective user 2 and saved user 3, without capabilities.
+    fn mixed() -> Credentials {
+        let mut mixed = user(9);
+        mixed.users = ids(1, 2, 3);
+        mixed.groups = ids(11, 12, 13);
+        mixed.settled()
+    }
+
+    /// setuid(2), setreuid(2), setresuid(2) of an ordinary process with three different ids; the rows are Linux's.
+    #[test]
+    fn an_ordinary_user_moves_among_the_ids_that_are_his() {
+        let refused = Err(Errno::EPERM);
+        let set = |id| mixed().set_user(id).map(|new| new.users);
+        assert_eq!((set(1), set(3)), (Ok(ids(1, 1, 3)), Ok(ids(1, 3, 3))));
+        assert_eq!((set(2), set(4)), (refused, refused));
+        let swap = |real, effective| mixed().set_real_effective_user(real, effective).map(|new| new.users);
+        for (real, effective, expected) in [
+            (NOBODY, NOBODY, Ok(ids(1, 2, 3))),
+            (2, 1, Ok(ids(2, 1, 1))),
+            (3, NOBODY, refused),
+            (NOBODY, 3, Ok(ids(1, 3, 3))),
+            (NOBODY, 1, Ok(ids(1, 1, 3))),
+            (NOBODY, 2, Ok(ids(1, 2, 2))),
+            (1, NOBODY, Ok(ids(1, 2, 2))),
+            (NOBODY, 4, refused),
+        ] {
+            assert_eq!(swap(real, effective), expected, "{real} {effective}");
+        }
+        let all = |real, effective, saved| mixed().set_users(real, effective, saved).map(|new| new.users);
+        assert_eq!(all(3, 1, 2), Ok(ids(3, 1, 2)));
+        assert_eq!(all(NOBODY, NOBODY, NOBODY), Ok(ids(1, 2, 3)));
+        assert_eq!([all(4, NOBODY, NOBODY), all(NOBODY, 4, NOBODY), all(NOBODY, NOBODY, 4)], [refused; 3]);
+    }
+
+    #[test]
+    fn groups_follow_the_same_rules() {
+        let refused = Err(Errno::EPERM);
+        let set = |id| mixed().set_group(id).map(|new| new.groups);
+        assert_eq!((set(13), set(12)), (Ok(ids(11, 13, 13)), refused));
+        assert_eq!(mixed().set_group(NOBODY).unwrap_err(), Errno::EINVAL);
+        let swap = |real, effective| mixed().set_real_effective_group(real, effective).map(|new| new.groups);
+        assert_eq!((swap(12, 11), swap(13, NOBODY)), (Ok(ids(12, 11, 11)), refused));
+        let all = mixed().set_groups(13, 11, NOBODY).unwrap();
+        assert_eq!((all.groups, all.for_files().group), (ids(13, 11, 13), 11));
+        assert_eq!(superuser().set_group(7).unwrap().groups, ids(7, 7, 7));
+        let root = superuser().set_real_effective_group(5, NOBODY).unwrap();
+        assert_eq!(root.groups, ids(5, 0, 0));
+        assert!(root.has(Capability::SysAdmin), "groups take no capability away");
+    }
+
+    #[test]
+    fn capabilities_leave_with_user_0_unless_they_are_kept() {
+        let mut root = superuser();
+        root.capabilities.ambient = 0b100;
+        let gone = root.set_users(5, 6, 7).unwrap().capabilities;
+        assert_eq!((gone.permitted, gone.effective, gone.ambient), (0, 0, 0));
+        root.keep_capabilities = true;
+        let kept = root.set_users(5, 6, 7).unwrap().capabilities;
+        assert_eq!((kept.permitted, kept.effective, kept.ambient), (ALL_CAPABILITIES, 0, 0));
+        // As long as one of the three is 0, only the effective set follows.
+        let saved = root.set_users(5, 6, 0).unwrap().capabilities;
+        assert_eq!((saved.permitted, saved.effective, saved.ambient), (ALL_CAPABILITIES, 0, 0b100));
+        // Who was not effectively 0 keeps what he made effective.
+        let mut partly = root.set_users(0, 6, 0).unwrap();
+        partly.capabilities.effective = 0b1 << Capability::SetUid as u8;
+        assert_eq!(partly.set_users(NOBODY, 7, NOBODY).unwrap().capabilities.effective, 1 << 7);
+        assert_eq!(partly.set_users(NOBODY, 0, NOBODY).unwrap().capabilities.effective, ALL_CAPABILITIES);
+    }
+
+    #[test]
+    fn the_file_user_is_one_of_the_four_or_the_change_is_not_made() {
+        for (id, expected) in [(1, 1), (2, 2), (3, 3), (4, 2), (NOBODY, 2)] {
+            assert_eq!(mixed().set_file_user(id).users.files, expected);
+            let group = if id == NOBODY { id } else { id + 10 };
+            assert_eq!(mixed().set_file_group(group).groups.files, expected + 10);
+        }
+        let mut own = mixed();
+        (own.users.files, own.groups.files) = (8, 18);
+        assert_eq!((own.set_file_user(8).users.files, own.set_file_group(18).groups.files), (8, 18));
+        assert_eq!(superuser().set_file_user(NOBODY).users.files, 0);
+        assert_eq!(superuser().set_file_group(99).for_files().group, 99);
+        assert_eq!(superuser().set_file_group(NOBODY).groups.files, 0);
+        // Exactly the capabilities of files go and come: chown, the overrides, owner, set-id, mknod, immutable, MAC.
+        let away = superuser().set_file_user(9);
+        let files = ALL_CAPABILITIES & !away.capabilities.effective;
+        assert_eq!(files, 0b1_1111 | 1 << 9 | 1 << 27 | 1 << 32);
+        assert_eq!(away.set_file_user(10).capabilities.effective, away.capabilities.effective);
+        let mut fewer = away;
+        fewer.capabilities.permitted = 0b10;
+        fewer.capabilities.effective = 1 << Capability::SetUid as u8;
+        assert_eq!(fewer.set_file_user(0).capabilities.effective, 1 << 7 | 0b10);
+    }
+
+    #[test]
+    fn capset_takes_what_is_permitted_and_inherits_what_is_bounded() {
+        let mut own = user(5);
+        own.capabilities =
+            CapabilitySets { inheritable: 0b1, permitted: 0b110, effective: 0, bounding: 0b1110, ambient: 0b1 };
+        let set = |own: &Credentials, effective, permitted, inheritable| {
+            own.set_capabilities(effective, permitted, inheritable).map(|new| new.capabilities).ok()
+        };
+        let sets = set(&own, 0b10, 0b10, 0b111).unwrap();
+        assert_eq!((sets.effective, sets.permitted, sets.inheritable, sets.ambient), (0b10, 0b10, 0b111, 0));
+        assert!(set(&own, 0b100, 0b10, 0).is_none() && set(&own, 0, 0b1110, 0).is_none());
+        assert!(set(&own, 0, 0, 0b1000).is_none(), "inheritable beyond what is permitted");
+        own.capabilities.effective = 1 << Capability::SetPcap as u8;
+        assert!(set(&own, 0, 0, 0b1000).is_some(), "with CAP_SETPCAP all that is bounded");
+        assert!(set(&own, 0, 0, 0b1_0000).is_none());
+        own.capabilities =
+            CapabilitySets { inheritable: 0b1, permitted: 0b110, effective: 0, bounding: 0, ambient: 0b110 };
+        assert!(set(&own, 0, 0, 0b10).is_none(), "nothing new beyond what is bounded");
+        own.capabilities.bounding = 0b110;
+        assert_eq!(set(&own, 0, 0b110, 0b10).unwrap().ambient, 0b10, "ambient is permitted and inheritable");
+        assert_eq!(set(&own, 0, 0b100, 0b110).unwrap().ambient, 0b100);
+    }
+
+    #[test]
+    fn the_bounding_set_loses_one_at_a_time() {
+        let root = superuser();
+        let fewer = root.drop_bounding(5).unwrap().drop_bounding(0).unwrap();
+        assert_eq!(fewer.capabilities.bounding, ALL_CAPABILITIES & !0b10_0001);
+        assert_eq!(user(5).drop_bounding(5).unwrap_err(), Errno::EPERM);
+        assert!(root.drop_bounding(200).is_ok());
+        // Without it, set-user-ID root gives no such capability.
+        let (program, _) = fewer.set_users(7, 7, 7).unwrap().execute(Some(0), None);
+        assert_eq!(program.capabilities.permitted, ALL_CAPABILITIES & !0b10_0001);
+    }
+
+    #[test]
+    fn execve_follows_capabilities_7() {
+        let mut own = user(5);
+        own.capabilities.ambient = 0b11;
+        own.keep_capabilities = true;
+        let (plain, secure) = own.execute(None, None);
+        assert!(!secure && !plain.keep_capabilities);
+        let sets = plain.capabilities;
+        assert_eq!((sets.permitted, sets.effective, sets.ambient), (0b11, 0b11, 0b11));
+        // Another effective user or group: no ambient capabilities, and AT_SECURE.
+        for (set_user, set_group) in [(Some(6), None), (None, Some(6))] {
+            let (program, secure) = own.execute(set_user, set_group);
+            assert!(secure);
+            assert_eq!((program.capabilities.permitted, program.capabilities.ambient), (0, 0));
+            assert_eq!(program.users, ids(5, set_user.unwrap_or(5), set_user.unwrap_or(5)));
+            assert_eq!(program.groups, ids(5, set_group.unwrap_or(5), set_group.unwrap_or(5)));
+        }
+        let (same, secure) = own.execute(Some(5), Some(5));
+        assert!(!secure && same.capabilities.ambient == 0b11);
+        // A real user 0 has them permitted, only an effective one in effect; inheritable ones count even if not bounded.
+        let mut root = superuser();
+        root.capabilities.bounding = 0b100;
+        root.capabilities.inheritable = 0b1;
+        let (program, _) = root.execute(None, None);
+        assert_eq!((program.capabilities.permitted, program.capabilities.effective), (0b101, 0b101));
+        let (program, _) = root.execute(Some(5), None);
+        assert_eq!((program.capabilities.permitted, program.capabilities.effective), (0b101, 0));
+    }
+
+    #[test]
+    fn access_asks_with_the_real_ids() {
+        let (program, _) = user(10).execute(Some(0), Some(20));
+        let real = program.for_access();
+        assert_eq!((real.user, real.group), (10, 10));
+        assert!(real.capabilities.is_empty());
+        let mut root = superuser();
+        root.capabilities.effective = 0;
+        assert_eq!(root.for_access().capabilities.bits(), ALL_CAPABILITIES);
+    }
+
+    /// kill(2): the sender's real or effective user is the target's real or saved one.
+    #[test]
+    fn who_may_signal_whom() {
+        let of = |real, effective, saved| {
+            let mut own = user(9);
+            own.users = ids(real, effective, saved);
+            own.settled()
+        };
+        for (sender, target, may) in [
+            (of(1, 2, 3), of(1, 8, 8), true),
+            (of(1, 2, 3), of(8, 8, 1), true),
+            (of(1, 2, 3), of(2, 8, 8), true),
+            (of(1, 2, 3), of(8, 8, 2), true),
+            (of(1, 2, 3), of(8, 1, 8), false),
+            (of(1, 2, 3), of(8, 2, 8), false),
+            (of(1, 2, 3), of(3, 3, 3), false),
+        ] {
+            assert_eq!(sender.may_signal(&target), may);
+        }
+        let mut root = superuser();
+        root.capabilities.effective = 1 << Capability::Kill as u8;
+        assert!(root.may_signal(&user(4)));
+        root.capabilities.effective = !(1 << Capability::Kill as u8);
+        assert!(!root.may_signal(&user(4)));
+    }
+
+    /// `PTRACE_MODE_READ_FSCREDS`: ptrace(2).
+    #[test]
+    fn who_may_look_into_whom() {
+        assert!(user(5).may_inspect(&user(5), true) && !user(5).may_inspect(&user(5), false));
+        assert!(!user(5).may_inspect(&user(6), true) && superuser().may_inspect(&user(6), false));
+        for change in [
+            |target: &mut Credentials| target.users.real = 6,
+            |target: &mut Credentials| target.users.effective = 6,
+            |target: &mut Credentials| target.users.saved = 6,
+            |target: &mut Credentials| target.groups.real = 6,
+            |target: &mut Credentials| target.groups.effective = 6,
+            |target: &mut Credentials| target.groups.saved = 6,
+            |target: &mut Credentials| target.capabilities.permitted = 0b10,
+        ] {
+            let mut target = user(5);
+            change(&mut target);
+            assert!(!user(5).may_inspect(&target, true), "{target:?}");
+            let mut able = user(5);
+            able.capabilities.effective = 0b11;
+            assert_eq!(able.may_inspect(&target, true), target.capabilities.permitted != 0);
+        }
+        let mut other = user(5);
+        (other.users.files, other.groups.files) = (7, 5);
+        assert!(!other.may_inspect(&user(5), true));
+    }
+
+    #[test]
+    fn only_who_has_the_capability_chooses_his_groups() {
+        let root = superuser().set_supplementary(Arc::new(vec![3, 1])).unwrap();
+        assert_eq!(**root.supplementary(), [3, 1]);
+        assert_eq!(*root.for_access().groups, [3, 1]);
+        assert_eq!((user(1).require(Capability::Kill), root.require(Capability::Kill)), (Err(Errno::EPERM), Ok(())));
     }
 }

@@ -5,16 +5,17 @@
 //! zombie; then parents are told, and groups that nobody looks after any more are continued with a hangup.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::process::ExitStatus;
 use abi::raw::general as raw;
-use abi::signal::{Signal, SignalAction, action_flags};
+use abi::signal::{Signal, SignalAction, SignalSet, action_flags};
+use smallvec::SmallVec;
+use sync::Budget;
 
 use crate::futex::{ANY, Key, release_robust_list};
 use crate::pid::Family;
 use crate::signal::{Information, attention, code, send};
-use crate::{Pid, Process, Thread};
+use crate::{Kernel, Pid, Process, Thread, ThreadState};
 
 /// exit(2): ends the calling thread. The status counts if it is the process's leader.
 pub fn exit(thread: &Thread, status: i32) {
@@ -33,30 +34,46 @@ impl Thread {
     pub(crate) async fn end(self: Arc<Thread>) {
         self.release_futexes().await;
         let process = self.process().clone();
-        let stopped = {
-            let mut signals = process.signals().lock();
-            if signals.stop.is_stopped() && !self.is_stopped() { process.thread_stopped(&mut signals) } else { None }
-        };
-        if let Some(report) = stopped {
-            process.notify_parent_of_stop(report);
-        }
+        self.leave_signals();
         let tid = self.tid();
         if tid == process.pid() {
             process.set_leader_status(self.exit_status());
         }
         let last = process.remove_thread(&self);
+        // Who is over takes no signals; those that wait count for their user no more, whoever may still look at the thread.
+        let untaken = core::mem::take(&mut self.signals().lock().pending);
+        untaken.forget().await;
         if last {
             process.settle_exit_status();
+            process.forget_signals().await;
             process.cancel_timers();
             process.note_peak_resident(self.space());
             process.give_back();
-            process.close_files();
+            process.close_files().await;
             self.image().leave().await;
-            end_process(&process, tid);
+            end_process(&process, &self, tid).await;
         } else {
-            let gone = process.kernel().processes().lock().remove_thread(tid);
+            let gone = process.kernel().processes().lock().remove_thread(tid, &self);
             drop(gone);
         }
+    }
+
+    /// Takes part in no signal or stop any more. What the process was sent and this thread would have taken is left to others.
+    fn leave_signals(&self) {
+        let process = self.process();
+        let (stopped, open) = {
+            let mut signals = process.signals().lock();
+            let open = {
+                let mut own = self.signals().lock();
+                own.ending = true;
+                SignalSet(!own.mask.0)
+            };
+            (process.thread_stopped(&mut signals, self), open)
+        };
+        if let Some(report) = stopped {
+            process.notify_parent_of_stop(report);
+        }
+        send::retarget(self, open);
     }
 
     /// What other threads may wait for: robust futexes it holds, and the word that tells of its end.
@@ -79,21 +96,26 @@ impl Thread {
     }
 }
 
-/// Whom to tell what, collected under the family's lock and done after it.
+/// How many children are given away under one holding of the family's lock.
+const BATCH: usize = 16;
+
+/// So many of something, which take no memory: an end can't fail.
+type Batch<T> = SmallVec<[T; BATCH]>;
+
+/// Whom to tell what about a batch of children, or about the process itself; collected under the family's lock and done
+/// after it.
 #[derive(Default)]
 struct News {
     /// Parents, the child that is over, and the signal they get about it.
-    ended: Vec<(Arc<Process>, Arc<Process>, Option<Signal>)>,
+    ended: Batch<(Arc<Process>, Arc<Process>, Option<Signal>)>,
     /// Processes that asked to be told of their parent's death.
-    parent_died: Vec<(Arc<Thread>, Signal)>,
-    /// Groups that are orphaned now and have stopped members.
-    orphaned: Vec<Pid>,
+    parent_died: Batch<(Arc<ThreadState>, Signal)>,
     /// Collected without anybody asking.
-    collected: Vec<Arc<Process>>,
+    collected: Batch<Arc<Process>>,
 }
 
 /// The last thread of a process has ended.
-fn end_process(process: &Arc<Process>, tid: Pid) {
+async fn end_process(process: &Arc<Process>, thread: &ThreadState, tid: Pid) {
     let kernel = process.kernel();
     let processes = kernel.processes();
     let pid = process.pid();
@@ -105,48 +127,70 @@ fn end_process(process: &Arc<Process>, tid: Pid) {
     {
         terminal.leave_session(pid, true);
     }
+    let gone = processes.lock().remove_thread(tid, thread);
+    drop(gone);
+    let mut budget = Budget::new();
+    loop {
+        let (given, orphaned) = give_children_away(process);
+        hang_up(kernel, orphaned).await;
+        if given == 0 {
+            break;
+        }
+        budget.pace(BATCH).await;
+    }
+    let orphaned = become_zombie(process);
+    hang_up(kernel, orphaned).await;
+}
+
+/// Nobody looks after these groups any more, and some of their members are stopped.
+async fn hang_up(kernel: &Kernel, groups: Batch<Pid>) {
+    for group in groups {
+        send::post_group_slowly(kernel, group, Signal::HUP).await;
+        send::post_group_slowly(kernel, group, Signal::CONT).await;
+    }
+}
+
+/// The process has no threads and no children any more: its parent is told. Returns its group if that is orphaned now and has stopped
+/// members.
+#[expect(clippy::disallowed_methods, reason = "a batch at most, which lies in place")]
+fn become_zombie(process: &Arc<Process>) -> Batch<Pid> {
+    let kernel = process.kernel();
+    let processes = kernel.processes();
     let mut news = News::default();
     let mut family = processes.lock();
-    let gone = family.remove_thread(tid);
-    let groups = groups_held_together(&family, process);
-    give_children_away(&mut family, process, &mut news);
+    let group = process.group_id();
+    let parent = family.process(process.parent_pid());
+    let holds = parent.is_some_and(|parent| parent.session_id() == process.session_id() && parent.group_id() != group);
     process.become_zombie();
-    news.orphaned = groups.into_iter().filter(|&group| family.is_forsaken(group)).collect();
+    let mut orphaned = Batch::new();
+    if holds && family.is_forsaken(group) {
+        orphaned.push(group);
+    }
     announce(&mut family, process, &mut news);
     drop(family);
-    drop(gone);
-    for group in &news.orphaned {
-        send::post_group(kernel, *group, Signal::HUP);
-        send::post_group(kernel, *group, Signal::CONT);
-    }
     news.tell();
+    orphaned
 }
 
-/// Groups that this process may be the last link of to the rest of its session: those of its children, and its own.
-fn groups_held_together(family: &Family, process: &Process) -> Vec<Pid> {
-    let mut groups = Vec::new();
-    let mut note = |group: Pid| {
-        if !groups.contains(&group) {
+/// Gives some children to the nearest ancestor that asked for orphans, or else to init. The process may have been the last
+/// link of their groups to the rest of its session. Returns how many, and the groups that are orphaned now and have stopped members.
+#[expect(clippy::disallowed_methods, reason = "a batch at most, which lies in place")]
+fn give_children_away(process: &Arc<Process>) -> (usize, Batch<Pid>) {
+    let kernel = process.kernel();
+    let mut news = News::default();
+    let mut groups = Batch::<Pid>::new();
+    let mut family = kernel.processes().lock();
+    let heir = heir(&family, process);
+    let mut given = 0;
+    while given < BATCH
+        && let Some(child) = family.first_child(process.pid()).cloned()
+    {
+        given += 1;
+        let group = child.group_id();
+        let linked = child.session_id() == process.session_id() && group != process.group_id();
+        if linked && !groups.contains(&group) {
             groups.push(group);
         }
-    };
-    let session = process.session_id();
-    let parent = family.process(process.parent_pid());
-    if parent.is_some_and(|parent| parent.session_id() == session && parent.group_id() != process.group_id()) {
-        note(process.group_id());
-    }
-    for child in family.children(process.pid()) {
-        if child.session_id() == session && child.group_id() != process.group_id() {
-            note(child.group_id());
-        }
-    }
-    groups
-}
-
-/// Children get the nearest ancestor that asked for orphans, or else init.
-fn give_children_away(family: &mut Family, process: &Arc<Process>, news: &mut News) {
-    let heir = heir(family, process);
-    while let Some(child) = family.first_child(process.pid()).cloned() {
         if let Some(thread) = child.first_thread()
             && let Some(signal) = thread.parent_death_signal()
         {
@@ -156,9 +200,13 @@ fn give_children_away(family: &mut Family, process: &Arc<Process>, news: &mut Ne
         // The new parent never asked for a signal of another kind.
         child.set_exit_signal(raw::SIGCHLD);
         if child.is_zombie() {
-            announce(family, &child, news);
+            announce(&mut family, &child, &mut news);
         }
     }
+    groups.retain(|group| family.is_forsaken(*group));
+    drop(family);
+    news.tell();
+    (given, groups)
 }
 
 fn heir(family: &Family, process: &Process) -> Pid {
@@ -178,6 +226,7 @@ fn heir(family: &Family, process: &Process) -> Pid {
 }
 
 /// A zombie is reported to its parent, or collected if the parent doesn't want to know.
+#[expect(clippy::disallowed_methods, reason = "a batch at most, which lies in place")]
 fn announce(family: &mut Family, zombie: &Arc<Process>, news: &mut News) {
     let Some(parent) = family.process(zombie.parent_pid()).cloned() else {
         // Nobody is left who could ask: init itself, at the end.
@@ -187,6 +236,7 @@ fn announce(family: &mut Family, zombie: &Arc<Process>, news: &mut News) {
     let ignored = action.handler == SignalAction::IGNORE;
     let usual = zombie.exit_signal() == raw::SIGCHLD;
     if usual && (ignored || action.has(action_flags::NO_CHILD_WAIT)) {
+        // bounded: a batch, which lies in place
         news.collected.extend(family.remove(zombie.pid()));
     }
     let signal = Signal::new(zombie.exit_signal() as i32).ok().filter(|_| !(usual && ignored));

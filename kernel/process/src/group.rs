@@ -9,7 +9,7 @@ use tty::{JobControl, Member, ProcessId, Terminal, TerminalSignal};
 use crate::credentials::Capability;
 use crate::pid::Family;
 use crate::signal::{Information, send};
-use crate::{Kernel, Pid, Process, Thread};
+use crate::{Credentials, Kernel, Pid, Process, Thread};
 
 /// setsid(2): a new session, and in it a new group, led by the caller.
 ///
@@ -86,6 +86,33 @@ pub fn process_of(thread: &Thread, pid: i32) -> Result<Arc<Process>> {
     }
     let processes = thread.kernel().processes();
     processes.process(pid as Pid).or_else(|| Some(processes.thread(pid as Pid)?.process().clone())).ok_or(Errno::ESRCH)
+}
+
+/// Whom a call that takes the number of a thread is about. The number of a process means its leader, which can still be
+/// asked for when it has ended.
+pub struct Target {
+    /// The number.
+    pub tid: Pid,
+    /// The thread's process.
+    pub process: Arc<Process>,
+    /// Who the thread is.
+    pub credentials: Arc<Credentials>,
+}
+
+impl Target {
+    /// The target of a number; 0 is the caller.
+    ///
+    /// # Errors
+    /// `ESRCH`.
+    pub fn new(thread: &Thread, pid: i32) -> Result<Target> {
+        let tid = if pid == 0 { thread.tid() } else { pid as Pid };
+        let processes = thread.kernel().processes();
+        if let Some(found) = processes.thread(tid) {
+            return Ok(Target { tid, process: found.process().clone(), credentials: found.credentials() });
+        }
+        let process = processes.process(tid).ok_or(Errno::ESRCH)?;
+        Ok(Target { tid, credentials: process.credentials(), process })
+    }
 }
 
 impl Family {

@@ -12,7 +12,7 @@ use memory::{AddressSpace, Memory};
 use sched::{Executor, Task};
 use sync::RwSpinLock;
 use tty::Terminal;
-use vfs::{FileTable, MountNamespace, Path, Vfs, WorkingPlace};
+use vfs::{FileTable, MountNamespace, Path, TableUse, Vfs, WorkingPlace};
 
 use crate::futex::Futexes;
 use crate::limits::Limits;
@@ -21,7 +21,11 @@ use crate::run::{SystemCalls, run};
 use crate::shortage::Shortage;
 use crate::signal::Actions;
 use crate::thread::{Name, NewThread};
+use crate::ucounts::Users;
 use crate::{Credentials, Pid, Process, Processes, Thread};
+
+/// How many buckets the futexes' table has for every CPU.
+const FUTEX_BUCKETS_PER_CPU: usize = 64;
 
 /// How the machine is to stop: reboot(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +81,7 @@ pub struct Kernel {
     log: Arc<KernelLog>,
     hooks: Hooks,
     processes: Processes,
+    users: Users,
     futexes: Futexes,
     host_name: RwSpinLock<Vec<u8>>,
     domain_name: RwSpinLock<Vec<u8>>,
@@ -92,6 +97,7 @@ impl Kernel {
     ///
     /// # Errors
     /// `EINVAL` when nothing is mounted as the root.
+    #[expect(clippy::disallowed_methods, reason = "64 bytes at most")]
     pub fn new<C: SystemCalls>(parts: Parts, calls: C) -> Result<Arc<Kernel>> {
         let root = parts.mounts.root()?;
         let start = move |thread: Arc<Thread>| {
@@ -106,7 +112,8 @@ impl Kernel {
             log: parts.log,
             hooks: parts.hooks,
             processes: Processes::default(),
-            futexes: Futexes::new(),
+            users: Users::default(),
+            futexes: Futexes::new(machine::cpu::count() * FUTEX_BUCKETS_PER_CPU),
             host_name: RwSpinLock::new(b"(none)".to_vec()),
             domain_name: RwSpinLock::new(b"(none)".to_vec()),
             start: Box::new(start),
@@ -147,6 +154,11 @@ impl Kernel {
     #[inline]
     pub const fn processes(&self) -> &Processes {
         &self.processes
+    }
+
+    /// What is counted for users.
+    pub(crate) const fn users(&self) -> &Users {
+        &self.users
     }
 
     /// Who waits for words of memory.
@@ -247,6 +259,7 @@ impl Kernel {
         let image = crate::process::Image::new(space);
         let number = self.processes.number()?;
         let pid = number.pid();
+        let credentials = Arc::new(Credentials::superuser(self.users.counts(0)?));
         let process = Arc::new(Process::new(NewProcess {
             pid,
             kernel: self.clone(),
@@ -255,11 +268,11 @@ impl Kernel {
             session: 0,
             exit_signal: abi::raw::general::SIGCHLD,
             actions: Arc::new(Actions::default()),
-            files: program.files,
+            files: TableUse::new(program.files),
             place: Arc::new(place),
             image: image.clone(),
             program: Program::default(),
-            credentials: Arc::new(Credentials::superuser()),
+            credentials: credentials.clone(),
             limits,
         }));
         process.set_unkillable(matches!(program.role, Role::Init));
@@ -271,14 +284,15 @@ impl Kernel {
             task: self.thread_task(pid, 0, u64::MAX),
             registers,
             mask: abi::signal::SignalSet::EMPTY,
+            credentials,
             name: Name::new(b"init"),
         });
         {
             let mut family = self.processes.lock();
             family.insert(process.clone(), 0);
-            family.set_thread(pid, thread.clone());
+            family.set_thread(pid, thread.state().clone());
         }
-        process.add_thread(&thread);
+        process.add_thread(thread.state())?;
         let prepared = match &program.role {
             Role::Init => Ok(()),
             Role::Program { terminal } => crate::group::begin_session(&thread, terminal.as_ref()),
@@ -295,7 +309,7 @@ impl Kernel {
         if let Err(errno) = started {
             process.remove_thread(&thread);
             let mut family = self.processes.lock();
-            let gone = (family.remove_thread(pid), family.remove(pid));
+            let gone = (family.remove_thread(pid, &thread), family.remove(pid));
             family.forget_last();
             drop(family);
             drop(gone);
@@ -334,6 +348,7 @@ pub enum Role {
     },
 }
 
+#[expect(clippy::disallowed_methods, reason = "64 bytes at most")]
 fn cut(name: &[u8]) -> Vec<u8> {
     name.get(..name.len().min(NAME_LENGTH)).unwrap_or_default().to_vec()
 }

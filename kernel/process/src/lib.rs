@@ -10,6 +10,7 @@
 //! | [`signal`] | sets, queues, actions, sending, delivery, frames, stopping |
 //! | [`group`] | sessions and groups; job control for terminals |
 //! | [`credentials`], [`limits`], [`usage`], [`timers`] | who it is, what it may use, what it has used, its timers |
+//! | `ucounts` | [`UserCounts`]: what is counted for a user over all his processes |
 //! | `shortage` | who has to end when memory is out |
 //! | [`futex`] | sleeping until a word of memory changes |
 //!
@@ -26,6 +27,7 @@
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 extern crate alloc;
 
@@ -44,6 +46,7 @@ mod shortage;
 pub mod signal;
 mod thread;
 pub mod timers;
+mod ucounts;
 pub mod usage;
 pub mod wait;
 
@@ -52,8 +55,14 @@ pub use credentials::Credentials;
 pub use kernel::{FirstProgram, Hooks, Kernel, Parts, Role, Shutdown};
 pub use pid::{PID_LIMIT, Pid, Processes};
 pub use process::{Image, Process, Program};
-pub use run::{Call, Failure, Immediate, Interrupted, Outcome, Resume, SystemCalls};
+pub use run::{Call, Failure, Immediate, Interrupted, NewImage, Outcome, Resume, SystemCalls, activity};
 pub use thread::{Name, RunState, Thread, ThreadState};
+pub use ucounts::UserCounts;
+
+/// Where the atomics of the futexes' table come from: the models put others in their place.
+mod atomic {
+    pub use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+}
 
 #[cfg(test)]
 mod scenarios;

@@ -4,8 +4,9 @@ use abi::limits::ResourceLimit;
 use abi::raw::general as raw;
 use abi::{Errno, Result};
 
+use crate::Thread;
 use crate::credentials::Capability;
-use crate::{Process, Thread};
+use crate::group::Target;
 
 /// A limit, by its `RLIMIT_` number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,19 +128,19 @@ impl Limits {
     }
 }
 
-/// prlimit(2): returns the old limit of `process`, and sets a new one if there is one.
+/// prlimit(2): returns the old limit of the process of `target`, and sets a new one if there is one.
 ///
 /// # Errors
 /// `EINVAL` if soft is above hard, `EPERM` for raising the hard limit without `CAP_SYS_RESOURCE`, or for another's process.
 pub fn change(
     thread: &Thread,
-    process: &Process,
+    target: &Target,
     resource: Resource,
     new: Option<ResourceLimit>,
 ) -> Result<ResourceLimit> {
-    let own = thread.credentials();
-    if process.pid() != thread.process().pid() {
-        let target = process.credentials();
+    let (own, process) = (thread.credentials(), &target.process);
+    if target.tid != thread.tid() {
+        let target = &target.credentials;
         let (ids, groups) = (target.users, target.groups);
         let same = [ids.real, ids.effective, ids.saved].iter().all(|&id| id == own.users.real)
             && [groups.real, groups.effective, groups.saved].iter().all(|&id| id == own.groups.real);
@@ -185,5 +186,34 @@ mod tests {
         assert_eq!(limits.soft(Resource::Stack), 8 << 20);
         assert_eq!(limits.get(Resource::Files), ResourceLimit { soft: 1024, hard: 4096 });
         assert_eq!(limits.soft(Resource::Cpu), u64::MAX);
+    }
+
+    #[test]
+    fn the_first_process_has_linux_s_limits_by_its_memory() {
+        for (frames, threads) in [(0, 64), (64 * 32, 64), (65 * 32, 65), (65536, 2048)] {
+            let limits = Limits::initial(frames);
+            let same = |limit| ResourceLimit { soft: limit, hard: limit };
+            assert_eq!(
+                (limits.get(Resource::Processes), limits.get(Resource::PendingSignals)),
+                (same(threads), same(threads))
+            );
+            assert_eq!(limits.get(Resource::LockedMemory), same(8 << 20));
+            assert_eq!(limits.get(Resource::MessageQueues), same(819_200));
+            assert_eq!(limits.get(Resource::Core), ResourceLimit { soft: 0, hard: INFINITY });
+            assert_eq!((limits.get(Resource::Nice), limits.get(Resource::RealTimePriority)), (same(0), same(0)));
+            let memory = limits.memory();
+            assert_eq!((memory.stack, memory.locked), (8 << 20, 8 << 20));
+            assert_eq!((memory.data, memory.address_space), (INFINITY, INFINITY));
+            assert_eq!(limits.all()[Resource::Files as usize], (1024, 4096));
+        }
+    }
+
+    #[test]
+    fn a_warning_moves_the_soft_limit_of_time_a_second_on() {
+        let mut limits = Limits::initial(1);
+        limits.put(Resource::Cpu, 3, 10);
+        limits.extend_processor_time();
+        assert_eq!(limits.get(Resource::Cpu), ResourceLimit { soft: 4, hard: 10 });
+        assert_eq!(limits.soft(Resource::FileSize), INFINITY);
     }
 }

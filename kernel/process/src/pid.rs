@@ -15,11 +15,11 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use abi::{Errno, Result};
-use hashbrown::HashMap;
+use machine::memory::fallible;
 use sync::{SpinGuard, SpinLock};
 use tty::Terminal;
 
-use crate::{Process, Thread};
+use crate::{Process, ThreadState, UserCounts};
 
 /// The number of a thread, a process, a group or a session; 0 is nobody.
 pub type Pid = u32;
@@ -30,13 +30,16 @@ pub const PID_LIMIT: Pid = 32768;
 /// After the highest number, numbers start here again: the low ones are the system's first processes'.
 const FIRST_REUSED: Pid = 300;
 
+/// The group of all processes, to [`Family::begin_signalling`]: no group has this number.
+pub(crate) const EVERYBODY: Pid = 0;
+
 /// Entries in a piece of the table.
 const PIECE: usize = 64;
 
 /// Everything that can have a number.
 #[derive(Default)]
 pub(crate) struct Entry {
-    pub thread: Option<Arc<Thread>>,
+    pub thread: Option<Arc<ThreadState>>,
     pub process: Option<Node>,
     /// Promised to a thread that is being made.
     reserved: bool,
@@ -44,20 +47,36 @@ pub(crate) struct Entry {
     group_members: u32,
     /// Processes in the session of this number.
     session_members: u32,
+    /// Signals on their way to the group of this number.
+    signals: u32,
+    /// Which of all that had the number has it: see [`Family::life`].
+    life: u64,
+    /// The user the thread is counted for; a process's leader until the process is collected.
+    counted: Option<Arc<UserCounts>>,
 }
 
 impl Entry {
     fn is_free(&self) -> bool {
         let named = self.group_members > 0 || self.session_members > 0;
-        self.thread.is_none() && self.process.is_none() && !self.reserved && !named
+        self.thread.is_none() && self.process.is_none() && !self.reserved && !named && self.signals == 0
+    }
+
+    /// Counts the thread of this number for another user, or for nobody. Returns the one before.
+    fn count_for(&mut self, user: Option<Arc<UserCounts>>) -> Option<Arc<UserCounts>> {
+        if let Some(user) = &user {
+            user.count_thread(true);
+        }
+        let before = core::mem::replace(&mut self.counted, user);
+        if let Some(before) = &before {
+            before.count_thread(false);
+        }
+        before
     }
 }
 
 /// A process in the tree. Siblings form a list, the youngest first.
 pub(crate) struct Node {
     pub process: Arc<Process>,
-    /// The user it is counted for.
-    user: u32,
     first_child: Pid,
     next: Pid,
     previous: Pid,
@@ -68,10 +87,12 @@ pub(crate) struct Node {
 pub(crate) struct Family {
     pieces: Vec<Option<Box<[Entry; PIECE]>>>,
     last: Pid,
+    /// How many numbers were given, ever.
+    lives: u64,
     processes: usize,
     threads: usize,
-    /// How many processes each user has, but for user 0, whom nothing limits.
-    users: HashMap<u32, u32>,
+    /// Signals on their way to all processes.
+    signals_to_all: u32,
     /// Controlling terminals by session.
     terminals: Vec<(Pid, Arc<Terminal>)>,
 }
@@ -95,7 +116,7 @@ impl Family {
     }
 
     /// The thread of a number.
-    pub fn thread(&self, tid: Pid) -> Option<&Arc<Thread>> {
+    pub fn thread(&self, tid: Pid) -> Option<&Arc<ThreadState>> {
         self.entry(tid)?.thread.as_ref()
     }
 
@@ -109,8 +130,10 @@ impl Family {
             pid = if pid + 1 >= PID_LIMIT { FIRST_REUSED } else { pid + 1 };
             if self.entry(pid).is_none_or(Entry::is_free) {
                 self.make_piece(pid)?;
+                self.lives += 1;
+                let life = self.lives;
                 if let Some(entry) = self.entry_mut(pid) {
-                    entry.reserved = true;
+                    (entry.reserved, entry.life) = (true, life);
                 }
                 let before = core::mem::replace(&mut self.last, pid);
                 self.free_piece(before);
@@ -118,6 +141,12 @@ impl Family {
             }
         }
         Err(Errno::EAGAIN)
+    }
+
+    /// What tells who has a number now from all who had it before and will have it: who keeps a number and this does not mistake
+    /// another for the one it meant. `None`: nobody has it.
+    pub fn life(&self, pid: Pid) -> Option<u64> {
+        self.entry(pid).filter(|entry| !entry.is_free()).map(|entry| entry.life)
     }
 
     /// Gives a reserved number back, or makes it free for what now has it.
@@ -133,10 +162,11 @@ impl Family {
         self.last = 0;
     }
 
+    #[expect(clippy::disallowed_methods, reason = "bounded by the numbers there are, or by the terminals")]
     fn make_piece(&mut self, pid: Pid) -> Result<()> {
         let index = pid as usize / PIECE;
         if index >= self.pieces.len() {
-            self.pieces.try_reserve(index + 1 - self.pieces.len()).map_err(|_| Errno::ENOMEM)?;
+            fallible(|| self.pieces.try_reserve(index + 1 - self.pieces.len())).map_err(|_| Errno::ENOMEM)?;
             self.pieces.resize_with(index + 1, || None);
         }
         if let Some(piece @ None) = self.pieces.get_mut(index) {
@@ -160,16 +190,23 @@ impl Family {
         }
     }
 
-    /// Enters a thread, or puts the image it has become in its place.
-    pub fn set_thread(&mut self, tid: Pid, thread: Arc<Thread>) -> Option<Arc<Thread>> {
-        let old = self.entry_mut(tid)?.thread.replace(thread);
+    /// Enters a thread, in the place of the one that had the number.
+    pub fn set_thread(&mut self, tid: Pid, thread: Arc<ThreadState>) -> Option<Arc<ThreadState>> {
+        let counts = thread.credentials().counts().clone();
+        let entry = self.entry_mut(tid)?;
+        let old = entry.thread.replace(thread);
+        entry.count_for(Some(counts));
         self.threads += usize::from(old.is_none());
         old
     }
 
-    /// Takes a thread out.
-    pub fn remove_thread(&mut self, tid: Pid) -> Option<Arc<Thread>> {
-        let thread = self.entry_mut(tid)?.thread.take();
+    /// Takes a thread out, unless its number is another's by now: a leader's goes to the thread that executes a program.
+    pub fn remove_thread(&mut self, tid: Pid, thread: &ThreadState) -> Option<Arc<ThreadState>> {
+        let entry = self.entry_mut(tid)?;
+        let thread = entry.thread.take_if(|entered| core::ptr::eq(&**entered, thread));
+        if entry.thread.is_none() && entry.process.is_none() {
+            entry.count_for(None);
+        }
         self.threads -= usize::from(thread.is_some());
         self.free_piece(tid);
         thread
@@ -178,12 +215,12 @@ impl Family {
     /// Enters a process as a child of `parent`, in the group and session it names.
     pub fn insert(&mut self, process: Arc<Process>, parent: Pid) {
         let pid = process.pid();
-        let user = process.credentials().users.real;
+        let counts = process.credentials().counts().clone();
         self.count_group(process.group_id(), true);
         self.count_session(process.session_id(), true);
-        self.count_user(user, true);
         if let Some(entry) = self.entry_mut(pid) {
-            entry.process = Some(Node { process, user, first_child: 0, next: 0, previous: 0 });
+            entry.count_for(Some(counts));
+            entry.process = Some(Node { process, first_child: 0, next: 0, previous: 0 });
             self.processes += 1;
             self.link(pid, parent);
         }
@@ -192,37 +229,19 @@ impl Family {
     /// Takes a process out for good: it was collected.
     pub fn remove(&mut self, pid: Pid) -> Option<Arc<Process>> {
         self.unlink(pid);
-        let node = self.entry_mut(pid)?.process.take()?;
+        let entry = self.entry_mut(pid)?;
+        let node = entry.process.take()?;
+        entry.count_for(None);
         self.processes -= 1;
         self.count_group(node.process.group_id(), false);
         self.count_session(node.process.session_id(), false);
-        self.count_user(node.user, false);
         self.free_piece(pid);
         Some(node.process)
     }
 
-    fn count_user(&mut self, user: u32, more: bool) {
-        if user == 0 {
-            return;
-        }
-        let count = self.users.entry(user).or_insert(0);
-        *count = if more { *count + 1 } else { count.saturating_sub(1) };
-        if *count == 0 {
-            self.users.remove(&user);
-        }
-    }
-
-    /// A process has another real user.
-    pub fn change_user(&mut self, pid: Pid, user: u32) {
-        let Some(node) = self.node_mut(pid) else { return };
-        let old = core::mem::replace(&mut node.user, user);
-        self.count_user(old, false);
-        self.count_user(user, true);
-    }
-
-    /// How many processes a user has; always 0 for user 0.
-    pub fn processes_of(&self, user: u32) -> u32 {
-        self.users.get(&user).copied().unwrap_or(0)
+    /// A thread has another real user. Returns the counts of the one before.
+    pub fn change_user(&mut self, tid: Pid, user: &Arc<UserCounts>) -> Option<Arc<UserCounts>> {
+        self.entry_mut(tid)?.count_for(Some(user.clone()))
     }
 
     /// Makes `pid` a child of `parent`.
@@ -340,12 +359,39 @@ impl Family {
         })
     }
 
+    /// A signal begins its way to all processes of a group, one after the other: none of them forks until
+    /// [`Family::end_signalling`]. False if there is no such group.
+    pub fn begin_signalling(&mut self, group: Pid) -> bool {
+        if group == EVERYBODY {
+            self.signals_to_all += 1;
+            return true;
+        }
+        let entry = self.entry_mut(group).filter(|entry| entry.group_members > 0);
+        entry.map(|entry| entry.signals += 1).is_some()
+    }
+
+    /// The signal has reached everybody.
+    pub fn end_signalling(&mut self, group: Pid) {
+        if group == EVERYBODY {
+            self.signals_to_all -= 1;
+        } else if let Some(entry) = self.entry_mut(group) {
+            entry.signals -= 1;
+            self.free_piece(group);
+        }
+    }
+
+    /// Whether a signal is on its way to a group.
+    pub fn is_signalled(&self, group: Pid) -> bool {
+        self.signals_to_all > 0 || self.entry(group).is_some_and(|entry| entry.signals > 0)
+    }
+
     /// The controlling terminal of a session.
     pub fn terminal(&self, session: Pid) -> Option<Arc<Terminal>> {
         self.terminals.iter().find(|(owner, _)| *owner == session).map(|(_, terminal)| terminal.clone())
     }
 
     /// Sets or takes away the controlling terminal of a session. Returns the old one, to be dropped outside the lock.
+    #[expect(clippy::disallowed_methods, reason = "bounded by the numbers there are, or by the terminals")]
     pub fn set_terminal(&mut self, session: Pid, terminal: Option<Arc<Terminal>>) -> Option<Arc<Terminal>> {
         let place = self.terminals.iter().position(|(owner, _)| *owner == session);
         let old = place.map(|place| self.terminals.swap_remove(place).1);
@@ -408,23 +454,13 @@ impl Processes {
     }
 
     /// The thread of a number.
-    pub fn thread(&self, tid: Pid) -> Option<Arc<Thread>> {
+    pub fn thread(&self, tid: Pid) -> Option<Arc<ThreadState>> {
         self.lock().thread(tid).cloned()
     }
 
     /// The first process whose number is at least `from`: /proc walks with it.
     pub fn next(&self, from: Pid) -> Option<Arc<Process>> {
         self.lock().from(from).next().cloned()
-    }
-
-    /// All processes now, in order of their numbers.
-    pub fn all(&self) -> Vec<Arc<Process>> {
-        self.lock().from(1).cloned().collect()
-    }
-
-    /// The numbers of a process's children.
-    pub fn children(&self, pid: Pid) -> Vec<Pid> {
-        self.lock().children(pid).map(|child| child.pid()).collect()
     }
 
     /// The controlling terminal of a session.
@@ -463,5 +499,132 @@ impl Processes {
 
     pub(crate) fn set_init(&self, pid: Pid) {
         self.init.store(pid, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_go_up_to_the_limit_and_begin_again_behind_the_system_s() {
+        let mut family = Family::default();
+        assert_eq!([(); 3].map(|()| family.allocate().unwrap()), [1, 2, 3]);
+        family.release(2);
+        assert_eq!(family.allocate(), Ok(4), "not reused soon");
+        family.last = PID_LIMIT - 2;
+        assert_eq!(family.allocate(), Ok(PID_LIMIT - 1));
+        assert_eq!([(); 2].map(|()| family.allocate().unwrap()), [FIRST_REUSED, FIRST_REUSED + 1]);
+        family.last = PID_LIMIT - 1;
+        assert_eq!(family.allocate(), Ok(FIRST_REUSED + 2), "those are taken");
+        family.forget_last();
+        assert_eq!(family.allocate(), Ok(2), "what was given back is free");
+    }
+
+    #[test]
+    fn who_has_a_number_is_told_from_who_had_it() {
+        let mut family = Family::default();
+        let pid = family.allocate().unwrap();
+        let life = family.life(pid);
+        assert!(life.is_some() && family.life(pid + 1).is_none());
+        family.count_group(pid, true);
+        family.release(pid);
+        assert_eq!(family.life(pid), life, "its group is there still");
+        family.count_group(pid, false);
+        assert_eq!(family.life(pid), None);
+        family.forget_last();
+        assert_eq!(family.allocate(), Ok(pid));
+        assert!(family.life(pid).is_some() && family.life(pid) != life);
+    }
+
+    #[test]
+    fn when_all_numbers_are_taken_there_is_none() {
+        let mut family = Family::default();
+        let mut count = 0;
+        while family.allocate().is_ok() {
+            count += 1;
+        }
+        assert_eq!((count, family.allocate()), (PID_LIMIT - 1, Err(Errno::EAGAIN)));
+        family.release(FIRST_REUSED + 7);
+        assert_eq!((family.allocate(), family.allocate()), (Ok(FIRST_REUSED + 7), Err(Errno::EAGAIN)));
+        // Low numbers are for the first round only.
+        family.release(5);
+        assert_eq!(family.allocate(), Err(Errno::EAGAIN));
+    }
+
+    #[test]
+    fn a_piece_whose_numbers_are_all_free_is_freed_but_for_the_one_in_use() {
+        let mut family = Family::default();
+        let pieces = |family: &Family| family.pieces.iter().map(Option::is_some).collect::<Vec<_>>();
+        let all: Vec<Pid> = (0..130).map(|_| family.allocate().unwrap()).collect();
+        assert_eq!(pieces(&family), [true, true, true]);
+        for pid in &all[63..126] {
+            family.release(*pid);
+        }
+        assert_eq!(pieces(&family), [true, true, true], "one is left in the second");
+        family.release(127);
+        assert_eq!(pieces(&family), [true, false, true]);
+        for pid in 128..=130 {
+            family.release(pid);
+        }
+        assert_eq!(pieces(&family), [true, false, true], "the one that gives numbers stays");
+        // What stands for a number without a process keeps it.
+        for take in [
+            |entry: &mut Entry| entry.group_members = 1,
+            |entry: &mut Entry| entry.session_members = 1,
+            |entry: &mut Entry| entry.signals = 1,
+            |entry: &mut Entry| entry.reserved = true,
+        ] {
+            let mut entry = Entry::default();
+            assert!(entry.is_free());
+            take(&mut entry);
+            assert!(!entry.is_free());
+        }
+    }
+
+    #[test]
+    fn groups_and_sessions_are_there_while_they_have_members() {
+        let mut family = Family::default();
+        let group = family.allocate().unwrap();
+        assert!(!family.has_group(group) && !family.begin_signalling(group));
+        family.count_group(group, true);
+        family.count_group(group, true);
+        family.count_session(group, true);
+        family.release(group);
+        assert!(family.has_group(group) && !family.is_signalled(group));
+        assert!(family.begin_signalling(group) && family.begin_signalling(group));
+        family.count_group(group, false);
+        family.count_group(group, false);
+        assert!(!family.has_group(group) && !family.begin_signalling(group));
+        family.end_signalling(group);
+        assert!(family.is_signalled(group), "two were on their way");
+        family.end_signalling(group);
+        assert!(!family.is_signalled(group) && !family.entry(group).unwrap().is_free());
+        family.count_session(group, false);
+        assert!(family.entry(group).unwrap().is_free());
+        assert!(family.begin_signalling(EVERYBODY) && family.is_signalled(group) && family.is_signalled(99));
+        family.end_signalling(EVERYBODY);
+        assert!(!family.is_signalled(group));
+    }
+
+    #[test]
+    fn a_number_that_is_not_held_is_given_back() {
+        let processes = Processes::default();
+        let number = processes.number().unwrap();
+        let pid = number.pid();
+        assert!(!processes.lock().entry(pid).unwrap().is_free());
+        drop(number);
+        assert!(processes.lock().entry(pid).unwrap().is_free());
+        let number = processes.number().unwrap();
+        let held = number.pid();
+        number.hold();
+        assert_eq!((held, processes.last_pid()), (pid + 1, held));
+        assert!(!processes.lock().entry(held).unwrap().is_free());
+        processes.lock().release(held);
+        assert!(processes.lock().entry(held).unwrap().is_free());
+        assert_eq!((processes.count(), processes.thread_count(), processes.forks(), processes.init()), (0, 0, 0, 0));
+        processes.set_init(7);
+        processes.count_fork();
+        assert_eq!((processes.init(), processes.forks()), (7, 1));
     }
 }

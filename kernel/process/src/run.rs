@@ -2,14 +2,17 @@
 //! again.
 
 use alloc::sync::Arc;
+use core::fmt;
 use core::future::{Future, poll_fn};
 use core::pin::pin;
+use core::task::Poll;
 
 use abi::Errno;
 use machine::user::{self, Exception, PageFault, Registers, Trap};
 use memory::MemoryFault;
 
 use crate::Thread;
+use crate::process::Image;
 use crate::signal::{attention, mask};
 
 /// A system call as the program made it.
@@ -30,9 +33,29 @@ pub enum Outcome {
     Error(Errno),
     /// A signal interrupted it.
     Interrupted(Interrupted),
-    /// The registers are as they should be: execve(2), rt_sigreturn(2), and calls that don't return.
+    /// The registers are as they should be: rt_sigreturn(2), and calls that don't return.
     Registers,
+    /// The registers are as they should be, and the thread goes on in this: execve(2).
+    Executed(NewImage),
 }
+
+/// What a thread that has executed a new program goes on in.
+#[derive(Clone)]
+pub struct NewImage(pub(crate) Arc<Image>);
+
+impl fmt::Debug for NewImage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("NewImage")
+    }
+}
+
+impl PartialEq for NewImage {
+    fn eq(&self, other: &NewImage) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for NewImage {}
 
 /// What becomes of a call that was interrupted, once the signal has been dealt with. See signal(7), "Interruption of
 /// system calls".
@@ -118,6 +141,18 @@ pub trait SystemCalls: Clone + Send + Sync + 'static {
     fn dispatch(&self, thread: &Arc<Thread>, call: Call, moved: usize) -> impl Future<Output = Outcome> + Send;
 }
 
+/// What a thread does in the kernel beside system calls, for `sched::Executor::longest_polls`: numbers no call has.
+pub mod activity {
+    /// A page fault.
+    pub const FAULT: u32 = 508;
+    /// Another exception.
+    pub const EXCEPTION: u32 = 509;
+    /// An interrupt, and what was due then.
+    pub const INTERRUPTED: u32 = 510;
+    /// Nothing yet: a new thread; and the kernel's own tasks.
+    pub const NONE: u32 = 511;
+}
+
 /// Why a thread is back in the kernel.
 enum Event {
     Call(Call),
@@ -132,44 +167,54 @@ enum Event {
 pub(crate) async fn run<C: SystemCalls>(thread: Arc<Thread>, calls: C) {
     let state = thread.state().clone();
     let mut life = pin!(live(thread, calls));
+    let mut passed = 0;
     poll_fn(move |context| {
+        // Many that wait in calls may be woken at once, and each may draw on the reserve.
+        if state.kernel().memory().frames().is_critical() && passed < TURNS && !state.has_attention(attention::EXIT) {
+            passed += 1;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        passed = 0;
         let result = life.as_mut().poll(context);
         if result.is_pending() {
             state.with_registers(Registers::park);
         }
+        machine::memory::end_draw(state.task().clock().activity());
         result
     })
     .await;
 }
 
+/// So often a thread lets the others go first while the kernel is short of memory. Then it goes on, since it may hold what
+/// somebody waits for who would give memory back.
+const TURNS: u32 = 16;
+
 async fn live<C: SystemCalls>(mut thread: Arc<Thread>, calls: C) {
-    loop {
+    // Its process may have been stopped or ended before it began.
+    let mut over = !thread.is_ready() && thread.settle(None).await;
+    while !over {
         let mut interrupted = None;
         match thread.enter_user() {
-            Event::Call(call) => match calls.immediate(&thread, &call) {
-                Immediate::Result(value) => thread.with_registers(|registers| registers.set_result(value)),
-                Immediate::Registers => {}
-                Immediate::Unfinished(moved) => {
-                    interrupted = thread.finish(calls.dispatch(&thread, call, moved).await);
+            Event::Call(call) => {
+                // What has no fallible form draws on the kernel's reserve: no call begins while that is short.
+                thread.heed_shortage().await;
+                match calls.immediate(&thread, &call) {
+                    Immediate::Result(value) => thread.with_registers(|registers| registers.set_result(value)),
+                    Immediate::Registers => {}
+                    Immediate::Unfinished(moved) => match calls.dispatch(&thread, call, moved).await {
+                        // Nobody but the thread itself exchanges what it executes in.
+                        Outcome::Executed(image) => thread = thread.executing(image.0),
+                        outcome => interrupted = thread.finish(outcome),
+                    },
                 }
-            },
+            }
             Event::PageFault(fault) => thread.resolve(fault).await,
             Event::Exception(exception) => thread.raise_exception(exception),
             Event::Interrupted => thread.heed_shortage().await,
             Event::Lost => thread.raise_loss(),
         }
-        if !thread.is_ready() || interrupted.is_some() {
-            let mut over = thread.settle(interrupted).await;
-            // Even if it is over: what ends is the new program, whose memory is to be given back. And what came for the
-            // thread while it executed is to be seen to before the new program runs.
-            while let Some(successor) = thread.take_successor() {
-                thread = successor;
-                over = over || thread.settle(None).await;
-            }
-            if over {
-                break;
-            }
-        }
+        over = (!thread.is_ready() || interrupted.is_some()) && thread.settle(interrupted).await;
     }
     thread.end().await;
 }
@@ -178,20 +223,26 @@ impl Thread {
     /// Leaves the kernel; returns why it came back.
     fn enter_user(&self) -> Event {
         let task = self.task();
+        machine::memory::end_draw(task.clock().activity());
         let stretch = task.clock().enter_user();
-        if stretch > sched::WATCHDOG_LIMIT {
-            task.executor().report(task, stretch);
+        if stretch > sched::NOTED {
+            task.executor().note(task, stretch);
         }
         let mut registers = self.registers().lock();
         let trap = user::enter(&mut registers, self.space().space());
-        task.clock().leave_user();
-        match trap {
-            Trap::Syscall => Event::Call(Call { number: registers.syscall_number(), arguments: registers.arguments() }),
-            Trap::PageFault(fault) => Event::PageFault(fault),
-            Trap::Exception(exception) => Event::Exception(exception),
-            Trap::Interrupted => Event::Interrupted,
-            Trap::Lost => Event::Lost,
-        }
+        task.executor().begin_stretch(task.clock().leave_user());
+        let (activity, event) = match trap {
+            Trap::Syscall => {
+                let call = Call { number: registers.syscall_number(), arguments: registers.arguments() };
+                (call.number as u32, Event::Call(call))
+            }
+            Trap::PageFault(fault) => (activity::FAULT, Event::PageFault(fault)),
+            Trap::Exception(exception) => (activity::EXCEPTION, Event::Exception(exception)),
+            Trap::Interrupted => (activity::INTERRUPTED, Event::Interrupted),
+            Trap::Lost => (activity::EXCEPTION, Event::Lost),
+        };
+        task.clock().set_activity(activity);
+        event
     }
 
     /// Gives the program what its call returns. An interrupted call is returned: what it gives depends on the signal.
@@ -201,7 +252,7 @@ impl Thread {
             Outcome::Error(errno) => errno.as_return_value(),
             Outcome::Interrupted(Interrupted::Eintr) => Errno::EINTR.as_return_value(),
             Outcome::Interrupted(interrupted) => return Some(interrupted),
-            Outcome::Registers => return None,
+            Outcome::Registers | Outcome::Executed(_) => return None,
         };
         self.with_registers(|registers| registers.set_result(value));
         None
@@ -209,15 +260,19 @@ impl Thread {
 
     /// Supplies the page that is missing, or sends the signal.
     async fn resolve(self: &Arc<Self>, fault: PageFault) {
-        self.count_fault(false);
         match self.space().resolve(fault.address, fault.access) {
-            Ok(_) => {}
-            Err(reason @ (MemoryFault::Wait(_) | MemoryFault::OutOfMemory)) => self.resolve_later(fault, reason).await,
-            Err(reason) => self.raise_fault(&fault, &reason),
+            Ok(_) => self.count_fault(false),
+            Err(reason @ (MemoryFault::Wait(_) | MemoryFault::Busy | MemoryFault::OutOfMemory)) => {
+                self.resolve_later(fault, reason).await;
+            }
+            Err(reason) => {
+                self.count_fault(false);
+                self.raise_fault(&fault, &reason);
+            }
         }
     }
 
-    /// The page has to be fetched from a device, or somebody has to give memory back.
+    /// The page has to be fetched from a device, somebody else changes the space, or somebody has to give memory back.
     #[cold]
     async fn resolve_later(self: &Arc<Self>, fault: PageFault, reason: MemoryFault) {
         self.count_fault(matches!(reason, MemoryFault::Wait(_)));
@@ -228,6 +283,7 @@ impl Thread {
     }
 
     /// Goes no further while the kernel is short of memory for itself.
+    #[inline]
     async fn heed_shortage(&self) {
         if self.space().memory().frames().is_critical() {
             let _ = self.killable(self.space().wait_for_reserve()).await;
@@ -247,9 +303,6 @@ impl Thread {
         loop {
             if self.has_attention(attention::EXIT) {
                 return true;
-            }
-            if self.has_attention(attention::EXECUTED) {
-                return false;
             }
             if self.has_attention(attention::PROCESSOR_TIMERS) {
                 self.lower_attention(attention::PROCESSOR_TIMERS);

@@ -92,11 +92,79 @@ fn badness(process: &Process, total: usize) -> usize {
 }
 
 fn end(kernel: &Kernel, process: &Arc<Process>) {
+    tell(kernel, process);
+    let _ = send::post(process, Information::kernel(Signal::KILL));
+}
+
+/// Tells who has to end for want of memory: who was chosen, or who asked when there was nobody to choose.
+pub(crate) fn tell(kernel: &Kernel, process: &Process) {
     let name = process.first_thread().map(|thread| thread.name()).unwrap_or_default();
     let pages = process.space().map_or(0, |space| space.space().resident());
     kernel.log().print(
         Level::Error,
         format_args!("Out of memory: killed process {} ({}), {} KiB mapped", process.pid(), name.as_str(), pages * 4),
     );
-    let _ = send::post(process, Information::kernel(Signal::KILL));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenarios::families::until;
+    use crate::scenarios::stage::Step::*;
+    use crate::scenarios::stage::{DATA, Stage};
+    use crate::{Role, call};
+
+    /// Who has to end when memory is out: who has most, as /proc/PID/oom_score_adj weighs it; of equals the youngest; never init.
+    #[test]
+    fn the_largest_ends_when_memory_is_out() {
+        let stage = Stage::new(&[]);
+        let mut steps = Vec::new();
+        let pages = |count: usize| (0..count).map(|page| Store(DATA + 4096 * page, vec![1])).collect::<Vec<_>>();
+        for label in ["small", "large", "large too"] {
+            steps.extend([call!(__NR_fork), IfZero(label)]);
+        }
+        steps.extend(pages(15));
+        steps.extend([Say("ready"), Label("wait"), call!(__NR_pause), Jump("wait"), Label("small")]);
+        steps.extend(pages(2));
+        steps.extend([Say("ready"), call!(__NR_pause), Label("large"), Label("large too")]);
+        steps.extend(pages(12));
+        steps.extend([Say("ready"), call!(__NR_pause)]);
+        let told = stage.start_as(Role::Init, steps);
+        until(|| told.lock().unwrap().len() == 4);
+        let total = stage.kernel.memory().frames().total_frames() as i32;
+        let process = |pid| stage.kernel.processes().next(pid).unwrap();
+        let victim = || largest(&stage.kernel).map(|process| process.pid());
+        assert_eq!(victim(), Some(4), "the youngest of equals");
+        // A fiftieth of all memory is more than these programs have.
+        assert!(total / 50 > 100);
+        process(2).set_out_of_memory_adjustment(20);
+        assert_eq!(victim(), Some(2));
+        process(2).set_out_of_memory_adjustment(0);
+        process(4).set_out_of_memory_adjustment(-20);
+        assert_eq!(victim(), Some(3));
+        // Also who counts for nothing can be chosen, but who is protected.
+        process(3).set_out_of_memory_adjustment(-1000);
+        process(2).set_out_of_memory_adjustment(-1000);
+        assert_eq!(victim(), Some(4));
+        process(4).set_out_of_memory_adjustment(-999);
+        assert_eq!(victim(), Some(4));
+        process(4).set_out_of_memory_adjustment(-1000);
+        assert_eq!(victim(), None);
+    }
+
+    /// Each unit of /proc/PID/oom_score_adj is a thousandth of all memory.
+    #[test]
+    fn an_adjustment_is_a_part_of_all_memory() {
+        let stage = Stage::new(&[]);
+        stage.start_as(Role::Init, vec![Label("wait"), call!(__NR_pause), Jump("wait")]);
+        let init = stage.kernel.processes().next(1).unwrap();
+        let with = |adjustment| {
+            init.set_out_of_memory_adjustment(adjustment);
+            badness(&init, 4_000_000)
+        };
+        let pages = with(0);
+        assert!((1..4000).contains(&pages));
+        assert_eq!([with(1), with(250), with(1000)], [4_000, 1_000_000, 4_000_000].map(|more| pages + more));
+        assert_eq!([with(-1), with(-999), with(-1000)], [1, 1, 0]);
+    }
 }

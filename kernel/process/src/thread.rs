@@ -1,8 +1,8 @@
 //! A thread: one future, one set of registers, one number.
 //!
-//! A [`Thread`] is what a thread looks like while it executes one program: [`ThreadState`], which lasts from clone to exit,
-//! with the program's address space. execve(2) makes a new [`Thread`] around the same state and the thread goes on as that;
-//! so the address space of a thread never changes under anybody's hands, and reaching it costs nothing.
+//! [`ThreadState`] is the thread, from clone to exit: what the tables hold, and what others see. [`Thread`] is what its own
+//! future holds of it: the thread with the address space it executes in. Only the future exchanges that, when execve(2) has
+//! succeeded; so the address space never changes under anybody's hands, and reaching it costs nothing.
 
 use alloc::sync::Arc;
 use core::future::{Future, poll_fn};
@@ -11,11 +11,12 @@ use core::pin::pin;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use core::task::Poll;
 
+use abi::Result;
 use abi::signal::{Signal, SignalSet};
 use machine::user::Registers;
 use memory::AddressSpace;
 use sched::Task;
-use sync::SpinLock;
+use sync::{RwSpinLock, SpinLock};
 use vfs::{FileTable, Vfs, WorkingPlace};
 
 use crate::credentials::Capability;
@@ -25,13 +26,13 @@ use crate::signal::{Information, Pending, ThreadSignals, attention, code, send};
 use crate::usage::Usage;
 use crate::{Credentials, Interrupted, Kernel, Pid, Process, Resume};
 
-/// A thread in one program. See the module's page.
+/// A thread in one program, for its own future. See the module's page.
 pub struct Thread {
     image: Arc<Image>,
     state: Arc<ThreadState>,
 }
 
-/// What lasts as long as the thread.
+/// A thread, for everybody. See the module's page.
 pub struct ThreadState {
     tid: AtomicU32,
     process: Arc<Process>,
@@ -39,6 +40,10 @@ pub struct ThreadState {
     /// Touched by the thread's own future only; the lock is what that costs in safe code.
     registers: SpinLock<Registers>,
     signals: SpinLock<ThreadSignals>,
+    /// Changed by the thread itself only.
+    credentials: RwSpinLock<Arc<Credentials>>,
+    /// Its user had too many threads when it became his: execve(2) asks again.
+    exceeds_threads: AtomicBool,
     name: SpinLock<Name>,
     trap: SpinLock<LastTrap>,
     /// Where to store 0 and wake a futex at exit: set_tid_address(2), `CLONE_CHILD_CLEARTID`.
@@ -47,8 +52,6 @@ pub struct ThreadState {
     robust_list: AtomicUsize,
     /// What restart_syscall(2) has to go on with.
     resume: SpinLock<Option<Resume>>,
-    /// The thread after an execve(2).
-    successor: SpinLock<Option<Arc<Thread>>>,
     /// The signal it gets when its parent dies, 0 for none: `PR_SET_PDEATHSIG`.
     parent_death_signal: AtomicU32,
     /// What it passed to exit(2).
@@ -117,6 +120,7 @@ pub(crate) struct NewThread {
     pub task: Arc<Task>,
     pub registers: Registers,
     pub mask: SignalSet,
+    pub credentials: Arc<Credentials>,
     pub name: Name,
 }
 
@@ -129,12 +133,13 @@ impl Thread {
             task: new.task,
             registers: SpinLock::new(new.registers),
             signals: SpinLock::new(signals),
+            credentials: RwSpinLock::new(new.credentials),
+            exceeds_threads: AtomicBool::new(false),
             name: SpinLock::new(new.name),
             trap: SpinLock::default(),
             clear_tid: AtomicUsize::new(0),
             robust_list: AtomicUsize::new(0),
             resume: SpinLock::new(None),
-            successor: SpinLock::new(None),
             parent_death_signal: AtomicU32::new(0),
             exit_status: AtomicU32::new(0),
             started: machine::time::now(),
@@ -147,7 +152,7 @@ impl Thread {
     }
 
     /// The same thread in another program.
-    pub(crate) fn succeed(&self, image: Arc<Image>) -> Arc<Thread> {
+    pub(crate) fn executing(&self, image: Arc<Image>) -> Arc<Thread> {
         Arc::new(Thread { image, state: self.state.clone() })
     }
 
@@ -157,8 +162,8 @@ impl Thread {
         self.image.space()
     }
 
-    /// What remains when it executes another program.
-    pub(crate) const fn state(&self) -> &Arc<ThreadState> {
+    /// The thread as others know it.
+    pub const fn state(&self) -> &Arc<ThreadState> {
         &self.state
     }
 
@@ -234,10 +239,11 @@ impl ThreadState {
     }
 
     /// Gives its process a table of its own, with the same open files: `CLOSE_RANGE_UNSHARE`.
-    pub fn unshare_files(&self) {
-        let own = self.files().duplicate();
-        let shared = self.process.set_files(own);
-        drop(shared);
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub async fn unshare_files(&self) -> Result<()> {
+        self.process.unshare_files().await
     }
 
     /// Root, working directory and umask.
@@ -246,8 +252,57 @@ impl ThreadState {
     }
 
     /// Who it is.
+    #[inline]
     pub fn credentials(&self) -> Arc<Credentials> {
-        self.process.credentials()
+        self.credentials.read().clone()
+    }
+
+    /// Replaces its credentials. For the thread itself only; the call has checked that it may.
+    ///
+    /// # Errors
+    /// `EAGAIN` without memory for what is counted for a new real user.
+    pub fn set_credentials(&self, mut new: Credentials) -> Result<()> {
+        let old = self.credentials();
+        let user = new.users.real;
+        if new.counts.user() != user {
+            new.counts = self.kernel().users().counts(user)?;
+            // As on Linux, too many threads are no reason for this to fail: programs that give up rights don't look.
+            let limit = self.process.lock_limits().soft(Resource::Processes);
+            let exceeds = u64::from(new.counts.threads()) > limit && !new.counts.is_superuser();
+            self.exceeds_threads.store(exceeds, Ordering::Relaxed);
+            let before = self.kernel().processes().lock().change_user(self.tid(), &new.counts);
+            drop(before);
+        }
+        let changed = old.users.effective != new.users.effective
+            || old.users.files != new.users.files
+            || old.groups.effective != new.groups.effective
+            || old.groups.files != new.groups.files;
+        let new = Arc::new(new);
+        let replaced = core::mem::replace(&mut *self.credentials.write(), new.clone());
+        drop(replaced);
+        if self.tid() == self.process.pid() {
+            self.process.set_credentials(new);
+        }
+        if changed {
+            self.process.set_dumpable(0);
+            self.set_parent_death_signal(None);
+        }
+        Ok(())
+    }
+
+    /// Whether its user had too many threads when it became his, and still has: execve(2) fails then. Forgotten once he
+    /// has not.
+    pub(crate) fn exceeds_threads(&self) -> bool {
+        let limit = self.process.lock_limits().soft(Resource::Processes);
+        let exceeds =
+            self.exceeds_threads.load(Ordering::Relaxed) && u64::from(self.credentials().counts.threads()) > limit;
+        self.exceeds_threads.store(exceeds, Ordering::Relaxed);
+        exceeds
+    }
+
+    /// It was allowed another thread: its user has not too many.
+    pub(crate) fn forget_exceeding(&self) {
+        self.exceeds_threads.store(false, Ordering::Relaxed);
     }
 
     /// The registers of the program, while it is in the kernel. Only for the thread's own future.
@@ -311,16 +366,6 @@ impl ThreadState {
         self.resume.lock().take()
     }
 
-    pub(crate) fn set_successor(&self, thread: Arc<Thread>) {
-        *self.successor.lock() = Some(thread);
-        self.raise_attention(attention::EXECUTED);
-    }
-
-    pub(crate) fn take_successor(&self) -> Option<Arc<Thread>> {
-        self.lower_attention(attention::EXECUTED);
-        self.successor.lock().take()
-    }
-
     /// `PR_GET_PDEATHSIG`.
     pub fn parent_death_signal(&self) -> Option<Signal> {
         Signal::new(self.parent_death_signal.load(Ordering::Relaxed) as i32).ok()
@@ -338,10 +383,6 @@ impl ThreadState {
 
     pub(crate) fn set_exit_status(&self, status: u32) {
         self.exit_status.store(status, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed)
     }
 
     /// When it was made, in nanoseconds since boot.
@@ -410,10 +451,13 @@ impl ThreadState {
         self.task.attention().fetch_and(!bits, Ordering::AcqRel);
     }
 
-    /// Blocks other signals. `SIGKILL` and `SIGSTOP` can't be.
+    /// Blocks other signals. `SIGKILL` and `SIGSTOP` can't be. What the process has been sent and this thread would have taken
+    /// is left to others.
     pub(crate) fn set_mask(&self, mask: SignalSet) {
-        self.signals.lock().mask = mask.without(SignalSet::UNBLOCKABLE);
+        let mask = mask.without(SignalSet::UNBLOCKABLE);
+        let old = core::mem::replace(&mut self.signals.lock().mask, mask);
         self.review_attention();
+        send::retarget(self, mask.without(old));
     }
 
     /// Sets the attention bit of signals by what is pending and not blocked now.
@@ -494,6 +538,15 @@ impl vfs::Caller for Thread {
 
     fn file_too_large(&self) {
         let _ = send::post_thread(self, Information::kernel(Signal::XFSZ));
+    }
+
+    fn file_owner(&self) -> (u32, u32) {
+        let credentials = self.credentials();
+        (credentials.for_files().user, credentials.for_files().group)
+    }
+
+    fn in_group(&self, group: u32) -> bool {
+        self.credentials().for_files().in_group(group)
     }
 
     fn keeps_set_id(&self) -> bool {

@@ -279,3 +279,36 @@ impl Process {
         drop(timers);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is set after so much time, and whether it rang.
+    fn after(passed: u64, interval: u64) -> (bool, Option<u64>) {
+        let mut timer = Some(ProcessorTimer { expiry: 100, interval });
+        let rang = ProcessorTimer::expire(&mut timer, passed);
+        (rang, timer.map(|timer| timer.expiry))
+    }
+
+    #[test]
+    fn a_timer_of_processor_time_rings_once_for_all_periods_that_passed() {
+        assert_eq!((after(99, 0), after(100, 0)), ((false, Some(100)), (true, None)));
+        for (passed, next) in [(100, 110), (109, 110), (110, 120), (125, 130)] {
+            assert_eq!(after(passed, 10), (true, Some(next)), "{passed}");
+        }
+        let mut off = None;
+        assert!(!ProcessorTimer::expire(&mut off, u64::MAX));
+    }
+
+    #[test]
+    fn what_is_left_is_told_by_its_own_clock_and_is_never_nothing() {
+        let timer = |expiry, interval| Some(ProcessorTimer { expiry, interval });
+        let timers = IntervalTimers { user: timer(10_000, 5), all: timer(30_000, 6), ..IntervalTimers::default() };
+        let times = (4_000, 2_000);
+        assert_eq!(setting(&timers, Which::User, times), Setting { value: 6_000, interval: 5 });
+        assert_eq!(setting(&timers, Which::All, times), Setting { value: 24_000, interval: 6 });
+        assert_eq!(setting(&timers, Which::Real, times), Setting::default());
+        assert_eq!(setting(&timers, Which::User, (20_000, 0)), Setting { value: 1_000, interval: 5 });
+    }
+}

@@ -82,4 +82,25 @@ mod tests {
         assert_eq!(sum.ticks(), (5, 0));
         assert_eq!(sum.to_program().user_time, Timeval { seconds: 0, microseconds: 50_000 });
     }
+
+    #[test]
+    fn each_number_is_added_to_its_own() {
+        let one = Usage {
+            user: 1 << 40,
+            system: 3_000_000_001,
+            minor_faults: 3,
+            major_faults: 4,
+            voluntary_switches: 5,
+            involuntary_switches: 6,
+            peak_resident: 7,
+        };
+        let mut sum = one;
+        sum.add(&one);
+        let program = sum.to_program();
+        assert_eq!((program.minor_faults, program.major_faults), (6, 8));
+        assert_eq!((program.voluntary_switches, program.involuntary_switches, program.maximum_resident), (10, 12, 7));
+        assert_eq!((sum.user, sum.system), (2 << 40, 6_000_000_002));
+        assert_eq!(sum.ticks(), ((2 << 40) / TICK, 600));
+        assert_eq!(program.system_time, Timeval { seconds: 6, microseconds: 0 });
+    }
 }

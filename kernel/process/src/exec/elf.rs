@@ -6,6 +6,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use abi::fallible::TryVec;
 use abi::memory::Protection;
 use abi::{Errno, Result};
 use memory::{PAGE_SIZE, USER_TOP};
@@ -68,7 +69,7 @@ impl Segment {
 }
 
 /// What the program headers say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Program {
     /// What is to be loaded, in the order of the file.
     pub segments: Vec<Segment>,
@@ -167,8 +168,7 @@ impl Program {
             self.headers = address.saturating_add((header.headers - offset) as usize);
         }
         let alignment = if alignment.is_power_of_two() { alignment.max(PAGE_SIZE) } else { PAGE_SIZE };
-        self.segments.push(Segment { address, memory_length, offset, file_length, protection, alignment });
-        Ok(())
+        self.segments.try_push(Segment { address, memory_length, offset, file_length, protection, alignment })
     }
 
     /// The addresses it takes, from the first page to the end of the last segment.
@@ -332,5 +332,85 @@ mod tests {
             }
         }
         assert!(accepted > 50 && refused > 50, "{accepted} accepted, {refused} refused: both sides are tested");
+    }
+
+    /// Changes eight bytes of the program header.
+    fn with(changes: &[(usize, u64)]) -> Vec<u8> {
+        let mut file = tiny();
+        for &(at, value) in changes {
+            file[64 + at..72 + at].copy_from_slice(&value.to_le_bytes());
+        }
+        file
+    }
+
+    #[test]
+    fn the_limits_of_a_segment_are_exact() {
+        let broken = |changes: &[(usize, u64)]| parse(&with(changes)).unwrap().1.broken;
+        let top = USER_TOP as u64;
+        assert!(!broken(&[(16, top - 0x3000), (40, 0x3000)]) && broken(&[(16, top - 0x3000), (40, 0x3001)]));
+        assert!(!broken(&[(32, 0x2100)]) && broken(&[(32, 0x2101)]), "the file may fill it, no more");
+        assert!(!broken(&[(8, 0x123), (16, 0x40_0123)]), "both a little beyond a page");
+        assert!(broken(&[(8, 0x123), (16, 0x40_0122)]));
+        let last = u64::MAX - 0xfff;
+        assert!(!broken(&[(8, last - 0x1000), (32, 0xfff)]) && broken(&[(8, last - 0x1000), (32, 0x1000)]));
+        let (_, empty) = parse(&with(&[(32, 0), (40, 0)])).unwrap();
+        assert!(empty.segments.is_empty() && empty.broken);
+        assert_eq!(parse(&with(&[(32, 0)])).unwrap().1.segments.len(), 1, "memory without a file");
+    }
+
+    #[test]
+    fn rights_alignment_and_place_are_what_the_header_says() {
+        for (flags, right) in [(4_u32, Protection::READ), (2, Protection::WRITE), (1, Protection::EXECUTE)] {
+            let mut file = tiny();
+            file[68..72].copy_from_slice(&flags.to_le_bytes());
+            assert_eq!(parse(&file).unwrap().1.segments[0].protection, right);
+        }
+        for (alignment, expected) in [(0, 0x1000), (0x800, 0x1000), (0x20_0000, 0x20_0000), (0x3000, 0x1000)] {
+            let program = parse(&with(&[(48, alignment)])).unwrap().1;
+            assert_eq!((program.segments[0].alignment, program.alignment()), (expected, expected));
+        }
+        assert_eq!(Program::default().alignment(), PAGE_SIZE);
+        let program = parse(&with(&[(16, 0x40_0000), (40, 0x2abc)])).unwrap().1;
+        assert_eq!(program.extent(), 0x40_0000..0x40_2abc);
+        // The headers' place in memory, if a segment has them.
+        assert_eq!(parse(&with(&[(8, 0x1000)])).unwrap().1.headers, 0);
+        assert_eq!(parse(&with(&[(32, 64)])).unwrap().1.headers, 0, "it ends before them");
+        assert_eq!(parse(&with(&[(32, 65)])).unwrap().1.headers, 0x40_0040);
+    }
+
+    #[test]
+    fn an_interpreter_has_a_name_that_fits() {
+        let interpreter = |offset: u64, length: u64| {
+            let mut file = with(&[(8, offset), (32, length)]);
+            file[64..68].copy_from_slice(&INTERPRETER.to_le_bytes());
+            parse(&file).map(|(_, program)| program.interpreter)
+        };
+        assert_eq!([interpreter(0x200, 1), interpreter(0x200, 4097)], [const { Err(Errno::ENOEXEC) }; 2]);
+        assert_eq!(
+            (interpreter(0x200, 2), interpreter(0x200, 4096)),
+            (Ok(Some(0x200..0x202)), Ok(Some(0x200..0x1200)))
+        );
+        assert_eq!(interpreter(u64::MAX, 2), Err(Errno::ENOEXEC));
+        // The first one counts.
+        let mut file = with(&[(8, 0x200), (32, 9)]);
+        file[56..58].copy_from_slice(&2_u16.to_le_bytes());
+        file[64..68].copy_from_slice(&INTERPRETER.to_le_bytes());
+        let second: Vec<u8> = file[64..120].to_vec();
+        file[120..176].copy_from_slice(&second);
+        file[128..136].copy_from_slice(&0x300_u64.to_le_bytes());
+        assert_eq!(parse(&file).unwrap().1.interpreter, Some(0x200..0x209));
+    }
+
+    #[test]
+    fn program_headers_are_counted() {
+        let header = |count: u16| {
+            let mut file = tiny();
+            file[56..58].copy_from_slice(&count.to_le_bytes());
+            Header::parse(&file[..HEADER]).map(|header| header.headers_length())
+        };
+        assert_eq!((header(1), header(1170), header(1171)), (Ok(56), Ok(65520), Err(Errno::ENOEXEC)));
+        let mut file = tiny();
+        file[16..18].copy_from_slice(&SHARED_OBJECT.to_le_bytes());
+        assert!(parse(&file).unwrap().0.relocatable);
     }
 }

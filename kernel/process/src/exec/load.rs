@@ -1,9 +1,9 @@
 //! Putting the segments of a program, and of its interpreter, in place.
 
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
 
+use abi::fallible::try_zeroed;
 use abi::memory::{MapFlags, Protection};
 use abi::{Errno, Result};
 use memory::{AddressSpace, Backing, MapRequest, MappedFile, ProgramLayout, USER_TOP};
@@ -29,10 +29,10 @@ impl Binary {
     /// `ENOEXEC`, `ENOMEM`, `EIO`.
     pub async fn read(thread: &Arc<Thread>, file: &Arc<OpenFile>, beginning: &[u8; BEGINNING]) -> Result<Binary> {
         let header = Header::parse(beginning.get(..HEADER).unwrap_or_default())?;
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(header.headers_length()).map_err(|_| Errno::ENOMEM)?;
-        bytes.resize(header.headers_length(), 0);
-        if read(thread, file, header.headers, &mut bytes).await.map_err(|_| Errno::ENOEXEC)? < bytes.len() {
+        let mut bytes = try_zeroed(header.headers_length())?;
+        // What can't be read is no program, as on Linux; but want of memory is no fault of the file.
+        let refusal = |errno| if errno == Errno::ENOMEM { errno } else { Errno::ENOEXEC };
+        if read(thread, file, header.headers, &mut bytes).await.map_err(refusal)? < bytes.len() {
             return Err(Errno::ENOEXEC);
         }
         let program = Program::parse(&header, &bytes)?;
@@ -51,7 +51,7 @@ impl Binary {
     /// `ENOEXEC` if the path is not ended by a zero, `EIO`.
     pub async fn interpreter(&self, thread: &Arc<Thread>, file: &OpenFile) -> Result<Option<Vec<u8>>> {
         let Some(range) = self.program.interpreter.clone() else { return Ok(None) };
-        let mut path = vec![0; (range.end - range.start) as usize];
+        let mut path = try_zeroed((range.end - range.start) as usize)?;
         if read(thread, file, range.start, &mut path).await? < path.len() {
             return Err(Errno::EIO);
         }

@@ -15,6 +15,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use abi::fallible::try_to_vec;
 use abi::memory::Protection;
 use abi::raw::{auxvec, general as raw};
 use abi::signal::{Signal, SignalStack};
@@ -24,8 +25,9 @@ use memory::{AddressSpace, Destination, PAGE_SIZE};
 use vfs::{Context, Lookup, MountFlags, OpenFile, Path, wait};
 
 use crate::process::{Image, Program};
+use crate::run::NewImage;
 use crate::signal::{Information, send};
-use crate::{Credentials, Failure, Interrupted, Outcome, Thread};
+use crate::{Credentials, Failure, Interrupted, Outcome, Thread, shortage};
 
 mod elf;
 mod load;
@@ -62,10 +64,14 @@ pub struct ExecRequest<'a> {
 /// # Errors
 /// Those of execve(2); interrupted if the thread has to end.
 pub async fn execve(thread: &Arc<Thread>, request: ExecRequest<'_>) -> Result<Outcome, Failure> {
+    if thread.exceeds_threads() {
+        return Err(Errno::EAGAIN.into());
+    }
     let prepared = Box::pin(prepare(thread, &request)).await?;
     become_alone(thread).await?;
-    commit(thread, prepared).await;
-    Ok(Outcome::Registers)
+    // What is closed here must not be closed in a process that shares the table by CLONE_FILES.
+    thread.process().unshare_files().await?;
+    Ok(Outcome::Executed(NewImage(commit(thread, prepared).await)))
 }
 
 /// The first program of the first process, which has none to go back to. Returns the thread as it will run.
@@ -83,12 +89,18 @@ pub(crate) async fn execute_first(
         arguments: Strings::Kernel(arguments),
         environment: Strings::Kernel(environment),
     };
-    let prepared = prepare(thread, &request).await?;
-    if prepared.loaded.is_err() {
-        return Err(Errno::ENOEXEC);
+    // Nothing here is copied from a program.
+    let prepared = prepare(thread, &request).await.map_err(want_of_memory)?;
+    if let Err(errno) = prepared.loaded {
+        return Err(if want_of_memory(errno) == Errno::ENOMEM { Errno::ENOMEM } else { Errno::ENOEXEC });
     }
-    commit(thread, prepared).await;
-    thread.take_successor().ok_or(Errno::ENOEXEC)
+    let image = commit(thread, prepared).await;
+    Ok(thread.executing(image))
+}
+
+/// Why writing to the new program's memory failed: who can't write to a stack of his own making has no memory for it.
+fn want_of_memory(errno: Errno) -> Errno {
+    if errno == Errno::EFAULT { Errno::ENOMEM } else { errno }
 }
 
 /// Everything about the new program, before the old one is given up.
@@ -129,7 +141,7 @@ async fn prepare(thread: &Arc<Thread>, request: &ExecRequest<'_>) -> Result<Prep
         strings.push(b"").await?;
         arguments = 1;
     }
-    let mut script_name = request.name.to_vec();
+    let mut script_name = try_to_vec(request.name)?;
     let mut depth = 0;
     let binary = loop {
         let beginning = beginning_of(thread, &file).await?;
@@ -144,7 +156,7 @@ async fn prepare(thread: &Arc<Thread>, request: &ExecRequest<'_>) -> Result<Prep
         }
         strings.push(script.interpreter).await?;
         arguments += 1;
-        script_name = script.interpreter.to_vec();
+        script_name = try_to_vec(script.interpreter)?;
         file = open(thread, None, script.interpreter, Lookup::FOLLOW)?;
         depth += 1;
         if depth > MOST_INTERPRETERS {
@@ -153,7 +165,7 @@ async fn prepare(thread: &Arc<Thread>, request: &ExecRequest<'_>) -> Result<Prep
     };
     if binary.has_executable_stack() {
         let all = Protection::READ | Protection::WRITE | Protection::EXECUTE;
-        space.protect(top - PAGE_SIZE, PAGE_SIZE, all | Protection::GROWS_DOWN)?;
+        space.protect(top - PAGE_SIZE, PAGE_SIZE, all | Protection::GROWS_DOWN).await?;
     }
     let interpreter = match binary.interpreter(thread, &file).await? {
         Some(path) => Some(load::open_interpreter(thread, &path).await?),
@@ -169,7 +181,7 @@ async fn prepare(thread: &Arc<Thread>, request: &ExecRequest<'_>) -> Result<Prep
         Err(errno) => Err(errno),
     };
     let program = Program { executable: file.named_path().cloned(), auxiliary: Arc::new([]) };
-    let name = request.name.rsplit(|&byte| byte == b'/').next().unwrap_or_default().to_vec();
+    let name = try_to_vec(request.name.rsplit(|&byte| byte == b'/').next().unwrap_or_default())?;
     Ok(Prepared { space, loaded, program, credentials, secure, name })
 }
 
@@ -207,12 +219,13 @@ async fn read(thread: &Arc<Thread>, file: &OpenFile, offset: u64, bytes: &mut [u
 /// otherwise.
 fn credentials_for(thread: &Arc<Thread>, file: &OpenFile) -> (Credentials, bool) {
     let permissions = file.inode().permissions();
-    let allowed = !thread.process().no_new_privileges()
+    let own = thread.credentials();
+    let allowed = !own.no_new_privileges
         && file.named_path().is_some_and(|path| !path.mount.flags().contains(MountFlags::NO_SET_USER_ID));
     let set_user = allowed && permissions.mode & raw::S_ISUID != 0;
     let executable_group = raw::S_ISGID | raw::S_IXGRP;
     let set_group = allowed && permissions.mode & executable_group == executable_group;
-    thread.credentials().execute(set_user.then_some(permissions.user), set_group.then_some(permissions.group))
+    own.execute(set_user.then_some(permissions.user), set_group.then_some(permissions.group))
 }
 
 /// What the stack tells the program.
@@ -273,7 +286,8 @@ async fn finish_stack(
     Ok(Start { entry: loaded.start, pointer: finished.pointer, auxiliary })
 }
 
-/// Ends all other threads of the process, and makes the caller its leader.
+/// Ends all other threads of the process, and makes the caller its leader: it takes over the number of the leader that was, who may
+/// still be on his way out.
 async fn become_alone(thread: &Arc<Thread>) -> Result<(), Failure> {
     let process = thread.process();
     if !process.begin_execution(thread) {
@@ -285,37 +299,27 @@ async fn become_alone(thread: &Arc<Thread>) -> Result<(), Failure> {
     result?;
     if thread.tid() != process.pid() {
         let mut family = thread.kernel().processes().lock();
-        let entry = family.remove_thread(thread.tid());
+        let entry = family.remove_thread(thread.tid(), thread);
         thread.set_tid(process.pid());
-        let leader = family.set_thread(process.pid(), thread.clone());
+        let leader = family.set_thread(process.pid(), thread.state().clone());
         drop(family);
         drop((entry, leader));
     }
     Ok(())
 }
 
-/// Gives up the old program.
-async fn commit(thread: &Arc<Thread>, prepared: Prepared) {
+/// Gives up the old program. Returns what the thread executes in from now on.
+async fn commit(thread: &Arc<Thread>, prepared: Prepared) -> Arc<Image> {
     let process = thread.process();
     thread.release_futexes().await;
     let image = Image::new(prepared.space);
-    let successor = thread.succeed(image.clone());
-    let old = process.set_image(image);
-    let replaced = thread.kernel().processes().lock().set_thread(thread.tid(), successor.clone());
-    process.replace_thread(thread, &successor);
-    drop(replaced);
+    let old = process.set_image(image.clone());
     process.give_back();
     if let Some(old) = old {
         process.note_peak_resident(old.space());
         old.leave().await;
     }
-    let files = process.files();
-    if Arc::strong_count(&files) > 2 {
-        // Shared with another process by CLONE_FILES: what is closed here must not be closed there.
-        drop(process.set_files(files.duplicate()));
-    }
-    drop(files);
-    process.files().close_for_exec(process.pid());
+    process.files().close_for_exec(process.pid()).await;
     {
         let mut signals = process.signals().lock();
         if let Some(actions) = signals.actions.executed() {
@@ -325,7 +329,8 @@ async fn commit(thread: &Arc<Thread>, prepared: Prepared) {
     }
     thread.set_name(&prepared.name);
     thread.set_robust_list(0);
-    process.set_credentials(prepared.credentials);
+    // The real user stays, so there is nothing that could be missing.
+    let _ = thread.set_credentials(prepared.credentials);
     process.set_dumpable(if prepared.secure { 0 } else { 1 });
     if prepared.secure {
         thread.set_parent_death_signal(None);
@@ -338,8 +343,13 @@ async fn commit(thread: &Arc<Thread>, prepared: Prepared) {
             thread.with_registers(|registers: &mut Registers| registers.reset(start.entry, start.pointer));
             program.auxiliary = start.auxiliary.into();
         }
-        Err(_) => send::force(&successor, Information::kernel(Signal::SEGV)),
+        Err(errno) => {
+            if want_of_memory(errno) == Errno::ENOMEM {
+                shortage::tell(thread.kernel(), process);
+            }
+            send::force(thread, Information::kernel(Signal::SEGV));
+        }
     }
     process.set_program(program);
-    thread.set_successor(successor);
+    image
 }

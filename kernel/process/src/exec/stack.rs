@@ -19,7 +19,9 @@
 use alloc::vec::Vec;
 
 use abi::{Errno, Result};
+use machine::memory::fallible;
 use memory::AddressSpace;
+use sync::Budget;
 use zerocopy::IntoBytes;
 
 use crate::limits::{Limits, Resource};
@@ -52,11 +54,13 @@ impl Strings<'_> {
             Strings::Program(_, 0) => Ok(0),
             Strings::Program(space, array) => {
                 let mut count = 0_usize;
+                let mut budget = Budget::new();
                 while pointer(space, array, count).await? != 0 {
                     count += 1;
                     if count > most {
                         return Err(Errno::E2BIG);
                     }
+                    budget.pace(1).await;
                 }
                 Ok(count)
             }
@@ -91,7 +95,7 @@ impl<'a> StackStrings<'a> {
         let left = allowed.checked_sub(pointers).filter(|left| *left > 0).ok_or(Errno::E2BIG)?;
         let bottom = top - size_of::<usize>();
         let mut buffer = Vec::new();
-        buffer.try_reserve_exact(4096).map_err(|_| Errno::ENOMEM)?;
+        fallible(|| buffer.try_reserve_exact(4096)).map_err(|_| Errno::ENOMEM)?;
         Ok(StackStrings { space, bottom, limit: bottom.saturating_sub(left as usize), buffer })
     }
 
@@ -124,7 +128,9 @@ impl<'a> StackStrings<'a> {
     /// # Errors
     /// `E2BIG`, `EFAULT`, `ENOMEM`.
     pub async fn push_all(&mut self, strings: Strings<'_>, count: usize) -> Result<()> {
+        let mut budget = Budget::new();
         for index in (0..count).rev() {
+            budget.pace(1).await;
             match strings {
                 Strings::Kernel(strings) => self.push(strings.get(index).ok_or(Errno::EFAULT)?).await?,
                 Strings::Program(space, array) => {
@@ -137,6 +143,7 @@ impl<'a> StackStrings<'a> {
     }
 
     /// Copies a string from one program's memory into the other's: its length first, so that it can be put in its place.
+    #[expect(clippy::disallowed_methods, reason = "a page at most, or as many as there are kinds of entries")]
     async fn push_from(&mut self, from: &AddressSpace, address: usize) -> Result<()> {
         let length = string_length(from, address).await?;
         self.make_room(length + 1)?;
@@ -174,7 +181,9 @@ impl<'a> StackStrings<'a> {
 async fn string_length(space: &AddressSpace, address: usize) -> Result<usize> {
     const PIECE: usize = 64;
     let mut length = 0;
+    let mut budget = Budget::new();
     while length < LONGEST_STRING {
+        budget.pace(1).await;
         let at = address.checked_add(length).ok_or(Errno::EFAULT)?;
         // Never beyond a piece that begins on its own multiple: the next page may not be there.
         let mut piece = [0; PIECE];
@@ -195,11 +204,13 @@ pub struct AuxiliaryVector(Vec<[usize; 2]>);
 
 impl AuxiliaryVector {
     /// Adds an entry.
+    #[expect(clippy::disallowed_methods, reason = "a page at most, or as many as there are kinds of entries")]
     pub fn push(&mut self, kind: u32, value: usize) {
         self.0.push([kind as usize, value]);
     }
 
     /// Its bytes, with the end.
+    #[expect(clippy::disallowed_methods, reason = "a page at most, or as many as there are kinds of entries")]
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.0.as_bytes().to_vec();
         bytes.resize(bytes.len() + 2 * size_of::<usize>(), 0);
@@ -235,13 +246,16 @@ pub async fn finish(
     let mut writer = Writer { space, at: pointer, buffer: Vec::new() };
     writer.word(arguments).await?;
     let mut string = strings;
+    let mut budget = Budget::new();
     for _ in 0..arguments {
+        budget.pace(1).await;
         writer.word(string).await?;
         string += string_length(space, string).await? + 1;
     }
     let between = string;
     writer.word(0).await?;
     for _ in 0..environment {
+        budget.pace(1).await;
         writer.word(string).await?;
         string += string_length(space, string).await? + 1;
     }
@@ -259,6 +273,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    #[expect(clippy::disallowed_methods, reason = "a page at most, or as many as there are kinds of entries")]
     async fn word(&mut self, word: usize) -> Result<()> {
         self.buffer.push(word);
         if self.buffer.len() == 64 { self.flush().await } else { Ok(()) }
@@ -269,5 +284,19 @@ impl Writer<'_> {
         self.at += self.buffer.len() * size_of::<usize>();
         self.buffer.clear();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_auxiliary_vector_ends_with_one_empty_entry() {
+        let mut vector = AuxiliaryVector::default();
+        vector.push(abi::raw::auxvec::AT_PAGESZ, 4096);
+        vector.push(abi::raw::auxvec::AT_UID, 7);
+        let words: Vec<u8> = [6_u64, 4096, 11, 7, 0, 0].into_iter().flat_map(u64::to_le_bytes).collect();
+        assert_eq!(vector.bytes(), words);
     }
 }

@@ -42,16 +42,6 @@ impl Process {
         self.dumpable.store(dumpable, Ordering::Relaxed);
     }
 
-    /// `PR_GET_NO_NEW_PRIVS`
-    pub fn no_new_privileges(&self) -> bool {
-        self.no_new_privileges.load(Ordering::Relaxed)
-    }
-
-    /// `PR_SET_NO_NEW_PRIVS`: for good.
-    pub fn forbid_new_privileges(&self) {
-        self.no_new_privileges.store(true, Ordering::Relaxed);
-    }
-
     /// personality(2)
     pub fn personality(&self) -> u32 {
         self.personality.load(Ordering::Relaxed)
@@ -75,7 +65,6 @@ impl Process {
     /// What a child takes over, beyond what its maker names.
     pub(crate) fn inherit(&self, parent: &Process) {
         self.dumpable.store(parent.dumpable(), Ordering::Relaxed);
-        self.no_new_privileges.store(parent.no_new_privileges(), Ordering::Relaxed);
         self.personality.store(parent.personality(), Ordering::Relaxed);
         self.set_out_of_memory_adjustment(parent.out_of_memory_adjustment());
     }

@@ -9,22 +9,23 @@ mod image;
 mod report;
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 pub use abi::process::ExitStatus;
 use abi::signal::SignalSet;
+use abi::{Errno, Result};
+use machine::memory::fallible;
 use memory::AddressSpace;
 use smallvec::SmallVec;
 use sync::{RwSpinLock, SpinGuard, SpinLock, WaitQueue};
-use vfs::{FileTable, Path, WorkingPlace};
+use vfs::{FileTable, Path, TableUse, WorkingPlace};
 
 use crate::limits::Limits;
 use crate::signal::{Actions, ProcessSignals, attention};
 use crate::thread::{Name, RunState};
 use crate::timers::IntervalTimers;
 use crate::usage::Usage;
-use crate::{Credentials, Kernel, Pid, Thread};
+use crate::{Credentials, Kernel, Pid, ThreadState};
 
 pub use image::Image;
 
@@ -38,10 +39,39 @@ pub struct Program {
 }
 
 /// What is gone when the process is over.
-struct Possessions {
-    files: Arc<FileTable>,
+struct Resources {
+    files: TableUse,
     place: Arc<WorkingPlace>,
     image: Arc<Image>,
+}
+
+/// The threads of a process, the oldest first.
+#[derive(Default)]
+struct Threads {
+    list: SmallVec<[Arc<ThreadState>; 1]>,
+    /// How many, from the oldest on, were told to end since that began.
+    told: usize,
+}
+
+/// How many threads are told to end at once. Each that ends tells some of the rest.
+const TOLD_AT_ONCE: usize = 256;
+const TOLD_BY_EACH: usize = 16;
+
+impl Threads {
+    /// Tells some more to end, but not `but`.
+    fn tell(&mut self, most: usize, but: Option<Pid>) {
+        for thread in self.list.iter().skip(self.told).take(most).filter(|thread| Some(thread.tid()) != but) {
+            thread.raise_attention(attention::EXIT);
+            thread.task().interrupt();
+        }
+        self.told = self.list.len().min(self.told + most);
+    }
+
+    fn remove(&mut self, thread: &ThreadState) -> Option<Arc<ThreadState>> {
+        let place = self.list.iter().position(|other| core::ptr::eq(&**other, thread))?;
+        self.told -= usize::from(place < self.told);
+        Some(self.list.remove(place))
+    }
 }
 
 /// What children and threads that are no more have used.
@@ -63,13 +93,14 @@ pub struct Process {
     session: AtomicU32,
     /// Sent to the parent at the end; 0 for none.
     exit_signal: AtomicU32,
-    threads: SpinLock<SmallVec<[Arc<Thread>; 1]>>,
+    threads: SpinLock<Threads>,
     /// Woken when a thread ends: execve(2) waits to be alone.
     thread_event: WaitQueue,
     signals: SpinLock<ProcessSignals>,
     shared_pending: AtomicU64,
-    possessions: SpinLock<Option<Possessions>>,
+    resources: SpinLock<Option<Resources>>,
     program: RwSpinLock<Program>,
+    /// Its leader's.
     credentials: RwSpinLock<Arc<Credentials>>,
     limits: SpinLock<Limits>,
     past: SpinLock<PastUsage>,
@@ -96,7 +127,6 @@ pub struct Process {
     /// `PR_SET_CHILD_SUBREAPER`
     reaps: AtomicBool,
     dumpable: AtomicU32,
-    no_new_privileges: AtomicBool,
     personality: AtomicU32,
     out_of_memory_adjustment: AtomicU32,
     /// What the thread that left last was called.
@@ -112,7 +142,7 @@ pub(crate) struct NewProcess {
     pub session: Pid,
     pub exit_signal: u32,
     pub actions: Arc<Actions>,
-    pub files: Arc<FileTable>,
+    pub files: TableUse,
     pub place: Arc<WorkingPlace>,
     pub image: Arc<Image>,
     pub program: Program,
@@ -122,7 +152,7 @@ pub(crate) struct NewProcess {
 
 impl Process {
     pub(crate) fn new(new: NewProcess) -> Process {
-        let possessions = Possessions { files: new.files, place: new.place, image: new.image };
+        let resources = Resources { files: new.files, place: new.place, image: new.image };
         Process {
             pid: new.pid,
             kernel: new.kernel,
@@ -130,11 +160,11 @@ impl Process {
             group: AtomicU32::new(new.group),
             session: AtomicU32::new(new.session),
             exit_signal: AtomicU32::new(new.exit_signal),
-            threads: SpinLock::new(SmallVec::new()),
+            threads: SpinLock::default(),
             thread_event: WaitQueue::new(),
             signals: SpinLock::new(ProcessSignals::new(new.actions)),
             shared_pending: AtomicU64::new(0),
-            possessions: SpinLock::new(Some(possessions)),
+            resources: SpinLock::new(Some(resources)),
             program: RwSpinLock::new(new.program),
             credentials: RwSpinLock::new(new.credentials),
             limits: SpinLock::new(new.limits),
@@ -152,7 +182,6 @@ impl Process {
             executed: AtomicBool::new(false),
             reaps: AtomicBool::new(false),
             dumpable: AtomicU32::new(1),
-            no_new_privileges: AtomicBool::new(false),
             personality: AtomicU32::new(0),
             out_of_memory_adjustment: AtomicU32::new(0),
             last_name: SpinLock::default(),
@@ -208,33 +237,64 @@ impl Process {
         self.exit_signal.store(signal, Ordering::Relaxed);
     }
 
-    /// Its threads.
-    pub fn threads(&self) -> Vec<Arc<Thread>> {
-        self.threads.lock().to_vec()
+    /// Its thread with this number.
+    pub fn thread(&self, tid: Pid) -> Option<Arc<ThreadState>> {
+        self.threads.lock().list.iter().find(|thread| thread.tid() == tid).cloned()
+    }
+
+    /// Fills `found` with the smallest numbers of threads above `after`, in ascending order, and returns how many.
+    pub fn next_threads(&self, after: Pid, found: &mut [Pid]) -> usize {
+        let mut count = 0;
+        self.each_thread(|thread| {
+            let tid = thread.tid();
+            let known = found.get(..count).unwrap_or_default();
+            if tid <= after || (count == found.len() && known.last().is_none_or(|last| *last < tid)) {
+                return;
+            }
+            let at = known.partition_point(|known| *known < tid);
+            count = found.len().min(count + 1);
+            let behind = found.get_mut(at..count).unwrap_or_default();
+            behind.rotate_right(1);
+            if let Some(place) = behind.first_mut() {
+                *place = tid;
+            }
+        });
+        count
     }
 
     /// How many threads it has.
     pub fn thread_count(&self) -> usize {
-        self.threads.lock().len()
+        self.threads.lock().list.len()
     }
 
     /// The leader, or else the oldest thread.
-    pub fn first_thread(&self) -> Option<Arc<Thread>> {
-        self.threads.lock().first().cloned()
+    pub fn first_thread(&self) -> Option<Arc<ThreadState>> {
+        self.threads.lock().list.first().cloned()
     }
 
-    pub(crate) fn each_thread(&self, act: impl FnMut(&Arc<Thread>)) {
-        self.threads.lock().iter().for_each(act);
+    /// Calls `act` for each thread, under the lock of their list.
+    pub fn each_thread(&self, act: impl FnMut(&Arc<ThreadState>)) {
+        self.threads.lock().list.iter().for_each(act);
     }
 
     /// Whether some thread satisfies `test`; the oldest is asked first.
-    pub(crate) fn find_thread(&self, test: impl FnMut(&Arc<Thread>) -> bool) -> bool {
-        self.threads.lock().iter().any(test)
+    pub(crate) fn find_thread(&self, test: impl FnMut(&Arc<ThreadState>) -> bool) -> bool {
+        self.threads.lock().list.iter().any(test)
     }
 
     /// A thread joins, and shares the fate of the others: a stop, or the end.
-    pub(crate) fn add_thread(&self, thread: &Arc<Thread>) {
-        self.threads.lock().push(thread.clone());
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
+    pub(crate) fn add_thread(&self, thread: &Arc<ThreadState>) -> Result<()> {
+        // A stop or an end either finds the thread in the list, or is found here.
+        let mut signals = self.signals.lock();
+        let mut threads = self.threads.lock();
+        fallible(|| threads.list.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
+        threads.list.push(thread.clone());
+        drop(threads);
+        signals.stop.join(thread);
         if self.watches_processor_time() {
             thread.raise_attention(attention::PROCESSOR_TIMERS);
         }
@@ -242,20 +302,18 @@ impl Process {
         if self.exit_status.load(Ordering::Acquire) != RUNNING || executing != 0 {
             thread.raise_attention(attention::EXIT);
         }
-    }
-
-    /// Puts the successor of a thread in its place.
-    pub(crate) fn replace_thread(&self, old: &Thread, new: &Arc<Thread>) {
-        for thread in self.threads.lock().iter_mut().filter(|thread| thread.tid() == old.tid()) {
-            *thread = new.clone();
-        }
+        Ok(())
     }
 
     /// A thread leaves. True if it was the last.
-    pub(crate) fn remove_thread(&self, thread: &Thread) -> bool {
+    pub(crate) fn remove_thread(&self, thread: &ThreadState) -> bool {
         let mut threads = self.threads.lock();
-        let gone = threads.iter().position(|other| other.tid() == thread.tid()).map(|place| threads.remove(place));
-        let last = threads.is_empty();
+        let gone = threads.remove(thread);
+        let last = threads.list.is_empty();
+        let executing = self.executing.load(Ordering::Acquire);
+        if self.exit_status().is_some() || executing != 0 {
+            threads.tell(TOLD_BY_EACH, self.exit_status().is_none().then_some(executing));
+        }
         drop(threads);
         self.past.lock().threads.add(&thread.usage());
         *self.last_name.lock() = thread.name();
@@ -294,42 +352,55 @@ impl Process {
 
     /// Its descriptors; an empty table once it is over.
     pub fn files(&self) -> Arc<FileTable> {
-        match &*self.possessions.lock() {
-            Some(possessions) => possessions.files.clone(),
+        match &*self.resources.lock() {
+            Some(resources) => resources.files.table().clone(),
             None => self.kernel.no_files().clone(),
         }
     }
 
-    /// Puts another table in place; returns the old one.
-    pub(crate) fn set_files(&self, files: Arc<FileTable>) -> Option<Arc<FileTable>> {
-        self.possessions.lock().as_mut().map(|possessions| core::mem::replace(&mut possessions.files, files))
+    /// Begins to share its descriptors with another process: `CLONE_FILES`. `None` once it is over.
+    pub(crate) fn share_files(&self) -> Option<TableUse> {
+        self.resources.lock().as_ref().map(|resources| resources.files.clone())
+    }
+
+    /// Gives it a table of its own with the same open files, if another process uses the one it has: unshare(CLONE_FILES).
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) async fn unshare_files(&self) -> Result<()> {
+        let Some(shared) = self.share_files() else { return Ok(()) };
+        // Besides this use for the length of the call.
+        if shared.users() > 2 {
+            let own = shared.duplicate().await?;
+            let old = self.resources.lock().as_mut().map(|now| core::mem::replace(&mut now.files, own));
+            drop(old);
+            shared.end().await;
+        }
+        Ok(())
     }
 
     /// Root, working directory and umask; the kernel's root once it is over.
     pub fn working_place(&self) -> Arc<WorkingPlace> {
-        match &*self.possessions.lock() {
-            Some(possessions) => possessions.place.clone(),
+        match &*self.resources.lock() {
+            Some(resources) => resources.place.clone(),
             None => self.kernel.no_place().clone(),
         }
     }
 
     /// Its memory; `None` once it is over.
     pub fn space(&self) -> Option<Arc<AddressSpace>> {
-        self.possessions.lock().as_ref().map(|possessions| possessions.image.space().clone())
+        self.resources.lock().as_ref().map(|resources| resources.image.space().clone())
     }
 
     pub(crate) fn set_image(&self, image: Arc<Image>) -> Option<Arc<Image>> {
-        self.possessions.lock().as_mut().map(|possessions| core::mem::replace(&mut possessions.image, image))
+        self.resources.lock().as_mut().map(|resources| core::mem::replace(&mut resources.image, image))
     }
 
     /// The end: files are closed unless another process shares the table, and the places are let go of.
-    pub(crate) fn close_files(&self) {
-        let possessions = self.possessions.lock().take();
-        if let Some(Possessions { files, place, .. }) = possessions {
-            drop(place);
-            if let Some(files) = Arc::into_inner(files) {
-                files.close_all(self.pid);
-            }
+    pub(crate) async fn close_files(&self) {
+        let resources = self.resources.lock().take();
+        if let Some(resources) = resources {
+            resources.files.end().await;
         }
     }
 
@@ -343,31 +414,16 @@ impl Process {
         drop(old);
     }
 
-    /// Who it is.
+    /// Who it is: its leader's credentials, also when the leader has ended.
     #[inline]
     pub fn credentials(&self) -> Arc<Credentials> {
         self.credentials.read().clone()
     }
 
-    /// Makes it somebody else. The call has checked that it may.
-    pub fn set_credentials(&self, credentials: Credentials) {
-        let user = credentials.users.real;
-        if self.credentials().users.real != user {
-            self.kernel.processes().lock().change_user(self.pid, user);
-        }
-        let changed = {
-            let mut place = self.credentials.write();
-            let (old, new) = (place.users, credentials.users);
-            let old_groups = place.groups;
-            let changed = old.effective != new.effective
-                || old.files != new.files
-                || old_groups.effective != credentials.groups.effective;
-            *place = Arc::new(credentials);
-            changed
-        };
-        if changed {
-            self.set_dumpable(0);
-        }
+    /// Its leader has other credentials.
+    pub(crate) fn set_credentials(&self, credentials: Arc<Credentials>) {
+        let old = core::mem::replace(&mut *self.credentials.write(), credentials);
+        drop(old);
     }
 
     /// Its limits.
@@ -449,10 +505,9 @@ impl Process {
     pub(crate) fn begin_exit(&self, status: ExitStatus) {
         let word = status.wait_status() as u32;
         if self.exit_status.compare_exchange(RUNNING, word, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            self.each_thread(|thread| {
-                thread.raise_attention(attention::EXIT);
-                thread.task().interrupt();
-            });
+            let mut threads = self.threads.lock();
+            threads.told = 0;
+            threads.tell(TOLD_AT_ONCE, None);
         }
     }
 
@@ -467,17 +522,16 @@ impl Process {
     }
 
     /// A thread begins to execute a new program: all others have to end. False if another one was first.
-    pub(crate) fn begin_execution(&self, thread: &Thread) -> bool {
+    pub(crate) fn begin_execution(&self, thread: &ThreadState) -> bool {
         let _signals = self.signals.lock();
         if self.exit_status().is_some()
             || self.executing.compare_exchange(0, thread.tid(), Ordering::AcqRel, Ordering::Acquire).is_err()
         {
             return false;
         }
-        for other in self.threads.lock().iter().filter(|other| other.tid() != thread.tid()) {
-            other.raise_attention(attention::EXIT);
-            other.task().interrupt();
-        }
+        let mut threads = self.threads.lock();
+        threads.told = 0;
+        threads.tell(TOLD_AT_ONCE, Some(thread.tid()));
         true
     }
 
@@ -534,9 +588,15 @@ impl Process {
         self.first_thread().map_or_else(|| *self.last_name.lock(), |thread| thread.name())
     }
 
-    /// How many signals wait for it, each queued one counted.
-    pub fn queued_signals(&self) -> u64 {
-        self.signals.lock().pending.queued() as u64
+    /// Forgets the signals that wait for it: it is over.
+    pub(crate) async fn forget_signals(&self) {
+        let untaken = {
+            let mut signals = self.signals.lock();
+            let untaken = core::mem::take(&mut signals.pending);
+            self.publish_pending(&signals);
+            untaken
+        };
+        untaken.forget().await;
     }
 
     /// What it is doing, as /proc names it: what its first thread does.

@@ -236,3 +236,180 @@ fn a_refused_file_is_let_go_of() {
         assert_eq!(stage.references("/bad"), before, "{bytes:?}");
     }
 }
+
+/// There is no way back when the segments are put in place: whoever has no memory for them is killed, as on Linux, and the kernel says
+/// why.
+#[test]
+fn a_program_without_memory_for_it_is_killed_and_named() {
+    let mut file = program_file();
+    // The segment's length in memory: far more than there is.
+    file[64 + 40..64 + 48].copy_from_slice(&(1_u64 << 45).to_le_bytes());
+    let stage = Stage::new(&[("/large", &file)]);
+    let mut steps = vec![call!(__NR_fork), IfZero("child"), call!(__NR_wait4, -1, DATA + 64, 0, 0)];
+    steps.extend([Read(Value::Number(DATA + 64), 0), Show("status"), call!(__NR_exit_group, 0), Label("child")]);
+    steps.extend(execute("/large", 1));
+    steps.push(call!(__NR_exit_group, 2));
+    let (_, lines) = stage.play(steps);
+    assert_eq!(lines, told(&[("status", i64::from(abi::signal::Signal::SEGV.number()))]));
+    let said = stage.kernel.log().read_all(1000);
+    assert!(said.contains("Out of memory: killed process 2 (large)"), "{said}");
+}
+
+/// execve(2): the set-ID bits of a file count, set-group-ID only where the group may execute.
+#[test]
+fn set_id_bits_make_the_program_its_owner_s() {
+    for (permissions, user, group) in
+        [(0o755, 1000, 50), (0o4755, 0, 50), (0o2755, 1000, 0), (0o6755, 0, 0), (0o2745, 1000, 50), (0o6745, 0, 50)]
+    {
+        let stage = Stage::new(&[]);
+        stage.put_as("/next", &program_file(), permissions);
+        let mut first = vec![call!(__NR_setgid, 50), call!(__NR_setuid, 1000)];
+        first.extend(execute("/next", 2));
+        let second = vec![
+            call!(__NR_getuid),
+            Show("real"),
+            call!(__NR_geteuid),
+            Show("user"),
+            call!(__NR_getegid),
+            Show("group"),
+        ];
+        let (status, lines) = stage.play(by_arguments(first, second));
+        assert_eq!(status, ExitStatus::Exited(0), "{permissions:o}");
+        let expected = [("arguments", 2), ("real", 1000), ("user", user), ("group", group)];
+        assert_eq!(lines, told(&expected), "{permissions:o}");
+    }
+}
+
+#[test]
+fn who_may_not_execute_a_file_does_not() {
+    for (permissions, expected) in [(0o644, Errno::EACCES), (0o754, Errno::EACCES)] {
+        let stage = Stage::new(&[]);
+        stage.put_as("/next", &program_file(), permissions);
+        let mut steps = vec![call!(__NR_setgid, 50), call!(__NR_setuid, 1000)];
+        steps.extend(execute("/next", 2));
+        steps.extend([Show("execve"), call!(__NR_exit_group, 3)]);
+        assert_eq!(stage.play(steps), (ExitStatus::Exited(3), told(&[("execve", error(expected))])));
+    }
+}
+
+/// The stack of a program holds what it should whatever the number of its arguments: they and the pointers to them are
+/// found from the stack pointer upwards, and the vector behind them ends before the strings.
+#[test]
+fn a_stack_has_room_for_any_number_of_arguments() {
+    for count in [1, 2, 3, 4, 7, 61, 62, 63, 64, 65, 130] {
+        let stage = Stage::new(&[("/next", &program_file())]);
+        let at = |index: usize| 8 * index;
+        let second = vec![
+            Load(Value::Rsp),
+            Show("pointer"),
+            // The last argument, the end of them, and the last of the environment, which is the same array.
+            Read(Value::Rsp, at(count)),
+            Keep(0),
+            Read(Value::Kept(0), 0),
+            Show("last"),
+            Read(Value::Rsp, at(count + 1)),
+            Show("end"),
+            Read(Value::Rsp, at(2 * count + 1)),
+            Keep(1),
+            Read(Value::Kept(1), 0),
+            Show("last of all"),
+            Read(Value::Rsp, at(2 * count + 2)),
+            Show("end of all"),
+        ];
+        // Init has no environment.
+        let mut steps = vec![Read(Value::Rsp, 0), IfEqual(1, "one"), Jump("second"), Label("one")];
+        steps.extend([Read(Value::Rsp, at(3)), IfZero("begin"), Label("second")]);
+        steps.extend(second);
+        steps.extend([call!(__NR_exit_group, 0), Label("begin")]);
+        steps.extend(execute("/next", count));
+        steps.push(call!(__NR_exit_group, 1));
+        let (status, lines) = stage.play(steps);
+        assert_eq!(status, ExitStatus::Exited(0), "{count}");
+        let value = |name: &str| lines.iter().find(|line| line.0 == name).unwrap().1;
+        let letter = u16::from_le_bytes([b'a', 0]);
+        assert_eq!((value("pointer") % 16, value("end"), value("end of all")), (0, 0, 0), "{count}");
+        assert_eq!((value("last") as u16, value("last of all") as u16), (letter, letter), "{count}");
+    }
+}
+
+/// A string that is copied in pieces arrives as it was, and the next one follows it.
+#[test]
+fn long_strings_arrive_whole() {
+    for length in [4094, 4095, 4096, 4097, 8191, 8192, 12_300] {
+        let stage = Stage::new(&[("/next", &program_file())]);
+        let long: Vec<u8> = (0..length).map(|index| (index % 251) as u8 + 1).collect();
+        let at = DATA + 0x1000;
+        let array: Vec<u8> = [at, STRINGS, 0].into_iter().flat_map(usize::to_le_bytes).collect();
+        let mut first = execute("/next", 1);
+        first.insert(3, Store(at, [&*long, b"\0"].concat()));
+        first.insert(3, Store(ARRAY, array));
+        // Words at the pieces' borders, and the last, which holds the next string.
+        let places: Vec<usize> = (0..length - 8).step_by(1020).chain([length - 4]).collect();
+        let mut second = vec![Read(Value::Rsp, 8), Keep(0)];
+        for &place in &places {
+            second.extend([Read(Value::Kept(0), place), Show("word")]);
+        }
+        let lines = Stage::play(&stage, by_arguments(first, second)).1;
+        let bytes = [&*long, b"\0a\0"].concat();
+        for (place, line) in places.iter().zip(&lines[1..]) {
+            let expected = &bytes[*place..(place + 8).min(bytes.len())];
+            assert_eq!(&line.1.to_le_bytes()[..expected.len()], expected, "{length}: {place}");
+        }
+        assert_eq!(lines.len(), places.len() + 1);
+    }
+}
+
+/// `MAX_ARG_STRLEN`: 128 KiB with the zero.
+#[test]
+fn the_longest_string_is_128_kib() {
+    let longest = 128 * 1024;
+    let mut large = program_file();
+    large[104..112].copy_from_slice(&0x10_0000_u64.to_le_bytes());
+    for (length, result) in [(longest - 1, None), (longest, Some(Errno::E2BIG))] {
+        let stage = Stage::new(&[("/init", &large), ("/next", &program_file())]);
+        let at = DATA + 0x1000;
+        let mut first = execute("/next", 2);
+        first.insert(3, Store(at, vec![b'x'; length]));
+        first.insert(3, Store(ARRAY, at.to_le_bytes().to_vec()));
+        first.push(Show("execve"));
+        let lines = stage.play(by_arguments(first, vec![])).1;
+        let expected = result.map_or(("arguments", 2), |errno| ("execve", error(errno)));
+        assert_eq!(lines, told(&[expected]), "{length}");
+    }
+}
+
+/// A program that wants this interpreter, whose name the file holds from `at` on.
+fn dynamic(name: &[u8], at: u64) -> Vec<u8> {
+    let mut file = program_file();
+    file[56] = 2;
+    let interpreter = &mut file[120..176];
+    interpreter[..4].copy_from_slice(&3_u32.to_le_bytes());
+    interpreter[8..16].copy_from_slice(&at.to_le_bytes());
+    interpreter[32..40].copy_from_slice(&(name.len() as u64).to_le_bytes());
+    file.truncate(0x1f0);
+    file.extend(name);
+    file
+}
+
+#[test]
+fn a_program_needs_the_interpreter_it_names() {
+    let files: [(&str, &[u8], Errno); 5] = [
+        ("/missing", &dynamic(b"/none\0", 0x1f0), Errno::ENOENT),
+        // What follows the first zero is no part of the name.
+        ("/zeros", &dynamic(b"/text\0x\0", 0x1f0), Errno::ELIBBAD),
+        ("/unended", &dynamic(b"/text\0x", 0x1f0), Errno::ENOEXEC),
+        ("/short", &dynamic(b"/text\0", 0x1f1), Errno::EIO),
+        ("/folder", &dynamic(b"/\0", 0x1f0), Errno::EACCES),
+    ];
+    let stage =
+        Stage::new(&[("/text", b"This is not a program, but long enough to be one, as ELF headers take 64 bytes.")]);
+    let mut steps = Vec::new();
+    for (path, bytes, _) in files {
+        stage.put(path, bytes);
+        steps.extend(execute(path, 1));
+        steps.push(Show(path));
+    }
+    steps.push(call!(__NR_exit_group, 3));
+    let expected = files.map(|(path, _, errno)| (path, error(errno)));
+    assert_eq!(stage.play(steps), (ExitStatus::Exited(3), told(&expected)));
+}

@@ -1,7 +1,11 @@
 //! fork, exit, wait, groups, threads.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use abi::Errno;
 use abi::raw::general as raw;
+use abi::signal::Signal;
 
 use super::stage::Step::*;
 use super::stage::{DATA, Stage, Step, Told, Value};
@@ -349,4 +353,122 @@ fn a_first_process_that_is_an_ordinary_program_leads_a_session_and_its_jobs_can_
         ("no sibling", error(Errno::EINVAL)),
     ];
     assert_eq!(lines, told(&expected));
+}
+
+/// clone(2): a process has descriptors of its own unless it asks to share them.
+#[test]
+fn descriptors_are_shared_on_demand_only() {
+    for (flags, shared) in [(0, false), (raw::CLONE_FILES, true)] {
+        let stage = Stage::new(&[]);
+        let flags = (flags | raw::SIGCHLD) as usize;
+        let steps = vec![
+            call!(__NR_clone, flags, 0, 0, 0, 0),
+            IfZero("child"),
+            call!(__NR_wait4, -1, 0, 0, 0),
+            call!(__NR_exit_group, 0),
+            Label("child"),
+            Say("alive"),
+            call!(__NR_pause),
+        ];
+        let told = stage.start_as(Role::Init, steps);
+        until(|| !told.lock().unwrap().is_empty());
+        let [parent, child] = [1, 2].map(|pid| stage.kernel.processes().next(pid).unwrap());
+        assert_eq!(Arc::ptr_eq(&parent.files(), &child.files()), shared);
+        crate::signal::send::post(&child, crate::signal::Information::kernel(Signal::KILL)).unwrap();
+    }
+}
+
+/// What a thread used is what it computed and what the kernel did for it.
+#[test]
+fn a_thread_s_time_is_that_in_user_mode_and_in_the_kernel() {
+    let stage = Stage::new(&[]);
+    let steps = vec![
+        Load(2000.into()),
+        Keep(0),
+        Label("again"),
+        call!(__NR_getpid),
+        Loop(0, "again"),
+        Say("done"),
+        Label("wait"),
+        call!(__NR_pause),
+        Jump("wait"),
+    ];
+    let told = stage.start_as(Role::Init, steps);
+    until(|| !told.lock().unwrap().is_empty());
+    let thread = stage.kernel.processes().next(1).unwrap().first_thread().unwrap();
+    // It sleeps soon, and uses nothing then.
+    until(|| {
+        let before = thread.usage();
+        std::thread::sleep(Duration::from_millis(20));
+        let after = thread.usage();
+        (before.user, before.system) == (after.user, after.system)
+    });
+    let usage = thread.usage();
+    assert!(usage.user > 0 && usage.system > 0);
+    assert_eq!(thread.cpu_time(), usage.user + usage.system);
+}
+
+/// While a signal is on its way through a group nobody forks there, so that it passes over nobody; threads are made as before.
+#[test]
+fn nobody_forks_while_a_signal_is_on_its_way() {
+    let stage = Stage::new(&[]);
+    let thread = raw::CLONE_VM | raw::CLONE_FS | raw::CLONE_FILES | raw::CLONE_SIGHAND | raw::CLONE_THREAD;
+    let steps = vec![
+        call!(__NR_clone, thread as usize, DATA + 0x8000, 0, 0, 0),
+        IfZero("thread"),
+        call!(__NR_fork),
+        IfZero("child"),
+        Say("forked"),
+        call!(__NR_exit_group, 0),
+        Label("thread"),
+        Say("thread"),
+        call!(__NR_pause),
+        Label("child"),
+        call!(__NR_exit, 0),
+    ];
+    stage.kernel.processes().lock().begin_signalling(0);
+    let lines = stage.start_as(Role::Init, steps);
+    until(|| !lines.lock().unwrap().is_empty());
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(*lines.lock().unwrap(), told(&[("thread", 0)]));
+    stage.kernel.processes().lock().end_signalling(0);
+    until(|| lines.lock().unwrap().len() == 2);
+}
+
+/// What was never taken is forgotten when its process ends, though nobody has collected that: it counts for its user no more.
+#[test]
+fn a_zombie_has_no_signals_queued() {
+    let stage = Stage::new(&[]);
+    let signal = 40;
+    let mask = DATA + 64;
+    let mut steps = vec![
+        Store(mask, (1_u64 << (signal - 1)).to_le_bytes().to_vec()),
+        call!(__NR_rt_sigprocmask, raw::SIG_BLOCK as usize, mask, 0, 8),
+        call!(__NR_fork),
+        IfZero("child"),
+        Label("wait"),
+        call!(__NR_pause),
+        Jump("wait"),
+        Label("child"),
+    ];
+    steps.extend([call!(__NR_kill, 2, signal), call!(__NR_kill, 2, signal), Say("queued"), call!(__NR_pause)]);
+    let told = stage.start_as(Role::Init, steps);
+    until(|| !told.lock().unwrap().is_empty());
+    let child = stage.kernel.processes().next(2).unwrap();
+    let counts = child.credentials().counts().clone();
+    assert_eq!(counts.signals(), 2);
+    crate::signal::send::post(&child, crate::signal::Information::kernel(Signal::KILL)).unwrap();
+    until(|| child.is_zombie());
+    assert_eq!(counts.signals(), 0);
+}
+
+/// Waits for something that other threads bring about.
+pub fn until(happened: impl Fn() -> bool) {
+    for _ in 0..6000 {
+        if happened() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("it never happens");
 }

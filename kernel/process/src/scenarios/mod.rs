@@ -4,5 +4,6 @@
 pub(crate) mod stage;
 
 mod execution;
-mod families;
+pub(crate) mod families;
+mod rights;
 mod signals;

@@ -18,6 +18,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::clone::{CloneRequest, clone};
 use crate::exec::{ExecRequest, Strings, execve};
+use crate::futex::{ANY, Key, Line};
 use crate::signal::{action, frame, mask, send};
 use crate::wait::{Target, WaitOptions, wait};
 use crate::*;
@@ -54,6 +55,8 @@ pub enum Step {
     Read(Value, usize),
     /// Returns from a handler: takes the address from the stack.
     Return,
+    /// Sets the flags of the CPU, as popf does.
+    Flags(usize),
     /// Computes for ever.
     Spin,
     /// A name for this place.
@@ -70,6 +73,8 @@ pub enum Value {
     Rsi,
     Rdx,
     Rsp,
+    /// The flags of the CPU.
+    Flags,
 }
 
 impl From<usize> for Value {
@@ -109,6 +114,7 @@ impl Player {
             Value::Rsi => general.rsi,
             Value::Rdx => general.rdx,
             Value::Rsp => general.rsp,
+            Value::Flags => general.rflags,
         }
     }
 
@@ -175,6 +181,7 @@ impl Player {
                     general.rax = *number as usize;
                     return Trap::Syscall;
                 }
+                Step::Flags(flags) => general.rflags = *flags,
                 Step::Keep(index) => *Self::keep(general, *index) = general.rax,
                 Step::Load(value) => general.rax = self.value(general, *value),
                 Step::Jump(label) => self.goto(general, label),
@@ -256,7 +263,10 @@ async fn answer(thread: &Arc<Thread>, call: Call) -> Result<Outcome, Failure> {
             };
             return execve(thread, request).await;
         }
-        raw::__NR_kill => send::kill(thread, a as i32, signal(b)?).map(|()| 0)?,
+        raw::__NR_kill => match Pid::try_from(a as i32) {
+            Ok(pid @ 1..) => send::kill(thread, pid, signal(b)?).map(|()| 0)?,
+            _ => send::kill_many(thread, a as i32, signal(b)?).await.map(|()| 0)?,
+        },
         raw::__NR_tgkill => send::tgkill(thread, Some(a as i32), b as i32, signal(c)?).map(|()| 0)?,
         raw::__NR_rt_sigaction => {
             let new: Option<SignalAction> = read(thread, b).await?;
@@ -264,7 +274,11 @@ async fn answer(thread: &Arc<Thread>, call: Call) -> Result<Outcome, Failure> {
         }
         raw::__NR_rt_sigprocmask => {
             let new: Option<SignalSet> = read(thread, b).await?;
-            mask::change(thread, new.map(|new| (a as u32, new)))?.0 as usize
+            let old = mask::get(thread);
+            if let Some(new) = new {
+                mask::set(thread, mask::changed(old, a as u32, new)?);
+            }
+            old.0 as usize
         }
         raw::__NR_rt_sigreturn => loop {
             match frame::return_from_handler(thread) {
@@ -282,6 +296,20 @@ async fn answer(thread: &Arc<Thread>, call: Call) -> Result<Outcome, Failure> {
             let set: SignalSet = read(thread, a).await?.unwrap_or_default();
             return Err(mask::suspend(thread, set).await);
         }
+        // One that finds something ready at once, while somebody sends the signal `b`.
+        raw::__NR_ppoll => {
+            mask::set_for_call(thread, read(thread, a).await?.unwrap_or_default());
+            send::kill(thread, thread.process().pid(), signal(b)?)?;
+            mask::restore(thread);
+            1
+        }
+        raw::__NR_sigaltstack => {
+            let old = mask::alternate_stack(thread);
+            if let Some(new) = read(thread, a).await? {
+                mask::set_alternate_stack(thread, mask::checked_stack(thread, new)?);
+            }
+            old.flags as usize
+        }
         raw::__NR_pause => return Err(mask::pause(thread).await),
         raw::__NR_nanosleep => {
             // In nanoseconds.
@@ -292,6 +320,41 @@ async fn answer(thread: &Arc<Thread>, call: Call) -> Result<Outcome, Failure> {
         raw::__NR_alarm => {
             timers::set(thread, raw::ITIMER_REAL as i32, timers::Setting { value: a as u64, interval: b as u64 })?.value
                 as usize
+        }
+        raw::__NR_setitimer => {
+            // In nanoseconds.
+            timers::set(thread, a as i32, timers::Setting { value: b as u64, interval: c as u64 })?.value as usize
+        }
+        raw::__NR_times => thread.process().cpu_time() as usize,
+        raw::__NR_setuid => {
+            let new = thread.credentials().set_user(a as u32)?;
+            thread.set_credentials(new).map(|()| 0)?
+        }
+        raw::__NR_setgid => {
+            let new = thread.credentials().set_group(a as u32)?;
+            thread.set_credentials(new).map(|()| 0)?
+        }
+        raw::__NR_getuid => thread.credentials().users.real as usize,
+        raw::__NR_geteuid => thread.credentials().users.effective as usize,
+        raw::__NR_getegid => thread.credentials().groups.effective as usize,
+        // FUTEX_WAIT whatever the word holds, and FUTEX_REQUEUE of one waiter.
+        raw::__NR_futex => {
+            let futexes = thread.kernel().futexes();
+            let key = Key::new(thread.space(), a, false)?;
+            let always = || Ok::<_, memory::UserFault>(true);
+            if b as u32 == raw::FUTEX_WAIT {
+                let Ok(Some(waiting)) = futexes.enter(key, ANY, always) else { return Err(Errno::ENOMEM.into()) };
+                thread.interruptible(waiting).await?;
+                0
+            } else {
+                let to = Key::new(thread.space(), e, false)?;
+                let moved = futexes.requeue(key, to, (0, 1), &mut Line::default(), always);
+                moved.ok().flatten().map_or(0, |(_, moved)| moved)
+            }
+        }
+        raw::__NR_set_robust_list => {
+            thread.set_robust_list(a);
+            0
         }
         raw::__NR_setpgid => group::set_group(thread, a as i32, b as i32).map(|()| 0)?,
         raw::__NR_setsid => group::set_session(thread)? as usize,
@@ -377,6 +440,11 @@ impl Stage {
 
     /// Makes an executable file.
     pub fn put(&self, name: &str, bytes: &[u8]) {
+        self.put_as(name, bytes, 0o755);
+    }
+
+    /// Makes a file with these permissions.
+    pub fn put_as(&self, name: &str, bytes: &[u8], permissions: u32) {
         let root = self.kernel.mounts().root().unwrap();
         let credentials = vfs::Credentials::superuser();
         let caller = KernelCaller(self.kernel.vfs());
@@ -385,6 +453,7 @@ impl Stage {
         let Ok(Opening::Done(file)) = context.open(&root, name.as_bytes(), flags, 0o755) else { panic!("{name}") };
         let mut source = memory::Source::kernel(bytes);
         file.file().write(0, &mut source).map_err(|_| ()).unwrap();
+        context.chmod(&context.lookup(&root, name.as_bytes(), Lookup::FOLLOW).unwrap(), permissions).unwrap();
     }
 
     /// How many references there are to what a name stands for.

@@ -8,8 +8,8 @@ use machine::user::{Exception, PageFault, Registers};
 use memory::MemoryFault;
 
 use super::{Information, code, send};
-use crate::Thread;
 use crate::thread::LastTrap;
+use crate::{Thread, shortage};
 
 /// Numbers of exceptions, by Intel's manual.
 mod vector {
@@ -65,8 +65,11 @@ impl Thread {
             MemoryFault::NotPermitted => (Signal::SEGV, code::SEGV_NO_ACCESS),
             MemoryFault::Bus => (Signal::BUS, code::BUS_ADDRESS),
             // Nobody could be ended instead.
-            MemoryFault::OutOfMemory => return send::force(self, Information::kernel(Signal::KILL)),
-            MemoryFault::NotMapped | MemoryFault::Wait(_) => (Signal::SEGV, code::SEGV_NOT_MAPPED),
+            MemoryFault::OutOfMemory => {
+                shortage::tell(self.kernel(), self.process());
+                return send::force(self, Information::kernel(Signal::KILL));
+            }
+            MemoryFault::NotMapped | MemoryFault::Wait(_) | MemoryFault::Busy => (Signal::SEGV, code::SEGV_NOT_MAPPED),
         };
         send::force(self, Information::fault(signal, code, fault.address));
     }
@@ -96,4 +99,46 @@ fn floating_point_code(registers: &mut Registers, vector: u8) -> Option<i32> {
         (INEXACT, code::FPE_INEXACT),
     ];
     codes.into_iter().find(|(bits, _)| pending & bits != 0).map(|(_, code)| code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The code for these pending exceptions, of which some are masked.
+    fn code_of(vector: u8, pending: u16, masked: u16) -> Option<i32> {
+        let mut registers = Registers::new(0, 0).unwrap();
+        let mut state = registers.extended_state().to_vec();
+        state[0..2].copy_from_slice(&(masked | 0x0340).to_le_bytes());
+        state[2..4].copy_from_slice(&pending.to_le_bytes());
+        // MXCSR has the flags below and the masks from bit 7 on.
+        state[24..26].copy_from_slice(&(pending | masked << 7).to_le_bytes());
+        assert!(registers.set_extended_state(&state));
+        floating_point_code(&mut registers, vector)
+    }
+
+    /// `fpu__exception_code` of Linux.
+    #[test]
+    fn the_first_unmasked_exception_names_the_code() {
+        for vector in [vector::FLOATING_POINT, vector::SIMD] {
+            for (pending, masked, expected) in [
+                (1, 0, Some(code::FPE_INVALID)),
+                (2, 0, Some(code::FPE_UNDERFLOW)),
+                (4, 0, Some(code::FPE_DIVIDE)),
+                (8, 0, Some(code::FPE_OVERFLOW)),
+                (16, 0, Some(code::FPE_UNDERFLOW)),
+                (32, 0, Some(code::FPE_INEXACT)),
+                (32 | 16 | 8 | 4 | 1, 0, Some(code::FPE_INVALID)),
+                (32 | 16 | 8 | 4, 0, Some(code::FPE_DIVIDE)),
+                (32 | 16 | 8, 0, Some(code::FPE_OVERFLOW)),
+                (32 | 4, 4, Some(code::FPE_INEXACT)),
+                (63, 63, None),
+                (0, 0, None),
+                (4, 4, None),
+                (0, 63, None),
+            ] {
+                assert_eq!(code_of(vector, pending, masked), expected, "{vector} {pending} {masked}");
+            }
+        }
+    }
 }

@@ -65,10 +65,11 @@ pub(super) async fn call_handler(thread: &Arc<Thread>, information: &Information
     let signal = information.signal;
     let general = thread.with_registers(|registers| registers.general);
     let trap = thread.last_trap();
-    let (stack, mask) = {
+    // The mask the program has now, which may be that of one call, and the one it had before it.
+    let (stack, now, mask) = {
         let mut own = thread.signals().lock();
         thread.lower_attention(attention::RESTORE_MASK);
-        (own.stack, own.saved_mask.take().unwrap_or(own.mask))
+        (own.stack, own.mask, own.saved_mask.take().unwrap_or(own.mask))
     };
     let on_stack = is_on(&stack, general.rsp);
     let uses_stack = action.has(action_flags::ON_STACK) && stack.size > 0 && !on_stack;
@@ -78,7 +79,8 @@ pub(super) async fn call_handler(thread: &Arc<Thread>, information: &Information
         top.wrapping_sub(length) & !63
     });
     let frame_address = (state_address.wrapping_sub(size_of::<SignalFrame>()) & !15).wrapping_sub(8);
-    if (uses_stack || on_stack) && frame_address < stack.base {
+    // Its lowest byte is no place on the stack for Linux's `__on_sig_stack` either.
+    if (uses_stack || on_stack) && frame_address <= stack.base {
         return Err(Errno::EFAULT);
     }
     let mut registers = context_of(&general);
@@ -104,7 +106,7 @@ pub(super) async fn call_handler(thread: &Arc<Thread>, information: &Information
         general.rax = 0;
         general.rflags &= !CLEARED_FLAGS;
     });
-    let mut blocked = mask.union(action.mask);
+    let mut blocked = now.union(action.mask);
     if !action.has(action_flags::NO_DEFER) {
         blocked.insert(signal);
     }
@@ -204,7 +206,7 @@ fn read(thread: &Thread, address: usize, bytes: &mut [u8]) -> Result<bool, Stop>
     let space = thread.space();
     let Err(fault) = space.space().read(address, bytes) else { return Ok(true) };
     match space.resolve(fault.address, Access::READ) {
-        Ok(_) | Err(MemoryFault::Wait(_)) => Err(Stop::Fault(fault)),
+        Ok(_) | Err(MemoryFault::Wait(_) | MemoryFault::Busy) => Err(Stop::Fault(fault)),
         Err(_) => Ok(false),
     }
 }
@@ -319,4 +321,110 @@ fn restore(general: &mut General, context: &SignalContext) {
         rflags: general.rflags & !USER_FLAGS | context.rflags & USER_FLAGS,
         rsp: context.rsp,
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zerocopy::FromZeros;
+
+    #[test]
+    fn a_frame_can_not_forge_what_is_not_the_program_s() {
+        let interrupts_on = 0x202;
+        let mut general = General { rflags: interrupts_on, ..General::default() };
+        restore(&mut general, &SignalContext { rflags: usize::MAX, ..SignalContext::new_zeroed() });
+        assert_eq!(general.rflags, interrupts_on | USER_FLAGS);
+        // Neither the privilege level, nor nested tasks, nor virtual interrupts; and interrupts stay on.
+        assert_eq!(general.rflags & (0x3000 | 0x4000 | 0x2_0000 | 0x8_0000 | 0x10_0000), 0);
+        restore(&mut general, &SignalContext { rflags: 0, rip: 7, rsp: 9, ..SignalContext::new_zeroed() });
+        assert_eq!((general.rflags, general.rip, general.rsp), (interrupts_on, 7, 9));
+        assert_eq!(general.orig_rax, usize::MAX);
+    }
+
+    /// A legacy state whose mark says so.
+    fn marked(magic: u32, size: u32, extended: u32) -> [u8; LEGACY_STATE] {
+        let mark = ExtendedStateMark { magic, extended_size: extended, features: 7, size, padding: [0; 7] };
+        let mut legacy = [0; LEGACY_STATE];
+        let at = ExtendedStateMark::OFFSET;
+        legacy[at..at + size_of::<ExtendedStateMark>()].copy_from_slice(mark.as_bytes());
+        legacy
+    }
+
+    #[test]
+    fn a_mark_that_makes_no_sense_is_that_of_a_legacy_state() {
+        let magic = ExtendedStateMark::MAGIC;
+        for (mark, size) in [
+            (marked(magic, 832, 836), 832),
+            (marked(magic, 832, 835), 512),
+            (marked(magic, 4096, 4100), 4096),
+            (marked(magic, 4097, 4101), 512),
+            (marked(magic, 512, 516), 512),
+            (marked(magic, 511, 516), 512),
+            (marked(magic + 1, 832, 836), 512),
+        ] {
+            assert_eq!(marked_size(&mark), size);
+        }
+        assert_eq!(marked_size(&[0; 10]), 512);
+    }
+
+    #[test]
+    fn a_legacy_state_replaces_the_first_part_and_resets_the_rest() {
+        let mut registers = Registers::new(0, 0).unwrap();
+        let mut legacy = [0; LEGACY_STATE];
+        legacy[..2].copy_from_slice(&0x027f_u16.to_le_bytes());
+        legacy[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes());
+        // XMM0
+        legacy[160..176].fill(0xab);
+        assert!(set_legacy_state(&mut registers, &legacy));
+        let state = registers.extended_state();
+        assert!(state[..2] == legacy[..2] && state[160..176] == [0xab; 16] && state[176..416] == [0; 240]);
+        assert!(reset_state(&mut registers));
+        let state = registers.extended_state();
+        assert_eq!((&state[..2], &state[24..28]), (&[0x7f, 3][..], &[0x80, 0x1f, 0, 0][..]));
+        assert_eq!(state[160..176], [0; 16]);
+    }
+
+    #[test]
+    fn a_frame_has_room_for_its_state_its_mark_and_all_alignments() {
+        for state in [512, 832, 2696] {
+            let least = size_of::<SignalFrame>() + state + 4;
+            assert!(largest(state) >= least + 63 + 15 + 8 && largest(state) < least + 63 + 15 + 8 + 32);
+            assert_eq!(largest(state) % 16, 0);
+        }
+    }
+
+    #[test]
+    fn each_register_has_its_place_in_a_context() {
+        let number = |index: usize| 0x1000 + index;
+        let general = General {
+            r8: number(0),
+            r9: number(1),
+            r10: number(2),
+            r11: number(3),
+            r12: number(4),
+            r13: number(5),
+            r14: number(6),
+            r15: number(7),
+            rdi: number(8),
+            rsi: number(9),
+            rbp: number(10),
+            rbx: number(11),
+            rdx: number(12),
+            rax: number(13),
+            rcx: number(14),
+            rsp: number(15),
+            rip: number(16),
+            rflags: 0x202,
+            orig_rax: usize::MAX,
+        };
+        let context = context_of(&general);
+        // The order of `gregs` in ucontext.h.
+        let words: Vec<usize> =
+            context.as_bytes().chunks_exact(8).map(|word| usize::from_le_bytes(word.try_into().unwrap())).collect();
+        assert_eq!(words[..17], core::array::from_fn::<usize, 17, _>(number));
+        assert_eq!((words[17], context.cs, context.ss), (0x202, 0x33, 0x2b));
+        let mut back = General { rflags: 0x202, ..General::default() };
+        restore(&mut back, &context);
+        assert_eq!(context_of(&back).as_bytes(), context.as_bytes());
+    }
 }

@@ -10,8 +10,10 @@ pub mod code {
     pub const USER: i32 = 0;
     pub const KERNEL: i32 = 0x80;
     pub const QUEUE: i32 = -1;
-    pub const TIMER: i32 = -2;
+    pub const IO: i32 = -5;
     pub const TKILL: i32 = -6;
+    pub const POLL_IN: i32 = 1;
+    pub const POLL_OUT: i32 = 2;
     pub const ILL_OPERAND: i32 = 2;
     pub const FPE_INTEGER_DIVIDE: i32 = 1;
     pub const FPE_DIVIDE: i32 = 3;
@@ -71,6 +73,11 @@ impl Information {
         Information { signal, code, errno: 0, fields: [pair(child, user), status as u32 as u64, times.0, times.1] }
     }
 
+    /// About a file that became ready: `events` as poll(2) reports them, and its descriptor.
+    pub const fn io(signal: Signal, code: i32, events: u16, descriptor: i32) -> Information {
+        Information { signal, code, errno: 0, fields: [events as u64, descriptor as u32 as u64, 0, 0] }
+    }
+
     /// From what a program gave to rt_sigqueueinfo(2).
     pub const fn from_program(signal: Signal, given: &SignalInfo) -> Information {
         Information { signal, code: given.code, errno: given.errno, fields: given.fields }
@@ -86,11 +93,6 @@ impl Information {
             fields: self.fields,
             rest: [0; 10],
         }
-    }
-
-    /// Whether the kernel sent it: a program that asks for an impossible signal is refused, the kernel gets its way.
-    pub const fn is_from_kernel(&self) -> bool {
-        self.code > 0
     }
 }
 

@@ -9,28 +9,33 @@ use abi::raw::general as raw;
 use abi::signal::{SignalSet, SignalStack};
 use abi::{Errno, Result};
 
-use super::{Information, attention};
+use super::{Information, attention, send};
 use crate::{Failure, Interrupted, Thread};
 
 /// The smallest alternate stack.
 const MINIMUM_STACK: usize = raw::MINSIGSTKSZ as usize;
 
-/// rt_sigprocmask(2): returns the old mask, and changes it if there is a `change` (how, set).
+/// The mask, which only the thread itself changes.
+pub fn get(thread: &Thread) -> SignalSet {
+    thread.signals().lock().mask
+}
+
+/// Changes the mask.
+pub fn set(thread: &Thread, mask: SignalSet) {
+    thread.set_mask(mask);
+}
+
+/// What rt_sigprocmask(2) makes of a mask.
 ///
 /// # Errors
 /// `EINVAL` for an unknown `how`.
-pub fn change(thread: &Thread, change: Option<(u32, SignalSet)>) -> Result<SignalSet> {
-    let old = thread.signals().lock().mask;
-    if let Some((how, set)) = change {
-        let new = match how {
-            raw::SIG_BLOCK => old.union(set),
-            raw::SIG_UNBLOCK => old.without(set),
-            raw::SIG_SETMASK => set,
-            _ => return Err(Errno::EINVAL),
-        };
-        thread.set_mask(new);
+pub fn changed(old: SignalSet, how: u32, set: SignalSet) -> Result<SignalSet> {
+    match how {
+        raw::SIG_BLOCK => Ok(old.union(set)),
+        raw::SIG_UNBLOCK => Ok(old.without(set)),
+        raw::SIG_SETMASK => Ok(set),
+        _ => Err(Errno::EINVAL),
     }
-    Ok(old)
 }
 
 /// rt_sigpending(2): what is pending and blocked.
@@ -86,10 +91,10 @@ pub async fn timed_wait(thread: &Arc<Thread>, set: SignalSet, deadline: Option<u
         return Err(Errno::EAGAIN.into());
     }
     thread.signals().lock().awaited = set;
-    let _forget = Awaiting(thread);
+    let waiting = Awaiting { thread, set };
     let executor = thread.kernel().executor();
     let mut sleep = deadline.map(|deadline| executor.sleep_until(deadline));
-    core::future::poll_fn(|context| {
+    let result = core::future::poll_fn(|context| {
         if let Some(information) = take(thread, set) {
             return Poll::Ready(Ok(information));
         }
@@ -103,15 +108,29 @@ pub async fn timed_wait(thread: &Arc<Thread>, set: SignalSet, deadline: Option<u
         }
         Poll::Pending
     })
-    .await
+    .await;
+    // Nobody else was told of what came in the last moment.
+    waiting.stop();
+    result.or_else(|failure| take(thread, set).ok_or(failure))
 }
 
-/// Ends the waiting however it ends.
-struct Awaiting<'a>(&'a Thread);
+/// Ends the waiting however it ends, and leaves to others what came and was not taken.
+struct Awaiting<'a> {
+    thread: &'a Thread,
+    set: SignalSet,
+}
+
+impl Awaiting<'_> {
+    /// Nothing more is awaited.
+    fn stop(&self) {
+        self.thread.signals().lock().awaited = SignalSet::EMPTY;
+    }
+}
 
 impl Drop for Awaiting<'_> {
     fn drop(&mut self) {
-        self.0.signals().lock().awaited = SignalSet::EMPTY;
+        self.stop();
+        send::retarget(self.thread, self.set);
     }
 }
 
@@ -127,30 +146,34 @@ fn take(thread: &Thread, set: SignalSet) -> Option<Information> {
     taken
 }
 
-/// sigaltstack(2): returns the old stack, and sets a new one if there is one.
+/// The alternate stack as sigaltstack(2) tells it. Only the thread itself changes it.
+pub fn alternate_stack(thread: &Thread) -> SignalStack {
+    let pointer = thread.with_registers(|registers| registers.general.rsp);
+    let mut stack = thread.signals().lock().stack;
+    stack.flags = state_flags(&stack, pointer) | stack.flags & raw::SS_AUTODISARM;
+    stack
+}
+
+/// What sigaltstack(2) makes of the stack a program gives.
 ///
 /// # Errors
-/// `EPERM` while the thread runs on it, `EINVAL` for unknown flags, `ENOMEM` if it is too small.
-pub fn alternate_stack(thread: &Thread, new: Option<SignalStack>) -> Result<SignalStack> {
+/// `EPERM` while the thread runs on the old one, `EINVAL` for unknown flags, `ENOMEM` if it is too small.
+pub fn checked_stack(thread: &Thread, new: SignalStack) -> Result<SignalStack> {
     let pointer = thread.with_registers(|registers| registers.general.rsp);
-    let mut own = thread.signals().lock();
-    let mut old = own.stack;
-    old.flags = state_flags(&old, pointer) | old.flags & raw::SS_AUTODISARM;
-    let Some(new) = new else { return Ok(old) };
-    if is_on(&own.stack, pointer) {
+    if is_on(&thread.signals().lock().stack, pointer) {
         return Err(Errno::EPERM);
     }
     match new.flags & !raw::SS_AUTODISARM {
-        raw::SS_DISABLE => own.stack = SignalStack { flags: new.flags, ..SignalStack::default() },
-        0 | raw::SS_ONSTACK => {
-            if new.size < MINIMUM_STACK {
-                return Err(Errno::ENOMEM);
-            }
-            own.stack = SignalStack { flags: new.flags & raw::SS_AUTODISARM, ..new };
-        }
-        _ => return Err(Errno::EINVAL),
+        raw::SS_DISABLE => Ok(SignalStack { flags: new.flags, ..SignalStack::default() }),
+        0 | raw::SS_ONSTACK if new.size < MINIMUM_STACK => Err(Errno::ENOMEM),
+        0 | raw::SS_ONSTACK => Ok(SignalStack { flags: new.flags & raw::SS_AUTODISARM, ..new }),
+        _ => Err(Errno::EINVAL),
     }
-    Ok(old)
+}
+
+/// Puts another alternate stack in place.
+pub fn set_alternate_stack(thread: &Thread, checked: SignalStack) {
+    thread.signals().lock().stack = checked;
 }
 
 /// Whether `pointer` lies on the alternate stack and the thread thus runs on it.

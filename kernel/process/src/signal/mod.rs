@@ -6,6 +6,7 @@
 //! | `pending` | [`Pending`]: signals that wait, of a thread or of a process |
 //! | `action` | [`Actions`]: what the program wants done with each; sigaction(2) |
 //! | `send` | posting a signal: ignored, coalesced, queued, or fatal at once; kill(2) and its kin |
+//! | `owner` | [`FileOwner`]: who gets the signals of a file that became ready; fcntl(F_SETOWN) |
 //! | `mask` | blocking and waiting: sigprocmask(2), sigsuspend(2), sigtimedwait(2), sigaltstack(2) |
 //! | `deliver` | what a thread does with its signals on its way to user mode |
 //! | `frame` | the stack frame of a handler, and rt_sigreturn(2) |
@@ -20,6 +21,9 @@
 //! first. A thread's mask is changed only by itself. The set of shared pending signals is also kept in an atomic, so that
 //! changing a mask takes the thread's lock only: the thread changes its mask and then looks at the atomic, the sender
 //! stores the atomic and then looks at the mask, both under the thread's lock, so one sees the other.
+//!
+//! **Nothing is stranded.** A signal for the process alerts one thread. If that one blocks it before it was taken, gives up waiting for
+//! it or ends, it passes it on ([`send::retarget`]).
 
 use alloc::sync::Arc;
 
@@ -31,6 +35,7 @@ mod fault;
 pub mod frame;
 mod information;
 pub mod mask;
+pub mod owner;
 mod pending;
 pub mod send;
 mod stop;
@@ -51,8 +56,6 @@ pub mod attention {
     pub const EXIT: u32 = 4;
     /// A mask was set for the time of one call and has to be put back.
     pub const RESTORE_MASK: u32 = 8;
-    /// The thread has executed a new program and goes on as its successor.
-    pub const EXECUTED: u32 = 16;
     /// Nobody watches the process's timers of processor time, because it slept: whoever runs again does.
     pub const PROCESSOR_TIMERS: u32 = 32;
 }
@@ -85,11 +88,15 @@ pub(crate) struct ThreadSignals {
     pub pending: Pending,
     /// The alternate stack.
     pub stack: SignalStack,
+    /// The stop of its process it was counted in last: it has parked or ended since.
+    pub joined_stop: u64,
+    /// It is ending and takes nothing more.
+    pub ending: bool,
 }
 
 impl ThreadSignals {
     /// Whether posting `signal` should wake the thread.
     pub fn wants(&self, signal: Signal) -> bool {
-        !self.mask.contains(signal) || self.awaited.contains(signal)
+        !self.ending && (!self.mask.contains(signal) || self.awaited.contains(signal))
     }
 }

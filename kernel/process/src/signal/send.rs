@@ -8,11 +8,16 @@ use alloc::sync::Arc;
 use abi::signal::{Signal, SignalAction, SignalInfo, SignalSet};
 use abi::{Errno, Result};
 
+use sync::Budget;
+
 use super::action::{DefaultAction, default_of};
+use super::pending::Queue;
 use super::{Information, attention, code};
+use crate::group::Target;
 use crate::limits::Resource;
+use crate::pid::{EVERYBODY, Processes};
 use crate::process::ExitStatus;
-use crate::{Kernel, Pid, Process, Thread};
+use crate::{Credentials, Kernel, Pid, Process, Thread, ThreadState};
 
 /// Posts a signal to a process: to whichever of its threads takes it.
 ///
@@ -26,11 +31,11 @@ pub fn post(process: &Arc<Process>, information: Information) -> Result<()> {
 ///
 /// # Errors
 /// As [`post`].
-pub fn post_thread(thread: &Thread, information: Information) -> Result<()> {
+pub fn post_thread(thread: &ThreadState, information: Information) -> Result<()> {
     post_to(thread.process(), Some(thread), information)
 }
 
-fn post_to(process: &Arc<Process>, target: Option<&Thread>, information: Information) -> Result<()> {
+fn post_to(process: &Arc<Process>, target: Option<&ThreadState>, information: Information) -> Result<()> {
     let signal = information.signal;
     let mut signals = process.signals().lock();
     if process.is_dead() {
@@ -62,7 +67,7 @@ fn post_to(process: &Arc<Process>, target: Option<&Thread>, information: Informa
 fn queue(
     process: &Arc<Process>,
     signals: &mut super::ProcessSignals,
-    target: Option<&Thread>,
+    target: Option<&ThreadState>,
     information: Information,
 ) -> Result<()> {
     let signal = information.signal;
@@ -70,7 +75,7 @@ fn queue(
     let is_default = action.handler == SignalAction::DEFAULT;
     let useless = is_default && process.is_unkillable() || signals.actions.ignores(signal);
     // A blocked signal is kept even if it is ignored now: the action may change before it is unblocked.
-    let blocked = |thread: &Thread| thread.signals().lock().mask.contains(signal);
+    let blocked = |thread: &ThreadState| thread.signals().lock().mask.contains(signal);
     let first_blocks = match target {
         Some(thread) => blocked(thread),
         None => process.first_thread().is_some_and(|thread| blocked(&thread)),
@@ -85,22 +90,18 @@ fn queue(
         process.begin_exit(ExitStatus::Killed(signal));
         return Ok(());
     }
-    let limited = signal.is_real_time() && information.code != code::USER && !information.is_from_kernel();
+    // Signals of a process are counted for its leader's user.
+    let credentials = target.map_or_else(|| process.credentials(), |thread| thread.credentials());
+    let queue = Queue { user: credentials.counts(), limit: process.lock_limits().soft(Resource::PendingSignals) };
     match target {
         Some(thread) => {
             let mut own = thread.signals().lock();
-            if limited && own.pending.queued() as u64 >= process.limits().soft(Resource::PendingSignals) {
-                return Err(Errno::EAGAIN);
-            }
-            if own.pending.add(information) && own.wants(signal) {
+            if own.pending.add(information, &queue)? && own.wants(signal) {
                 alert(thread, &own, signal);
             }
         }
         None => {
-            if limited && signals.pending.queued() as u64 >= process.limits().soft(Resource::PendingSignals) {
-                return Err(Errno::EAGAIN);
-            }
-            if signals.pending.add(information) {
+            if signals.pending.add(information, &queue)? {
                 process.publish_pending(signals);
                 process.find_thread(|thread| {
                     let own = thread.signals().lock();
@@ -117,7 +118,7 @@ fn queue(
 }
 
 /// Makes a thread look. The caller holds its signals' lock.
-fn alert(thread: &Thread, own: &super::ThreadSignals, signal: Signal) {
+fn alert(thread: &ThreadState, own: &super::ThreadSignals, signal: Signal) {
     if !own.mask.contains(signal) {
         thread.raise_attention(attention::SIGNAL);
     }
@@ -125,10 +126,10 @@ fn alert(thread: &Thread, own: &super::ThreadSignals, signal: Signal) {
 }
 
 /// Whether a thread would take the signal now, so that its default action can be taken at once.
-fn would_take(process: &Process, target: Option<&Thread>, signal: Signal) -> bool {
-    let open = |thread: &Thread| {
+fn would_take(process: &Process, target: Option<&ThreadState>, signal: Signal) -> bool {
+    let open = |thread: &ThreadState| {
         let own = thread.signals().lock();
-        !own.mask.contains(signal) && !own.awaited.contains(signal)
+        !own.ending && !own.mask.contains(signal) && !own.awaited.contains(signal)
     };
     match target {
         Some(thread) => open(thread),
@@ -136,8 +137,35 @@ fn would_take(process: &Process, target: Option<&Thread>, signal: Signal) -> boo
     }
 }
 
+/// A thread takes none of the signals `left` any more: those of them that were sent to its process and that others take, others are
+/// to look at. Linux's `retarget_shared_pending`.
+pub(crate) fn retarget(thread: &ThreadState, left: SignalSet) {
+    let process = thread.process();
+    if process.shared_pending().intersection(left).is_empty() {
+        return;
+    }
+    let signals = process.signals().lock();
+    let mut rest = signals.pending.set().intersection(left);
+    process.find_thread(|other| {
+        let own = other.signals().lock();
+        if core::ptr::eq(&**other, thread) || own.ending {
+            return rest.is_empty();
+        }
+        let open = SignalSet(!own.mask.0);
+        if !rest.intersection(open).is_empty() {
+            other.raise_attention(attention::SIGNAL);
+        }
+        let wanted = open.union(own.awaited);
+        if !rest.intersection(wanted).is_empty() {
+            other.task().interrupt();
+        }
+        rest = rest.without(wanted);
+        rest.is_empty()
+    });
+}
+
 /// Posts a signal the thread can't avoid: a fault. If it is blocked or ignored, its action becomes the default.
-pub fn force(thread: &Thread, information: Information) {
+pub fn force(thread: &ThreadState, information: Information) {
     let signal = information.signal;
     let process = thread.process();
     {
@@ -171,17 +199,14 @@ struct Sender<'a> {
 }
 
 impl Sender<'_> {
-    fn check(&self, target: &Process) -> Result<()> {
+    /// Whether it may signal a thread of `target` that is who `credentials` say.
+    fn check(&self, target: &Process, credentials: &Credentials) -> Result<()> {
         let own = self.thread.process();
         if own.pid() == target.pid() {
             return Ok(());
         }
         let continues = self.signal == Some(Signal::CONT) && own.session_id() == target.session_id();
-        if continues || self.thread.credentials().may_signal(&target.credentials()) {
-            Ok(())
-        } else {
-            Err(Errno::EPERM)
-        }
+        if continues || self.thread.credentials().may_signal(credentials) { Ok(()) } else { Err(Errno::EPERM) }
     }
 
     fn information(&self, signal: Signal, code: i32) -> Information {
@@ -189,7 +214,16 @@ impl Sender<'_> {
     }
 
     fn send(&self, target: &Arc<Process>, information: Option<Information>) -> Result<()> {
-        self.check(target)?;
+        self.send_as(target, &target.credentials(), information)
+    }
+
+    fn send_as(
+        &self,
+        target: &Arc<Process>,
+        credentials: &Credentials,
+        information: Option<Information>,
+    ) -> Result<()> {
+        self.check(target, credentials)?;
         match information {
             Some(information) => post(target, information),
             None => Ok(()),
@@ -197,43 +231,43 @@ impl Sender<'_> {
     }
 }
 
-/// kill(2). `signal` is `None` for 0: only the checks are made.
+/// kill(2) of one process. `signal` is `None` for 0: only the checks are made.
 ///
 /// # Errors
 /// `ESRCH`, `EPERM`.
-pub fn kill(thread: &Thread, pid: i32, signal: Option<Signal>) -> Result<()> {
+pub fn kill(thread: &Thread, pid: Pid, signal: Option<Signal>) -> Result<()> {
+    let sender = Sender { thread, signal };
+    // The number of a thread stands for its process here, but who may signal it is for the thread to say.
+    let target = Target::new(thread, pid as i32)?;
+    let information = signal.map(|signal| sender.information(signal, code::USER));
+    sender.send_as(&target.process, &target.credentials, information)
+}
+
+/// kill(2) of many: of the caller's group (0), of all processes but the first and its own (-1), or of the group whose number
+/// `pid` is the negative of. Others run meanwhile; nobody who is to get the signal forks before everybody has it.
+///
+/// # Errors
+/// `ESRCH`, `EPERM`.
+pub async fn kill_many(thread: &Thread, pid: i32, signal: Option<Signal>) -> Result<()> {
     let sender = Sender { thread, signal };
     let information = signal.map(|signal| sender.information(signal, code::USER));
-    let processes = thread.kernel().processes();
-    match pid {
-        1.. => {
-            let target = processes.process(pid as Pid).or_else(|| {
-                // The number of a thread stands for its process here.
-                processes.thread(pid as Pid).map(|thread| thread.process().clone())
-            });
-            sender.send(&target.ok_or(Errno::ESRCH)?, information)
-        }
-        0 => kill_group(&sender, thread.process().group_id(), information),
-        -1 => {
-            let own = thread.process().pid();
-            let mut all = Outcomes::default();
-            let mut next = 2;
-            while let Some(target) = processes.next(next) {
-                next = target.pid() + 1;
-                if target.pid() != own {
-                    all.note(sender.send(&target, information));
-                }
-            }
-            // Unlike with a group, somebody who may not be signalled is no error: Linux reports the last failure only.
-            if all.any {
-                all.last_failure.filter(|errno| *errno != Errno::EPERM).map_or(Ok(()), Err)
-            } else {
-                Err(Errno::ESRCH)
-            }
-        }
-        i32::MIN => Err(Errno::ESRCH),
-        _ => kill_group(&sender, pid.unsigned_abs(), information),
+    let (own, group) = match pid {
+        i32::MIN => return Err(Errno::ESRCH),
+        -1 => (thread.process().pid(), None),
+        0 => (0, Some(thread.process().group_id())),
+        _ => (0, Some(pid.unsigned_abs())),
+    };
+    let mut outcomes = Outcomes::default();
+    let mut budget = Budget::new();
+    for target in Recipients::new(thread.kernel(), group).filter(|target| target.pid() != own) {
+        outcomes.note(sender.send(&target, information));
+        budget.pace(1).await;
     }
+    if group.is_none() && outcomes.any {
+        // Unlike with a group, somebody who may not be signalled is no error: Linux reports the last failure only.
+        return outcomes.last_failure.filter(|errno| *errno != Errno::EPERM).map_or(Ok(()), Err);
+    }
+    if outcomes.success { Ok(()) } else { Err(outcomes.last_failure.unwrap_or(Errno::ESRCH)) }
 }
 
 /// What sending to many gave.
@@ -254,34 +288,62 @@ impl Outcomes {
     }
 }
 
-fn kill_group(sender: &Sender<'_>, group: Pid, information: Option<Information>) -> Result<()> {
-    let mut outcomes = Outcomes::default();
-    each_of_group(sender.thread.kernel(), group, |target| outcomes.note(sender.send(target, information)));
-    if outcomes.success { Ok(()) } else { Err(outcomes.last_failure.unwrap_or(Errno::ESRCH)) }
+/// The processes a signal is on its way to, one after the other, without a lock held and without memory needed. None of them
+/// forks as long as this lives: the child could have a number that was passed already.
+pub(super) struct Recipients<'a> {
+    processes: &'a Processes,
+    /// `None`: all processes.
+    group: Option<Pid>,
+    next: Pid,
+    begun: bool,
 }
 
-/// Calls `act` for every process of a group, without a lock held and without memory needed.
-fn each_of_group(kernel: &Kernel, group: Pid, mut act: impl FnMut(&Arc<Process>)) {
-    let mut next = 1;
-    loop {
-        let member = {
-            let family = kernel.processes().lock();
-            if !family.has_group(group) {
-                return;
-            }
-            family.from(next).find(|process| process.group_id() == group).cloned()
-        };
-        let Some(member) = member else { return };
-        next = member.pid() + 1;
-        act(&member);
+impl Recipients<'_> {
+    /// Those of a group, or all but the first process.
+    pub fn new(kernel: &Kernel, group: Option<Pid>) -> Recipients<'_> {
+        let processes = kernel.processes();
+        let begun = processes.lock().begin_signalling(group.unwrap_or(EVERYBODY));
+        Recipients { processes, group, next: if group.is_none() { 2 } else { 1 }, begun }
     }
 }
 
-/// Sends a signal of the kernel to a whole group.
+impl Iterator for Recipients<'_> {
+    type Item = Arc<Process>;
+
+    fn next(&mut self) -> Option<Arc<Process>> {
+        while self.begun {
+            let process = self.processes.next(self.next)?;
+            self.next = process.pid() + 1;
+            if self.group.is_none_or(|group| process.group_id() == group) {
+                return Some(process);
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Recipients<'_> {
+    fn drop(&mut self) {
+        if self.begun {
+            self.processes.lock().end_signalling(self.group.unwrap_or(EVERYBODY));
+        }
+    }
+}
+
+/// Sends a signal of the kernel to a whole group. Others run meanwhile.
+pub(crate) async fn post_group_slowly(kernel: &Kernel, group: Pid, signal: Signal) {
+    let mut budget = Budget::new();
+    for process in Recipients::new(kernel, Some(group)) {
+        let _ = post(&process, Information::kernel(signal));
+        budget.pace(1).await;
+    }
+}
+
+/// As [`post_group_slowly`], for who can't wait.
 pub fn post_group(kernel: &Kernel, group: Pid, signal: Signal) {
-    each_of_group(kernel, group, |process| {
-        let _ = post(process, Information::kernel(signal));
-    });
+    for process in Recipients::new(kernel, Some(group)) {
+        let _ = post(&process, Information::kernel(signal));
+    }
 }
 
 /// tgkill(2), and tkill(2) without a process number.
@@ -302,7 +364,7 @@ fn send_to_thread(sender: &Sender<'_>, process: Option<i32>, tid: i32, informati
     if process.is_some_and(|pid| target.process().pid() != pid as Pid) {
         return Err(Errno::ESRCH);
     }
-    sender.check(target.process())?;
+    sender.check(target.process(), &target.credentials())?;
     match information {
         Some(information) => post_thread(&target, information),
         None => Ok(()),

@@ -3,6 +3,9 @@
 //! A stop begins when a thread takes a stopping signal whose action is the default. Every thread is told to park; when the
 //! last has, the parent is told. `SIGCONT` takes the stop back at the moment it is *sent*, whatever is done with the signal
 //! afterwards.
+//!
+//! Stops are numbered, and each thread notes the last one it was counted in. A thread that is still parked from one stop when the next
+//! begins is counted anew, though it never ran in between; one that ends after it was counted is not counted twice.
 
 use alloc::sync::Arc;
 use core::future::poll_fn;
@@ -12,15 +15,17 @@ use abi::process::{CONTINUED_STATUS, stopped_status};
 use abi::signal::{Signal, action_flags};
 
 use super::{Information, ProcessSignals, attention, code, send};
-use crate::{Process, Thread};
+use crate::{Process, Thread, ThreadState};
 
 /// Where a process stands in being stopped. Under its signals' lock.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct GroupStop {
     /// The signal that stops it, from the begin of the stop until it is continued.
     stopped_by: Option<Signal>,
     /// Threads that have not parked yet.
     running: usize,
+    /// How many stops there have been, this one included.
+    number: u64,
     /// A thread has taken a stopping signal and is about to begin the stop. Whoever continues the process meanwhile
     /// takes this back.
     intended: bool,
@@ -55,6 +60,49 @@ impl GroupStop {
     pub const fn is_stopped(&self) -> bool {
         self.stopped_by.is_some()
     }
+
+    /// The stop that `signal` causes begins, with no thread counted yet.
+    fn begin(&mut self, signal: Signal) {
+        self.stopped_by = Some(signal);
+        self.number += 1;
+        self.running = 0;
+    }
+
+    /// A thread shares in the stop: it is to park. One that is counted already, or comes when the stop is complete, is not waited
+    /// for.
+    fn count_in(&mut self, joined: &mut u64) {
+        if *joined != self.number {
+            self.running += 1;
+        }
+    }
+
+    /// A thread has parked, or ends. True if that completes the stop.
+    fn count_out(&mut self, joined: &mut u64) -> bool {
+        if self.stopped_by.is_none() || core::mem::replace(joined, self.number) == self.number {
+            return false;
+        }
+        self.running -= 1;
+        self.running == 0
+    }
+
+    /// The stop is over: what is counted in it counts no more. True if there was one.
+    fn end(&mut self) -> bool {
+        self.intended = false;
+        self.stopped_by.take().is_some()
+    }
+
+    /// A new thread shares in a stop.
+    pub fn join(&mut self, thread: &ThreadState) {
+        if !self.is_stopped() {
+            return;
+        }
+        let mut own = thread.signals().lock();
+        if self.running == 0 {
+            own.joined_stop = self.number;
+        }
+        self.count_in(&mut own.joined_stop);
+        thread.raise_attention(attention::STOP);
+    }
 }
 
 impl Process {
@@ -64,19 +112,20 @@ impl Process {
         if !core::mem::take(&mut signals.stop.intended) || signals.stop.is_stopped() || self.exit_status().is_some() {
             return;
         }
-        signals.stop.stopped_by = Some(signal);
-        signals.stop.running = 0;
+        signals.stop.begin(signal);
         self.each_thread(|thread| {
-            signals.stop.running += 1;
-            thread.raise_attention(attention::STOP);
-            thread.task().interrupt();
+            let mut own = thread.signals().lock();
+            if !own.ending {
+                signals.stop.count_in(&mut own.joined_stop);
+                thread.raise_attention(attention::STOP);
+                thread.task().interrupt();
+            }
         });
     }
 
     /// `SIGCONT` was sent. True if there was a stop to take back.
     pub(crate) fn continue_all(&self, signals: &mut ProcessSignals) -> bool {
-        signals.stop.intended = false;
-        if signals.stop.stopped_by.take().is_none() {
+        if !signals.stop.end() {
             return false;
         }
         self.set_report(Some(Report::Continued));
@@ -86,8 +135,9 @@ impl Process {
 
     /// The process is to end: it can't stay stopped.
     pub(crate) fn cancel_stop(&self, signals: &mut ProcessSignals) {
-        signals.stop = GroupStop::default();
-        self.release_stopped();
+        if signals.stop.end() {
+            self.release_stopped();
+        }
     }
 
     fn release_stopped(&self) {
@@ -98,13 +148,11 @@ impl Process {
     }
 
     /// A thread parked, or ended, during a stop. The last one completes it.
-    pub(crate) fn thread_stopped(self: &Arc<Self>, signals: &mut ProcessSignals) -> Option<Report> {
-        let signal = signals.stop.stopped_by?;
-        signals.stop.running = signals.stop.running.checked_sub(1)?;
-        if signals.stop.running > 0 {
+    pub(crate) fn thread_stopped(&self, signals: &mut ProcessSignals, thread: &ThreadState) -> Option<Report> {
+        if !signals.stop.count_out(&mut thread.signals().lock().joined_stop) {
             return None;
         }
-        let report = Report::Stopped(signal);
+        let report = Report::Stopped(signals.stop.stopped_by?);
         self.set_report(Some(report));
         Some(report)
     }
@@ -127,25 +175,28 @@ impl Process {
 }
 
 impl Thread {
-    /// Parks until the process is continued or has to end.
+    /// Parks until the process is continued or has to end. A stop that follows at once finds the thread parked, and counts it all
+    /// the same.
     pub(crate) async fn park_stopped(&self) {
-        let process = self.process();
-        let report = {
-            let mut signals = process.signals().lock();
-            if !self.has_attention(attention::STOP) {
-                return;
-            }
-            self.set_stopped(true);
-            process.thread_stopped(&mut signals)
-        };
-        if let Some(report) = report {
-            process.notify_parent_of_stop(report);
-        }
         poll_fn(|_| {
-            let stays = self.has_attention(attention::STOP) && !self.has_attention(attention::EXIT);
-            if stays { Poll::Pending } else { Poll::Ready(()) }
+            let report = {
+                let mut signals = self.process().signals().lock();
+                let stays = self.has_attention(attention::STOP) && !self.has_attention(attention::EXIT);
+                self.set_stopped(stays);
+                if !stays {
+                    return Poll::Ready(());
+                }
+                self.process().thread_stopped(&mut signals, self)
+            };
+            if let Some(report) = report {
+                self.process().notify_parent_of_stop(report);
+            }
+            Poll::Pending
         })
         .await;
-        self.set_stopped(false);
     }
 }
+
+#[cfg(test)]
+#[path = "stop_tests.rs"]
+mod tests;
