@@ -63,7 +63,7 @@ pub(crate) fn prctl(
             0 | 1 => {
                 let mut new = Credentials::clone(&thread.credentials());
                 new.keep_capabilities = second == 1;
-                process.set_credentials(new);
+                thread.set_credentials(new)?;
             }
             _ => return Err(Errno::EINVAL.into()),
         },
@@ -71,8 +71,14 @@ pub(crate) fn prctl(
         option::PR_GET_CHILD_SUBREAPER => {
             user::write(thread, second, &i32::from(process.is_subreaper()).to_le_bytes())?;
         }
-        option::PR_SET_NO_NEW_PRIVS if second == 1 && unused => process.forbid_new_privileges(),
-        option::PR_GET_NO_NEW_PRIVS if second == 0 && unused => return Ok(usize::from(process.no_new_privileges())),
+        option::PR_SET_NO_NEW_PRIVS if second == 1 && unused => {
+            let mut new = Credentials::clone(&thread.credentials());
+            new.no_new_privileges = true;
+            thread.set_credentials(new)?;
+        }
+        option::PR_GET_NO_NEW_PRIVS if second == 0 && unused => {
+            return Ok(usize::from(thread.credentials().no_new_privileges));
+        }
         option::PR_CAPBSET_READ if second <= LAST_CAPABILITY => {
             return Ok((thread.credentials().capabilities.bounding >> second & 1) as usize);
         }
@@ -81,7 +87,7 @@ pub(crate) fn prctl(
             if second > LAST_CAPABILITY {
                 return Err(Errno::EINVAL.into());
             }
-            process.set_credentials(dropped);
+            thread.set_credentials(dropped)?;
         }
         option::PR_GET_TIMERSLACK => return Ok(TIMER_SLACK),
         // Nobody is confined, nothing is locked.

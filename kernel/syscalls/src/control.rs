@@ -6,13 +6,14 @@ use core::pin::pin;
 use abi::Errno;
 use abi::files::FileLock;
 use abi::raw::general as raw;
+use process::signal::owner::FileOwner;
 use process::{Failure, Thread};
-use vfs::{FileLocks, FlockKind, LockOwner, OpenFile, OpenFlags, RecordLock, RecordLockKind, Stop};
+use vfs::{FileLocks, FlockKind, LockOwner, OpenFile, OpenFlags, OwnerKind, RecordLock, RecordLockKind, Stop};
 
 use crate::argument::{Descriptor, In, Out};
 use crate::open::descriptor_limit;
 
-/// fcntl(2), but for locks.
+/// fcntl(2), but for what looks into the program's memory.
 pub(crate) fn fcntl(thread: &Arc<Thread>, file: Descriptor, command: u32, argument: usize) -> Result<usize, Stop> {
     let files = thread.files();
     let open = files.get(file.0)?;
@@ -33,9 +34,33 @@ pub(crate) fn fcntl(thread: &Arc<Thread>, file: Descriptor, command: u32, argume
     open.usable()?;
     match command {
         raw::F_SETFL => {
-            open.set_flags(OpenFlags::from_bits_truncate(argument as u32), thread.credentials().for_files())?;
+            let flags = OpenFlags::from_bits_truncate(argument as u32);
+            open.set_flags(flags, thread.credentials().for_files())?;
+            match set_signal_driven(thread, file, &open, flags.contains(OpenFlags::ASYNC)) {
+                Ok(()) | Err(Errno::ENOTTY) => Ok(0),
+                Err(errno) => Err(errno.into()),
+            }
+        }
+        raw::F_SETOWN => {
+            let number = argument as i32;
+            let kind = if number < 0 { OwnerKind::Group } else { OwnerKind::Process };
+            let number = number.checked_abs().ok_or(Errno::EINVAL)?;
+            Ok(set_owner(thread, &open, kind, number)?)
+        }
+        raw::F_GETOWN => Ok(match open.owner().map(|owner| owner.identity()) {
+            Some((OwnerKind::Group, number)) => (number as isize).wrapping_neg() as usize,
+            Some((_, number)) => number as usize,
+            None => 0,
+        }),
+        raw::F_SETSIG => {
+            let signal = argument as u32;
+            if signal > raw::_NSIG {
+                return Err(Errno::EINVAL.into());
+            }
+            open.set_signal(signal);
             Ok(0)
         }
+        raw::F_GETSIG => Ok(open.signal() as usize),
         raw::F_GETPIPE_SZ => Ok(open.file().pipe().ok_or(Errno::EBADF)?.capacity()),
         raw::F_SETPIPE_SZ => {
             let pipe = open.file().pipe().ok_or(Errno::EBADF)?;
@@ -44,31 +69,109 @@ pub(crate) fn fcntl(thread: &Arc<Thread>, file: Descriptor, command: u32, argume
         }
         raw::F_GETLK | raw::F_SETLK | raw::F_SETLKW => Err(Stop::WouldBlock),
         raw::F_OFD_GETLK | raw::F_OFD_SETLK | raw::F_OFD_SETLKW => Err(Stop::WouldBlock),
+        raw::F_SETOWN_EX | raw::F_GETOWN_EX | raw::F_GETOWNER_UIDS => Err(Stop::WouldBlock),
         _ => Err(Errno::EINVAL.into()),
     }
 }
 
-/// fcntl(2) with locks.
+/// Begins or ends to send signals when a file becomes ready: `O_ASYNC`.
+///
+/// # Errors
+/// `ENOTTY`: the file can't. `ENOMEM`.
+pub(crate) fn set_signal_driven(
+    thread: &Arc<Thread>,
+    file: Descriptor,
+    open: &OpenFile,
+    on: bool,
+) -> Result<(), Errno> {
+    if on == open.is_signal_driven() {
+        return Ok(());
+    }
+    open.set_signal_driven(on, file.0)?;
+    if on && open.owner().is_none() {
+        // None for most files, which tell nobody then.
+        if let Some(owner) = FileOwner::by_default(thread, open.file().default_owner()) {
+            open.set_owner(Some(owner));
+        }
+    }
+    Ok(())
+}
+
+/// Names who gets the signals of a file; nobody for 0.
+fn set_owner(thread: &Arc<Thread>, open: &OpenFile, kind: OwnerKind, number: i32) -> Result<usize, Errno> {
+    let owner: Option<Arc<dyn vfs::FileOwner>> = match number {
+        0 => None,
+        _ => Some(FileOwner::new(thread, kind, u32::try_from(number).map_err(|_| Errno::ESRCH)?)?),
+    };
+    open.set_owner(owner);
+    Ok(0)
+}
+
+/// `F_SETOWN_EX`
+async fn set_described_owner(thread: &Arc<Thread>, open: &OpenFile, argument: usize) -> Result<usize, Failure> {
+    let described = In::<abi::files::FileOwner>::at(argument).fetch(thread).await?;
+    let kinds = [OwnerKind::Thread, OwnerKind::Process, OwnerKind::Group];
+    let kind = kinds.into_iter().find(|kind| *kind as i32 == described.kind).ok_or(Errno::EINVAL)?;
+    Ok(set_owner(thread, open, kind, described.number)?)
+}
+
+/// `F_GETOWN_EX`
+async fn describe_owner(thread: &Arc<Thread>, open: &OpenFile, argument: usize) -> Result<usize, Failure> {
+    let (kind, number) = open.owner().map_or((OwnerKind::Thread, 0), |owner| owner.identity());
+    let described = abi::files::FileOwner { kind: kind as i32, number: number as i32 };
+    Out::at(argument).store(thread, &described).await?;
+    Ok(0)
+}
+
+/// fcntl(2) with locks and structures.
 pub(crate) async fn fcntl_waiting(
     thread: &Arc<Thread>,
     file: Descriptor,
     command: u32,
     argument: usize,
 ) -> Result<usize, Failure> {
-    let open = thread.files().get(file.0)?;
-    match command {
-        raw::F_GETLK => get_lock(thread, &open, false, argument).await,
-        raw::F_SETLK => set_lock(thread, &open, false, false, argument).await,
-        raw::F_SETLKW => set_lock(thread, &open, false, true, argument).await,
-        raw::F_OFD_GETLK => get_lock(thread, &open, true, argument).await,
-        raw::F_OFD_SETLK => set_lock(thread, &open, true, false, argument).await,
-        raw::F_OFD_SETLKW => set_lock(thread, &open, true, true, argument).await,
+    // Held for the whole call: an owner must not go while a lock is waited for in its name.
+    let files = thread.files();
+    let open = files.get(file.0)?;
+    let of_process = Owner { lock: LockOwner::of_table(&files), process: thread.process().pid() as i32 };
+    let of_description = Owner { lock: LockOwner::of_open_file(&open), process: OF_DESCRIPTION };
+    let result = match command {
+        raw::F_SETOWN_EX => return set_described_owner(thread, &open, argument).await,
+        raw::F_GETOWN_EX => return describe_owner(thread, &open, argument).await,
+        raw::F_GETOWNER_UIDS => {
+            let (real, effective) = open.owner().map_or((0, 0), |owner| owner.users());
+            Out::at(argument).store(thread, &[real, effective]).await?;
+            return Ok(0);
+        }
+        raw::F_GETLK => get_lock(thread, &open, of_process, argument).await,
+        raw::F_SETLK => set_lock(thread, &open, of_process, false, argument).await,
+        raw::F_SETLKW => set_lock(thread, &open, of_process, true, argument).await,
+        raw::F_OFD_GETLK => get_lock(thread, &open, of_description, argument).await,
+        raw::F_OFD_SETLK => set_lock(thread, &open, of_description, false, argument).await,
+        raw::F_OFD_SETLKW => set_lock(thread, &open, of_description, true, argument).await,
         _ => Err(Errno::EINVAL.into()),
+    };
+    if matches!(command, raw::F_SETLK | raw::F_SETLKW) && result.is_ok() && !files.holds(file.0, &open) {
+        // Another thread closed the descriptor meanwhile, and the locks it dropped did not have this one among them.
+        locks_of(&open)?.release(of_process.lock);
+        return Err(Errno::EBADF.into());
     }
+    result
 }
 
-/// The lock a program describes. With `of_file` it belongs to the open file description, else to the process.
-fn record_lock(thread: &Thread, open: &OpenFile, of_file: bool, lock: &FileLock) -> Result<RecordLock, Errno> {
+/// Who asks for a lock.
+#[derive(Clone, Copy)]
+struct Owner {
+    lock: LockOwner,
+    /// What F_GETLK tells of it.
+    process: i32,
+}
+
+/// What F_GETLK tells in place of a process where an open file description holds the lock.
+const OF_DESCRIPTION: i32 = -1;
+
+/// The lock a program describes.
+fn record_lock(open: &OpenFile, owner: Owner, lock: &FileLock) -> Result<RecordLock, Errno> {
     let kind = match lock.kind as u32 {
         raw::F_RDLCK => RecordLockKind::Read,
         raw::F_WRLCK => RecordLockKind::Write,
@@ -84,15 +187,10 @@ fn record_lock(thread: &Thread, open: &OpenFile, of_file: bool, lock: &FileLock)
     };
     let start = base.checked_add(lock.start).ok_or(Errno::EOVERFLOW)?;
     let (first, last) = RecordLock::range(start, lock.length)?;
-    let (owner, process) = if of_file {
-        if lock.process != 0 {
-            return Err(Errno::EINVAL);
-        }
-        (LockOwner::of_open_file(open), -1)
-    } else {
-        (LockOwner::of_table(&thread.files()), thread.process().pid() as i32)
-    };
-    Ok(RecordLock { kind, first, last, owner, process })
+    if owner.process == OF_DESCRIPTION && lock.process != 0 {
+        return Err(Errno::EINVAL);
+    }
+    Ok(RecordLock { kind, first, last, owner: owner.lock, process: owner.process })
 }
 
 /// The locks of a file; only those of few file systems have none.
@@ -100,9 +198,9 @@ fn locks_of(open: &OpenFile) -> Result<&FileLocks, Errno> {
     open.inode().locks().ok_or(Errno::ENOLCK)
 }
 
-async fn get_lock(thread: &Arc<Thread>, open: &OpenFile, of_file: bool, argument: usize) -> Result<usize, Failure> {
+async fn get_lock(thread: &Arc<Thread>, open: &OpenFile, owner: Owner, argument: usize) -> Result<usize, Failure> {
     let mut lock = In::<FileLock>::at(argument).fetch(thread).await?;
-    let wanted = record_lock(thread, open, of_file, &lock)?;
+    let wanted = record_lock(open, owner, &lock)?;
     if wanted.kind == RecordLockKind::Unlock {
         return Err(Errno::EINVAL.into());
     }
@@ -125,12 +223,12 @@ async fn get_lock(thread: &Arc<Thread>, open: &OpenFile, of_file: bool, argument
 async fn set_lock(
     thread: &Arc<Thread>,
     open: &OpenFile,
-    of_file: bool,
+    owner: Owner,
     waits: bool,
     argument: usize,
 ) -> Result<usize, Failure> {
     let lock = In::<FileLock>::at(argument).fetch(thread).await?;
-    let wanted = record_lock(thread, open, of_file, &lock)?;
+    let wanted = record_lock(open, owner, &lock)?;
     let allowed = match wanted.kind {
         RecordLockKind::Read => open.flags().readable(),
         RecordLockKind::Write => open.flags().writable(),
@@ -150,6 +248,10 @@ async fn set_lock(
 
 /// flock(2)
 pub(crate) async fn flock(thread: &Arc<Thread>, file: Descriptor, operation: u32) -> Result<usize, Failure> {
+    if operation & raw::LOCK_MAND != 0 {
+        // Mandatory locks are no more, and asking for one has always succeeded.
+        return Ok(0);
+    }
     let kind = match operation & !raw::LOCK_NB {
         raw::LOCK_SH => FlockKind::Shared,
         raw::LOCK_EX => FlockKind::Exclusive,

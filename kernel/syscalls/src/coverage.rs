@@ -1,5 +1,7 @@
 //! The coverage page: the table as Markdown, for docs/.
 
+#![expect(clippy::disallowed_methods, reason = "for the page in docs/, never while programs run")]
+
 use alloc::string::String;
 use core::fmt::{self, Write};
 
@@ -42,6 +44,7 @@ fn write_row(page: &mut String, number: u32, name: &str, arguments: &[ArgumentRo
     for (index, argument) in arguments.iter().enumerate() {
         write!(page, "{}`{}: ", if index == 0 { "" } else { ", " }, argument.name)?;
         // Compilers differ in where they put blanks when they write a type out.
+        // bounded: for the page in docs/, never while programs run
         page.extend(argument.kind.chars().filter(|character| *character != ' '));
         page.push('`');
     }

@@ -1,4 +1,4 @@
-//! Who a process is: getuid(2), setresuid(2), getgroups(2), capget(2) and their kin.
+//! Who a thread is: getuid(2), setresuid(2), getgroups(2), capget(2) and their kin.
 
 use alloc::sync::Arc;
 
@@ -7,7 +7,7 @@ use abi::process::{CapabilityData, CapabilityHeader};
 use abi::raw::general as raw;
 use process::Thread;
 use process::credentials::{Capability, Credentials};
-use process::group::process_of;
+use process::group::Target;
 use vfs::Stop;
 use zerocopy::IntoBytes;
 
@@ -37,11 +37,10 @@ pub(crate) fn getegid(thread: &Arc<Thread>) -> usize {
     thread.credentials().groups.effective as usize
 }
 
-/// Makes the process what `change` makes of its credentials.
+/// Replaces the calling thread's credentials by what `change` makes of them.
 fn change(thread: &Arc<Thread>, change: impl FnOnce(&Credentials) -> Result<Credentials, Errno>) -> Result<(), Errno> {
     let new = change(&thread.credentials())?;
-    thread.process().set_credentials(new);
-    Ok(())
+    thread.set_credentials(new)
 }
 
 /// setuid(2)
@@ -103,14 +102,15 @@ pub(crate) fn getresgid(
 /// setfsuid(2). Returns the old id, whether it changed or not.
 pub(crate) fn setfsuid(thread: &Arc<Thread>, user: u32) -> usize {
     let old = thread.credentials();
-    thread.process().set_credentials(old.set_file_user(user));
+    // The real user stays, so nothing can be missing.
+    let _ = thread.set_credentials(old.set_file_user(user));
     old.users.files as usize
 }
 
 /// setfsgid(2)
 pub(crate) fn setfsgid(thread: &Arc<Thread>, group: u32) -> usize {
     let old = thread.credentials();
-    thread.process().set_credentials(old.set_file_group(group));
+    let _ = thread.set_credentials(old.set_file_group(group));
     old.groups.files as usize
 }
 
@@ -134,7 +134,8 @@ pub(crate) fn setgroups(thread: &Arc<Thread>, size: i32, list: In<u32>) -> Resul
     let size = usize::try_from(size).ok().filter(|&size| size <= MOST_GROUPS).ok_or(Errno::EINVAL)?;
     let mut groups = user::read_array::<u32>(thread, list.0, size)?;
     groups.sort_unstable();
-    Ok(change(thread, |old| old.set_supplementary(groups.into()))?)
+    let groups = Arc::new(groups);
+    Ok(change(thread, |old| old.set_supplementary(groups))?)
 }
 
 /// How many elements of data belong to a version of the capability interface: one of 32 bits, or two.
@@ -168,7 +169,7 @@ pub(crate) fn capget(
     if header.pid < 0 {
         return Err(Errno::EINVAL.into());
     }
-    let sets = process_of(thread, header.pid)?.credentials().capabilities;
+    let sets = Target::new(thread, header.pid)?.credentials.capabilities;
     if data.is_null() {
         return Ok(());
     }

@@ -1,10 +1,11 @@
 //! Reading directories: getdents64(2) and its elder, getdents(2).
 
 use alloc::sync::Arc;
-use alloc::vec;
 
 use abi::Errno;
+use abi::fallible::try_zeroed;
 use process::{Failure, Thread};
+use sync::Budget;
 use vfs::{DirectoryEntry, DirectorySink, Dirent64Writer, OpenFile};
 
 use crate::argument::{Address, Descriptor};
@@ -52,9 +53,12 @@ async fn read_entries(
 ) -> Result<usize, Failure> {
     let file = thread.files().get(directory.0)?;
     let size = size as usize;
-    let mut room = vec![0; size.min(PIECE)];
+    let mut room = try_zeroed(size.min(PIECE))?;
     let mut done = 0;
+    let mut budget = Budget::new();
     loop {
+        // An entry takes longer than its bytes.
+        budget.pace(PIECE / 64).await;
         let piece = room.get_mut(..(size - done).min(PIECE)).unwrap_or_default();
         let length = match lay_out(&file, piece).await {
             Ok(0) => return Ok(done),

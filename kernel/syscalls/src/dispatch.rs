@@ -137,7 +137,8 @@ impl Answer for Outcome {
             Outcome::Value(value) => Step::Value(value),
             Outcome::Error(errno) => Step::Value(errno.as_return_value()),
             Outcome::Interrupted(_) => Step::Value(Errno::EINTR.as_return_value()),
-            Outcome::Registers => Step::Registers,
+            // Only a future executes a program.
+            Outcome::Registers | Outcome::Executed(_) => Step::Registers,
         }
     }
 }
@@ -152,7 +153,7 @@ impl Answer for Stop {
     fn step(self) -> Step {
         match self {
             Stop::Error(errno) => Step::Value(errno.as_return_value()),
-            Stop::WouldBlock | Stop::Signalled => Step::Wait(0),
+            Stop::WouldBlock | Stop::Signalled | Stop::Yield => Step::Wait(0),
             Stop::Fault(UserFault { address, write, .. }) => {
                 Step::Missing(address - address % PAGE_SIZE + usize::from(write))
             }

@@ -7,8 +7,9 @@ use abi::Errno;
 use abi::raw::general as raw;
 use abi::time::Timespec;
 use memory::{AddressSpace, UserFault};
-use process::futex::{ANY, Key};
+use process::futex::{ANY, Key, Line};
 use process::{Call, Failure, Interrupted, Resume, Thread};
+use sync::Budget;
 use vfs::Stop;
 
 use crate::argument::{Address, In};
@@ -43,7 +44,11 @@ pub(crate) fn futex(
         _ => return Err(Stop::WouldBlock),
     };
     let key = Key::new(thread.space(), word.0, true)?;
-    Ok(thread.kernel().futexes().wake(key, wake_count(value), bits))
+    let (futexes, count) = (thread.kernel().futexes(), wake_count(value));
+    if count > 1 && futexes.is_crowded(key) {
+        return Err(Stop::WouldBlock);
+    }
+    Ok(futexes.wake(key, count, bits))
 }
 
 /// How many are to be woken. Linux counts after each one woken, so even 0 wakes one; negative numbers likewise.
@@ -132,7 +137,7 @@ async fn wait_until(
     };
     let result = thread.interruptible(pin!(thread.kernel().executor().timeout(deadline, &mut waiting))).await;
     // A wake-up that came just before the time was up, or the signal came, counts: the waker was told it woke somebody.
-    if waiting.is_woken() {
+    if waiting.leave() {
         return Ok(0);
     }
     match result {
@@ -172,7 +177,19 @@ async fn wake(thread: &Arc<Thread>, arguments: Arguments, bits: u32) -> Result<u
         return Err(Errno::EINVAL.into());
     }
     let key = key_of(thread, arguments.word, arguments.private).await?;
-    Ok(thread.kernel().futexes().wake(key, wake_count(arguments.value), bits))
+    Ok(wake_line(thread, key, wake_count(arguments.value), bits, Line::default()).await)
+}
+
+/// Wakes those of a line, up to `count`. Is not given up: who was told of a change of his word must learn of it.
+async fn wake_line(thread: &Arc<Thread>, key: Key, count: usize, bits: u32, mut line: Line) -> usize {
+    let mut woken = 0;
+    let mut budget = Budget::new();
+    while !line.is_over() {
+        let some = thread.kernel().futexes().wake_some(key, count - woken, bits, &mut line);
+        woken += some;
+        budget.pace(1 + some).await;
+    }
+    woken
 }
 
 async fn requeue(thread: &Arc<Thread>, arguments: Arguments, expected: Option<u32>) -> Result<usize, Failure> {
@@ -185,13 +202,25 @@ async fn requeue(thread: &Arc<Thread>, arguments: Arguments, expected: Option<u3
         Some(expected) => Ok(space.space().load_u32(arguments.word)? == expected),
         None => Ok(true),
     };
-    loop {
-        match thread.kernel().futexes().requeue(from, to, wake, carry, unchanged) {
-            Ok(Some((woken, moved))) => return Ok(woken + moved),
+    let futexes = thread.kernel().futexes();
+    let mut line = Line::default();
+    let (mut woken, mut moved) = loop {
+        match futexes.requeue(from, to, (wake, carry), &mut line, unchanged) {
+            Ok(Some(some)) => break some,
             Ok(None) => return Err(Errno::EAGAIN.into()),
             Err(fault) => space.settle(fault).await?,
         }
+    };
+    let mut budget = Budget::new();
+    while !line.is_over() {
+        budget.pace(1).await;
+        // It is decided already. What the word is now is no matter.
+        let decided = || Ok::<_, UserFault>(true);
+        let rest = (wake.saturating_sub(woken), carry.saturating_sub(moved));
+        let some = futexes.requeue(from, to, rest, &mut line, decided).ok().flatten().unwrap_or_default();
+        (woken, moved) = (woken + some.0, moved + some.1);
     }
+    Ok(woken + moved)
 }
 
 async fn wake_op(thread: &Arc<Thread>, arguments: Arguments) -> Result<usize, Failure> {
@@ -201,13 +230,14 @@ async fn wake_op(thread: &Arc<Thread>, arguments: Arguments) -> Result<usize, Fa
     let other = key_of(thread, arguments.second, arguments.private).await?;
     let count = |value: i32| value.max(1) as usize;
     let (first, second) = (count(arguments.value as i32), count(arguments.timeout as i32));
-    loop {
-        let change = || operation.apply(space, arguments.second);
-        match thread.kernel().futexes().wake_after(one, first, other, second, change) {
-            Ok(woken) => return Ok(woken),
+    let (both, [one_line, other_line]) = loop {
+        match thread.kernel().futexes().change(one, other, || operation.apply(space, arguments.second)) {
+            Ok(changed) => break changed,
             Err(fault) => space.settle(fault).await?,
         }
-    }
+    };
+    let woken = wake_line(thread, one, first, ANY, one_line).await;
+    Ok(if both { woken + wake_line(thread, other, second, ANY, other_line).await } else { woken })
 }
 
 /// What FUTEX_WAKE_OP does to the second word: four bits of operation, four of comparison, twelve of each operand.

@@ -23,6 +23,7 @@
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 extern crate alloc;
 
@@ -63,3 +64,4 @@ mod xattr;
 pub use coverage::coverage_markdown;
 pub use dispatch::Calls;
 pub use refusals::{Refusal, Refusals};
+pub use table::name_of;

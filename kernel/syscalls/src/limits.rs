@@ -6,9 +6,10 @@ use abi::Errno;
 use abi::limits::{ResourceLimit, ResourceUsage};
 use abi::raw::general as raw;
 use abi::time::ProcessTimes;
-use process::group::process_of;
+use process::Thread;
+use process::group::Target;
 use process::limits::{self, Resource};
-use process::{Thread, usage};
+use process::usage::{self, Usage};
 use vfs::Stop;
 
 use crate::argument::{In, Out};
@@ -22,7 +23,7 @@ pub(crate) fn getrlimit(thread: &Arc<Thread>, resource: u32, limit: Out<Resource
 /// setrlimit(2)
 pub(crate) fn setrlimit(thread: &Arc<Thread>, resource: u32, limit: In<ResourceLimit>) -> Result<(), Stop> {
     let new = limit.read(thread)?;
-    limits::change(thread, thread.process(), Resource::new(resource)?, Some(new))?;
+    limits::change(thread, &Target::new(thread, 0)?, Resource::new(resource)?, Some(new))?;
     Ok(())
 }
 
@@ -35,8 +36,9 @@ pub(crate) fn prlimit64(
     old: Out<ResourceLimit>,
 ) -> Result<(), Stop> {
     let new = new.read_optional(thread)?;
-    let process = process_of(thread, pid)?;
-    let before = limits::change(thread, &process, Resource::new(resource)?, new)?;
+    let target = Target::new(thread, pid)?;
+    old.make_present(thread)?;
+    let before = limits::change(thread, &target, Resource::new(resource)?, new)?;
     old.write_optional(thread, &before)
 }
 
@@ -45,7 +47,8 @@ pub(crate) fn getrusage(thread: &Arc<Thread>, who: i32, usage: Out<ResourceUsage
     let used = match who {
         raw::RUSAGE_CHILDREN => thread.process().children_usage(),
         SELF => thread.process().usage(),
-        THREAD => thread.usage(),
+        // The memory is the process's, as on Linux.
+        THREAD => Usage { peak_resident: thread.process().usage().peak_resident, ..thread.usage() },
         _ => return Err(Errno::EINVAL.into()),
     };
     usage.write(thread, &used.to_program())

@@ -7,6 +7,7 @@ use abi::memory::{LockAllFlags, MapFlags, Protection, RemapFlags, SyncFlags};
 use abi::raw::general as raw;
 use memory::{Backing, MapRequest, PAGE_SIZE, USER_TOP};
 use process::{Failure, Thread};
+use sync::Budget;
 
 use crate::argument::{Address, Descriptor, Flags};
 use crate::flags::{LockFlags, MapFlags as MapNames, Protections, RemapFlags as RemapNames, SyncFlags as SyncNames};
@@ -43,7 +44,7 @@ pub(crate) async fn mmap(
         flags: map_flags,
         backing,
     };
-    Ok(thread.space().mmap(request).await?)
+    Ok(thread.killable(thread.space().mmap(request)).await??)
 }
 
 /// munmap(2)
@@ -52,13 +53,13 @@ pub(crate) async fn munmap(thread: &Arc<Thread>, address: Address, length: usize
 }
 
 /// mprotect(2)
-pub(crate) fn mprotect(
+pub(crate) async fn mprotect(
     thread: &Arc<Thread>,
     address: Address,
     length: usize,
     protection: Flags<Protections>,
-) -> Result<(), Errno> {
-    thread.space().protect(address.0, length, Protection::from_bits_retain(protection.0))
+) -> Result<(), Failure> {
+    Ok(thread.space().protect(address.0, length, Protection::from_bits_retain(protection.0)).await?)
 }
 
 /// brk(2), as the kernel has it: returns where the heap now ends, whether that changed or not.
@@ -82,7 +83,7 @@ pub(crate) async fn mremap(
 /// madvise(2)
 pub(crate) async fn madvise(thread: &Arc<Thread>, address: Address, length: usize, advice: i32) -> Result<(), Failure> {
     let advice = u32::try_from(advice).map_err(|_| Errno::EINVAL)?;
-    Ok(thread.space().advise(address.0, length, advice).await?)
+    Ok(thread.killable(thread.space().advise(address.0, length, advice)).await??)
 }
 
 /// msync(2)
@@ -113,17 +114,19 @@ pub(crate) async fn mincore(
     let space = thread.space();
     let pages = length.div_ceil(PAGE_SIZE);
     let mut answer = [0; 256];
+    let mut budget = Budget::new();
     for first in (0..pages).step_by(answer.len()) {
         let part = answer.get_mut(..(pages - first).min(256)).unwrap_or_default();
         space.residency(address.0 + first * PAGE_SIZE, part)?;
         space.copy_out(vector.0.wrapping_add(first), part).await?;
+        budget.pace(part.len()).await;
     }
     Ok(())
 }
 
 /// mlock(2)
 pub(crate) async fn mlock(thread: &Arc<Thread>, address: Address, length: usize) -> Result<(), Failure> {
-    Ok(thread.space().lock(address.0, length, false).await?)
+    Ok(thread.killable(thread.space().lock(address.0, length, false)).await??)
 }
 
 /// mlock2(2)
@@ -131,12 +134,12 @@ pub(crate) async fn mlock2(thread: &Arc<Thread>, address: Address, length: usize
     if flags & !raw::MLOCK_ONFAULT != 0 {
         return Err(Errno::EINVAL.into());
     }
-    Ok(thread.space().lock(address.0, length, flags != 0).await?)
+    Ok(thread.killable(thread.space().lock(address.0, length, flags != 0)).await??)
 }
 
 /// munlock(2)
-pub(crate) fn munlock(thread: &Arc<Thread>, address: Address, length: usize) -> Result<(), Errno> {
-    thread.space().unlock(address.0, length)
+pub(crate) async fn munlock(thread: &Arc<Thread>, address: Address, length: usize) -> Result<(), Failure> {
+    Ok(thread.space().unlock(address.0, length).await?)
 }
 
 /// mlockall(2)
@@ -145,11 +148,11 @@ pub(crate) async fn mlockall(thread: &Arc<Thread>, flags: Flags<LockFlags>) -> R
     if flags.is_empty() || flags == LockAllFlags::ON_FAULT {
         return Err(Errno::EINVAL.into());
     }
-    Ok(thread.space().lock_all(flags).await?)
+    Ok(thread.killable(thread.space().lock_all(flags)).await??)
 }
 
 /// munlockall(2)
-pub(crate) fn munlockall(thread: &Arc<Thread>) -> Result<(), Errno> {
-    thread.space().unlock_all();
+pub(crate) async fn munlockall(thread: &Arc<Thread>) -> Result<(), Failure> {
+    thread.space().unlock_all().await;
     Ok(())
 }

@@ -4,16 +4,17 @@ use alloc::string::String;
 use alloc::sync::Arc;
 
 use abi::Errno;
+use abi::fallible::try_to_vec;
 use abi::raw::general as raw;
 use memory::PAGE_SIZE;
-use process::Thread;
 use process::credentials::Capability;
+use process::{Failure, Thread};
 use vfs::{Lookup, MountFlags as Flag, Path, Stop};
 
 use crate::argument::{CString, Flags};
 use crate::flags::{MountFlags, UnmountFlags};
 use crate::place::with_view;
-use crate::user::PathBuffer;
+use crate::user::{self, PathBuffer};
 
 /// `MS_MGC_VAL`: what programs of old put in the upper half of the flags.
 const MAGIC: u32 = 0xc0ed_0000;
@@ -49,7 +50,7 @@ pub(crate) fn mount(
         bits if bits & 0xffff_0000 == MAGIC => Flags::from_bits(bits & 0xffff),
         _ => flags,
     };
-    let options = String::from_utf8(data.to_vec()).map_err(|_| Errno::EINVAL)?;
+    let options = String::from_utf8(try_to_vec(&data)?).map_err(|_| Errno::EINVAL)?;
     let request = Request { thread, source, target, kind, flags: flags.known()?, options };
     Ok(request.act()?)
 }
@@ -117,12 +118,40 @@ impl Request<'_> {
     }
 }
 
-/// umount2(2)
+/// umount2(2), of a mount without others below.
 pub(crate) fn umount2(thread: &Arc<Thread>, target: CString, flags: Flags<UnmountFlags>) -> Result<(), Stop> {
     let flags = flags.known()?;
+    let target = find_mounted(thread, target, flags)?;
+    if target.mount.has_children() && flags.has(raw::MNT_DETACH) {
+        return Err(Stop::WouldBlock);
+    }
+    Ok(thread.kernel().mounts().unmount(target, flags.has(raw::MNT_DETACH))?)
+}
+
+/// umount2(2) of a whole tree.
+pub(crate) async fn umount2_waiting(
+    thread: &Arc<Thread>,
+    target: CString,
+    flags: Flags<UnmountFlags>,
+) -> Result<(), Failure> {
+    let flags = flags.known()?;
+    let target = loop {
+        match find_mounted(thread, target, flags) {
+            Ok(target) => break target,
+            Err(Stop::Fault(fault)) => user::fetch(thread, fault).await?,
+            Err(Stop::Error(errno)) => return Err(errno.into()),
+            Err(Stop::WouldBlock | Stop::Signalled | Stop::Yield) => return Err(Errno::EAGAIN.into()),
+        }
+    };
+    let gone = thread.kernel().mounts().begin_to_unmount(target, flags.has(raw::MNT_DETACH))?;
+    gone.take_apart().await;
+    Ok(())
+}
+
+fn find_mounted(thread: &Arc<Thread>, target: CString, flags: Flags<UnmountFlags>) -> Result<Path, Stop> {
     let target = target.path(thread)?;
     let how = if flags.has(raw::UMOUNT_NOFOLLOW) { Lookup::empty() } else { Lookup::FOLLOW };
     let target = find(thread, &target, how)?;
     thread.credentials().require(Capability::SysAdmin)?;
-    Ok(thread.kernel().mounts().unmount(target, flags.has(raw::MNT_DETACH))?)
+    Ok(target)
 }

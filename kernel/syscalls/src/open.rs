@@ -1,5 +1,6 @@
 //! Descriptors: opening, duplicating and closing them, pipes, eventfd(2), ioctl(2).
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::pin::pin;
 
@@ -12,6 +13,7 @@ use process::{Failure, Thread};
 use vfs::{FileKind, OpenFile, OpenFlags as Open, Opening, Stop, wait};
 
 use crate::argument::{CString, Descriptor, Flags, In, Mode, Out};
+use crate::control::set_signal_driven;
 use crate::flags::extended::{CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE};
 use crate::flags::{CloseOnExec, CloseRangeFlags, EventFlags, OpenFlags, PipeFlags};
 use crate::place::{HERE, resolve};
@@ -68,8 +70,8 @@ pub(crate) fn openat(
 ) -> Result<usize, Stop> {
     match begin_open(thread, directory, path, flags.0, mode.0)? {
         Opening::Done(file) => Ok(install(thread, file, flags.has(raw::O_CLOEXEC))?),
-        // Dropped, the FIFO is as it was, and the waiting half begins again.
-        Opening::Fifo(_) => Err(Stop::WouldBlock),
+        // Dropped, the file is as it was, and the waiting half begins again.
+        Opening::Fifo(_) | Opening::Busy(..) => Err(Stop::WouldBlock),
     }
 }
 
@@ -81,7 +83,7 @@ pub(crate) async fn openat_waiting(
     flags: Flags<OpenFlags>,
     mode: Mode,
 ) -> Result<usize, Failure> {
-    open_slowly(thread, directory, path, flags.0, mode.0).await
+    Box::pin(open_slowly(thread, directory, path, flags.0, mode.0)).await
 }
 
 async fn open_slowly(
@@ -96,10 +98,16 @@ async fn open_slowly(
             Ok(opening) => break opening,
             Err(Stop::Fault(fault)) => user::fetch(thread, fault).await?,
             Err(Stop::Error(errno)) => return Err(errno.into()),
-            Err(Stop::WouldBlock | Stop::Signalled) => return Err(Errno::EAGAIN.into()),
+            Err(Stop::WouldBlock | Stop::Signalled | Stop::Yield) => return Err(Errno::EAGAIN.into()),
         }
     };
-    let file = thread.interruptible(pin!(opening.complete())).await??;
+    let file = match opening {
+        Opening::Busy(file, truncation) => {
+            thread.interruptible(pin!(truncation.begin())).await??.finish().await;
+            file
+        }
+        opening => thread.interruptible(pin!(opening.complete())).await??,
+    };
     Ok(install(thread, file, flags & raw::O_CLOEXEC != 0)?)
 }
 
@@ -154,24 +162,24 @@ pub(crate) fn close(thread: &Arc<Thread>, file: Descriptor) -> Result<(), Errno>
 }
 
 /// close_range(2)
-pub(crate) fn close_range(
+pub(crate) async fn close_range(
     thread: &Arc<Thread>,
     first: u32,
     last: u32,
     flags: Flags<CloseRangeFlags>,
-) -> Result<(), Errno> {
+) -> Result<(), Failure> {
     let given = flags.known()?;
     if first > last {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.into());
     }
     if given.has(CLOSE_RANGE_UNSHARE) {
-        thread.unshare_files();
+        thread.unshare_files().await?;
     }
     let files = thread.files();
     if given.has(CLOSE_RANGE_CLOEXEC) {
-        files.mark_range(first, last);
+        files.mark_range(first, last).await;
     } else {
-        files.close_range(first, last, thread.process().pid());
+        files.close_range(first, last, thread.process().pid()).await;
     }
     Ok(())
 }
@@ -255,6 +263,10 @@ pub(crate) async fn ioctl(
         request::FIOCLEX => thread.files().set_close_on_exec(file.0, true)?,
         request::FIONCLEX => thread.files().set_close_on_exec(file.0, false)?,
         request::FIONBIO => open.set_non_blocking(In::<i32>::at(argument).fetch(thread).await? != 0),
+        request::FIOASYNC => {
+            let on = In::<i32>::at(argument).fetch(thread).await? != 0;
+            set_signal_driven(thread, file, &open, on)?;
+        }
         request::FIONREAD if open.kind() == Some(FileKind::Regular) => {
             let position = open.position_now().unwrap_or(0);
             let left = open.attributes().size.saturating_sub(position) as i32;

@@ -5,6 +5,7 @@
 use alloc::sync::Arc;
 
 use abi::Errno;
+use abi::fallible::TryVec;
 use abi::raw::general as raw;
 use process::Thread;
 use process::credentials::Capability;
@@ -228,7 +229,7 @@ pub(crate) fn chroot(thread: &Arc<Thread>, path: CString) -> Result<(), Stop> {
 pub(crate) fn getcwd(thread: &Arc<Thread>, buffer: OutBuffer<1>, size: usize) -> Result<usize, Stop> {
     let place = thread.working_place();
     let mut text = place.working().working_directory(&place.root())?;
-    text.push(0);
+    text.try_push(0)?;
     if text.len() > abi::raw::general::PATH_MAX as usize {
         return Err(Errno::ENAMETOOLONG.into());
     }

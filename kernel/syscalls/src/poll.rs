@@ -6,40 +6,38 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::future::poll_fn;
-use core::pin::pin;
-use core::task::Poll;
+use core::pin::{Pin, pin};
 
 use abi::Errno;
+use abi::fallible::TryVec;
 use abi::files::PollDescriptor;
 use abi::raw::general as raw;
 use abi::signal::SignalSet;
 use abi::time::{Timespec, Timeval};
+use machine::memory::fallible;
 use process::signal::mask;
 use process::{Call, Failure, Interrupted, Resume, Thread};
-use smallvec::SmallVec;
-use sync::Listener;
+use sync::Budget;
+use vfs::poll::{self, Watch};
 use vfs::{OpenFile, OpenFiles, PollEvents, Stop};
 use zerocopy::IntoBytes;
 
 use crate::argument::{Address, In, InOut};
 use crate::open::descriptor_limit;
-use crate::select::Selection;
+use crate::select::{Held, Selection};
 use crate::signal::check_size;
 use crate::user;
 
 /// How many elements of poll(2)'s array are looked at together.
 const CHUNK: usize = 32;
 
-const NANOSECONDS_PER_MILLISECOND: u64 = 1_000_000;
+/// More elements than that are looked at with a budget.
+const MANY: usize = 4096;
 
-/// What a file has to report of what is asked for. A descriptor that is not open is an event, too.
-fn look_at(file: Option<&OpenFile>, wanted: PollEvents) -> PollEvents {
-    match file.map(OpenFile::usable) {
-        Some(Ok(file)) => file.poll() & (wanted | PollEvents::ALWAYS),
-        _ => PollEvents::INVALID,
-    }
-}
+/// The same in words of select(2)'s sets.
+const MANY_WORDS: usize = MANY / u64::BITS as usize;
+
+const NANOSECONDS_PER_MILLISECOND: u64 = 1_000_000;
 
 /// Fills in what is ready of a piece of the array; returns how many elements have something.
 fn look_at_all(files: OpenFiles<'_>, chunk: &mut [PollDescriptor]) -> usize {
@@ -47,7 +45,8 @@ fn look_at_all(files: OpenFiles<'_>, chunk: &mut [PollDescriptor]) -> usize {
     for entry in chunk {
         entry.ready = 0;
         if entry.descriptor >= 0 {
-            entry.ready = look_at(files.get(entry.descriptor), PollEvents::from_bits_retain(entry.events)).bits();
+            let wanted = PollEvents::from_bits_retain(entry.events);
+            entry.ready = poll::look(files.get(entry.descriptor), wanted).bits();
             found += usize::from(entry.ready != 0);
         }
     }
@@ -69,15 +68,43 @@ fn poll_once(thread: &Arc<Thread>, array: InOut<PollDescriptor>, count: u32) -> 
     if u64::from(count) > descriptor_limit(thread) {
         return Err(Errno::EINVAL.into());
     }
-    let (files, count) = (thread.files(), count as usize);
-    let mut room = [PollDescriptor::default(); CHUNK];
+    if count as usize > MANY {
+        return Err(Stop::WouldBlock);
+    }
     let mut found = 0;
-    for first in (0..count).step_by(CHUNK) {
-        let chunk = room.get_mut(..(count - first).min(CHUNK)).unwrap_or_default();
-        let address = array.element(first).0;
-        user::read_bytes(thread, address, chunk.as_mut_bytes())?;
-        found += files.look(|files| look_at_all(files, chunk));
-        user::write(thread, address, chunk.as_bytes())?;
+    for first in (0..count as usize).step_by(CHUNK) {
+        found += poll_chunk(thread, array, first, count as usize)?;
+    }
+    Ok(found)
+}
+
+/// Looks at the elements from `first` on that are looked at together.
+fn poll_chunk(thread: &Arc<Thread>, array: InOut<PollDescriptor>, first: usize, count: usize) -> Result<usize, Stop> {
+    let mut room = [PollDescriptor::default(); CHUNK];
+    let chunk = room.get_mut(..(count - first).min(CHUNK)).unwrap_or_default();
+    let address = array.element(first).0;
+    user::read_bytes(thread, address, chunk.as_mut_bytes())?;
+    let found = thread.files().look(|files| look_at_all(files, chunk));
+    user::write(thread, address, chunk.as_bytes())?;
+    Ok(found)
+}
+
+/// As [`poll_once`], of any number.
+async fn poll_once_slowly(thread: &Arc<Thread>, array: InOut<PollDescriptor>, count: u32) -> Result<usize, Failure> {
+    if u64::from(count) > descriptor_limit(thread) {
+        return Err(Errno::EINVAL.into());
+    }
+    let mut budget = Budget::new();
+    let (mut first, mut found) = (0, 0);
+    while first < count as usize {
+        match poll_chunk(thread, array, first, count as usize) {
+            Ok(some) => {
+                found += some;
+                first += CHUNK;
+            }
+            Err(stop) => settle(thread, stop).await?,
+        }
+        budget.pace(CHUNK / 4).await;
     }
     Ok(found)
 }
@@ -90,6 +117,12 @@ pub(crate) async fn poll_waiting(
     timeout: i32,
 ) -> Result<usize, Failure> {
     let length = u64::try_from(timeout).ok().map(|milliseconds| milliseconds * NANOSECONDS_PER_MILLISECOND);
+    if count as usize > MANY {
+        let found = poll_once_slowly(thread, array, count).await?;
+        if found > 0 || timeout == 0 {
+            return Ok(found);
+        }
+    }
     poll_again(thread, array, count, length.map(|length| machine::time::now().saturating_add(length))).await
 }
 
@@ -121,30 +154,67 @@ async fn poll_until(
     count: u32,
     deadline: Option<u64>,
 ) -> Result<Result<usize, Interrupted>, Failure> {
-    let space = thread.space();
-    let mut entries = space.read_array::<PollDescriptor>(array.0, count as usize).await?;
-    let files = thread.files();
-    let held: Vec<Option<Arc<OpenFile>>> = entries.iter().map(|entry| files.get(entry.descriptor).ok()).collect();
-    let watched = entries
-        .iter()
-        .zip(&held)
-        .filter_map(|(entry, file)| Some((file.as_deref()?, PollEvents::from_bits_retain(entry.events))));
-    let listeners = listen(watched);
-    let look = || {
-        let mut found = 0;
-        for (entry, file) in entries.iter_mut().zip(&held) {
-            let wanted = PollEvents::from_bits_retain(entry.events);
-            entry.ready = if entry.descriptor < 0 { 0 } else { look_at(file.as_deref(), wanted).bits() };
-            found += usize::from(entry.ready != 0);
+    let mut held = Vec::new();
+    let result = poll_files(thread, array, count as usize, deadline, &mut held).await;
+    let_go(held).await;
+    result
+}
+
+/// As [`poll_until`]. The files are in `held` afterwards.
+async fn poll_files(
+    thread: &Arc<Thread>,
+    array: InOut<PollDescriptor>,
+    count: usize,
+    deadline: Option<u64>,
+    held: &mut Vec<Option<Arc<OpenFile>>>,
+) -> Result<Result<usize, Interrupted>, Failure> {
+    let (space, files) = (thread.space(), thread.files());
+    let mut budget = Budget::new();
+    let mut entries = Vec::new();
+    fallible(|| entries.try_reserve_exact(count)).map_err(|_| Errno::ENOMEM)?;
+    fallible(|| held.try_reserve_exact(count)).map_err(|_| Errno::ENOMEM)?;
+    while entries.len() < count {
+        let first = entries.len();
+        entries.try_resize(count.min(first + CHUNK), PollDescriptor::default())?;
+        let chunk = entries.get_mut(first..).unwrap_or_default();
+        space.copy_in(array.element(first).0, chunk.as_mut_bytes()).await?;
+        for entry in chunk {
+            held.try_push(files.get(entry.descriptor).ok())?;
         }
-        (found > 0).then_some(found)
-    };
-    let found = match wait_for_any(thread, listeners, deadline, look).await {
-        Ok(found) => found.unwrap_or(0),
+        budget.pace(CHUNK / 4).await;
+    }
+    let mut watch = Watch::new(core::iter::empty())?;
+    for (entry, file) in entries.iter().zip(&*held) {
+        if let Some(file) = file {
+            watch.add(file, PollEvents::from_bits_retain(entry.events))?;
+        }
+        budget.pace(1).await;
+    }
+    let looking = watch.until(count.div_ceil(CHUNK), |part| {
+        let entries = entries.iter_mut().zip(&*held).skip(part * CHUNK).take(CHUNK);
+        entries.fold(0, |found, (entry, file)| {
+            let wanted = PollEvents::from_bits_retain(entry.events);
+            entry.ready = if entry.descriptor < 0 { 0 } else { poll::look(file.as_deref(), wanted).bits() };
+            found + usize::from(entry.ready != 0)
+        })
+    });
+    let result = wait_for_any(thread, deadline, pin!(looking)).await;
+    watch.leave().await;
+    let found = match result {
+        Ok(found) => found.transpose()?.unwrap_or(0),
         Err(interrupted) => return Ok(Err(interrupted)),
     };
     space.copy_out(array.0, entries.as_slice().as_bytes()).await?;
     Ok(Ok(found))
+}
+
+/// Drops what may be many, and takes long.
+async fn let_go<T>(mut many: Vec<T>) {
+    let mut budget = Budget::new();
+    while let Some(one) = many.pop() {
+        drop(one);
+        budget.pace(1).await;
+    }
 }
 
 /// ppoll(2)
@@ -175,7 +245,11 @@ async fn ppoll_until(
     deadline: Option<u64>,
 ) -> Result<Result<usize, Interrupted>, Failure> {
     loop {
-        match poll_once(thread, array, count) {
+        let looked = match count as usize > MANY {
+            true => Ok(poll_once_slowly(thread, array, count).await?),
+            false => poll_once(thread, array, count),
+        };
+        match looked {
             Ok(0) if deadline.is_none_or(|deadline| deadline > machine::time::now()) => {
                 return poll_until(thread, array, count, deadline).await;
             }
@@ -190,7 +264,7 @@ async fn settle(thread: &Arc<Thread>, stop: Stop) -> Result<(), Errno> {
     match stop {
         Stop::Fault(fault) => user::fetch(thread, fault).await,
         Stop::Error(errno) => Err(errno),
-        Stop::WouldBlock | Stop::Signalled => Err(Errno::EAGAIN),
+        Stop::WouldBlock | Stop::Signalled | Stop::Yield => Err(Errno::EAGAIN),
     }
 }
 
@@ -238,12 +312,23 @@ pub(crate) fn select(
 fn select_now(thread: &Arc<Thread>, count: i32, sets: [Address; 3], length: Option<u64>) -> Result<usize, Stop> {
     let files = thread.files();
     let mut selection = Selection::new(count, files.capacity(), sets)?;
+    if selection.words() > MANY_WORDS {
+        return Err(Stop::WouldBlock);
+    }
     selection.read(|address, bytes| user::read_bytes(thread, address, bytes))?;
-    let found = files.look(|files| selection.look(|descriptor| files.get(descriptor)))?;
+    let look = |files: OpenFiles<'_>| {
+        (0..selection.words())
+            .try_fold(0, |found, word| Ok::<_, Errno>(found + selection.look(word, |file| files.get(file))?))
+    };
+    let found = files.look(look)?;
     if found == 0 && length != Some(0) {
         return Err(Stop::WouldBlock);
     }
-    selection.write(|address, bytes| user::write(thread, address, bytes))?;
+    if let Err(stop) = selection.write(|address, bytes| user::write(thread, address, bytes)) {
+        // The call will be run again, and is to find the questions where some answers are already.
+        selection.ask_again(|address, bytes| user::write(thread, address, bytes));
+        return Err(stop);
+    }
     Ok(found)
 }
 
@@ -331,48 +416,72 @@ async fn select_until(
     while let Err(stop) = selection.read(|address, bytes| user::read_bytes(thread, address, bytes)) {
         settle(thread, stop).await?;
     }
-    let held = selection.hold(|descriptor| files.get(descriptor).ok())?;
-    let listeners = listen(held.iter().map(|(_, file, events)| (&**file, *events)));
-    let look = || {
-        let file_of = |wanted: i32| {
-            let index = held.binary_search_by_key(&wanted, |&(descriptor, ..)| descriptor).ok()?;
-            held.get(index).map(|(_, file, _)| file.clone())
-        };
-        selection.look(file_of).ok().filter(|&found| found > 0)
-    };
-    let found = match wait_for_any(thread, listeners, deadline, look).await {
-        Ok(found) => found.unwrap_or(0),
-        Err(interrupted) => return Ok(Err(interrupted)),
-    };
+    let mut budget = Budget::new();
+    let mut found = 0;
+    if selection.words() > MANY_WORDS {
+        for word in 0..selection.words() {
+            found += files.look(|files| selection.look(word, |descriptor| files.get(descriptor)))?;
+            budget.pace(CHUNK / 2).await;
+        }
+    }
+    if found == 0 {
+        let mut held = Vec::new();
+        let result = select_files(thread, &mut selection, deadline, &mut held).await;
+        let_go(held).await;
+        if let Err(interrupted) = result? {
+            return Ok(Err(interrupted));
+        }
+        found = selection.found();
+    }
     while let Err(stop) = selection.write(|address, bytes| user::write(thread, address, bytes)) {
         settle(thread, stop).await?;
     }
     Ok(Ok(found))
 }
 
-/// Places in wait queues, few of them in place.
-type Listeners<'a> = SmallVec<[Listener<'a>; 2]>;
-
-/// A place, not yet taken, in the queue of each file that has one.
-fn listen<'a>(watched: impl Iterator<Item = (&'a OpenFile, PollEvents)>) -> Listeners<'a> {
-    watched.filter_map(|(file, events)| Some(file.file().wait_queue(events | PollEvents::ALWAYS)?.listen())).collect()
+/// Waits until one of the files has something to report, or `deadline`. They are in `held` afterwards.
+async fn select_files(
+    thread: &Arc<Thread>,
+    selection: &mut Selection,
+    deadline: Option<u64>,
+    held: &mut Vec<Held>,
+) -> Result<Result<(), Interrupted>, Failure> {
+    let files = thread.files();
+    let mut budget = Budget::new();
+    for word in 0..selection.words() {
+        selection.hold(word, held, |descriptor| files.get(descriptor).ok())?;
+        budget.pace(CHUNK / 2).await;
+    }
+    let mut watch = Watch::new(core::iter::empty())?;
+    for (_, file, events) in &*held {
+        watch.add(file, *events)?;
+        budget.pace(1).await;
+    }
+    let looking = watch.until(selection.words(), |word| {
+        let file_of = |wanted: i32| {
+            let index = held.binary_search_by_key(&wanted, |&(descriptor, ..)| descriptor).ok()?;
+            held.get(index).map(|(_, file, _)| file.clone())
+        };
+        selection.look(word, file_of).unwrap_or(0)
+    });
+    let result = wait_for_any(thread, deadline, pin!(looking)).await;
+    watch.leave().await;
+    match result {
+        Ok(found) => {
+            found.transpose()?;
+            Ok(Ok(()))
+        }
+        Err(interrupted) => Ok(Err(interrupted)),
+    }
 }
 
-/// Looks, and waits at the queues until looking finds something, or until `deadline`: then it is `None`.
-async fn wait_for_any<T>(
+/// Waits until looking finds something, or until `deadline`: then it is `None`.
+async fn wait_for_any<T, F: Future<Output = Result<T, Errno>>>(
     thread: &Arc<Thread>,
-    mut listeners: Listeners<'_>,
     deadline: Option<u64>,
-    mut look: impl FnMut() -> Option<T>,
-) -> Result<Option<T>, Interrupted> {
-    let ready = poll_fn(|context| {
-        // First take every place, then look: what comes about in between wakes us.
-        for listener in &mut listeners {
-            listener.register_with(context.waker());
-        }
-        look().map_or(Poll::Pending, Poll::Ready)
-    });
-    thread.interruptible(pin!(thread.kernel().executor().timeout(deadline, ready))).await
+    looking: Pin<&mut F>,
+) -> Result<Option<Result<T, Errno>>, Interrupted> {
+    thread.interruptible(pin!(thread.kernel().executor().timeout(deadline, looking))).await
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! The life of processes: fork(2), clone(2), execve(2), wait(2), exit(2); and what a thread sets about itself.
 
-use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem::offset_of;
 
 use abi::Errno;
+use abi::fallible::{TryVec, try_format, try_to_vec};
 use abi::limits::ResourceUsage;
 use abi::process::CloneArguments;
 use abi::raw::general as raw;
@@ -139,7 +139,7 @@ pub(crate) async fn execveat(
     lookup.set(Lookup::EMPTY_PATH, flags.has(raw::AT_EMPTY_PATH));
     let is_plain = directory == HERE || path.first() == Some(&b'/');
     let start = if is_plain { None } else { Some(thread.files().get(directory.0)?.path()?) };
-    let name = if is_plain { path.to_vec() } else { descriptor_name(directory, &path) };
+    let name = if is_plain { try_to_vec(&path)? } else { descriptor_name(directory, &path)? };
     let request = ExecRequest {
         directory: start,
         path: &path,
@@ -152,13 +152,13 @@ pub(crate) async fn execveat(
 }
 
 /// How a program that was named by a descriptor is told its own name: `/dev/fd/N`, with the path behind it.
-fn descriptor_name(descriptor: Descriptor, path: &[u8]) -> Vec<u8> {
-    let mut name = format!("/dev/fd/{}", descriptor.0).into_bytes();
+fn descriptor_name(descriptor: Descriptor, path: &[u8]) -> Result<Vec<u8>, Errno> {
+    let mut name = try_format(format_args!("/dev/fd/{}", descriptor.0))?.into_bytes();
     if !path.is_empty() {
-        name.push(b'/');
-        name.extend_from_slice(path);
+        name.try_push(b'/')?;
+        name.try_extend_from_slice(path)?;
     }
-    name
+    Ok(name)
 }
 
 /// exit(2): ends the thread. It is over when it would go back to the program.
@@ -276,10 +276,12 @@ pub(crate) fn get_robust_list(
     length: Out<usize>,
 ) -> Result<(), Stop> {
     let target = match pid {
-        0 => thread.clone(),
+        0 => thread.state().clone(),
         _ => thread.kernel().processes().thread(pid as u32).ok_or(Errno::ESRCH)?,
     };
-    if !thread.credentials().may_inspect(&target.credentials()) {
+    let own = thread.process().pid() == target.process().pid();
+    let dumpable = target.process().dumpable() == 1;
+    if !own && !thread.credentials().may_inspect(&target.credentials(), dumpable) {
         return Err(Errno::EPERM.into());
     }
     length.write(thread, &ROBUST_LIST_HEAD)?;

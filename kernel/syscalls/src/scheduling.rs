@@ -9,7 +9,7 @@ use abi::raw::general as raw;
 use abi::time::Timespec;
 use process::credentials::{Capability, Credentials};
 use process::limits::Resource;
-use process::{Failure, Process, Thread};
+use process::{Failure, Thread, ThreadState};
 use vfs::Stop;
 
 use crate::argument::{Address, In, Out};
@@ -25,16 +25,16 @@ const SLICE: Timespec = Timespec { seconds: 0, nanoseconds: 3_000_000 };
 ///
 /// # Errors
 /// `ESRCH`.
-fn thread_of(thread: &Arc<Thread>, tid: i32) -> Result<Arc<Thread>, Errno> {
+fn thread_of(thread: &Arc<Thread>, tid: i32) -> Result<Arc<ThreadState>, Errno> {
     if tid == 0 {
-        return Ok(thread.clone());
+        return Ok(thread.state().clone());
     }
     let tid = u32::try_from(tid).map_err(|_| Errno::ESRCH)?;
     thread.kernel().processes().thread(tid).ok_or(Errno::ESRCH)
 }
 
 /// As [`thread_of`], for the calls to which a negative number is an error of another kind.
-fn scheduled_thread(thread: &Arc<Thread>, tid: i32) -> Result<Arc<Thread>, Errno> {
+fn scheduled_thread(thread: &Arc<Thread>, tid: i32) -> Result<Arc<ThreadState>, Errno> {
     if tid < 0 { Err(Errno::EINVAL) } else { thread_of(thread, tid) }
 }
 
@@ -90,9 +90,10 @@ pub(crate) async fn sched_setaffinity(
         return Err(Errno::EINVAL.into());
     }
     target.task().set_affinity(wanted);
-    // If this CPU is none of them any more, the next one to take this thread up is.
-    if wanted >> machine::cpu::current() & 1 == 0 {
-        thread.task().give_way().await;
+    // As on Linux, the call returns when the target, often the caller, has left a CPU that it may not have any more. That
+    // is as soon as its CPU has heard of it.
+    while target.task().is_misplaced() && !thread.must_end() {
+        sched::yield_now().await;
     }
     Ok(0)
 }
@@ -170,17 +171,19 @@ pub(crate) fn sched_rr_get_interval(thread: &Arc<Thread>, pid: i32, interval: Ou
 }
 
 /// Whom getpriority(2) and setpriority(2) are about.
-fn each_of(thread: &Arc<Thread>, which: i32, who: i32, mut act: impl FnMut(&Arc<Thread>)) -> Result<(), Errno> {
+fn each_of(thread: &Arc<Thread>, which: i32, who: i32, mut act: impl FnMut(&Arc<ThreadState>)) -> Result<(), Errno> {
     let own = thread.process();
     let kernel = thread.kernel();
     let number = who as u32;
-    let each_process = |member: &dyn Fn(&Process) -> bool, act: &mut dyn FnMut(&Arc<Thread>)| {
+    let each_thread = |member: &dyn Fn(&ThreadState) -> bool, act: &mut dyn FnMut(&Arc<ThreadState>)| {
         let mut next = 1;
         while let Some(process) = kernel.processes().next(next) {
             next = process.pid() + 1;
-            if member(&process) {
-                process.threads().iter().for_each(&mut *act);
-            }
+            process.each_thread(|thread| {
+                if member(thread) {
+                    act(thread);
+                }
+            });
         }
     };
     match u32::try_from(which).map_err(|_| Errno::EINVAL)? {
@@ -191,11 +194,11 @@ fn each_of(thread: &Arc<Thread>, which: i32, who: i32, mut act: impl FnMut(&Arc<
         }
         raw::PRIO_PGRP => {
             let group = if who == 0 { own.group_id() } else { number };
-            each_process(&|process| process.group_id() == group, &mut act);
+            each_thread(&|thread| thread.process().group_id() == group, &mut act);
         }
         raw::PRIO_USER => {
             let user = if who == 0 { thread.credentials().users.real } else { number };
-            each_process(&|process| process.credentials().users.real == user, &mut act);
+            each_thread(&|thread| thread.credentials().users.real == user, &mut act);
         }
         _ => return Err(Errno::EINVAL),
     }
@@ -226,7 +229,7 @@ pub(crate) fn setpriority(thread: &Arc<Thread>, which: i32, who: i32, priority: 
     result
 }
 
-fn set_nice(own: &Credentials, target: &Arc<Thread>, nice: i8) -> Result<(), Errno> {
+fn set_nice(own: &Credentials, target: &Arc<ThreadState>, nice: i8) -> Result<(), Errno> {
     if !may_schedule(own, &target.credentials()) {
         return Err(Errno::EPERM);
     }

@@ -5,7 +5,9 @@ use alloc::vec::Vec;
 use core::ops::Deref;
 
 use abi::Errno;
-use smallvec::{SmallVec, smallvec};
+use abi::fallible::TryVec;
+use machine::memory::fallible;
+use smallvec::SmallVec;
 use vfs::{OpenFile, PollEvents, Stop};
 use zerocopy::IntoBytes;
 
@@ -29,6 +31,15 @@ struct Set {
     found: Words,
 }
 
+impl Set {
+    fn asks(&self, word: usize, bit: u64) -> bool {
+        self.wanted.get(word).is_some_and(|word| word & bit != 0)
+    }
+}
+
+/// A descriptor, its file, and what is asked about it.
+pub(crate) type Held = (i32, Arc<OpenFile>, PollEvents);
+
 /// A call of select(2).
 pub(crate) struct Selection {
     sets: [Set; 3],
@@ -40,14 +51,18 @@ impl Selection {
     /// Three sets of `count` descriptors, of which there can be no more than `capacity` open.
     ///
     /// # Errors
-    /// `EINVAL` for a negative count.
+    /// `EINVAL` for a negative count, `ENOMEM`.
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     pub(crate) fn new(count: i32, capacity: usize, addresses: [Address; 3]) -> Result<Selection, Errno> {
         let count = usize::try_from(count).map_err(|_| Errno::EINVAL)?.min(capacity);
         let words = count.div_ceil(u64::BITS as usize);
-        let sets = addresses.map(|Address(address)| {
-            let length = if address == 0 { 0 } else { words };
-            Set { address, wanted: smallvec![0; length], found: smallvec![0; length] }
-        });
+        let mut sets = addresses.map(|Address(address)| Set { address, wanted: Words::new(), found: Words::new() });
+        for set in sets.iter_mut().filter(|set| set.address != 0) {
+            for words_of in [&mut set.wanted, &mut set.found] {
+                fallible(|| words_of.try_reserve_exact(words)).map_err(|_| Errno::ENOMEM)?;
+                words_of.resize(words, 0);
+            }
+        }
         Ok(Selection { sets, count })
     }
 
@@ -67,66 +82,79 @@ impl Selection {
         Ok(())
     }
 
-    /// Looks at every descriptor of the sets, and returns how many answers are yes.
+    /// Puts back what was asked, as far as answers were written over it.
+    pub(crate) fn ask_again(&self, mut write: impl FnMut(usize, &[u8]) -> Result<(), Stop>) {
+        for set in &self.sets {
+            if write(set.address, set.wanted.as_slice().as_bytes()).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Looks at the descriptors of one word of the sets, and returns how many answers are yes.
     ///
     /// # Errors
     /// `EBADF` if one is not open.
     pub(crate) fn look<F: Deref<Target = OpenFile>>(
         &mut self,
+        word: usize,
         file_of: impl Fn(i32) -> Option<F>,
     ) -> Result<usize, Errno> {
         let mut answers = 0;
-        for index in 0..self.words() {
-            let mut found = [0; 3];
-            let mut rest = self.anywhere(index);
-            while rest != 0 {
-                let bit = rest & rest.wrapping_neg();
-                rest ^= bit;
-                let descriptor = index * 64 + bit.trailing_zeros() as usize;
-                let file = file_of(descriptor as i32).ok_or(Errno::EBADF)?;
-                let ready = file.usable()?.poll();
-                for ((set, events), found) in self.sets.iter().zip(EVENTS).zip(&mut found) {
-                    let asked = set.wanted.get(index).is_some_and(|word| word & bit != 0);
-                    if asked && ready.intersects(events) {
-                        *found |= bit;
-                        answers += 1;
-                    }
+        let mut found = [0; 3];
+        for (bit, descriptor) in self.descriptors(word) {
+            let file = file_of(descriptor).ok_or(Errno::EBADF)?;
+            let ready = file.usable()?.poll();
+            for ((set, events), found) in self.sets.iter().zip(EVENTS).zip(&mut found) {
+                if set.asks(word, bit) && ready.intersects(events) {
+                    *found |= bit;
+                    answers += 1;
                 }
             }
-            for (set, found) in self.sets.iter_mut().zip(found) {
-                if let Some(word) = set.found.get_mut(index) {
-                    *word = found;
-                }
+        }
+        for (set, found) in self.sets.iter_mut().zip(found) {
+            if let Some(place) = set.found.get_mut(word) {
+                *place = found;
             }
         }
         Ok(answers)
     }
 
-    /// Every descriptor of the sets in ascending order, with its file and what is asked about it.
-    ///
-    /// # Errors
-    /// `EBADF` if one is not open.
-    pub(crate) fn hold(
-        &self,
-        file_of: impl Fn(i32) -> Option<Arc<OpenFile>>,
-    ) -> Result<Vec<(i32, Arc<OpenFile>, PollEvents)>, Errno> {
-        let mut held = Vec::new();
-        for index in 0..self.words() {
-            let mut rest = self.anywhere(index);
-            while rest != 0 {
-                let bit = rest & rest.wrapping_neg();
-                rest ^= bit;
-                let descriptor = (index * 64 + bit.trailing_zeros() as usize) as i32;
-                let asked = |set: &Set| set.wanted.get(index).is_some_and(|word| word & bit != 0);
-                let events = self.sets.iter().zip(EVENTS).filter(|(set, _)| asked(set));
-                let events = events.fold(PollEvents::empty(), |all, (_, events)| all | events);
-                held.push((descriptor, file_of(descriptor).ok_or(Errno::EBADF)?, events));
-            }
-        }
-        Ok(held)
+    /// How many answers are yes.
+    pub(crate) fn found(&self) -> usize {
+        self.sets.iter().flat_map(|set| &set.found).map(|word| word.count_ones() as usize).sum()
     }
 
-    fn words(&self) -> usize {
+    /// Adds the descriptors of one word of the sets in ascending order, with their files and what is asked about them.
+    ///
+    /// # Errors
+    /// `EBADF` if one is not open, `ENOMEM`.
+    pub(crate) fn hold(
+        &self,
+        word: usize,
+        held: &mut Vec<Held>,
+        file_of: impl Fn(i32) -> Option<Arc<OpenFile>>,
+    ) -> Result<(), Errno> {
+        for (bit, descriptor) in self.descriptors(word) {
+            let events = self.sets.iter().zip(EVENTS).filter(|(set, _)| set.asks(word, bit));
+            let events = events.fold(PollEvents::empty(), |all, (_, events)| all | events);
+            held.try_push((descriptor, file_of(descriptor).ok_or(Errno::EBADF)?, events))?;
+        }
+        Ok(())
+    }
+
+    /// The descriptors of one word that any set asks about, each with its bit.
+    fn descriptors(&self, word: usize) -> impl Iterator<Item = (u64, i32)> + use<> {
+        let mut rest = self.anywhere(word);
+        core::iter::from_fn(move || {
+            let bit = rest & rest.wrapping_neg();
+            rest ^= bit;
+            (bit != 0).then(|| (bit, (word * 64 + bit.trailing_zeros() as usize) as i32))
+        })
+    }
+
+    /// How many words the sets have.
+    pub(crate) fn words(&self) -> usize {
         self.count.div_ceil(64)
     }
 

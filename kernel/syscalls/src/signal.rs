@@ -7,7 +7,7 @@ use abi::raw::general as raw;
 use abi::signal::{Signal, SignalAction, SignalInfo, SignalSet, SignalStack};
 use abi::time::Timespec;
 use process::signal::{action, frame, mask, send};
-use process::{Failure, Interrupted, Outcome, Thread};
+use process::{Failure, Interrupted, Outcome, Pid, Thread};
 use vfs::Stop;
 
 use crate::argument::{In, Out, SignalNumber};
@@ -46,6 +46,7 @@ pub(crate) fn rt_sigaction(
 ) -> Result<(), Stop> {
     check_size(size)?;
     let new = new.read_optional(thread)?;
+    old.make_present(thread)?;
     let before = action::set(thread, Signal::new(number.0)?, new)?;
     // As on Linux a bad address for the old action is found when the new one holds already.
     old.write_optional(thread, &before)
@@ -60,9 +61,9 @@ pub(crate) fn rt_sigprocmask(
     size: usize,
 ) -> Result<(), Stop> {
     check_size(size)?;
-    let change = new.read_optional(thread)?.map(|set| (how as u32, set));
-    let before = mask::change(thread, change)?;
-    old.write_optional(thread, &before)
+    let before = mask::get(thread);
+    let after = new.read_optional(thread)?.map(|set| mask::changed(before, how as u32, set)).transpose()?;
+    old.tell_and(thread, &before, || after.into_iter().for_each(|after| mask::set(thread, after)))
 }
 
 /// rt_sigreturn(2): the frame on the stack says what the registers were.
@@ -144,14 +145,30 @@ pub(crate) async fn pause(thread: &Arc<Thread>) -> Result<usize, Failure> {
 
 /// sigaltstack(2)
 pub(crate) fn sigaltstack(thread: &Arc<Thread>, new: In<SignalStack>, old: Out<SignalStack>) -> Result<(), Stop> {
-    let new = new.read_optional(thread)?;
-    let before = mask::alternate_stack(thread, new)?;
-    old.write_optional(thread, &before)
+    let new = new.read_optional(thread)?.map(|new| mask::checked_stack(thread, new)).transpose()?;
+    let before = mask::alternate_stack(thread);
+    old.tell_and(thread, &before, || new.into_iter().for_each(|new| mask::set_alternate_stack(thread, new)))
 }
 
-/// kill(2)
-pub(crate) fn kill(thread: &Arc<Thread>, pid: i32, signal: SignalNumber) -> Result<(), Errno> {
-    send_number(signal, |signal| send::kill(thread, pid, signal))
+/// kill(2), unless it may be of many.
+pub(crate) fn kill(thread: &Arc<Thread>, pid: i32, signal: SignalNumber) -> Result<(), Stop> {
+    match Pid::try_from(pid) {
+        Ok(pid @ 1..) => Ok(send_number(signal, |signal| send::kill(thread, pid, signal))?),
+        _ => Err(Stop::WouldBlock),
+    }
+}
+
+/// kill(2) of many.
+pub(crate) async fn kill_waiting(thread: &Arc<Thread>, pid: i32, signal: SignalNumber) -> Result<(), Failure> {
+    let (known, invalid) = match signal.0 {
+        0 => (None, None),
+        number => Signal::new(number).map_or_else(|errno| (None, Some(errno)), |signal| (Some(signal), None)),
+    };
+    match (send::kill_many(thread, pid, known).await, invalid) {
+        (Err(Errno::ESRCH), _) => Err(Errno::ESRCH.into()),
+        (_, Some(invalid)) => Err(invalid.into()),
+        (result, None) => Ok(result?),
+    }
 }
 
 /// tkill(2)

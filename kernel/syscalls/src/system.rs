@@ -1,10 +1,10 @@
 //! The machine as a whole: uname(2), sysinfo(2), syslog(2), getrandom(2), reboot(2).
 
 use alloc::sync::Arc;
-use alloc::vec;
 use core::pin::pin;
 
 use abi::Errno;
+use abi::fallible::try_zeroed;
 use abi::raw::general as raw;
 use abi::system::{MACHINE, NAME_LENGTH, RELEASE, SYSTEM, SystemInformation, UtsName, VERSION};
 use drivers::KernelLog;
@@ -13,6 +13,7 @@ use machine::memory::FrameSource;
 use memory::{PAGE_SIZE, check_range};
 use process::credentials::Capability;
 use process::{Failure, Shutdown, Thread};
+use sync::Budget;
 use vfs::Stop;
 
 use crate::argument::{Address, Flags, InBuffer, Out, OutBuffer};
@@ -91,19 +92,28 @@ pub(crate) async fn getrandom(
     if flags.known()?.has(RANDOM_AND_INSECURE) {
         return Err(Errno::EINVAL.into());
     }
-    let count = count.min(i32::MAX as usize);
-    let mut bytes = [0; 256];
     let mut done = 0;
-    while done < count {
-        let part = bytes.get_mut(..(count - done).min(256)).unwrap_or_default();
-        thread.kernel().random(part);
-        match thread.space().copy_out(buffer.0.wrapping_add(done), part).await {
-            Ok(()) => done += part.len(),
-            Err(_) if done > 0 => return Ok(done),
-            Err(errno) => return Err(errno.into()),
-        }
+    let filling = fill_randomly(thread, buffer.0, count.min(i32::MAX as usize), &mut done);
+    let result = thread.interruptible(pin!(filling)).await;
+    match result {
+        _ if done > 0 => Ok(done),
+        Ok(filled) => Ok(filled.map(|()| 0)?),
+        Err(interrupted) => Err(interrupted.into()),
     }
-    Ok(done)
+}
+
+/// Fills `count` bytes of the program; `done` tells how far it came.
+async fn fill_randomly(thread: &Thread, address: usize, count: usize, done: &mut usize) -> Result<(), Errno> {
+    let mut bytes = [0; 256];
+    let mut budget = Budget::new();
+    while *done < count {
+        let part = bytes.get_mut(..(count - *done).min(256)).unwrap_or_default();
+        thread.kernel().random(part);
+        thread.space().copy_out(address.wrapping_add(*done), part).await?;
+        *done += part.len();
+        budget.pace(1).await;
+    }
+    Ok(())
 }
 
 /// What syslog(2) is to do.
@@ -162,7 +172,7 @@ pub(crate) async fn syslog(
 
 /// Takes what was not read yet; waits for something if there is nothing.
 async fn read_log(thread: &Arc<Thread>, log: &KernelLog, address: usize, room: usize) -> Result<usize, Failure> {
-    let mut text = vec![0; room.min(LOG_PIECE)];
+    let mut text = try_zeroed(room.min(LOG_PIECE))?;
     let taken = || Some(log.read(&mut text)).filter(|&length| length > 0);
     let length = thread.interruptible(pin!(log.arrived().wait_until(taken))).await?;
     thread.space().copy_out(address, text.get(..length).unwrap_or_default()).await?;

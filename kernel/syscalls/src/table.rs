@@ -106,7 +106,7 @@ macro_rules! system_calls {
                 __NR_rt_tgsigqueueinfo: now rt_tgsigqueueinfo(tgid: i32, tid: i32, signal: SignalNumber, information: In<SignalInfo>);
                 __NR_rt_sigsuspend: wait rt_sigsuspend(mask: In<SignalSet>, size: usize);
                 __NR_sigaltstack: now sigaltstack(new: In<SignalStack>, old: Out<SignalStack>);
-                __NR_kill: now kill(pid: i32, signal: SignalNumber);
+                __NR_kill: try kill then kill_waiting(pid: i32, signal: SignalNumber);
                 __NR_tkill: now tkill(tid: i32, signal: SignalNumber);
                 __NR_tgkill: now tgkill(tgid: i32, tid: i32, signal: SignalNumber);
                 __NR_pause: wait pause();
@@ -124,16 +124,16 @@ macro_rules! system_calls {
                 __NR_brk: wait brk(end: Address);
                 __NR_mmap: wait mmap(address: Address, length: usize, protection: Flags<Protections>, flags: Flags<MapFlags>, file: Descriptor, offset: usize);
                 __NR_munmap: wait munmap(address: Address, length: usize);
-                __NR_mprotect: now mprotect(address: Address, length: usize, protection: Flags<Protections>);
-                __NR_mremap: wait mremap(address: Address, old_length: usize, new_length: usize, flags: Flags<RemapFlags>, new_address: Address);
+                __NR_mprotect: wait mprotect(address: Address, length: usize, protection: Flags<Protections>);
+                __NR_mremap: rare mremap(address: Address, old_length: usize, new_length: usize, flags: Flags<RemapFlags>, new_address: Address);
                 __NR_madvise: wait madvise(address: Address, length: usize, advice: i32);
                 __NR_msync: wait msync(address: Address, length: usize, flags: Flags<SyncFlags>);
                 __NR_mincore: wait mincore(address: Address, length: usize, vector: Address);
                 __NR_mlock: wait mlock(address: Address, length: usize);
                 __NR_mlock2: wait mlock2(address: Address, length: usize, flags: u32);
-                __NR_munlock: now munlock(address: Address, length: usize);
+                __NR_munlock: wait munlock(address: Address, length: usize);
                 __NR_mlockall: wait mlockall(flags: Flags<LockFlags>);
-                __NR_munlockall: now munlockall();
+                __NR_munlockall: wait munlockall();
             }
             open {
                 __NR_open: try open then open_waiting(path: CString, flags: Flags<OpenFlags>, mode: Mode);
@@ -141,7 +141,7 @@ macro_rules! system_calls {
                 __NR_openat2: rare openat2(directory: Descriptor, path: CString, how: In<OpenHow>, size: usize);
                 __NR_creat: try creat then creat_waiting(path: CString, mode: Mode);
                 __NR_close: now close(file: Descriptor);
-                __NR_close_range: now close_range(first: u32, last: u32, flags: Flags<CloseRangeFlags>);
+                __NR_close_range: wait close_range(first: u32, last: u32, flags: Flags<CloseRangeFlags>);
                 __NR_dup: now dup(file: Descriptor);
                 __NR_dup2: now dup2(file: Descriptor, new: Descriptor);
                 __NR_dup3: now dup3(file: Descriptor, new: Descriptor, flags: Flags<CloseOnExec>);
@@ -169,14 +169,14 @@ macro_rules! system_calls {
                 __NR_lseek: try lseek then lseek_waiting(file: Descriptor, offset: i64, whence: u32);
                 __NR_sendfile: rare sendfile(to: Descriptor, from: Descriptor, offset: InOut<i64>, count: usize);
                 __NR_copy_file_range: rare copy_file_range(from: Descriptor, from_offset: InOut<i64>, to: Descriptor, to_offset: InOut<i64>, count: usize, flags: u32);
-                __NR_truncate: now truncate(path: CString, length: i64);
-                __NR_ftruncate: now ftruncate(file: Descriptor, length: i64);
-                __NR_fallocate: now fallocate(file: Descriptor, mode: u32, offset: i64, length: i64);
+                __NR_truncate: try truncate then truncate_waiting(path: CString, length: i64);
+                __NR_ftruncate: try ftruncate then ftruncate_waiting(file: Descriptor, length: i64);
+                __NR_fallocate: rare fallocate(file: Descriptor, mode: u32, offset: i64, length: i64);
                 __NR_fadvise64: now fadvise64(file: Descriptor, offset: i64, length: i64, advice: i32);
                 __NR_readahead: now readahead(file: Descriptor, offset: i64, count: usize);
                 __NR_fsync: wait fsync(file: Descriptor);
                 __NR_fdatasync: wait fdatasync(file: Descriptor);
-                __NR_sync: now sync();
+                __NR_sync: wait sync();
                 __NR_syncfs: now syncfs(file: Descriptor);
             }
             status {
@@ -252,7 +252,7 @@ macro_rules! system_calls {
             }
             mount {
                 __NR_mount: now mount(source: CString, target: CString, kind: CString, flags: Flags<MountFlags>, data: CString);
-                __NR_umount2: now umount2(target: CString, flags: Flags<UnmountFlags>);
+                __NR_umount2: try umount2 then umount2_waiting(target: CString, flags: Flags<UnmountFlags>);
             }
             time {
                 __NR_clock_gettime: now clock_gettime(clock: i32, time: Out<Timespec>);
@@ -348,7 +348,7 @@ absent! {
 macro_rules! names {
     ($($topic:ident { $($number:ident: $kind:ident $function:ident $(then $waiting:ident)? ($($argument:ident: $type:ty),*);)* })*) => {
         /// The name of a call, done or absent; `None` for a number Linux doesn't know.
-        pub(crate) fn name_of(call: usize) -> Option<&'static str> {
+        pub fn name_of(call: usize) -> Option<&'static str> {
             match call as u32 {
                 $($(number::$number => Some(strip(stringify!($number))),)*)*
                 other => absent_name(other),

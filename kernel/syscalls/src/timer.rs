@@ -40,6 +40,7 @@ pub(crate) fn setitimer(
     old: Out<IntervalTimer>,
 ) -> Result<(), Stop> {
     let new = new.read_optional(thread)?.map(from_program).transpose()?.unwrap_or_default();
+    old.make_present(thread)?;
     let before = timers::set(thread, which, new)?;
     old.write_optional(thread, &to_program(before))
 }

@@ -42,7 +42,7 @@ impl Line {
             Outcome::Value(value) => Some(Ok(*value)),
             Outcome::Error(errno) => Some(Err(*errno)),
             Outcome::Interrupted(_) => Some(Err(Errno::EINTR)),
-            Outcome::Registers => None,
+            Outcome::Registers | Outcome::Executed(_) => None,
         };
         let mut line = String::new();
         let _ = self.write(outcome, result, memory, &mut line);

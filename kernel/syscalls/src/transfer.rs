@@ -4,14 +4,17 @@
 //! `_waiting` one goes on behind what was moved.
 
 use alloc::sync::Arc;
-use core::pin::pin;
+use core::pin::{Pin, pin};
 
 use abi::Errno;
 use abi::raw::general as raw;
+use machine::memory::fallible;
 use memory::{AddressSpace, Destination, Source, UserSlice, check_range};
 use process::{Failure, Interrupted, Thread};
 use smallvec::SmallVec;
-use vfs::{FileKind, FileTraits, Lookup, OpenFile, Stop, Whence, transfer, wait};
+use sync::Budget;
+use vfs::transfer::End;
+use vfs::{FileKind, FileTraits, Lookup, OpenFile, PollEvents, Stop, Truncation, Whence, transfer, wait};
 
 use crate::argument::{CString, Descriptor, Flags, In, InBuffer, InOut, OutBuffer};
 use crate::dispatch::Unfinished;
@@ -83,13 +86,13 @@ async fn read_into(
     before: usize,
 ) -> Result<usize, Failure> {
     let caller = &**thread;
-    let result = match at {
-        At::Position => thread.interruptible(pin!(wait::read(file, destination, caller))).await,
-        At::Offset(offset) => {
-            let offset = offset.saturating_add(before as i64);
-            thread.interruptible(pin!(wait::read_at(file, offset, destination, caller))).await
+    let reading = async {
+        match at {
+            At::Position => wait::read(file, destination, caller).await,
+            At::Offset(offset) => wait::read_at(file, offset.saturating_add(before as i64), destination, caller).await,
         }
     };
+    let result = unless_ended(thread, file, pin!(reading)).await;
     total(result, destination.progress(), before)
 }
 
@@ -102,14 +105,29 @@ async fn write_from(
     before: usize,
 ) -> Result<usize, Failure> {
     let caller = &**thread;
-    let result = match at {
-        At::Position => thread.interruptible(pin!(wait::write(file, source, caller))).await,
-        At::Offset(offset) => {
-            let offset = offset.saturating_add(before as i64);
-            thread.interruptible(pin!(wait::write_at(file, offset, source, caller))).await
+    let writing = async {
+        match at {
+            At::Position => wait::write(file, source, caller).await,
+            At::Offset(offset) => wait::write_at(file, offset.saturating_add(before as i64), source, caller).await,
         }
     };
+    let result = unless_ended(thread, file, pin!(writing)).await;
     total(result, source.progress(), before)
+}
+
+/// What a transfer gives, unless a signal ends it. One of a regular file, which is never waited for, ends by itself: only
+/// the thread's own end comes before that.
+async fn unless_ended<F: Future>(
+    thread: &Thread,
+    file: &OpenFile,
+    transfer: Pin<&mut F>,
+) -> Result<F::Output, Interrupted> {
+    let blocks = || file.file().wait_queue(PollEvents::all()).is_some();
+    if file.kind() == Some(FileKind::Regular) && !blocks() {
+        thread.killable(transfer).await
+    } else {
+        thread.interruptible(transfer).await
+    }
 }
 
 /// The open file, once the buffer is seen to be in user space: which Linux looks at after the mode.
@@ -258,10 +276,11 @@ impl Gathering {
             return Err(Errno::EINVAL);
         }
         let mut slices = Slices::new();
-        slices.try_reserve(count).map_err(|_| Errno::ENOMEM)?;
+        fallible(|| slices.try_reserve(count)).map_err(|_| Errno::ENOMEM)?;
         Ok(Gathering { slices, room: MOST })
     }
 
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     fn add(&mut self, [address, length]: IoVector) -> Result<(), Errno> {
         if length > isize::MAX as usize {
             return Err(Errno::EINVAL);
@@ -487,16 +506,23 @@ pub(crate) async fn sendfile(
     offset: InOut<i64>,
     count: usize,
 ) -> Result<usize, Failure> {
-    let mut at = offset.input().fetch_optional(thread).await?;
+    let at = offset.input().fetch_optional(thread).await?;
     let input = thread.files().get(from.0)?;
     let output = thread.files().get(to.0)?;
     if at.is_some_and(|at| at < 0) {
         return Err(Errno::EINVAL.into());
     }
+    let mut from = thread.interruptible(End::new(&input, at)).await??;
+    let mut to = thread.interruptible(End::new(&output, None)).await??;
     let mut sent = 0;
-    let sending = transfer::sendfile(&output, &input, at.as_mut(), count.min(MOST), &mut sent, &**thread);
+    let sending = transfer::sendfile(&mut to, &mut from, count.min(MOST), &mut sent, &**thread);
     let result = thread.interruptible(pin!(sending)).await;
-    if let Some(at) = at {
+    if sent > 0 {
+        // If both are one position, the input's end stands, as on Linux.
+        to.finish().await;
+        from.finish().await;
+    }
+    if let Some(at) = at.and(from.reached()) {
         offset.output().store(thread, &at).await?;
     }
     total(result.map(|result| result.map(|()| sent)), sent, 0)
@@ -514,31 +540,47 @@ pub(crate) async fn copy_file_range(
 ) -> Result<usize, Failure> {
     let input = thread.files().get(from.0)?;
     let output = thread.files().get(to.0)?;
-    let mut from_at = from_offset.input().fetch_optional(thread).await?;
-    let mut to_at = to_offset.input().fetch_optional(thread).await?;
+    let from_at = from_offset.input().fetch_optional(thread).await?;
+    let to_at = to_offset.input().fetch_optional(thread).await?;
     if flags != 0 {
         return Err(Errno::EINVAL.into());
     }
+    let mut input = thread.interruptible(End::new(&input, from_at)).await??;
+    let mut output = thread.interruptible(End::new(&output, to_at)).await??;
     let mut copied = 0;
-    let copying = transfer::copy_file_range(
-        (&input, from_at.as_mut()),
-        (&output, to_at.as_mut()),
-        count.min(MOST),
-        &mut copied,
-        &**thread,
-    );
+    let copying = transfer::copy_file_range(&mut input, &mut output, count.min(MOST), &mut copied, &**thread);
     let result = thread.interruptible(pin!(copying)).await;
-    if let Some(at) = from_at {
-        from_offset.output().store(thread, &at).await?;
-    }
-    if let Some(at) = to_at {
-        to_offset.output().store(thread, &at).await?;
+    if copied > 0 {
+        for (end, offset, given) in [(&input, from_offset, from_at), (&output, to_offset, to_at)] {
+            end.finish().await;
+            if let Some(reached) = given.and(end.reached()) {
+                offset.output().store(thread, &reached).await?;
+            }
+        }
     }
     total(result.map(|result| result.map(|()| copied)), copied, 0)
 }
 
 /// truncate(2)
 pub(crate) fn truncate(thread: &Arc<Thread>, path: CString, length: i64) -> Result<(), Stop> {
+    Ok(truncation(thread, path, length)?.try_now().ok_or(Stop::WouldBlock)??)
+}
+
+/// truncate(2) of a file that somebody writes.
+pub(crate) async fn truncate_waiting(thread: &Arc<Thread>, path: CString, length: i64) -> Result<(), Failure> {
+    let truncation = loop {
+        match truncation(thread, path, length) {
+            Ok(truncation) => break truncation,
+            Err(Stop::Fault(fault)) => user::fetch(thread, fault).await?,
+            Err(Stop::Error(errno)) => return Err(errno.into()),
+            Err(Stop::WouldBlock | Stop::Signalled | Stop::Yield) => return Err(Errno::EAGAIN.into()),
+        }
+    };
+    thread.killable(truncation.begin()).await??.finish().await;
+    Ok(())
+}
+
+fn truncation(thread: &Arc<Thread>, path: CString, length: i64) -> Result<Truncation, Stop> {
     let length = u64::try_from(length).map_err(|_| Errno::EINVAL)?;
     let path = path.path(thread)?;
     Ok(resolve(thread, HERE, &path, |context, start| {
@@ -547,20 +589,32 @@ pub(crate) fn truncate(thread: &Arc<Thread>, path: CString, length: i64) -> Resu
 }
 
 /// ftruncate(2)
-pub(crate) fn ftruncate(thread: &Arc<Thread>, file: Descriptor, length: i64) -> Result<(), Errno> {
+pub(crate) fn ftruncate(thread: &Arc<Thread>, file: Descriptor, length: i64) -> Result<(), Stop> {
     let length = u64::try_from(length).map_err(|_| Errno::EINVAL)?;
-    thread.files().get(file.0)?.truncate(length, &**thread)
+    let truncation = thread.files().get(file.0)?.truncate(length, &**thread)?;
+    Ok(truncation.try_now().ok_or(Stop::WouldBlock)??)
+}
+
+/// ftruncate(2) of a file that somebody writes.
+pub(crate) async fn ftruncate_waiting(thread: &Arc<Thread>, file: Descriptor, length: i64) -> Result<(), Failure> {
+    let length = u64::try_from(length).map_err(|_| Errno::EINVAL)?;
+    let truncation = thread.files().get(file.0)?.truncate(length, &**thread)?;
+    thread.killable(truncation.begin()).await??.finish().await;
+    Ok(())
 }
 
 /// fallocate(2)
-pub(crate) fn fallocate(
+pub(crate) async fn fallocate(
     thread: &Arc<Thread>,
     file: Descriptor,
     mode: u32,
     offset: i64,
     length: i64,
-) -> Result<(), Errno> {
-    thread.files().get(file.0)?.allocate(mode, offset, length, &**thread)
+) -> Result<(), Failure> {
+    let file = thread.files().get(file.0)?;
+    let allocating = pin!(file.allocate(mode, offset, length, &**thread));
+    // As Linux's tmpfs: no restart.
+    Ok(thread.interruptible(allocating).await.map_err(|_| Interrupted::Eintr)??)
 }
 
 /// posix_fadvise(2). Advice is checked and otherwise free to be ignored.
@@ -605,12 +659,14 @@ pub(crate) async fn fdatasync(thread: &Arc<Thread>, file: Descriptor) -> Result<
 }
 
 /// sync(2)
-pub(crate) fn sync(thread: &Arc<Thread>) -> usize {
+pub(crate) async fn sync(thread: &Arc<Thread>) -> Result<(), Failure> {
+    let mut budget = Budget::new();
     for super_block in thread.kernel().vfs().super_blocks() {
         // sync(2) can't fail; who wants to know calls fsync(2).
         let _ = super_block.filesystem().synchronise();
+        budget.pace(1).await;
     }
-    0
+    Ok(())
 }
 
 /// syncfs(2)

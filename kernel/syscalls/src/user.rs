@@ -9,7 +9,8 @@ use alloc::vec::Vec;
 
 use abi::raw::general::PATH_MAX;
 use abi::{Errno, Result};
-use memory::{Space, UserFault};
+use machine::memory::fallible;
+use memory::{PAGE_SIZE, Space, UserFault};
 use process::Thread;
 use smallvec::SmallVec;
 use vfs::Stop;
@@ -85,6 +86,29 @@ impl<T: IntoBytes + Immutable> Out<T> {
         if self.is_null() { Ok(()) } else { self.write(thread, value) }
     }
 
+    /// Fills the structure, if the program gave one, with what was before `change` is made; then makes it. The other way round a call that
+    /// has to wait for the structure's page, and is run again, would tell what it has changed itself. For what nobody else
+    /// changes meanwhile.
+    ///
+    /// # Errors
+    /// `EFAULT`. As on Linux, the change is made all the same.
+    pub(crate) fn tell_and(self, thread: &Arc<Thread>, before: &T, change: impl FnOnce()) -> Result<(), Stop> {
+        let told = self.write_optional(thread, before);
+        if !matches!(told, Err(Stop::Fault(_))) {
+            change();
+        }
+        told
+    }
+
+    /// Makes the pages of the structure present, for calls that fill it when they have changed something: they must not have to
+    /// wait then, and be run again.
+    ///
+    /// # Errors
+    /// [`Stop::Fault`] only. A bad address is found when the structure is filled.
+    pub(crate) fn make_present(self, thread: &Arc<Thread>) -> Result<(), Stop> {
+        if self.is_null() { Ok(()) } else { make_present(thread, self.0, size_of::<T>()) }
+    }
+
     /// Fills the structure; may wait for its page.
     ///
     /// # Errors
@@ -133,7 +157,7 @@ impl CString {
                 Ok(path) => return Ok(path),
                 Err(Stop::Fault(fault)) => fetch(thread, fault).await?,
                 Err(Stop::Error(errno)) => return Err(errno),
-                Err(Stop::WouldBlock | Stop::Signalled) => return Err(Errno::EAGAIN),
+                Err(Stop::WouldBlock | Stop::Signalled | Stop::Yield) => return Err(Errno::EAGAIN),
             }
         }
     }
@@ -142,6 +166,7 @@ impl CString {
     ///
     /// # Errors
     /// `EFAULT`; `too_long`.
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     pub(crate) fn string(self, thread: &Arc<Thread>, room: usize, too_long: Errno) -> Result<PathBuffer, Stop> {
         let mut string = PathBuffer::new();
         while string.len() < room {
@@ -152,10 +177,14 @@ impl CString {
             read_bytes(thread, address, piece)?;
             match piece.iter().position(|&byte| byte == 0) {
                 Some(end) => {
+                    fallible(|| string.try_reserve(end)).map_err(|_| Errno::ENOMEM)?;
                     string.extend_from_slice(piece.get(..end).unwrap_or_default());
                     return Ok(string);
                 }
-                None => string.extend_from_slice(piece),
+                None => {
+                    fallible(|| string.try_reserve(piece.len())).map_err(|_| Errno::ENOMEM)?;
+                    string.extend_from_slice(piece);
+                }
             }
         }
         Err(too_long.into())
@@ -170,12 +199,13 @@ pub(crate) fn read<T: FromBytes + IntoBytes>(thread: &Arc<Thread>, address: usiz
 }
 
 /// Reads `count` structures that lie behind one another. The caller has bounded `count`.
+#[expect(clippy::disallowed_methods, reason = "room was made before")]
 pub(crate) fn read_array<T>(thread: &Arc<Thread>, address: usize, count: usize) -> Result<Vec<T>, Stop>
 where
     T: FromBytes + IntoBytes,
 {
     let mut values = Vec::new();
-    values.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    fallible(|| values.try_reserve_exact(count)).map_err(|_| Errno::ENOMEM)?;
     values.resize_with(count, T::new_zeroed);
     read_bytes(thread, address, values.as_mut_slice().as_mut_bytes())?;
     Ok(values)
@@ -189,6 +219,20 @@ pub(crate) fn read_bytes(thread: &Arc<Thread>, address: usize, to: &mut [u8]) ->
 /// Writes `from` to `address`.
 pub(crate) fn write(thread: &Arc<Thread>, address: usize, from: &[u8]) -> Result<(), Stop> {
     access(thread, |space| space.write(address, from))
+}
+
+/// Makes the pages of `length` bytes at `address` present, to be written. A bad address is no error here.
+pub(crate) fn make_present(thread: &Arc<Thread>, address: usize, length: usize) -> Result<(), Stop> {
+    let end = address.saturating_add(length);
+    let mut next = address;
+    while next < end {
+        let fault = UserFault { copied: 0, address: next, write: true };
+        if thread.space().settle_now(fault) == Ok(false) {
+            return Err(Stop::Fault(fault));
+        }
+        next = (next | (PAGE_SIZE - 1)).saturating_add(1);
+    }
+    Ok(())
 }
 
 /// Copies what is present of the bytes at `address`, and nothing more: for tracing.

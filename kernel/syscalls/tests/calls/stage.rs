@@ -29,6 +29,8 @@ pub const DATA: usize = 0x40_1000;
 const CODE: usize = 0x10_0000;
 /// Where the handlers of signals would be.
 const HANDLER: usize = 0x20_0000;
+/// The word `CLONE_CHILD_CLEARTID` is about.
+pub const CHILD_TID: usize = DATA + 0xff8;
 /// Longer than anything takes.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -41,7 +43,8 @@ type Touch = Box<dyn Fn(&Space) -> Result<(), UserFault> + Send>;
 
 enum Request {
     Call(u32, [usize; 6]),
-    Fork(usize),
+    /// clone(2) with these flags and this stack, and which program the child is to be.
+    Clone(usize, usize, usize),
     Touch(Touch),
 }
 
@@ -99,35 +102,39 @@ impl Cast {
             general.r12 = NOTHING;
             let _ = player.answers.send(general.rax);
         }
-        loop {
-            let next = player.again.take().map_or_else(|| player.requests.recv_timeout(Duration::from_millis(1)), Ok);
-            // Behind the instruction that makes a call.
-            general.rip = CODE + 2;
-            match next {
-                Err(RecvTimeoutError::Timeout) => return Trap::Interrupted,
-                Err(RecvTimeoutError::Disconnected) => {
-                    (general.rax, general.rdi) = (number::__NR_exit_group as usize, 0);
-                    return Trap::Syscall;
-                }
-                Ok(Request::Call(call, arguments)) => {
-                    [general.rdi, general.rsi, general.rdx, general.r10, general.r8, general.r9] = arguments;
-                    (general.rax, general.r12) = (call as usize, RESULT);
-                    player.taken.store(true, Ordering::Relaxed);
-                    return Trap::Syscall;
-                }
-                Ok(Request::Fork(role)) => {
-                    (general.rax, general.r12) = (number::__NR_fork as usize, role);
-                    return Trap::Syscall;
-                }
-                Ok(Request::Touch(touch)) => match touch(space) {
-                    Ok(()) => drop(player.answers.send(0)),
-                    Err(fault) => {
-                        player.again = Some(Request::Touch(touch));
-                        let access = if fault.write { Access::WRITE } else { Access::READ };
-                        return Trap::PageFault(PageFault { address: fault.address, access, present: false });
-                    }
-                },
+        let next = player.again.take().map_or_else(|| player.requests.recv_timeout(Duration::from_millis(1)), Ok);
+        // Behind the instruction that makes a call.
+        general.rip = CODE + 2;
+        match next {
+            Err(RecvTimeoutError::Timeout) => Trap::Interrupted,
+            Err(RecvTimeoutError::Disconnected) => {
+                (general.rax, general.rdi) = (number::__NR_exit_group as usize, 0);
+                Trap::Syscall
             }
+            Ok(Request::Call(call, arguments)) => {
+                [general.rdi, general.rsi, general.rdx, general.r10, general.r8, general.r9] = arguments;
+                (general.rax, general.r12) = (call as usize, RESULT);
+                player.taken.store(true, Ordering::Relaxed);
+                Trap::Syscall
+            }
+            Ok(Request::Clone(role, flags, stack)) => {
+                let plain = flags == number::SIGCHLD as usize;
+                let call = if plain { number::__NR_fork } else { number::__NR_clone };
+                (general.rax, general.r12) = (call as usize, role);
+                [general.rdi, general.rsi, general.rdx, general.r10, general.r8] = [flags, stack, 0, CHILD_TID, 0];
+                Trap::Syscall
+            }
+            Ok(Request::Touch(touch)) => match touch(space) {
+                Ok(()) => {
+                    let _ = player.answers.send(0);
+                    Trap::Interrupted
+                }
+                Err(fault) => {
+                    player.again = Some(Request::Touch(touch));
+                    let access = if fault.write { Access::WRITE } else { Access::READ };
+                    Trap::PageFault(PageFault { address: fault.address, access, present: false })
+                }
+            },
         }
     }
 }
@@ -177,10 +184,41 @@ impl Program {
 
     /// A child of it; and its number.
     pub fn fork(&self) -> (Program, usize) {
+        self.try_clone(number::SIGCHLD, 0).unwrap()
+    }
+
+    /// Another thread of it; and its number.
+    pub fn thread(&self, stack: usize) -> (Program, usize) {
+        let flags = number::CLONE_VM | number::CLONE_FS | number::CLONE_FILES | number::CLONE_SIGHAND;
+        self.try_clone(flags | number::CLONE_THREAD | number::CLONE_CHILD_CLEARTID, stack).unwrap()
+    }
+
+    /// What clone(2) makes with these flags, and its number.
+    pub fn try_clone(&self, flags: u32, stack: usize) -> Result<(Program, usize), Errno> {
         let (role, child) = self.cast.add();
-        self.requests.send(Request::Fork(role)).unwrap();
-        let pid = self.result().unwrap();
-        (child, pid)
+        self.requests.send(Request::Clone(role, flags as usize, stack)).unwrap();
+        Ok((child, self.result()?))
+    }
+
+    /// Computes for so many milliseconds of its own time.
+    pub fn compute(&self, milliseconds: u64) {
+        for _ in 0..milliseconds {
+            self.begin_computing(1);
+            assert_eq!(self.answer(), 0);
+        }
+    }
+
+    /// Begins to compute for so long, with an interrupt after each millisecond.
+    pub fn begin_computing(&self, milliseconds: u64) {
+        for _ in 0..milliseconds {
+            self.requests
+                .send(Request::Touch(Box::new(|_| {
+                    let start = machine::time::own().unwrap_or_default();
+                    while machine::time::own().unwrap_or_default() < start + 1_000_000 {}
+                    Ok(())
+                })))
+                .unwrap();
+        }
     }
 
     fn touch(&self, touch: impl Fn(&Space) -> Result<(), UserFault> + Send + 'static) {
