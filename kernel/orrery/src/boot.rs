@@ -3,6 +3,8 @@
 //! What can fail here is what the person at the console gave us: too little memory, a damaged archive, a program that is
 //! not there. Each ends in one line that says what to do, and a failing exit status.
 
+#![expect(clippy::disallowed_methods, reason = "at boot, before there are programs")]
+
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -131,6 +133,8 @@ pub fn main() -> ! {
 /// Puts the kernel together and queues the task that starts the first program.
 fn assemble() -> Result<Arc<Executor>, Failure> {
     let options = Options::parse(&machine::device::command_line());
+    #[cfg(feature = "fail-allocations")]
+    machine::memory::fail_nth_allocation(options.fail_allocation.unwrap_or(0));
     let memory = Memory::new().map_err(|_| Failure::Memory)?;
     memory.set_randomise(options.randomize_addresses);
     let executor = Executor::new(machine::cpu::count());
@@ -166,6 +170,10 @@ fn assemble() -> Result<Arc<Executor>, Failure> {
     describe_faults(&kernel);
     options.hostname.iter().for_each(|name| kernel.set_hostname(name.as_bytes()));
 
+    // Without memory for this task, what is large is freed where it is let go of.
+    let memory = kernel.memory().clone();
+    let freeing = sched::Parameters { name: "free", ..Default::default() };
+    let _ = executor.spawn(&freeing, async move { memory.free_discarded().await });
     let boot = start(kernel.clone(), options, program, random, ending.clone());
     executor.spawn(&sched::Parameters { name: "boot", ..Default::default() }, async move {
         if let Err(failure) = boot.await {

@@ -95,6 +95,7 @@ pub fn open(
     }
     let pseudoterminals = Pseudoterminals::new(job_control, alarms);
     dev.register("ptmx", 0o666, tty::PTMX, pseudoterminals.clone())?;
+    tty::register_slaves(&pseudoterminals, &kernel.vfs().devices)?;
     let slaves = Arc::new(DevPtsType(DevPts::new(pseudoterminals)));
     kernel.vfs().file_system_types.register(slaves)?;
     Ok(console)

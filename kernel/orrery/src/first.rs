@@ -4,6 +4,8 @@
 //! already finds one: the file systems every program expects are mounted, its standard streams lead where those of the
 //! machine lead, and it leads a session on the terminal.
 
+#![expect(clippy::disallowed_macros, clippy::disallowed_methods, reason = "at boot, before there are programs")]
+
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -31,7 +33,7 @@ const MOUNTS: [(&str, &str, &str); 6] = [
     ("/proc", "proc", ""),
     ("/sys", "sysfs", ""),
     ("/dev", "devtmpfs", ""),
-    ("/dev/pts", "devpts", ""),
+    ("/dev/pts", "devpts", "gid=5,mode=620"),
     ("/dev/shm", "tmpfs", "mode=1777"),
     ("/tmp", "tmpfs", "mode=1777"),
 ];
@@ -100,14 +102,15 @@ pub async fn start_init(
     if let (Err(errno), true) = (&console, streams.descriptors.contains(&StandardStream::Nothing)) {
         kernel.log().print(Level::Warning, format_args!("init has no console: {errno}"));
     }
-    let console = console.ok();
     let files = standard_files(streams, |_| console.clone())?;
     let mut arguments: Vec<Vec<u8>> = alloc::vec![path.as_bytes().to_vec()];
+    // bounded: at boot
     arguments.extend(options.init_arguments.iter().map(|word| word.as_bytes().to_vec()));
     let mut environment: Vec<Vec<u8>> = alloc::vec![b"HOME=/".to_vec()];
     if !options.init_environment.iter().any(|word| word.starts_with("TERM=")) {
         environment.push(b"TERM=linux".to_vec());
     }
+    // bounded: at boot
     environment.extend(options.init_environment.iter().map(|word| word.as_bytes().to_vec()));
     let (arguments, environment) = (&*arguments, &*environment);
     let (path, role) = (path.as_bytes(), Role::Init);
@@ -126,8 +129,8 @@ pub async fn start_program(
 ) -> Result<(), Failure> {
     let Program { path, arguments, environment, working_directory } = program;
     let files = standard_files(streams, |stream| match (stream, &terminal) {
-        (StandardStream::Terminal, Some(terminal)) => open_device(kernel, dev, terminal.name()).ok(),
-        _ => open_device(kernel, dev, "null").ok(),
+        (StandardStream::Terminal, Some(terminal)) => open_device(kernel, dev, terminal.name()),
+        _ => open_device(kernel, dev, "null"),
     })?;
     let directory = match &**working_directory {
         [] => None,
@@ -144,23 +147,29 @@ pub async fn start_program(
 }
 
 fn lossy(name: &[u8]) -> String {
+    // bounded: a word of the command line, at boot
     String::from_utf8_lossy(name).into_owned()
 }
 
-/// Descriptors 0, 1 and 2: the machine's streams, and what `other` gives for what is no stream.
+/// Descriptors 0, 1 and 2: the machine's streams, and what `other` gives for what is no stream. One for which there is no
+/// device is left closed, but none for want of memory: a program would do without it, and not know why.
 fn standard_files(
     streams: StandardStreams,
-    other: impl Fn(StandardStream) -> Option<Arc<OpenFile>>,
+    other: impl Fn(StandardStream) -> Result<Arc<OpenFile>>,
 ) -> Result<Arc<FileTable>, Failure> {
     let files = FileTable::new();
     let opened = streams::open(streams.streams);
     for (descriptor, stream) in streams.descriptors.into_iter().enumerate() {
         let file = match stream {
-            StandardStream::Stream(index) => opened.get(index).cloned(),
+            StandardStream::Stream(index) => opened.get(index).cloned().ok_or(Errno::ENXIO),
             stream => other(stream),
         };
-        if let Some(file) = file {
-            files.replace(descriptor as i32, file, false, 3).map_err(part("the standard streams"))?;
+        match file {
+            Err(Errno::ENOMEM) => return Err(Failure::Memory),
+            Err(_) => {}
+            Ok(file) => {
+                files.replace(descriptor as i32, file, false, 3).map(drop).map_err(part("the standard streams"))?
+            }
         }
     }
     Ok(files)
@@ -188,6 +197,6 @@ fn open(kernel: &Kernel, root: &Path, name: &[u8]) -> Result<Arc<OpenFile>> {
     let context = Context { root, credentials: &credentials, caller: &caller, umask: 0 };
     match context.open(root, name, OpenFlags::READ_WRITE | OpenFlags::NO_CONTROLLING_TERMINAL, 0)? {
         Opening::Done(file) => Ok(file),
-        Opening::Fifo(_) => Err(Errno::ENXIO),
+        Opening::Fifo(_) | Opening::Busy(..) => Err(Errno::ENXIO),
     }
 }

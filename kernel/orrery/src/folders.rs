@@ -3,6 +3,8 @@
 //! Called at boot, the root folder first: what is given for `/` becomes the root file system, and the others find their
 //! places in it. A place that is missing is made, in a root folder too.
 
+#![expect(clippy::disallowed_methods, reason = "at boot, before there are programs")]
+
 use alloc::string::String;
 use alloc::sync::Arc;
 
@@ -20,6 +22,7 @@ const SOURCE: &[u8] = b"hostfs";
 
 /// Mounts folders of the host, each where the guest is to see it.
 pub fn mount_folders(kernel: &Arc<Kernel>, ending: &Ending, folders: &[SharedFolder]) -> Result<(), Failure> {
+    // bounded: a word of the command line, at boot
     let name = |folder: &SharedFolder| String::from_utf8_lossy(folder.guest_path()).into_owned();
     folders
         .iter()

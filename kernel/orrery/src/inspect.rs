@@ -4,16 +4,18 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use abi::fallible::try_to_vec;
 use abi::limits::ResourceLimit;
 use abi::{Errno, Result};
 use fs::procfs::{
-    Area, Faults, InputOutput, MemoryStatus, ProcessId, ProcessSource, ProcessStatus, Residence, State, ThreadStatus,
+    Area, Faults, InputOutput, MemoryStatus, ProcessId, ProcessSource, ProcessStatus, Residence, ResidentFiles, State,
+    ThreadStatus,
 };
 use machine::memory::FrameSource;
 use memory::{Access, AddressSpace, AreaView, PAGE_SIZE};
 use process::credentials::Capability;
 use process::limits::{RESOURCES, Resource};
-use process::{Process, RunState, Thread};
+use process::{Credentials, Process, RunState, ThreadState};
 use vfs::{Caller, Descriptor, MountNamespace, OpenFile, Path};
 
 /// A process, for as long as it is not collected.
@@ -28,8 +30,17 @@ impl Inspected {
         self.process()?.space().ok_or(Errno::ESRCH)
     }
 
-    fn find_thread(&self, tid: ProcessId) -> Option<Arc<Thread>> {
-        self.0.upgrade()?.threads().into_iter().find(|thread| thread.tid() == tid)
+    fn find_thread(&self, tid: ProcessId) -> Option<Arc<ThreadState>> {
+        let process = self.0.upgrade()?;
+        process.kernel().processes().thread(tid).filter(|thread| Arc::ptr_eq(thread.process(), &process))
+    }
+
+    /// Who a thread is; a leader also when it has ended.
+    fn credentials(&self, process: &Process, thread: ProcessId) -> Arc<Credentials> {
+        if thread == process.pid() {
+            return process.credentials();
+        }
+        self.find_thread(thread).map_or_else(|| process.credentials(), |thread| thread.credentials())
     }
 }
 
@@ -41,11 +52,9 @@ impl ProcessSource for Inspected {
     fn status(&self) -> Result<ProcessStatus> {
         let process = self.process()?;
         let terminal = process.kernel().processes().terminal(process.session_id());
-        let credentials = process.credentials();
         let (usage, children) = (process.usage(), process.children_usage());
         let (ignored, caught) = process.ignored_and_caught();
         let limits = process.limits();
-        let capabilities = credentials.capabilities;
         Ok(ProcessStatus {
             id: process.pid(),
             parent: process.parent_pid(),
@@ -60,22 +69,10 @@ impl ProcessSource for Inspected {
             children_system_time: children.system,
             faults: Faults { minor: usage.minor_faults, major: usage.major_faults },
             children_faults: Faults { minor: children.minor_faults, major: children.major_faults },
-            users: ids(&credentials.users),
-            groups: ids(&credentials.groups),
-            supplementary_groups: credentials.supplementary().to_vec(),
-            capabilities: [
-                capabilities.inheritable,
-                capabilities.permitted,
-                capabilities.effective,
-                capabilities.bounding,
-                capabilities.ambient,
-            ],
-            no_new_privileges: process.no_new_privileges(),
             dumpable: process.dumpable() == 1,
             umask: process.working_place().umask(),
             descriptor_slots: process.files().capacity() as u32,
             shared_pending: process.shared_pending().0,
-            queued_signals: process.queued_signals(),
             ignored: ignored.0,
             caught: caught.0,
             exit_signal: process.exit_signal(),
@@ -90,49 +87,46 @@ impl ProcessSource for Inspected {
     fn thread(&self, thread: ProcessId) -> Option<ThreadStatus> {
         match self.find_thread(thread) {
             Some(thread) => Some(thread_status(&thread)),
-            // A zombie has no thread left, but is still listed with its own number.
-            None => {
-                self.0.upgrade().filter(|process| process.pid() == thread && process.is_zombie()).map(|p| zombie(&p))
-            }
+            // A leader that has ended is still listed with its number until its process is collected.
+            None => self.0.upgrade().filter(|process| process.pid() == thread).map(|process| zombie(&process)),
         }
     }
 
-    fn next_thread(&self, after: ProcessId) -> Option<ProcessId> {
-        let process = self.0.upgrade()?;
-        if process.is_zombie() {
-            return Some(process.pid()).filter(|pid| *pid > after);
+    fn next_threads(&self, after: ProcessId, found: &mut [ProcessId]) -> usize {
+        let Some(process) = self.0.upgrade() else { return 0 };
+        if !process.is_zombie() {
+            return process.next_threads(after, found);
         }
-        process.threads().iter().map(|thread| thread.tid()).filter(|tid| *tid > after).min()
+        match found.first_mut().filter(|_| process.pid() > after) {
+            Some(first) => {
+                *first = process.pid();
+                1
+            }
+            None => 0,
+        }
     }
 
     fn has_memory(&self) -> bool {
         self.space().is_ok()
     }
 
-    fn owner(&self) -> (u32, u32) {
+    fn owner(&self, thread: ProcessId, always: bool) -> (u32, u32) {
         match self.0.upgrade() {
-            Some(process) if process.dumpable() == 1 => {
-                let credentials = process.credentials();
+            Some(process) if always || process.dumpable() == 1 => {
+                let credentials = self.credentials(&process, thread);
                 (credentials.users.effective, credentials.groups.effective)
             }
             _ => (0, 0),
         }
     }
 
-    fn may_be_inspected_by(&self, caller: &dyn Caller) -> bool {
+    fn may_be_inspected_by(&self, thread: ProcessId, caller: &dyn Caller) -> bool {
         let Some(process) = self.0.upgrade() else { return false };
         if caller.process() == 0 || caller.process() == process.pid() {
             return true;
         }
-        let Some(asking) = process.kernel().processes().process(caller.process()) else { return false };
-        let (asking, asked) = (asking.credentials(), process.credentials());
-        let same_user =
-            [asked.users.real, asked.users.effective, asked.users.saved].iter().all(|user| *user == asking.users.files);
-        let same_group = [asked.groups.real, asked.groups.effective, asked.groups.saved]
-            .iter()
-            .all(|group| *group == asking.groups.files);
-        let within = asked.capabilities.permitted & !asking.capabilities.effective == 0;
-        asking.has(Capability::SysPtrace) || (same_user && same_group && within && process.dumpable() == 1)
+        let Some(asking) = process.kernel().processes().thread(caller.thread()) else { return false };
+        asking.credentials().may_inspect(&self.credentials(&process, thread), process.dumpable() == 1)
     }
 
     fn set_name(&self, thread: ProcessId, name: &[u8]) -> Result<()> {
@@ -142,7 +136,7 @@ impl ProcessSource for Inspected {
 
     fn set_out_of_memory_adjustment(&self, value: i32, writer: ProcessId) -> Result<()> {
         let process = self.process()?;
-        let writer = process.kernel().processes().process(writer).ok_or(Errno::ESRCH)?;
+        let writer = process.kernel().processes().thread(writer).ok_or(Errno::ESRCH)?;
         if value < process.out_of_memory_adjustment() && !writer.credentials().has(Capability::SysResource) {
             return Err(Errno::EACCES);
         }
@@ -160,27 +154,38 @@ impl ProcessSource for Inspected {
         if process.out_of_memory_adjustment() == -1000 { 0 } else { score.clamp(0, 2000) as u32 }
     }
 
-    fn command_line(&self) -> Result<Vec<u8>> {
-        match self.process()?.space() {
-            Some(space) => Ok(read(&space, space.program().arguments)),
-            None => Ok(Vec::new()),
-        }
+    fn command_line(&self, offset: usize, to: &mut [u8]) -> Result<usize> {
+        let space = self.process()?.space();
+        Ok(space.map_or(0, |space| read(&space, space.program().arguments, offset, to)))
     }
 
-    fn environment(&self) -> Result<Vec<u8>> {
-        match self.process()?.space() {
-            Some(space) => Ok(read(&space, space.program().environment)),
-            None => Ok(Vec::new()),
-        }
+    fn environment(&self, offset: usize, to: &mut [u8]) -> Result<usize> {
+        let space = self.process()?.space();
+        Ok(space.map_or(0, |space| read(&space, space.program().environment, offset, to)))
     }
 
     fn auxiliary_vector(&self) -> Result<Vec<u8>> {
-        Ok(self.process()?.program().auxiliary.to_vec())
+        try_to_vec(&self.process()?.program().auxiliary)
     }
 
-    fn areas(&self, detailed: bool) -> Result<Vec<Area>> {
-        let Some(space) = self.process()?.space() else { return Ok(Vec::new()) };
-        Ok(space.areas().iter().map(|view| area(&space, view, detailed)).collect())
+    fn area(&self, address: u64) -> Result<Option<Area>> {
+        let Some(space) = self.process()?.space() else { return Ok(None) };
+        space.area_from(address as usize).map(|view| area(&view)).transpose()
+    }
+
+    fn residence(&self, range: Range<u64>, budget: &mut usize) -> Result<(Residence, Option<u64>)> {
+        let Some(space) = self.process()?.space() else { return Ok((Residence::default(), None)) };
+        let anonymous = space.area_from(range.start as usize).is_none_or(|view| view.file.is_none());
+        Ok(residence(&space, range.start as usize..range.end as usize, anonymous, budget))
+    }
+
+    fn resident_files(&self, address: u64, counted: &mut ResidentFiles) -> Result<Option<u64>> {
+        let Some(space) = self.process()?.space() else { return Ok(None) };
+        let mut pages = memory::ResidentFiles::default();
+        let next = space.count_files(address as usize, &mut pages);
+        counted.file += (pages.file * PAGE_SIZE) as u64;
+        counted.shared += (pages.shared * PAGE_SIZE) as u64;
+        Ok(next.map(|next| next as u64))
     }
 
     /// What goes through descriptors is not counted by process.
@@ -220,6 +225,11 @@ impl ProcessSource for Inspected {
     }
 }
 
+fn sets(credentials: &Credentials) -> [u64; 5] {
+    let sets = credentials.capabilities;
+    [sets.inheritable, sets.permitted, sets.effective, sets.bounding, sets.ambient]
+}
+
 fn ids(ids: &process::credentials::Ids) -> [u32; 4] {
     [ids.real, ids.effective, ids.saved, ids.files]
 }
@@ -241,10 +251,11 @@ fn state(state: RunState) -> State {
     }
 }
 
-fn thread_status(thread: &Thread) -> ThreadStatus {
+#[expect(clippy::disallowed_methods, reason = "15 bytes")]
+fn thread_status(thread: &ThreadState) -> ThreadStatus {
     let usage = thread.usage();
     let (pending, blocked) = thread.pending_and_blocked();
-    let task = thread.task();
+    let (task, credentials) = (thread.task(), thread.credentials());
     ThreadStatus {
         id: thread.tid(),
         name: thread.name().as_bytes().to_vec(),
@@ -262,12 +273,19 @@ fn thread_status(thread: &Thread) -> ThreadStatus {
         blocked: blocked.0,
         voluntary_switches: usage.voluntary_switches,
         involuntary_switches: usage.involuntary_switches,
+        users: ids(&credentials.users),
+        groups: ids(&credentials.groups),
+        supplementary_groups: credentials.supplementary().clone(),
+        capabilities: sets(&credentials),
+        no_new_privileges: credentials.no_new_privileges,
+        queued_signals: u64::from(credentials.counts().signals()),
     }
 }
 
-/// A process without threads, as one.
+/// The leader of a process, after its end.
+#[expect(clippy::disallowed_methods, reason = "15 bytes")]
 fn zombie(process: &Process) -> ThreadStatus {
-    let usage = process.usage();
+    let (usage, credentials) = (process.usage(), process.credentials());
     ThreadStatus {
         id: process.pid(),
         name: process.name().as_bytes().to_vec(),
@@ -285,6 +303,12 @@ fn zombie(process: &Process) -> ThreadStatus {
         blocked: 0,
         voluntary_switches: usage.voluntary_switches,
         involuntary_switches: usage.involuntary_switches,
+        users: ids(&credentials.users),
+        groups: ids(&credentials.groups),
+        supplementary_groups: credentials.supplementary().clone(),
+        capabilities: sets(&credentials),
+        no_new_privileges: credentials.no_new_privileges,
+        queued_signals: u64::from(credentials.counts().signals()),
     }
 }
 
@@ -295,7 +319,6 @@ fn all_cpus() -> u64 {
 fn memory_status(space: &AddressSpace) -> MemoryStatus {
     let bytes = |pages: usize| (pages * PAGE_SIZE) as u64;
     let (usage, program, heap) = (space.usage(), space.program(), space.heap());
-    let resident = space.resident_by_kind();
     let pair = |range: &Range<usize>| (range.start as u64, range.end as u64);
     MemoryStatus {
         size: bytes(usage.size),
@@ -305,9 +328,7 @@ fn memory_status(space: &AddressSpace) -> MemoryStatus {
         stack: bytes(usage.stack),
         text: bytes(usage.code),
         libraries: bytes(usage.libraries),
-        resident_anonymous: bytes(resident.anonymous),
-        resident_file: bytes(resident.file),
-        resident_shared: bytes(resident.shared),
+        resident: bytes(usage.resident),
         peak_resident: bytes(usage.peak_resident),
         // One table for every 2 MiB that is used, and those above it.
         page_tables: bytes(usage.resident.div_ceil(512) + 3),
@@ -323,9 +344,9 @@ fn memory_status(space: &AddressSpace) -> MemoryStatus {
     }
 }
 
-fn area(space: &AddressSpace, view: &AreaView, detailed: bool) -> Area {
+fn area(view: &AreaView) -> Result<Area> {
     let identity = view.file.as_ref().map(|file| &file.identity);
-    Area {
+    Ok(Area {
         start: view.range.start as u64,
         end: view.range.end as u64,
         read: view.access.contains(Access::READ),
@@ -335,16 +356,28 @@ fn area(space: &AddressSpace, view: &AreaView, detailed: bool) -> Area {
         offset: view.offset,
         device: identity.map_or((0, 0), |file| file.device()),
         inode: identity.map_or(0, |file| file.inode()),
-        name: identity.map_or_else(|| view.name.unwrap_or_default().as_bytes().to_vec(), |file| file.path()),
-        residence: if detailed { residence(space, view) } else { Residence::default() },
-    }
+        name: match identity {
+            Some(file) => file.path()?,
+            None => try_to_vec(view.name.unwrap_or_default().as_bytes())?,
+        },
+    })
 }
 
-/// Looks at every page of an area.
-fn residence(space: &AddressSpace, view: &AreaView) -> Residence {
+/// Looks at the pages of a range that are mapped, as long as the budget lasts; says where to go on then.
+fn residence(
+    space: &AddressSpace,
+    mut range: Range<usize>,
+    anonymous: bool,
+    budget: &mut usize,
+) -> (Residence, Option<u64>) {
     let page = PAGE_SIZE as u64;
     let mut sum = Residence::default();
-    for mapping in view.range.clone().step_by(PAGE_SIZE).filter_map(|address| space.space().lookup(address)) {
+    while let Some((address, mapping)) = space.space().next_mapped(range.clone()) {
+        if *budget == 0 {
+            return (sum, Some(address as u64));
+        }
+        *budget -= 1;
+        range.start = address + PAGE_SIZE;
         let shared = mapping.references > 1;
         *match (shared, mapping.dirty) {
             (true, true) => &mut sum.shared_dirty,
@@ -355,25 +388,21 @@ fn residence(space: &AddressSpace, view: &AreaView) -> Residence {
         if mapping.accessed {
             sum.referenced += page;
         }
-        if view.file.is_none() {
+        if anonymous {
             sum.anonymous += page;
         }
         sum.proportional += page / u64::from(mapping.references.max(1));
     }
-    sum
+    (sum, None)
 }
 
-/// The bytes of a program's memory as far as they can be read without waiting.
-fn read(space: &AddressSpace, range: Range<usize>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    if bytes.try_reserve_exact(range.len()).is_err() {
-        return bytes;
-    }
-    bytes.resize(range.len(), 0);
+/// Copies bytes of a program's memory from `offset` in `range` on, as far as they can be read without waiting.
+fn read(space: &AddressSpace, range: Range<usize>, offset: usize, to: &mut [u8]) -> usize {
+    let rest = range.len().saturating_sub(offset).min(to.len());
     let mut done = 0;
-    while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
-        match space.space().read(range.start + done, rest) {
-            Ok(()) => return bytes,
+    while let Some(rest) = to.get_mut(done..rest).filter(|rest| !rest.is_empty()) {
+        match space.space().read(range.start + offset + done, rest) {
+            Ok(()) => done += rest.len(),
             Err(fault) => {
                 done += fault.copied;
                 if space.resolve(fault.address, Access::READ).is_err() {
@@ -382,6 +411,5 @@ fn read(space: &AddressSpace, range: Range<usize>) -> Vec<u8> {
             }
         }
     }
-    bytes.truncate(done);
-    bytes
+    done
 }

@@ -4,6 +4,8 @@
 //! words and everything after `--` its arguments. A word the kernel knows with a value it cannot use is reported and
 //! ignored, so a typing error costs an option, never the boot.
 
+#![expect(clippy::disallowed_methods, reason = "at boot, before there are programs")]
+
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
@@ -11,7 +13,7 @@ use core::fmt;
 use drivers::kernel_log;
 
 /// What the command line asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Options {
     /// `init=PATH`: the first program, instead of `/init`.
     pub init: Option<String>,
@@ -27,6 +29,9 @@ pub struct Options {
     pub trace_calls: bool,
     /// `report_unknown`: at power off, the system calls that programs asked for and the kernel lacks.
     pub report_unknown: bool,
+    /// `fail_allocation=N`: the Nth request for kernel memory that can be refused is, for tests.
+    #[cfg(feature = "fail-allocations")]
+    pub fail_allocation: Option<u64>,
     /// Words for init's argument list.
     pub init_arguments: Vec<String>,
     /// Words for init's environment.
@@ -36,7 +41,7 @@ pub struct Options {
 }
 
 /// A boot option that was not understood.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Complaint {
     /// The word as it was given.
     pub word: String,
@@ -60,6 +65,8 @@ impl Default for Options {
             randomize_addresses: true,
             trace_calls: false,
             report_unknown: false,
+            #[cfg(feature = "fail-allocations")]
+            fail_allocation: None,
             init_arguments: Vec::new(),
             init_environment: Vec::new(),
             complaints: Vec::new(),
@@ -78,6 +85,7 @@ impl Options {
             }
             options.take(&word);
         }
+        // bounded: at boot
         options.init_arguments.extend(words);
         options
     }
@@ -100,6 +108,11 @@ impl Options {
             ("loglevel", value) => match value.and_then(|level| level.parse().ok()) {
                 Some(level @ 0..=kernel_log::ALL_CONSOLE_LEVEL) => self.console_level = Some(level),
                 _ => self.complain(word, "wants a number from 0 to 8, as in loglevel=7; ignored"),
+            },
+            #[cfg(feature = "fail-allocations")]
+            ("fail_allocation", number) => match number.and_then(|number| number.parse().ok()) {
+                Some(number) => self.fail_allocation = Some(number),
+                None => self.complain(word, "wants a number, as in fail_allocation=100; ignored"),
             },
             ("norandmaps", None) => self.randomize_addresses = false,
             ("strace", None | Some("1")) => self.trace_calls = true,

@@ -7,11 +7,13 @@ use fs::procfs::Processor;
 use raw_cpuid::CpuId;
 
 /// What the CPU this runs on says of itself, once for each of `count` CPUs: they are taken to be alike.
+#[expect(clippy::disallowed_methods, reason = "as many as there are CPUs, and names of their features")]
 pub fn describe(count: usize) -> Vec<Processor> {
     let one = this_one();
     (0..count).map(|number| Processor { apic: number as u32, ..one.clone() }).collect()
 }
 
+#[expect(clippy::disallowed_methods, reason = "as many as there are CPUs, and names of their features")]
 fn this_one() -> Processor {
     let id = CpuId::new();
     let vendor = id.get_vendor_info();
@@ -43,6 +45,7 @@ fn highest_leaf() -> u32 {
 }
 
 /// Linux's names of the features that programs look for.
+#[expect(clippy::disallowed_methods, reason = "as many as there are CPUs, and names of their features")]
 fn feature_names(id: &CpuId<raw_cpuid::CpuIdReaderNative>) -> String {
     let mut names: Vec<&str> = Vec::new();
     let mut add = |present: bool, name: &'static str| {

@@ -1,5 +1,7 @@
 //! The ends of the machine: init is over, a program called reboot(2), or there was never anything to run.
 
+#![expect(clippy::disallowed_methods, reason = "as many as there are folders; a line")]
+
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -123,5 +125,19 @@ impl Ending {
         if let Some(console) = console {
             console.finish();
         }
+        #[cfg(feature = "fail-allocations")]
+        tell_allocations();
     }
+}
+
+/// Tells whoever tests how many requests for kernel memory could be refused, and what the others drew on the reserve for each call.
+#[cfg(feature = "fail-allocations")]
+fn tell_allocations() {
+    let requests = machine::memory::refusable_allocations();
+    machine::debug::emergency_print(format_args!("refusable allocations: {requests}\n"));
+    let allowed = machine::memory::MOST_DRAWN;
+    machine::memory::most_drawn(|activity, bytes| {
+        let name = crate::system::name_of(activity);
+        machine::debug::emergency_print(format_args!("drawn: {name} {bytes} of {allowed}\n"));
+    });
 }

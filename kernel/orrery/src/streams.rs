@@ -6,11 +6,13 @@
 //!
 //! **Who synchronises.** The machine's stream locks itself. One wait queue hears its interrupt.
 
-use alloc::format;
+#![expect(clippy::disallowed_methods, reason = "at boot, before there are programs")]
+
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use abi::fallible::try_format;
 use abi::raw::ioctl;
 use abi::{Errno, Result};
 use machine::device::{ByteStream, Readiness, StreamStop};
@@ -118,8 +120,8 @@ impl Inode for HostStream {
         Ok(Arc::new(HostStreamFile(self)))
     }
 
-    fn anonymous_name(&self) -> String {
-        format!("pipe:[host-{}]", self.number)
+    fn anonymous_name(&self) -> Result<String> {
+        try_format(format_args!("pipe:[host-{}]", self.number))
     }
 }
 

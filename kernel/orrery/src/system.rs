@@ -13,7 +13,7 @@ use fs::procfs::{
 use fs::random::Random;
 use machine::memory::FrameSource;
 use memory::PAGE_SIZE;
-use process::{Kernel, PID_LIMIT};
+use process::{Kernel, PID_LIMIT, activity};
 use tty::Terminal;
 use vfs::{DeviceClass, DeviceNumber};
 
@@ -46,6 +46,7 @@ impl System {
         self.kernel.upgrade().map(|kernel| ask(&kernel)).unwrap_or_default()
     }
 
+    #[expect(clippy::disallowed_methods, reason = "as many as there are CPUs and devices, or 64 bytes")]
     fn devices(&self, class: DeviceClass) -> Vec<(u32, &'static str)> {
         let mut majors = self.with(|kernel| {
             let all = kernel.vfs().devices.list().into_iter();
@@ -70,7 +71,21 @@ fn major_name(major: u32) -> &'static str {
     }
 }
 
+/// What a task does, by its number: a system call or an [`activity`].
+pub fn name_of(number: u32) -> &'static str {
+    match number {
+        activity::FAULT => "page_fault",
+        activity::EXCEPTION => "exception",
+        activity::INTERRUPTED => "interrupt",
+        call => syscalls::name_of(call as usize).unwrap_or("other"),
+    }
+}
+
 impl SystemSource for System {
+    fn longest_polls(&self, each: &mut dyn FnMut(&'static str, u64)) {
+        self.with(|kernel| kernel.executor().longest_polls(|number, nanoseconds| each(name_of(number), nanoseconds)));
+    }
+
     fn process(&self, id: ProcessId) -> Option<Arc<dyn ProcessSource>> {
         let kernel = self.kernel.upgrade()?;
         let processes = kernel.processes();
@@ -90,6 +105,7 @@ impl SystemSource for System {
         self.boot_time
     }
 
+    #[expect(clippy::disallowed_methods, reason = "as many as there are CPUs and devices, or 64 bytes")]
     fn counters(&self) -> SystemCounters {
         self.with(|kernel| {
             let statistics = kernel.executor().statistics();
@@ -98,6 +114,7 @@ impl SystemSource for System {
                 user: cpu.user,
                 system: cpu.system,
                 idle: cpu.idle,
+                stolen: cpu.stolen,
                 ..ProcessorTimes::default()
             };
             let load = kernel.executor().load_averages();
@@ -133,9 +150,11 @@ impl SystemSource for System {
                 available: bytes(frames.free_frames()),
                 cached: file_pages,
                 shared: file_pages,
-                anonymous: bytes(used.saturating_sub(slab + heap.stack_frames)).saturating_sub(file_pages),
+                anonymous: bytes(used.saturating_sub(slab + heap.vmalloc_table_frames + heap.stack_frames))
+                    .saturating_sub(file_pages),
                 slab: bytes(slab),
                 kernel_stacks: bytes(heap.stack_frames),
+                vmalloc: bytes(heap.vmalloc_frames),
                 committed: bytes(memory.committed()),
                 free_blocks: frames.free_by_order().map(|blocks| blocks as u64),
                 ..MemoryTotals::default()
@@ -148,7 +167,9 @@ impl SystemSource for System {
         Vec::new()
     }
 
+    #[expect(clippy::disallowed_methods, reason = "as many as there are CPUs and devices, or 64 bytes")]
     fn name(&self) -> SystemName {
+        // bounded: 64 bytes
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         SystemName {
             system: SYSTEM.into(),
@@ -174,8 +195,8 @@ impl SystemSource for System {
         machine::device::command_line().into_bytes()
     }
 
-    fn file_systems(&self) -> String {
-        self.with(|kernel| kernel.vfs().file_system_types.list())
+    fn file_systems(&self) -> Result<String> {
+        self.kernel.upgrade().map_or_else(|| Ok(String::new()), |kernel| kernel.vfs().file_system_types.list())
     }
 
     fn character_devices(&self) -> Vec<(u32, &'static str)> {
@@ -186,6 +207,7 @@ impl SystemSource for System {
         self.devices(DeviceClass::Block)
     }
 
+    #[expect(clippy::disallowed_methods, reason = "as many as there are CPUs and devices, or 64 bytes")]
     fn consoles(&self) -> Vec<(String, (u32, u32))> {
         self.console.iter().cloned().collect()
     }
@@ -211,12 +233,9 @@ impl SystemSource for System {
     }
 
     fn open_files(&self) -> (u64, u64) {
-        let tables = self.with(|kernel| kernel.processes().all());
-        let count = |process: &Arc<process::Process>| {
-            let files = process.files();
-            let next = |from: &i32| files.next_open(from.saturating_add(1));
-            core::iter::successors(files.next_open(0), next).count() as u64
-        };
-        (tables.iter().map(count).sum(), 1 << 20)
+        let Some(kernel) = self.kernel.upgrade() else { return (0, 1 << 20) };
+        let next = |after: u32| kernel.processes().next(after.checked_add(1)?);
+        let processes = core::iter::successors(next(0), |process| next(process.pid()));
+        (processes.map(|process| process.files().count() as u64).sum(), 1 << 20)
     }
 }

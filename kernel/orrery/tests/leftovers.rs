@@ -1,6 +1,12 @@
 //! What a machine leaves behind in the process it ran in: no thread, no descriptor. Alone in its process, to count.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may fail"
+)]
 
 #[allow(dead_code, reason = "shared with the tests of programs")]
 #[path = "programs/code.rs"]
@@ -16,6 +22,9 @@ use machine::device::Program;
 use machine::host::{Configuration, Console, Devices, StandardStream, run};
 
 use code::{BUFFER, Code};
+
+#[global_allocator]
+static HEAP: machine::host::HostHeap = machine::host::HostHeap;
 
 /// Threads, descriptors and child processes of this process. The file that was a machine's memory does not count: it stays,
 /// empty, as its addresses do.

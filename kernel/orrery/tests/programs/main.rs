@@ -1,6 +1,14 @@
 //! Whole machines in this process, each started for one small program: its standard streams, its terminal, its status.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail"
+)]
 
 mod code;
 
@@ -16,6 +24,9 @@ use machine::device::Program;
 use machine::host::{Configuration, Console, Devices, StandardStream, Terminal, run};
 
 use code::{BUFFER, Code, ROOM};
+
+#[global_allocator]
+static HEAP: machine::host::HostHeap = machine::host::HostHeap;
 
 /// What is asked of a machine beside running a program at `/program`.
 #[derive(Default)]
