@@ -1,0 +1,61 @@
+//! The kernel's ways of waiting, and what CPUs do to shared words, in every order: the real files, compiled over loom's atomics and locks in the place of the
+//! machine's. The tests of this room run them with two and three threads, and loom tries each order in which those can
+//! see one another's memory, weak ones included: a fence that is missing, or a wake-up that goes nowhere, is found as two
+//! threads that wait for ever, or as two uses of the same bytes that nothing orders.
+//!
+//! | module | the file |
+//! | --- | --- |
+//! | `wait_queue`, `waiters` | kernel/sync/src |
+//! | `state`, `halted` | kernel/sched/src: the state of a task, and CPUs that halt |
+//! | `futex` | kernel/process/src/futex/table.rs |
+//! | `count` | machine/src/memory: how many own a frame |
+//! | `numbers`, `mirror` | machine/src/vdso: a clock's numbers, and the vDSO's reader of them |
+//! | `shootdown` | machine/src/pc/shootdown/protocol.rs |
+//!
+//! Stops of processes with threads have their model beside them (kernel/process/src/signal/stop_tests.rs): all of it happens under
+//! one lock, so that orders of whole steps are all there are.
+
+// The tests that belong to the files are run in their own rooms.
+#![cfg(not(test))]
+#![forbid(unsafe_code)]
+// What other rooms keep to themselves is public here.
+#![allow(clippy::new_without_default)]
+
+extern crate alloc;
+// The files say `sync::SpinLock` and `machine::memory::fallible`.
+extern crate self as machine;
+extern crate self as sync;
+
+mod shim;
+
+pub use shim::{SpinGuard, SpinLock, atomic, memory};
+
+#[path = "../../sync/src/wait_queue.rs"]
+pub mod wait_queue;
+#[path = "../../sync/src/waiters.rs"]
+pub mod waiters;
+
+#[path = "../../sched/src/halted.rs"]
+pub mod halted;
+#[path = "../../sched/src/state.rs"]
+pub mod state;
+
+pub mod futex;
+
+#[path = "../../../machine/src/memory/count.rs"]
+pub mod count;
+
+#[path = "../../../machine/src/vdso/mirror.rs"]
+pub mod mirror;
+#[path = "../../../machine/src/vdso/numbers.rs"]
+pub mod numbers;
+
+pub mod shootdown;
+
+/// Runs `threads` in every order, but for those with more than `switches` switches that nobody asked for; `None`: all.
+pub fn every_order(switches: Option<usize>, threads: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = switches;
+    builder.max_branches = 5_000;
+    builder.check(threads);
+}
