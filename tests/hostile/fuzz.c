@@ -405,7 +405,7 @@ int main(int argc, char **argv)
 	one_round(seed + 1000000, 0.3, processes, as_user);
 	Memory before = memory_now();
 	one_round(seed, seconds, processes, as_user);
-	printf("%lu calls\n", (unsigned long)*made);
+	printf("soak: %lu calls\n", (unsigned long)*made);
 	memory_is_back("fuzz", before, 1024);
 	return verdict();
 }

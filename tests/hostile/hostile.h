@@ -186,18 +186,23 @@ UNUSED_OK static void *shared_memory(size_t size)
 	return memory;
 }
 
-/* One part of a program's work. */
+/* One part of a program's work. Some (mounts) only the superuser can do. */
 typedef struct {
 	const char *name;
 	void (*run)(void);
+	int superuser;
 } Part;
 
-/* Runs all parts, or the one named; prints the verdict and gives the exit status. */
+/* Runs all parts that this user can do, or the one named, each with a line that tells how it went and how long it took. */
 UNUSED_OK static int run_parts(const Part *parts, size_t count, const char *only)
 {
 	for (size_t i = 0; i < count; i++) {
 		if (only && strcmp(only, "all") && strcmp(only, parts[i].name))
 			continue;
+		if (parts[i].superuser && geteuid() != 0) {
+			printf("%s: for the superuser\n", parts[i].name);
+			continue;
+		}
 		unsigned before = atomic_load(hostile_failures);
 		uint64_t start = now_ns();
 		printf("%s ...\n", parts[i].name);

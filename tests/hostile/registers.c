@@ -11,7 +11,7 @@
 #include <immintrin.h>
 #include <sched.h>
 
-static int seconds = 3;
+static double seconds = 3;
 static int has_avx, has_avx512;
 
 /* The registers that are looked at. */
@@ -178,7 +178,7 @@ static void compare_vectors(const char *what, const State *wanted, const State *
 static void keep(const char *what, uint64_t seed, void (*between)(Random *, const State *, State *))
 {
 	Random random = random_from(seed);
-	uint64_t end = now_ns() + seconds * 1000000000ull;
+	uint64_t end = now_ns() + (uint64_t)(seconds * 1e9);
 	State *wanted = aligned_alloc(64, sizeof *wanted), *found = aligned_alloc(64, sizeof *found);
 
 	while (now_ns() < end) {
@@ -379,7 +379,7 @@ int main(int argc, char **argv)
 	has_avx512 = __builtin_cpu_supports("avx512bw");
 	printf("vectors of %d bytes\n", has_avx512 ? 64 : has_avx ? 32 : 16);
 	if (argc > 2)
-		seconds = atoi(argv[2]);
+		seconds = atof(argv[2]);
 	run_parts(parts, COUNT(parts), argc > 1 ? argv[1] : NULL);
 	return verdict();
 }

@@ -2,31 +2,113 @@
  * Takes all there is of something: memory, descriptors, processes, room on a file system, the kernel's own memory. Each
  * ends with an error, or with the end of the greedy program, and everything can be had again.
  *
- * usage: shortage [PART]
- * PART: eater, eaters, sleeper (holds memory and sleeps), tables (page tables), pipes, files, names, threads, areas,
- * queues, arguments, locks, or all.
+ * usage: shortage [PART [SECONDS]]
+ * PART: eater, eaters, sleeper (holds memory and sleeps), tables (page tables), pipes, hoards (of pipes, by many
+ * processes), files, names, symlinks, links, attributes, mounts, descriptors, events, terminals, pollers, threads (that wait in
+ * every way), zombies, areas, queues (of signals), arguments, environments, locks, or all. What meets no limit stops
+ * after SECONDS (20). Meanwhile somebody reads /proc.
  */
 #include "hostile.h"
+#include <dirent.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/statfs.h>
+#include <sys/xattr.h>
 
-/* Runs something greedy in a child. It may end by itself (0) or be killed for want of memory. */
+static double seconds = 20;
+
+static uint64_t end_of_part(void)
+{
+	return now_ns() + (uint64_t)(seconds * 1e9);
+}
+
+/* Makes one after the other until that is refused, which must be as Linux refuses it, or there is enough. */
+static void until_refused(const char *what, long most, int (*make)(long number))
+{
+	uint64_t end = end_of_part();
+	long count = 0;
+
+	errno = 0;
+	while (count < most && (count % 64 || now_ns() < end) && make(count) == 0)
+		count++;
+	/* What is told may need a descriptor or memory: neither must be there any more. */
+	int error = errno;
+	printf("%ld %s, then %s\n", count, what, strerrorname_np(error));
+	switch (error) {
+	case 0: case ENOMEM: case EMFILE: case ENFILE: case ENOSPC: case EAGAIN: case EMLINK: case ENOLCK: case E2BIG:
+		break;
+	default:
+		wrong("%s are refused with %s", what, strerrorname_np(error));
+	}
+}
+
+/* Reads some of what /proc tells of the system and of a process, whatever comes of it. */
+static void read_proc(pid_t who)
+{
+	static const char *const paths[] = {
+		"/proc/meminfo", "/proc/slabinfo", "/proc/buddyinfo", "/proc/vmstat", "/proc/stat", "/proc/locks", "/proc/mounts",
+		"/proc/self/mountinfo", "/proc", "/proc/%d/status", "/proc/%d/stat", "/proc/%d/maps", "/proc/%d/smaps_rollup",
+		"/proc/%d/limits", "/proc/%d/environ", "/proc/%d/cmdline", "/proc/%d/fd", "/proc/%d/task",
+	};
+	static char text[1 << 14];
+
+	for (size_t i = 0; i < COUNT(paths); i++) {
+		char path[64];
+
+		snprintf(path, sizeof path, paths[i], who);
+		int file = open(path, O_RDONLY | O_CLOEXEC);
+		for (int part = 0; part < 8; part++)
+			if (read(file, text, sizeof text) <= 0 && syscall(SYS_getdents64, file, text, sizeof text) <= 0)
+				break;
+		close(file);
+	}
+}
+
+/* Runs something greedy in a child, while another one reads /proc. It may end by itself (0) or be killed for want of memory. */
 static int greedy(const char *name, void (*what)(void))
 {
-	pid_t child = fork();
+	pid_t child = fork(), parent = getpid();
 
 	if (child == 0) {
-		struct rlimit files = {200000, 200000};
+		struct rlimit files = {1 << 20, 1 << 20};
+		int first = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 
+		/* Somebody has to end when memory is out. The many who hold little each would be spared for those who watch. */
+		MUST(write(first, "500", 3) == 3 && close(first) == 0);
 		setrlimit(RLIMIT_NOFILE, &files);
 		what();
 		_exit(0);
 	}
+	pid_t reader = fork();
+	if (reader == 0)
+		for (; getppid() == parent; sleep_ms(20))
+			read_proc(child);
 	int status = -1;
 	MUST(child > 0 && waitpid(child, &status, 0) == child);
+	/* The greedy one may have been so fast that there was no memory for a reader. */
+	if (reader > 0)
+		MUST(kill(reader, SIGKILL) == 0 && waitpid(reader, NULL, 0) == reader);
 	if (!(WIFEXITED(status) && WEXITSTATUS(status) == 0) && !(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL))
 		wrong("%s: status %#x", name, status);
 	return WIFSIGNALED(status);
+}
+
+/* Programs run. */
+static void still_works(void)
+{
+	pid_t child = fork();
+
+	if (child == 0) {
+		char *const arguments[] = {"shortage", "--exit", NULL};
+
+		execve("/proc/self/exe", arguments, arguments + 2);
+		_exit(1);
+	}
+	int status = 0;
+	MUST(child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 9);
 }
 
 static void check(const char *name, void (*what)(void))
@@ -37,12 +119,7 @@ static void check(const char *name, void (*what)(void))
 	printf("%s: %s\n", name, was_killed ? "killed" : "ended by itself");
 	/* The kernel may keep room for as many threads as there were. */
 	memory_is_back(name, before, 4096);
-	/* The system still works. */
-	pid_t child = fork();
-	if (child == 0)
-		_exit(5);
-	int status = 0;
-	MUST(child > 0 && waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 5);
+	still_works();
 }
 
 static void eat(void)
@@ -88,7 +165,9 @@ static void sleeper(void)
 	pid_t child = fork();
 	if (child == 0) {
 		size_t free = memory_row("MemFree:") * 1024ul;
-		size_t size = (free - (free >> 4)) & ~(PAGE - 1);
+		/* What is left is enough to fork, but not for what comes then. */
+		size_t left = free >> 4 > 8ul << 20 ? free >> 4 : 8ul << 20;
+		size_t size = (free - left) & ~(PAGE - 1);
 		char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
 				    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
@@ -110,7 +189,9 @@ static void sleeper(void)
 		_exit(0);
 	}
 	int status = -1;
-	if (MUST(other > 0 && waitpid(other, &status, 0) == other) && status != 0)
+	if (!MUST(other > 0))
+		kill(child, SIGKILL);
+	else if (MUST(waitpid(other, &status, 0) == other) && status != 0)
 		wrong("the wrong one was killed: status %#x", status);
 	MUST(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 	close(gate[0]);
@@ -149,6 +230,42 @@ static void eat_pipes(void)
 static void pipes(void)
 {
 	check("pipes", eat_pipes);
+}
+
+/* Many who each hold little but what the kernel keeps for them, and hold on to it. */
+static void eat_hoards(void)
+{
+	enum { HOARDERS = 24 };
+	_Atomic unsigned *full = shared_memory(PAGE);
+	pid_t children[HOARDERS], parent = getpid();
+	unsigned count = 0, ended = 0;
+
+	for (; count < HOARDERS; count++) {
+		children[count] = fork();
+		if (children[count] == 0) {
+			eat_pipes();
+			atomic_fetch_add(full, 1);
+			while (getppid() == parent)
+				sleep_ms(50);
+			_exit(0);
+		}
+		if (children[count] < 0)
+			break;
+	}
+	while (*full + ended < count)
+		if (waitpid(-1, NULL, WNOHANG) > 0)
+			ended++;
+		else
+			sleep_ms(5);
+	printf("%u hoarders, of whom %u were killed\n", count, ended);
+	for (unsigned i = 0; i < count; i++)
+		kill(children[i], SIGKILL);
+	collect_all();
+}
+
+static void hoards(void)
+{
+	check("hoards", eat_hoards);
 }
 
 /* A full file system says so, and is empty again afterwards. */
@@ -198,67 +315,308 @@ static void files(void)
 	MUST(umount("/tmp/full") == 0 && rmdir("/tmp/full") == 0);
 }
 
-/* Very many names, in one folder and in another file system after another. */
-static void eat_names(void)
+/* Makes files in a folder of their own until that is refused. The folder is empty and gone afterwards. */
+static void check_files(const char *name, void (*what)(void))
 {
-	char name[64];
+	Memory before = memory_now();
+	struct dirent *entry;
+	int found;
 
-	if (mkdir("/tmp/names", 0755) || chdir("/tmp/names"))
-		_exit(3);
-	for (int i = 0; i < 400000; i++) {
-		sprintf(name, "a-rather-long-name-of-a-file-%d", i);
-		if (mknod(name, S_IFREG | 0600, 0)) {
-			printf("%d names, then %s\n", i, strerrorname_np(errno));
-			break;
-		}
-	}
+	MUST(mkdir("/tmp/many", 0755) == 0 && chdir("/tmp/many") == 0);
+	greedy(name, what);
+	DIR *folder = opendir(".");
+	do {
+		found = 0;
+		rewinddir(folder);
+		while ((entry = readdir(folder)))
+			found += unlink(entry->d_name) == 0;
+	} while (found);
+	closedir(folder);
+	MUST(chdir("/") == 0 && rmdir("/tmp/many") == 0);
+	memory_is_back(name, before, 2048);
+	still_works();
 }
 
-static void remove_names(void)
+/* Very many names. */
+static int make_name(long number)
 {
 	char name[64];
 
-	if (chdir("/tmp/names"))
-		return;
-	for (int i = 0; i < 400000; i++) {
-		sprintf(name, "a-rather-long-name-of-a-file-%d", i);
-		if (unlink(name))
-			break;
-	}
-	MUST(chdir("/") == 0 && rmdir("/tmp/names") == 0);
+	sprintf(name, "a-rather-long-name-of-a-file-%ld", number);
+	return mknod(name, S_IFREG | 0600, 0);
+}
+
+static void eat_names(void)
+{
+	until_refused("names", 1000000, make_name);
 }
 
 static void names(void)
 {
-	Memory before = memory_now();
-
-	greedy("names", eat_names);
-	remove_names();
-	memory_is_back("names", before, 2048);
+	check_files("names", eat_names);
 }
 
-static void *sleep_long(void *argument)
+static int make_symlink(long number)
 {
-	pause();
+	static char target[PATH_MAX];
+	char name[32];
+
+	memset(target, 'x', sizeof target - 1);
+	sprintf(name, "%ld", number);
+	/* Short ones and long ones. */
+	return symlink(target + (number % 2 ? 0 : sizeof target - 40), name);
+}
+
+static void eat_symlinks(void)
+{
+	until_refused("symlinks", 1000000, make_symlink);
+}
+
+static void symlinks(void)
+{
+	check_files("symlinks", eat_symlinks);
+}
+
+static int make_link(long number)
+{
+	char name[32];
+
+	sprintf(name, "%ld", number);
+	return number ? link("0", name) : mknod(name, S_IFREG | 0600, 0);
+}
+
+static void eat_links(void)
+{
+	until_refused("links", 1000000, make_link);
+}
+
+static void links(void)
+{
+	check_files("links", eat_links);
+}
+
+/* A new file for every ten attributes, so that no file has too many. */
+static int make_attribute(long number)
+{
+	static char value[1 << 12];
+	char file[32], name[32];
+
+	sprintf(file, "%ld", number / 10);
+	sprintf(name, "user.%ld", number);
+	if (number % 10 == 0 && mknod(file, S_IFREG | 0600, 0))
+		return -1;
+	return setxattr(file, name, value, sizeof value, 0);
+}
+
+static void eat_attributes(void)
+{
+	until_refused("attributes", 1000000, make_attribute);
+}
+
+static void attributes(void)
+{
+	check_files("attributes", eat_attributes);
+}
+
+/* Each in a folder of the first, with which all go. */
+static int make_mount(long number)
+{
+	char name[32];
+
+	sprintf(name, "/tmp/mounts/%ld", number);
+	return mkdir(name, 0755) ? -1 : mount("none", name, "tmpfs", 0, NULL);
+}
+
+static void eat_mounts(void)
+{
+	until_refused("mounts", 1000000, make_mount);
+}
+
+static void mounts(void)
+{
+	Memory before = memory_now();
+
+	MUST(mkdir("/tmp/mounts", 0755) == 0 && mount("none", "/tmp/mounts", "tmpfs", 0, NULL) == 0);
+	greedy("mounts", eat_mounts);
+	MUST(umount2("/tmp/mounts", MNT_DETACH) == 0 && rmdir("/tmp/mounts") == 0);
+	memory_is_back("mounts", before, 2048);
+	still_works();
+}
+
+static int make_descriptor(long number)
+{
+	(void)number;
+	return open("/dev/null", O_RDONLY) < 0 ? -1 : 0;
+}
+
+static void eat_descriptors(void)
+{
+	until_refused("descriptors", LONG_MAX, make_descriptor);
+}
+
+static void descriptors(void)
+{
+	check("descriptors", eat_descriptors);
+}
+
+static int make_event(long number)
+{
+	return eventfd(number, 0) < 0 ? -1 : 0;
+}
+
+static void eat_events(void)
+{
+	until_refused("events", LONG_MAX, make_event);
+}
+
+static void events(void)
+{
+	check("events", eat_events);
+}
+
+static int make_terminal(long number)
+{
+	(void)number;
+	return open("/dev/ptmx", O_RDWR | O_NOCTTY) < 0 ? -1 : 0;
+}
+
+static void eat_terminals(void)
+{
+	until_refused("terminals", LONG_MAX, make_terminal);
+}
+
+static void terminals(void)
+{
+	check("terminals", eat_terminals);
+}
+
+static pthread_attr_t small_stack;
+
+static int make_thread(void *(*body)(void *), void *argument)
+{
+	pthread_t thread;
+
+	if (pthread_attr_init(&small_stack) || pthread_attr_setstacksize(&small_stack, 1 << 14))
+		return -1;
+	errno = pthread_create(&thread, &small_stack, body, argument);
+	return errno ? -1 : 0;
+}
+
+/* Waits for ever for very many things. */
+static void *poll_much(void *argument)
+{
+	/* As many as may be waited for at a time. */
+	struct rlimit files;
+	MUST(getrlimit(RLIMIT_NOFILE, &files) == 0);
+	int many = files.rlim_cur < 10000 ? (int)files.rlim_cur : 10000;
+	struct pollfd *list = mmap(NULL, many * sizeof *list, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (list == MAP_FAILED)
+		return NULL;
+	for (int i = 0; i < many; i++)
+		list[i] = (struct pollfd){.fd = (int)(intptr_t)argument, .events = POLLIN};
+	if (poll(list, many, -1) != -1 || errno != ENOMEM)
+		wrong("poll ended with %s", strerrorname_np(errno));
+	return NULL;
+}
+
+static int make_poller(long number)
+{
+	static int event;
+
+	if (number == 0)
+		event = eventfd(0, 0);
+	return make_thread(poll_much, (void *)(intptr_t)event);
+}
+
+static void eat_polls(void)
+{
+	struct rlimit files = {20000, 20000};
+
+	setrlimit(RLIMIT_NOFILE, &files);
+	until_refused("pollers", 40000, make_poller);
+}
+
+static void pollers(void)
+{
+	check("pollers", eat_polls);
+}
+
+/* Waits for ever, in a way of its own: for a signal, for time, for a word, for bytes, for a lock. */
+static void *wait_long(void *argument)
+{
+	static _Atomic int word;
+	struct timespec day = {86400, 0};
+	int ends[2];
+	char byte;
+
+	switch ((intptr_t)argument % 4) {
+	case 0:
+		pause();
+		break;
+	case 1:
+		nanosleep(&day, NULL);
+		break;
+	case 2:
+		syscall(SYS_futex, &word, FUTEX_WAIT, 0, NULL, NULL, 0);
+		break;
+	default:
+		if (pipe(ends) || read(ends[0], &byte, 1))
+			pause();
+	}
 	return argument;
+}
+
+static int make_waiter(long number)
+{
+	return make_thread(wait_long, (void *)(intptr_t)number);
 }
 
 static void eat_threads(void)
 {
-	pthread_attr_t small;
-	pthread_t thread;
-	int count = 0;
-
-	pthread_attr_init(&small);
-	pthread_attr_setstacksize(&small, 1 << 14);
-	while (count < 40000 && pthread_create(&thread, &small, sleep_long, NULL) == 0)
-		count++;
-	printf("%d threads\n", count);
+	until_refused("threads", 40000, make_waiter);
 }
 
 static void threads(void)
 {
 	check("threads", eat_threads);
+}
+
+static int make_zombie(long number)
+{
+	pid_t child = fork();
+
+	(void)number;
+	if (child == 0)
+		_exit(0);
+	return child < 0 ? -1 : 0;
+}
+
+static void eat_zombies(void)
+{
+	until_refused("zombies", 100000, make_zombie);
+}
+
+static void zombies(void)
+{
+	check("zombies", eat_zombies);
+}
+
+/* Reads a file of /proc to its end; gives the number of lines. */
+static long lines_of(const char *path)
+{
+	static char text[1 << 16];
+	int file = open(path, O_RDONLY);
+	ssize_t length;
+	long lines = 0;
+
+	if (file < 0)
+		return -1;
+	while ((length = read(file, text, sizeof text)) > 0)
+		for (ssize_t i = 0; i < length; i++)
+			lines += text[i] == '\n';
+	close(file);
+	return length < 0 ? -1 : lines;
 }
 
 static void eat_areas(void)
@@ -273,6 +631,13 @@ static void eat_areas(void)
 	printf("%ld areas, then %s\n", count, strerrorname_np(errno));
 	if (count > 70000)
 		wrong("there is no limit of areas");
+	/* Each is a line, and so is what lies between two. Where memory does not suffice for the text, reading it fails. */
+	long lines = lines_of("/proc/self/maps");
+	if (lines != -1 && lines < 2 * count - 1)
+		wrong("%ld areas are told in %ld lines", count, lines);
+	lines = lines_of("/proc/self/smaps_rollup");
+	if (lines != -1 && lines < 10)
+		wrong("smaps_rollup has %ld lines", lines);
 }
 
 static void areas(void)
@@ -280,17 +645,27 @@ static void areas(void)
 	check("areas", eat_areas);
 }
 
+/* Signals that nobody takes, some with a value and some by kill(2), which may lose what it tells but never fails for that. */
 static void eat_queues(void)
 {
 	struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+	uint64_t end = end_of_part();
 	sigset_t blocked;
+	long i = 0;
 
 	sigfillset(&blocked);
 	sigprocmask(SIG_BLOCK, &blocked, NULL);
 	setrlimit(RLIMIT_SIGPENDING, &limit);
-	for (int i = 0; i < 3000000; i++)
-		if (sigqueue(getpid(), SIGRTMIN + 1, (union sigval){.sival_int = i}))
-			return;
+	while (i < 3000000 && (i % 1024 || now_ns() < end)) {
+		union sigval value = {.sival_int = i};
+
+		if (i % 2 ? kill(getpid(), SIGRTMIN + 2) : sigqueue(getpid(), SIGRTMIN + 1, value))
+			break;
+		i++;
+	}
+	printf("%ld signals, then %s\n", i, strerrorname_np(errno));
+	if (i % 2)
+		wrong("kill failed with %s", strerrorname_np(errno));
 }
 
 static void queues(void)
@@ -332,16 +707,64 @@ static void arguments(void)
 	free(list);
 }
 
+/* Processes with as much of an environment as there may be, who hold it. */
+static int make_environment(long number)
+{
+	enum { MANY = 40 };
+	static char *list[MANY + 1], text[131072 - 1], none[] = "";
+	char *const arguments[] = {"shortage", "--sleep", NULL};
+	int ready[2];
+	char byte;
+
+	(void)number;
+	memset(text, 'e', sizeof text - 1);
+	for (int i = 0; i < MANY; i++)
+		list[i] = i < 15 ? text : none;
+	if (pipe2(ready, O_CLOEXEC))
+		return -1;
+	pid_t child = fork();
+	if (child == 0) {
+		/* Nobody is left behind when the greedy one is killed. */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		execve("/proc/self/exe", arguments, list);
+		_exit(1);
+	}
+	int error = errno;
+	close(ready[1]);
+	/* It has executed, or is gone, when nobody has the other end. */
+	while (child > 0 && read(ready[0], &byte, 1) < 0)
+		;
+	close(ready[0]);
+	errno = error;
+	return child < 0 ? -1 : 0;
+}
+
+static void eat_environments(void)
+{
+	until_refused("environments", 2000, make_environment);
+}
+
+static void environments(void)
+{
+	check("environments", eat_environments);
+}
+
 static void eat_locks(void)
 {
 	int file = open("/tmp/locks", O_RDWR | O_CREAT, 0600);
+	uint64_t end = end_of_part();
+	long i = 0;
 
-	for (long i = 0; i < 5000; i++) {
+	for (; i < 200000 && now_ns() < end; i++) {
 		struct flock lock = {.l_type = i % 2 ? F_RDLCK : F_WRLCK, .l_start = 3 * i, .l_len = 1};
 
-		if (fcntl(file, F_SETLK, &lock))
-			return;
+		if (fcntl(file, F_SETLK, &lock)) {
+			if (errno != ENOLCK && errno != ENOMEM)
+				wrong("F_SETLK: %s", strerrorname_np(errno));
+			break;
+		}
 	}
+	printf("%ld locks\n", i);
 }
 
 static void locks(void)
@@ -353,13 +776,37 @@ static void locks(void)
 int main(int argc, char **argv)
 {
 	static const Part parts[] = {
-		{"eater", eater}, {"eaters", eaters}, {"sleeper", sleeper},	{"tables", tables},
-		{"pipes", pipes}, {"files", files},   {"names", names},		{"threads", threads},
-		{"areas", areas}, {"queues", queues}, {"arguments", arguments}, {"locks", locks},
+		{"eater", eater},
+		{"eaters", eaters},
+		{"sleeper", sleeper},
+		{"tables", tables},
+		{"pipes", pipes},
+		{"hoards", hoards},
+		{"files", files, .superuser = 1},
+		{"names", names},
+		{"symlinks", symlinks},
+		{"links", links},
+		{"attributes", attributes},
+		{"mounts", mounts, .superuser = 1},
+		{"descriptors", descriptors},
+		{"events", events},
+		{"terminals", terminals},
+		{"pollers", pollers},
+		{"threads", threads},
+		{"zombies", zombies},
+		{"areas", areas},
+		{"queues", queues},
+		{"arguments", arguments},
+		{"environments", environments},
+		{"locks", locks},
 	};
 
 	if (argc > 1 && strcmp(argv[1], "--exit") == 0)
 		return 9;
+	if (argc > 1 && strcmp(argv[1], "--sleep") == 0)
+		return pause();
+	if (argc > 2)
+		seconds = atof(argv[2]);
 	run_parts(parts, COUNT(parts), argc > 1 ? argv[1] : NULL);
 	return verdict();
 }

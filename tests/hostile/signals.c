@@ -7,11 +7,11 @@
 #include "hostile.h"
 #include <sched.h>
 
-static int seconds = 2;
+static double seconds = 2;
 
 static uint64_t end_of_part(void)
 {
-	return now_ns() + seconds * 1000000000ull;
+	return now_ns() + (uint64_t)(seconds * 1e9);
 }
 
 static _Atomic unsigned long *received;
@@ -495,7 +495,7 @@ int main(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "--exit") == 0)
 		return 0;
 	if (argc > 2)
-		seconds = atoi(argv[2]);
+		seconds = atof(argv[2]);
 	run_parts(parts, COUNT(parts), argc > 1 ? argv[1] : NULL);
 	return verdict();
 }

@@ -11,7 +11,7 @@
 #include <setjmp.h>
 #include <sys/uio.h>
 
-static int seconds = 2;
+static double seconds = 2;
 static uint64_t deadline;
 
 static int is_over(void)
@@ -97,7 +97,7 @@ static void with_workers(void *(*work)(void *), void (*round)(Random *))
 	catch_faults();
 	stop_workers = 0;
 	writes = 0;
-	deadline = now_ns() + seconds * 1000000000ull;
+	deadline = now_ns() + (uint64_t)(seconds * 1e9);
 	for (uintptr_t i = 0; i < WORKERS; i++)
 		pthread_create(&all[i], NULL, work, (void *)i);
 	/* On a busy host the time may be over before it begins. */
@@ -360,7 +360,7 @@ static void faults(void)
 
 	meeting = map(PAGE);
 	stop_workers = 0;
-	deadline = now_ns() + seconds * 1000000000ull;
+	deadline = now_ns() + (uint64_t)(seconds * 1e9);
 	pthread_barrier_init(&barrier, NULL, WORKERS + 1);
 	for (int i = 0; i < WORKERS; i++)
 		pthread_create(&all[i], NULL, touch_together, NULL);
@@ -520,7 +520,7 @@ int main(int argc, char **argv)
 	};
 
 	if (argc > 2)
-		seconds = atoi(argv[2]);
+		seconds = atof(argv[2]);
 	run_parts(parts, COUNT(parts), argc > 1 ? argv[1] : NULL);
 	return verdict();
 }

@@ -15,6 +15,14 @@ static void try_all(const char *path)
 	printf(" execute %s\n", access(path, X_OK) ? strerrorname_np(errno) : "yes");
 }
 
+static void show_mode(const char *path)
+{
+	struct stat status;
+
+	stat(path, &status);
+	printf("%s: %04o\n", path, status.st_mode & 07777);
+}
+
 static void as(uid_t uid, gid_t gid, gid_t extra)
 {
 	setgroups(1, &extra);
@@ -65,6 +73,23 @@ int main(void)
 	show_status("1001", CHILD(as(1001, 100, 100); TRY(unlink("sticky/mine")); TRY(rename("sticky/mine", "sticky/x"));
 				  TRY(unlink("sticky/root"))));
 	show_status("1000", CHILD(as(1000, 100, 100); TRY(rename("sticky/root", "sticky/mine")); TRY(unlink("sticky/mine"))));
+	/* A set-group-ID bit that the group can't use stays for who might set it. */
+	for (int mode = 02644; mode <= 02654; mode += 010) {
+		make_file("bit", "");
+		for (int member = 0; member < 2; member++) {
+			const int group = member ? 5 : 100;
+			chown("bit", 1000, 5), chmod("bit", mode);
+			show_status("write", CHILD(as(1000, group, group); int file = open("bit", O_WRONLY);
+						   TRY(write(file, "x", 1)); show_mode("bit")));
+			chown("bit", 1000, 5), chmod("bit", mode);
+			show_status("truncate", CHILD(as(1000, group, group); TRY(truncate("bit", 0)); show_mode("bit")));
+			chown("bit", 1000, 5), chmod("bit", mode);
+			show_status("chown", CHILD(as(1000, group, group); TRY(chown("bit", -1, group)); show_mode("bit")));
+		}
+		chown("bit", 1000, 5), chmod("bit", mode);
+		TRY(chown("bit", 1001, 6));
+		show_mode("bit");
+	}
 	/* access(2) asks for the real user, faccessat with AT_EACCESS for the effective one. */
 	chmod("f0700", 0700);
 	chown("f0700", 0, 0);

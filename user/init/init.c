@@ -9,6 +9,7 @@
  * It does without a C library, whose own start would cost more than all that is done here: the way to the prompt is short.
  */
 #include <asm/termbits.h>
+#include <asm/errno.h>
 #include <fcntl.h>
 #include <linux/signal.h>
 #include <linux/wait.h>
@@ -136,12 +137,15 @@ static void become_described(char *next, char *end)
 	call(exit, error == -2 ? 127 : 126);
 }
 
+static const char no_memory[] = "init: not enough memory to start a session\n";
+
 /* Becomes the session: the leader of a new one, with the console as its terminal, so that Ctrl-C and job control work. */
 static void become_session(void)
 {
 	static const char *script[] = { "/etc/session", 0 }, *shell[] = { "/bin/sh", "-l", 0 };
 	static const char complaint[] = "init: neither /etc/session nor /bin/sh can be executed\n";
 	static const unsigned long none;
+	long error;
 
 	call(setsid);
 	/* On Linux /dev/console can't be anybody's controlling terminal, and stops nobody who reads it in the background. */
@@ -165,9 +169,13 @@ static void become_session(void)
 		call(unlink, "/.orrery/init");
 		become_described(description, description + length);
 	}
-	call(execve, script[0], script, environment);
-	call(execve, shell[0], shell, environment);
-	call(write, 2, complaint, sizeof complaint - 1);
+	error = call(execve, script[0], script, environment);
+	if (error == -ENOENT)
+		error = call(execve, shell[0], shell, environment);
+	if (error == -ENOMEM)
+		call(write, 2, no_memory, sizeof no_memory - 1);
+	else
+		call(write, 2, complaint, sizeof complaint - 1);
 	call(exit, 127);
 }
 
@@ -212,6 +220,10 @@ __attribute__((used)) static void start(long *stack)
 	long session = call(fork);
 	if (session == 0)
 		become_session();
+	if (session < 0) {
+		call(write, 2, no_memory, sizeof no_memory - 1);
+		finish(125);
+	}
 	while (status < 0) {
 		switch (call(rt_sigtimedwait, &handled, 0, 0, sizeof handled)) {
 		case SIGCHLD:
