@@ -4,6 +4,7 @@ use crate::{image, paths};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
 
 /// A built kernel.
 pub struct Kernel {
@@ -68,6 +69,45 @@ pub fn check_for_warnings() -> Result<()> {
 fn newer(from: &Path, made: &Path) -> bool {
     let time = |path: &Path| path.metadata().and_then(|data| data.modified()).ok();
     time(made).is_none() || time(from) > time(made)
+}
+
+/// The kernel's image with the feature `fail-allocations`, for tests; built once, without what takes long.
+pub fn failing_kernel() -> Result<PathBuf> {
+    static BUILT: Mutex<Option<PathBuf>> = Mutex::new(None);
+    let mut built = BUILT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Some(path) = &*built {
+        return Ok(path.clone());
+    }
+    let target = paths::target().join("failing/kernel");
+    let mut command = cargo_build(&target)?;
+    command.args(["--features", "image/fail-allocations"]);
+    let status = in_a_hurry(&mut command).status().context("cannot start cargo")?;
+    ensure!(status.success(), "the kernel with failing allocations does not build");
+    let image = target.join("orrery");
+    let elf = std::fs::read(target.join("x86_64-unknown-none/release/orrery-kernel"))?;
+    std::fs::write(&image, image::add_symbols(&elf)?).context("cannot write the kernel image")?;
+    Ok(built.insert(image).clone())
+}
+
+/// `orrery`, the command, with that feature.
+pub fn failing_tool() -> Result<PathBuf> {
+    static BUILT: Mutex<Option<PathBuf>> = Mutex::new(None);
+    let mut built = BUILT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Some(path) = &*built {
+        return Ok(path.clone());
+    }
+    let target = paths::target().join("failing/tool");
+    let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
+    command.current_dir(paths::root()).args(["build", "--quiet", "--release", "--package", "orrery-cli"]);
+    command.args(["--features", "fail-allocations"]).arg("--target-dir").arg(&target).stdin(Stdio::null());
+    let status = in_a_hurry(&mut command).status().context("cannot start cargo")?;
+    ensure!(status.success(), "orrery-cli with failing allocations does not build");
+    Ok(built.insert(target.join("release/orrery")).clone())
+}
+
+/// Optimised, but not as a whole.
+fn in_a_hurry(command: &mut Command) -> &mut Command {
+    command.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
 }
 
 /// Compiler flags of the kernel: frame pointers for backtraces, no relocation, and the linker that is there.

@@ -6,9 +6,12 @@
 //! | shell | `x` and `.ci/run` pass shellcheck, where it is installed |
 //! | `unsafe` | only below `machine/`, and always with a `// SAFETY:` nearby |
 //! | statics | kernel rooms have no `static` that can change |
+//! | growth | what clippy's list in `kernel/clippy.toml` can't name: no collection grows without `try_` |
 //! | pages | every file, but those of tests, begins with a `//!` page |
 //! | size | `machine/` is a small share of the lines |
 //! | links | links in `docs/` and the README lead somewhere |
+
+mod growth;
 
 use crate::{build, paths};
 use anyhow::{Context, Result, bail, ensure};
@@ -16,21 +19,22 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// The largest share of kernel lines that may lie in `machine/`, in per cent. The goal is 10; the boundary is counted with
-/// both of its sides and their tests.
-const LARGEST_MACHINE_SHARE: f64 = 25.0;
+/// both of its sides. Tests are not counted on either side: they are no part of what has to be trusted.
+const LARGEST_MACHINE_SHARE: f64 = 29.0;
 
 /// Gives a note about what was found, or complains.
 type Check = fn() -> Result<String>;
 
 /// Runs all checks; prints each, and the failures at the end.
 pub fn run() -> Result<ExitCode> {
-    let checks: [(&str, Check); 9] = [
+    let checks: [(&str, Check); 10] = [
         ("rustfmt", rustfmt),
         ("clippy on the host", clippy_host),
         ("clippy on the bare machine", clippy_bare),
         ("shellcheck", shellcheck),
         ("unsafe only in machine/", unsafe_code),
         ("no changing statics in kernel/", statics),
+        ("growth in kernel/ is fallible", growth::check),
         ("every file has its page", pages),
         ("machine/ is small", share),
         ("links in the book", links),
@@ -220,12 +224,18 @@ fn pages() -> Result<String> {
     fail_with(complaints)
 }
 
-/// Lines of code: neither empty nor comment.
+/// Lines of code that is run outside of tests: neither empty nor comment.
 fn lines_below(folder: &str) -> Result<usize> {
     let mut sum = 0;
+    let test_modules = test_modules()?;
     for file in files(folder, &["rs", "s"])? {
+        if file.iter().any(|part| part == "tests") || test_modules.iter().any(|module| belongs_to(&file, module)) {
+            continue;
+        }
         let text = std::fs::read_to_string(file)?;
-        sum += text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//")).count();
+        // Test modules stand at the end of a file.
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        sum += code.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//")).count();
     }
     Ok(sum)
 }

@@ -2,7 +2,7 @@
 //! process that is the host machine.
 
 use crate::initramfs::Initramfs;
-use crate::paths::TemporaryFolder;
+use crate::paths::temporary_folder;
 use crate::qemu::{Guest, Machine};
 use crate::{build, run};
 use anyhow::{Context, Result, ensure};
@@ -34,7 +34,7 @@ impl Debug {
     fn on_vm(&self, machine: Machine) -> Result<ExitCode> {
         ensure!(self.hardware.kernel == Guest::Orrery, "only Orrery can be debugged: Debian's kernel has no symbols");
         let linked = build::kernel()?.linked;
-        let folder = TemporaryFolder::new()?;
+        let folder = temporary_folder()?;
         let socket = folder.path().join("gdb");
         let mut vm = run::Hardware { machine, ..self.hardware }.vm(Initramfs::standard()?, "")?;
         vm.debugger = Some(socket.clone());

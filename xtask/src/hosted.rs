@@ -3,7 +3,7 @@
 
 use crate::build;
 use crate::initramfs::Initramfs;
-use crate::paths::TemporaryFolder;
+use crate::paths::{TemporaryFolder, temporary_folder};
 use anyhow::{Context, Result};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -22,6 +22,10 @@ pub struct Hosted {
     pub archive: Initramfs,
     /// The kernel's options.
     pub options: String,
+    /// How it runs programs, as `orrery run --engine` names it; else as it chooses.
+    pub engine: Option<&'static str>,
+    /// The command that runs it; else `orrery` as it is built.
+    pub tool: Option<PathBuf>,
 }
 
 /// A started one. Dropping it ends the process.
@@ -33,12 +37,13 @@ pub struct Running {
 impl Hosted {
     /// Starts it. The file is the side of its terminal where the person sits.
     pub fn start(&self) -> Result<(Running, File)> {
-        let folder = TemporaryFolder::new()?;
+        let folder = temporary_folder()?;
         let archive = folder.path().join("initramfs");
         std::fs::write(&archive, self.archive.bytes()).context("cannot write the initramfs")?;
         let (ours, theirs) = terminal(24, 80)?;
-        let mut command = Command::new(orrery()?);
+        let mut command = Command::new(self.tool.clone().map_or_else(orrery, Ok)?);
         command.arg("run").arg(format!("--cpus={}", self.cpus)).arg(format!("--memory={}M", self.memory));
+        command.args(self.engine.map(|engine| format!("--engine={engine}")));
         command.arg(format!("--append={}", self.options)).arg(archive);
         command.stdin(theirs.try_clone()?).stdout(theirs.try_clone()?).stderr(theirs);
         let child = command.spawn().context("cannot start orrery")?;

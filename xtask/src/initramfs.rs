@@ -64,6 +64,17 @@ impl Initramfs {
         Ok(())
     }
 
+    /// Adds a program of this host, with the shared libraries that ldd(1) tells of, all where they are here.
+    pub fn program_of_host(&mut self, path: &str) -> Result<()> {
+        let listed = Command::new("ldd").arg(path).output().context("cannot start ldd")?;
+        ensure!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+        for file in libraries(&String::from_utf8_lossy(&listed.stdout)).chain([path]) {
+            let content = std::fs::read(file).with_context(|| format!("cannot read {file}"))?;
+            self.file(file.trim_start_matches('/'), 0o755, content);
+        }
+        Ok(())
+    }
+
     /// Sets what this boot is about.
     pub fn session(&mut self, session: Session) {
         if let Some(input) = &session.input {
@@ -74,6 +85,11 @@ impl Initramfs {
             None => self.remove("etc/session"),
         }
     }
+}
+
+/// The paths that ldd(1) names: `libc.so.6 => /lib/libc.so.6 (0x...)`, and the interpreter alone.
+fn libraries(listed: &str) -> impl Iterator<Item = &str> {
+    listed.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
 }
 
 /// What happens on the console after `/init` has prepared the guest.
@@ -141,6 +157,12 @@ fn applets(busybox: &PathBuf) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn libraries_are_found_in_what_ldd_says() {
+        let listed = "\tlinux-vdso.so.1 (0x7ffd)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x7f)\n\t/lib64/ld.so.2 (0x7e)\n";
+        assert_eq!(libraries(listed).collect::<Vec<_>>(), ["/lib/x/libc.so.6", "/lib64/ld.so.2"]);
+    }
 
     #[test]
     fn words_survive_the_shell() {

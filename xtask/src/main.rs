@@ -8,8 +8,10 @@
 //! | `linux.rs` | Debian's Linux kernel, the oracle and the yardstick |
 //! | `console.rs` | a console driven as a person does: type, then wait for what appears |
 //! | `hosted.rs` | a guest on the host machine, on a terminal of its own |
+//! | `allocations.rs` | boots in which a request for kernel memory fails |
 //! | `run.rs`, `debug.rs` | `x run` and `x debug` |
-//! | `check.rs`, `test/`, `bench/` | `x check`, `x test`, `x bench` |
+//! | `mutants.rs`, `miri.rs` | `x mutants`, `x miri` |
+//! | `check.rs`, `test/`, `bench/`, `soak/` | `x check`, `x test`, `x bench`, `x soak` |
 //!
 //! A virtual machine as a value, the terminal and the format of archives are shared with `orrery`, the command: see
 //! `cli/launch`. Everything made goes to `target/`; nothing is written elsewhere but temporary files, removed at the
@@ -17,6 +19,7 @@
 
 #![forbid(unsafe_code)]
 
+mod allocations;
 mod bench;
 mod build;
 mod check;
@@ -26,9 +29,12 @@ mod hosted;
 mod image;
 mod initramfs;
 mod linux;
+mod miri;
+mod mutants;
 mod paths;
 mod programs;
 mod run;
+mod soak;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -51,6 +57,12 @@ enum Command {
     Test(test::Test),
     /// Checks style and rules: rustfmt, clippy, where `unsafe` may be, links.
     Check,
+    /// Runs one long test with seeds, for as long as there is time.
+    Soak(soak::Soak),
+    /// Measures a room's tests by mutation, with cargo-mutants: which changes of the code they notice.
+    Mutants(mutants::Mutants),
+    /// Runs the tests of the kernel's memory under Miri, which finds what Rust does not define.
+    Miri,
     /// Measures Orrery beside Linux: instructions per call, time to boot.
     Bench(bench::Bench),
     /// Boots Orrery stopped, and attaches GDB with the kernel's symbols.
@@ -63,7 +75,10 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(run) => run.run(),
         Command::Test(test) => test.run(),
+        Command::Soak(soak) => soak.run(),
         Command::Check => check::run(),
+        Command::Mutants(mutants) => mutants.run(),
+        Command::Miri => miri::run(),
         Command::Bench(bench) => bench.run(),
         Command::Debug(debug) => debug.run(),
         Command::Build => build::report(),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-pub use launch::temporary::TemporaryFolder;
+pub use launch::temporary::{TemporaryFolder, folder as temporary_folder};
 
 /// The repository's root.
 pub fn root() -> &'static Path {

@@ -7,7 +7,7 @@
 use super::median;
 use crate::hosted::orrery;
 use crate::initramfs::Initramfs;
-use crate::paths::TemporaryFolder;
+use crate::paths::{TemporaryFolder, temporary_folder};
 use crate::programs;
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
@@ -99,7 +99,7 @@ pub fn measure(runs: u32) -> Result<String> {
 
 impl Stage {
     fn new() -> Result<Stage> {
-        let folder = TemporaryFolder::new()?;
+        let folder = temporary_folder()?;
         let mut archive = Initramfs::standard()?;
         let root = folder.path().join("root");
         for name in ["bin", "dev", "proc", "tmp"] {

@@ -23,6 +23,9 @@ pub struct Done {
     pub output: String,
 }
 
+/// The status of a program that was killed, because its time was up or memory was out.
+pub const KILLED: u8 = 128 + 9;
+
 /// The last thing a batch prints.
 const END: &str = "end of the batch";
 
@@ -30,7 +33,8 @@ const MARK: char = '\x1e';
 
 /// Makes running these commands the archive's session.
 pub fn prepare(archive: &mut Initramfs, items: &[Item]) {
-    let mut script = String::from("#!/bin/sh\n");
+    // When memory is out it must not be those who watch that have to go.
+    let mut script = String::from("#!/bin/sh\necho -1000 >/proc/self/oom_score_adj\n");
     for item in items {
         // The program that times out is killed: one that hangs must not take the others with it.
         script.push_str(&format!(
@@ -41,7 +45,7 @@ pub fn prepare(archive: &mut Initramfs, items: &[Item]) {
              printf '\\n\\036end %s\\n' $status\n",
             name = quote(&item.name),
             limit = item.limit,
-            command = quote(&item.command),
+            command = quote(&format!("echo 0 >/proc/self/oom_score_adj; {}", item.command)),
         ));
     }
     script.push_str(&format!("echo '{END}'\nexit 0\n"));

@@ -8,7 +8,7 @@ use crate::{paths, programs};
 use anyhow::{Result, ensure};
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a person would wait before thinking that something hangs; generous, since hosts are slow and busy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -28,7 +28,7 @@ struct Scene {
     play: fn(&mut Console) -> Result<()>,
 }
 
-const SCENES: [Scene; 13] = [
+const SCENES: [Scene; 14] = [
     Scene { name: "commands and statuses", play: commands },
     Scene { name: "editing keys", play: editing },
     Scene { name: "history and completion", play: history },
@@ -38,6 +38,7 @@ const SCENES: [Scene; 13] = [
     Scene { name: "trap", play: trap },
     Scene { name: "here-documents", play: here_document },
     Scene { name: "vi", play: vi },
+    Scene { name: "much output", play: much_output },
     Scene { name: "top", play: top },
     Scene { name: "less", play: less },
     Scene { name: "two forks and printf", play: textbook },
@@ -168,7 +169,7 @@ fn sample() -> Vec<u8> {
 
 /// The host's own SHA-256 of some bytes, as a line of sha256sum(1).
 pub fn host_sum(sample: &[u8]) -> Result<String> {
-    let folder = paths::TemporaryFolder::new()?;
+    let folder = paths::temporary_folder()?;
     let file = folder.path().join("sample");
     std::fs::write(&file, sample)?;
     let output = Command::new("sha256sum").arg(&file).output()?;
@@ -177,9 +178,23 @@ pub fn host_sum(sample: &[u8]) -> Result<String> {
     Ok(format!("{}  /tests/sample\n", text.get(..64).unwrap_or_default()))
 }
 
-/// What no text on the screen announces (a program has begun to read, a lone Escape is no arrow key) takes a moment.
-fn settle() {
-    std::thread::sleep(Duration::from_millis(700));
+/// Types a command that prints `text` when it is in the foreground, and waits for that: keys typed before go to the shell. The
+/// command must spell the text otherwise (`rea''dy`), or its echo would be taken for it.
+fn start(console: &mut Console, command: &str, text: &str) -> Result<()> {
+    console.send(&format!("{command}\r"))?;
+    console.expect(&format!("{text}\r\n"), PATIENCE).map(drop)
+}
+
+/// Asks until the shell's list of jobs says this. Nothing announces that a job in the background has stopped.
+fn wait_for_jobs(console: &mut Console, state: &str) -> Result<()> {
+    let started = Instant::now();
+    loop {
+        let jobs = console.command("jobs", PATIENCE)?;
+        if jobs.contains(state) {
+            return Ok(());
+        }
+        ensure!(started.elapsed() < PATIENCE, "jobs says {jobs:?}");
+    }
 }
 
 /// Types a command and checks its whole output.
@@ -212,9 +227,7 @@ fn editing(console: &mut Console) -> Result<()> {
     console.expect("\r\necho\r\n", PATIENCE)?;
     console.expect_prompt(PATIENCE)?;
     // The line discipline's own editing, under a program that does none.
-    console.send("cat\r")?;
-    console.expect("\n", PATIENCE)?;
-    settle();
+    start(console, "echo rea''dy; cat", "ready")?;
     console.send(&format!("abd{}c{}xyz\r", key::BACKSPACE, key::CTRL_U))?;
     console.expect("\r\nxyz\r\n", PATIENCE)?;
     console.send(key::CTRL_D)?;
@@ -238,45 +251,50 @@ fn history(console: &mut Console) -> Result<()> {
 }
 
 fn interrupt(console: &mut Console) -> Result<()> {
-    for command in ["sleep 1000", "cat", "while :; do :; done", "yes > /dev/null", "find / | cat | sleep 1000"] {
-        console.send(&format!("{command}\r"))?;
-        console.expect("\n", PATIENCE)?;
-        settle();
+    // What is announced runs already, in the terminal's foreground.
+    for command in [
+        "sh -c 'echo rea\"\"dy; exec sleep 1000'",
+        "sh -c 'echo rea\"\"dy; exec cat'",
+        "echo rea''dy; while :; do :; done",
+        "sh -c 'echo rea\"\"dy; exec yes >/dev/null'",
+        "find / | cat | sh -c 'echo rea\"\"dy; exec sleep 1000'",
+    ] {
+        start(console, command, "ready")?;
         console.send(key::CTRL_C)?;
         console.expect_prompt(PATIENCE)?;
     }
     says(console, "echo $?", "130")?;
-    console.send("sleep 1000\r")?;
-    console.expect("\n", PATIENCE)?;
-    settle();
+    // A shell on its way to another program may ignore this one: what answers is the program itself.
+    start(console, "echo rea''dy; cat", "ready")?;
+    console.send("here\r")?;
+    console.expect("here\r\nhere\r\n", PATIENCE)?;
     console.send(key::CTRL_BACKSLASH)?;
     console.expect_prompt(PATIENCE)?;
     says(console, "echo $?", "131")
 }
 
 fn job_control(console: &mut Console) -> Result<()> {
-    console.send("sleep 1000\r")?;
-    console.expect("\n", PATIENCE)?;
-    settle();
+    start(console, "sh -c 'trap \"echo aw\\\"\\\"ake\" CONT; echo rea\"\"dy; while :; do sleep 1; done'", "ready")?;
     console.send(key::CTRL_Z)?;
     console.expect("Stopped", PATIENCE)?;
     console.expect_prompt(PATIENCE)?;
     let jobs = console.command("jobs", PATIENCE)?;
-    ensure!(jobs.contains("Stopped") && jobs.contains("sleep 1000"), "jobs says {jobs:?}");
-    console.command("bg", PATIENCE)?;
+    ensure!(jobs.contains("Stopped") && jobs.contains("while :"), "jobs says {jobs:?}");
+    // When it goes on it says so, at whatever place of the screen.
+    console.send("bg\r")?;
+    console.expect("awake", PATIENCE)?;
+    // The prompt may have come before that or still be on its way: the one behind this word is the last.
+    start(console, "echo pre''sent", "present")?;
+    console.expect_prompt(PATIENCE)?;
     let jobs = console.command("jobs", PATIENCE)?;
     ensure!(jobs.contains("Running"), "after bg jobs says {jobs:?}");
-    console.send("fg\r")?;
-    console.expect("sleep 1000\r\n", PATIENCE)?;
-    settle();
+    start(console, "fg", "awake")?;
     console.send(key::CTRL_C)?;
     console.expect_prompt(PATIENCE)?;
     says(console, "jobs", "")?;
     // A background program that reads the terminal is stopped.
     console.command("cat &", PATIENCE)?;
-    settle();
-    let jobs = console.command("jobs", PATIENCE)?;
-    ensure!(jobs.contains("Stopped (tty input)"), "jobs says {jobs:?}");
+    wait_for_jobs(console, "Stopped (tty input)")?;
     // A stopped job takes the signal when it goes on.
     console.command("kill %1; kill -CONT %1; wait", PATIENCE)?;
     // ash reports the end with the next prompt.
@@ -294,9 +312,9 @@ fn background(console: &mut Console) -> Result<()> {
 fn trap(console: &mut Console) -> Result<()> {
     says(console, "sh -c 'trap \"echo caught\" USR1; kill -USR1 $$; echo after'", "caught\nafter")?;
     says(console, "sh -c 'trap \"echo bye\" EXIT; exit 3'; echo $?", "bye\n3")?;
-    console.send("sh -c 'trap \"echo interrupted; exit 4\" INT; while :; do sleep 1; done'; echo $?\r")?;
-    console.expect("\n", PATIENCE)?;
-    settle();
+    let command =
+        "sh -c 'trap \"echo inter\\\"\\\"rupted; exit 4\" INT; echo rea\"\"dy; while :; do sleep 1; done'; echo $?";
+    start(console, command, "ready")?;
     console.send(key::CTRL_C)?;
     console.expect("interrupted", PATIENCE)?;
     console.expect("4\r\n", PATIENCE)?;
@@ -309,22 +327,43 @@ fn here_document(console: &mut Console) -> Result<()> {
     console.expect_prompt(PATIENCE).map(drop)
 }
 
-fn vi(console: &mut Console) -> Result<()> {
+/// More than the terminal, the chip and the pipe to us hold, and all of it comes.
+pub fn much_output(console: &mut Console) -> Result<()> {
+    let shown = console.command("seq 20000", PATIENCE)?;
+    ensure!(shown.lines().count() == 20000, "{} lines of 20000", shown.lines().count());
+    ensure!(shown.lines().zip(1..).all(|(line, number)| line == number.to_string()), "a line is wrong");
+    Ok(())
+}
+
+/// Edits a letter.
+pub fn vi(console: &mut Console) -> Result<()> {
     console.command("rm -f /tmp/letter", PATIENCE)?;
     console.send("vi /tmp/letter\r")?;
     console.expect("letter", PATIENCE)?;
     console.expect("~", PATIENCE)?;
-    console.send("iDear reader,\rall is wel")?;
-    console.expect("wel", PATIENCE)?;
-    console.send("l.")?;
-    console.send(key::ESCAPE)?;
-    settle();
-    console.send("1GAand writer")?;
-    console.send(key::ESCAPE)?;
-    settle();
+    console.send("iDear reader,\rall is well.")?;
+    expect_cursor(console, 2, 13)?;
+    leave_insertion(console)?;
+    console.send("1GA")?;
+    console.expect("I /tmp/letter", PATIENCE)?;
+    console.send("and writer")?;
+    expect_cursor(console, 1, 23)?;
+    leave_insertion(console)?;
     console.send(":wq\r")?;
     console.expect_prompt(PATIENCE)?;
     says(console, "cat /tmp/letter", "Dear reader,and writer\nall is well.")
+}
+
+/// Waits until the cursor is here. What was typed may be drawn at once or letter by letter, as the keys came.
+fn expect_cursor(console: &mut Console, row: u32, column: u32) -> Result<()> {
+    console.expect(&format!("\x1b[{row};{column}H"), PATIENCE).map(drop)
+}
+
+/// A key that comes too soon after Escape makes another key of both: the status line tells when vi has taken it, by a `-` where
+/// an `I` was.
+fn leave_insertion(console: &mut Console) -> Result<()> {
+    console.send(key::ESCAPE)?;
+    console.expect("- /tmp/letter", PATIENCE).map(drop)
 }
 
 fn top(console: &mut Console) -> Result<()> {
@@ -351,7 +390,8 @@ fn less(console: &mut Console) -> Result<()> {
 
 /// An idle guest leaves the host's processor alone.
 fn idle(console: &mut Console) -> Result<()> {
-    settle();
+    // What the shell does after its prompt is over soon.
+    std::thread::sleep(Duration::from_secs(1));
     let before = console.processor_time()?;
     std::thread::sleep(Duration::from_secs(5));
     let used = console.processor_time()? - before;

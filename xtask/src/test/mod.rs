@@ -3,24 +3,34 @@
 //! | job | what it does |
 //! | --- | --- |
 //! | `rooms` | the host tests of every crate, with cargo |
+//! | `miri` | some of them under Miri, if it is installed: see `x miri` |
 //! | `console ...` | boots on every machine with 1, 2 and 4 CPUs, the shell used as a person does, then real programs |
 //! | `twin ...` | programs whose output must equal that on Linux |
 //! | `bad ...` | damaged archives, strange options, too little memory: a clear line and a failing status |
+//! | `every 101st ...`, `what calls draw ...` | kernel memory that is refused, and what of it can't be |
 //! | `hostile ...` | programs that do what nobody should |
 //! | `load ...` | a thousand processes, a hundred thousand starts |
+//! | `polls ...` | how long any call keeps a CPU, and that what takes long can be killed |
 //! | `run ...` | `x run` itself: pipes, exit statuses, the terminal left in order |
 //!
 //! Jobs run side by side as far as there are processors; each reports many checks. The last line is the sum.
 
+mod allocations;
 mod bad;
 mod batch;
 mod boots;
+mod damage;
 mod hostile;
 mod load;
+mod polls;
 mod report;
 mod rooms;
 mod run;
 mod twins;
+
+/// What a person does at a console, for soaks too.
+pub use boots::{much_output, vi};
+pub use hostile::SHORTAGES;
 
 use crate::console::Console;
 use crate::hosted::Hosted;
@@ -71,7 +81,14 @@ impl Context {
     fn boot(&self, place: Place, cpus: u32, memory: u32, archive: Initramfs, options: &str) -> Result<Console> {
         match place.model() {
             Some(machine) => Console::start(&self.vm(machine, cpus, memory, archive, options)?),
-            None => Console::start_on_host(&Hosted { cpus, memory, archive, options: options.into() }),
+            None => Console::start_on_host(&Hosted {
+                cpus,
+                memory,
+                archive,
+                options: options.into(),
+                engine: None,
+                tool: None,
+            }),
         }
     }
 }
@@ -125,6 +142,8 @@ impl Test {
         jobs.extend(load::jobs());
         jobs.extend(boots::jobs()?);
         jobs.extend(twins::jobs()?);
+        jobs.extend(polls::jobs());
+        jobs.extend(allocations::jobs());
         jobs.extend(bad::jobs());
         jobs.extend(run::jobs());
         jobs.retain(|job| context.wants(&job.name) || job.checks.iter().any(|check| context.wants(check)));
@@ -138,7 +157,7 @@ impl Test {
             return Ok(ExitCode::SUCCESS);
         }
         // Everything the jobs share is built first, once.
-        if self.kernel == Guest::Orrery && jobs.iter().any(|job| job.name != "rooms" && !job.on_host) {
+        if self.kernel == Guest::Orrery && jobs.iter().any(|job| !rooms::is_host_test(&job.name) && !job.on_host) {
             crate::build::kernel()?;
         }
         if jobs.iter().any(|job| job.on_host) {

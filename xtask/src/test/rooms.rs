@@ -1,21 +1,36 @@
-//! The host tests of every crate: cargo, with nextest where it is installed.
+//! The host tests of every crate: cargo, with nextest where it is installed; and those that Miri runs.
 
-use super::{Context, Job};
-use crate::paths;
+use super::{Context, Job, Report};
+use crate::{miri, paths};
 use anyhow::{Context as _, Result};
 use std::process::{Command, Stdio};
 
-/// One job, which keeps all processors busy.
+/// Two jobs; the first keeps all processors busy.
 pub fn jobs() -> Vec<Job> {
-    vec![Job::new("rooms", Vec::new(), usize::MAX, |_: &Context, report| {
-        let (passed, failed, output) = cargo_test()?;
-        if failed > 0 || passed == 0 {
-            report.say(&output);
+    let rooms = Job::new("rooms", Vec::new(), usize::MAX, |_: &Context, report| tell(report, &cargo_test()?));
+    let miri = Job::new("miri", Vec::new(), 1, |_: &Context, report| {
+        if !miri::is_installed() {
+            report.say("miri: not installed, not run; ./x miri installs it");
+            return Ok(());
         }
-        report.count(passed, failed);
-        anyhow::ensure!(passed > 0, "cargo ran no test");
-        Ok(())
-    })]
+        tell(report, &finish(&mut miri::tests())?)
+    });
+    vec![rooms, miri]
+}
+
+/// Whether a job of this name needs no kernel.
+pub fn is_host_test(name: &str) -> bool {
+    ["rooms", "miri"].contains(&name)
+}
+
+/// Tells what cargo said of its tests.
+fn tell(report: &Report, (passed, failed, output): &(usize, usize, String)) -> Result<()> {
+    if *failed > 0 || *passed == 0 {
+        report.say(output);
+    }
+    report.count(*passed, *failed);
+    anyhow::ensure!(*passed > 0, "cargo ran no test");
+    Ok(())
 }
 
 /// Passed, failed, and what was printed.
@@ -28,13 +43,12 @@ fn cargo_test() -> Result<(usize, usize, String)> {
     } else {
         &["test", "--no-fail-fast"]
     };
-    let output = Command::new(&cargo)
-        .current_dir(paths::root())
-        .args(arguments)
-        .env("CARGO_TERM_COLOR", "never")
-        .stdin(Stdio::null())
-        .output()
-        .context("cannot start cargo")?;
+    finish(Command::new(&cargo).current_dir(paths::root()).args(arguments).stdin(Stdio::null()))
+}
+
+/// Runs cargo's tests: passed, failed, and what was printed.
+fn finish(cargo: &mut Command) -> Result<(usize, usize, String)> {
+    let output = cargo.env("CARGO_TERM_COLOR", "never").output().context("cannot start cargo")?;
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let (passed, mut failed) = count(&text);
     if !output.status.success() && failed == 0 {

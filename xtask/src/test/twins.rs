@@ -4,7 +4,7 @@
 //! by the sum of the program, the kernel's version and the way it is run; `--fresh` asks again.
 
 use super::batch::{self, Done, Item};
-use super::{Job, Place};
+use super::{Job, Place, polls};
 use crate::console::Console;
 use crate::hosted::Hosted;
 use crate::initramfs::Initramfs;
@@ -25,13 +25,10 @@ const LIMIT: u32 = 40;
 /// MiB of memory they have.
 const MEMORY: u32 = 512;
 
-/// The status of a program that was killed because its time was up.
-const KILLED: u8 = 128 + 9;
-
 /// Linux is asked by one job at a time; the others then find its answers kept.
 static ASKING: Mutex<()> = Mutex::new(());
 
-/// Twins on one CPU and on four, on a virtual machine and on the host machine.
+/// Twins on one CPU and on four, on a virtual machine and on the host machine, there with its second engine and its first.
 pub fn jobs() -> Result<Vec<Job>> {
     let mut names = Vec::new();
     for file in programs::files_of(&paths::root().join("tests/twin"))? {
@@ -39,43 +36,61 @@ pub fn jobs() -> Result<Vec<Job>> {
             names.extend(file.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
         }
     }
-    let job = |place: Place, cpus: u32, title: &'static str| {
-        let checks = names.iter().map(|name| format!("{title}: {name}")).collect();
+    let job = |place: Place, cpus: u32, engine: Option<&'static str>, title: &'static str| {
+        let mut checks: Vec<String> = names.iter().map(|name| format!("{title}: {name}")).collect();
+        let longest = format!("{title}: {}", polls::NAME);
+        if place == Place::Host {
+            checks.push(longest.clone());
+        }
         Job::at(place, cpus, title, checks, move |context, report| {
             let wanted = |program: &Program| context.wants(&format!("{title}: {}", program.name));
             let twins: Vec<Program> = programs::compile("tests/twin")?.into_iter().filter(wanted).collect();
             let expected = linux_answers(&twins, context.fresh)?;
-            let screen = run(context.kernel, place, cpus, &twins)?;
+            let screen = run(context.kernel, place, cpus, engine, &twins)?;
             keep_for_a_look(&batch::results(&screen));
             for (name, result) in compare(&expected, &screen) {
                 report.check(&format!("{title}: {name}"), result);
+            }
+            if place == Place::Host {
+                report.check(&longest, polls::judge(place, batch::results(&screen).get(polls::NAME), &screen));
             }
             Ok(())
         })
     };
     Ok(vec![
-        job(Place::Q35, 4, "twin on 4 CPUs"),
-        job(Place::Microvm, 1, "twin on 1 CPU"),
-        job(Place::Host, 4, "twin on the host with 4 CPUs"),
-        job(Place::Host, 1, "twin on the host with 1 CPU"),
+        job(Place::Q35, 4, None, "twin on 4 CPUs"),
+        job(Place::Microvm, 1, None, "twin on 1 CPU"),
+        job(Place::Host, 4, None, "twin on the host with 4 CPUs"),
+        job(Place::Host, 1, None, "twin on the host with 1 CPU"),
+        job(Place::Host, 3, Some("ptrace"), "twin on the host with 3 CPUs, traced"),
     ])
 }
 
 /// Runs twins in one boot; gives the screen, also when the machine did not come to its end.
-fn run(kernel: Guest, place: Place, cpus: u32, twins: &[Program]) -> Result<String> {
+fn run(kernel: Guest, place: Place, cpus: u32, engine: Option<&'static str>, twins: &[Program]) -> Result<String> {
     let mut archive = Initramfs::standard()?;
     let mut items = Vec::new();
     for twin in twins {
         archive.program(&format!("twin/{}", twin.name), twin)?;
         items.push(Item { name: twin.name.clone(), command: format!("exec /twin/{}", twin.name), limit: LIMIT });
     }
+    if place == Place::Host {
+        items.push(polls::item());
+    }
     batch::prepare(&mut archive, &items);
-    Ok(start(kernel, place, cpus, archive)?.screen_at_end(Duration::from_secs(200)))
+    Ok(start(kernel, place, cpus, engine, archive)?.screen_at_end(Duration::from_secs(200)))
 }
 
-fn start(kernel: Guest, place: Place, cpus: u32, archive: Initramfs) -> Result<Console> {
+fn start(kernel: Guest, place: Place, cpus: u32, engine: Option<&'static str>, archive: Initramfs) -> Result<Console> {
     let Some(machine) = place.model() else {
-        return Console::start_on_host(&Hosted { cpus, memory: MEMORY, archive, options: "quiet".into() });
+        return Console::start_on_host(&Hosted {
+            cpus,
+            memory: MEMORY,
+            archive,
+            options: "quiet".into(),
+            engine,
+            tool: None,
+        });
     };
     let hardware = Hardware { cpus, memory: MEMORY, machine, kernel, accelerator: None };
     let mut vm = hardware.vm(archive, "quiet")?;
@@ -104,14 +119,14 @@ fn linux_answers(twins: &[Program], fresh: bool) -> Result<BTreeMap<String, Done
     if unknown.is_empty() {
         return Ok(answers);
     }
-    let screen = run(Guest::Linux, Place::Q35, 1, &unknown)?;
+    let screen = run(Guest::Linux, Place::Q35, 1, None, &unknown)?;
     let mut results = batch::results(&screen);
     let mut unusable = Vec::new();
     for twin in &unknown {
         match results.remove(&twin.name) {
             // A twin that Linux itself does not finish says nothing about anybody.
             None => unusable.push(twin.name.as_str()),
-            Some(done) if done.status == KILLED => unusable.push(twin.name.as_str()),
+            Some(done) if done.status == batch::KILLED => unusable.push(twin.name.as_str()),
             Some(done) => {
                 let kept = kept_at(&folder, twin, &linux::version(&kernel))?;
                 std::fs::write(kept, format!("{}\n{}", done.status, done.output))?;
