@@ -28,6 +28,10 @@ use arguments::{Arguments, Command, Machine};
 use clap::Parser;
 use std::process::ExitCode;
 
+/// What the kernel allocates counts as its machine's memory.
+#[global_allocator]
+static HEAP: machine::host::HostHeap = machine::host::HostHeap;
+
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,

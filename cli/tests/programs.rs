@@ -212,6 +212,30 @@ fn nothing_is_left_of_a_guest_killed_at_any_moment() {
     }
 }
 
+/// A handler in a confined thread could tell nobody: now and then a signal was lost, and the tool went on.
+#[test]
+fn confined_threads_take_no_signals() {
+    let Run { mut command, tool } = run(&["--cpus", "2", busybox().to_str().unwrap(), "--", "sleep", "100"]);
+    let child = command.stdout(Stdio::null()).spawn().unwrap();
+    wait_until_running(&tool);
+    let mut confined = 0;
+    for thread in std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap() {
+        let status = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+        if field("Seccomp:") == "2" {
+            let blocked = u64::from_str_radix(field("SigBlk:"), 16).unwrap();
+            for signal in [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM, Signal::WINCH, Signal::CONT] {
+                assert_ne!(blocked & 1 << (signal.as_raw() - 1), 0, "{signal:?}: {status}");
+            }
+            confined += 1;
+        }
+    }
+    assert!(confined >= 2, "{confined}");
+    common::signal(child.id(), Signal::TERM);
+    assert_eq!(common::wait(child).code(), Some(128 + Signal::TERM.as_raw()));
+    tool.nothing_is_left();
+}
+
 /// The guest has begun: the tool has made processes for it.
 fn wait_until_running(tool: &Tool) {
     let deadline = Instant::now() + common::PATIENCE;
@@ -268,4 +292,71 @@ fn wrong_options_are_explained() {
     refused(&[end, "word"], 125, &["behind --"]);
     refused(&["--machine", "vm", "--kernel", "/nowhere/kernel", end], 125, &["/nowhere/kernel"]);
     refused(&["--memory", "1M", end], 125, &["--memory", "too little"]);
+}
+
+/// Computes until its own clock says a fifth of a second, and tells what getrusage(2) says then.
+const WORK: &str = r#"
+#include <stdio.h>
+#include <sys/resource.h>
+#include <time.h>
+int main(void)
+{
+	struct rusage usage;
+	double last = 0;
+	while (last < 0.2) {
+		for (volatile int turn = 0; turn < 100000; turn++)
+			;
+		struct timespec time;
+		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+		double now = time.tv_sec + time.tv_nsec / 1e9;
+		if (now < last)
+			printf("back ");
+		last = now;
+	}
+	getrusage(RUSAGE_SELF, &usage);
+	printf("%ld\n", (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000 + (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1000);
+	return 0;
+}
+"#;
+
+/// The processor time in milliseconds of the children this process has waited for, theirs included: by the host's account, whose ticks are
+/// 10 ms.
+fn children_s_time() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    [13, 14].map(|field| fields[field].parse::<u64>().unwrap() * 10).into_iter().sum()
+}
+
+/// A process that computes until it is dropped.
+struct Busy(std::process::Child);
+
+impl Busy {
+    fn new() -> Busy {
+        Busy(std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A program's CPU time is what it got, not what passed: beside busy processes it works as long as it says.
+#[test]
+fn cpu_time_is_what_the_program_got() {
+    let work = program("work", WORK);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let _busy: Vec<_> = (0..2 * cores).map(|_| Busy::new()).collect();
+    for engine in ["shared-memory", "ptrace"] {
+        let before = children_s_time();
+        let outcome = finish(run(&[work.to_str().unwrap(), "--cpus", "1", "--engine", engine]), b"");
+        let host = children_s_time() - before;
+        let guest: u64 = outcome.text().trim().parse().unwrap_or_else(|_| panic!("{engine}: {}", outcome.text()));
+        assert!(guest >= 200, "{engine}: {guest} ms");
+        // The program's time is a part of orrery's, but for what is believed for a moment (see `account.rs`), the host's ticks, and a
+        // twentieth. The wall's would be three times as much as the host's.
+        assert!(guest <= host + host / 20 + 20, "{engine}: {guest} ms, but the host gave {host}");
+    }
 }

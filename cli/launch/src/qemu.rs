@@ -4,7 +4,7 @@
 //! and two devices to end with: `debugcon` (port 0xe9), where the guest writes `exit STATUS`, and `isa-debug-exit`
 //! (port 0xf4), which ends QEMU. The first carries all eight bits of the status, which the second cannot.
 
-use crate::temporary::TemporaryFolder;
+use crate::temporary::{self, TemporaryFolder};
 use anyhow::{Context, Error, Result, bail};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -107,7 +107,7 @@ impl Vm {
     /// # Errors
     /// When QEMU is not there, or the archive cannot be written for it.
     pub fn start(&self, input: Stdio, output: Stdio) -> Result<Running> {
-        let folder = TemporaryFolder::new()?;
+        let folder = temporary::folder()?;
         let mut command = Command::new("qemu-system-x86_64");
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         command.arg("-machine").arg(match self.machine {
