@@ -378,12 +378,13 @@ impl Tables {
         let stub = inner.stub.clone().ok_or(NotYet::Lost)?;
         // Lost again in this instant? Then once more.
         let mut state = stub.lock_for(self.number).ok_or(NotYet::Again)?;
+        let ended = super::stub::ended();
         let begun = stub.begin(&mut state);
         drop(state);
         match begun {
             Ok(()) => Ok(stub),
             Err(Missing::Refused(error)) => {
-                pool.make_room(error).map_err(NotYet::Short)?;
+                pool.make_room(error, ended).map_err(NotYet::Short)?;
                 Err(NotYet::Again)
             }
             Err(Missing::Unlocked) => {

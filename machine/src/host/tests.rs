@@ -181,6 +181,12 @@ fn extended_state_is_each_program_s_own() {
     assert_eq!(on_machine(1, kernel), 0);
 }
 
+/// As the host would, if it had refused a guest thread just now.
+fn refuse_guest_thread() {
+    let pool = super::machine::current().stubs.as_ref().unwrap();
+    let _ = pool.make_room(std::io::ErrorKind::WouldBlock.into(), super::stub::ended());
+}
+
 #[test]
 fn a_program_keeps_its_extended_state_when_its_guest_thread_makes_room() {
     fn kernel() -> ! {
@@ -189,13 +195,54 @@ fn a_program_keeps_its_extended_state_when_its_guest_thread_makes_room() {
         let (space, mut registers) = program(&code);
         registers.general.rdi = 0x1234_5678;
         assert_eq!(next(&mut registers, &space), Trap::Syscall);
-        let pool = super::machine::current().stubs.as_ref().unwrap();
-        assert!(pool.make_room(std::io::ErrorKind::WouldBlock.into()).is_ok());
+        let stub = space.0.stub().unwrap();
+        while stub.host_thread().process != 0 {
+            refuse_guest_thread();
+        }
+        // An entry that an interrupt ends before the program is in the new thread, which makes room as well.
+        assert!(Arc::ptr_eq(&space.0.enter().unwrap(), &stub));
+        stub.end();
+        while stub.host_thread().process != 0 {
+            refuse_guest_thread();
+        }
         assert_eq!(next(&mut registers, &space), Trap::Syscall);
         assert_eq!(registers.general.rsi, 0x1234_5678);
         power::off(0)
     }
     let configuration = Configuration { cpus: 1, engine: Engine::SharedMemory, ..Configuration::default() };
+    assert_eq!(run(configuration, kernel).unwrap(), 0);
+}
+
+/// Guest threads make room at every moment, those at which their programs' registers are saved too.
+#[test]
+fn extended_state_survives_while_another_cpu_makes_room_all_the_time() {
+    const ROUNDS: usize = 10_000;
+    fn kernel() -> ! {
+        cpu::start(Arc::new(|cpu| {
+            if cpu == 1 {
+                make_room_all_the_time();
+            }
+            // again: movq rsi, xmm0; movq xmm0, rdi; syscall; jmp again
+            let code = [0x66, 0x48, 0x0f, 0x7e, 0xc6, 0x66, 0x48, 0x0f, 0x6e, 0xc7, 0x0f, 5, 0xeb, 0xf2];
+            let (space, mut registers) = program(&code);
+            for round in 1..ROUNDS {
+                registers.general.rdi = round;
+                assert_eq!(next(&mut registers, &space), Trap::Syscall);
+                assert_eq!(registers.general.rsi, round - 1, "in round {round}");
+                // Its guest thread makes room now, or while its registers are saved.
+                (0..round * 97 % 256).for_each(|_| std::hint::spin_loop());
+                registers.park();
+            }
+            power::off(0)
+        }))
+    }
+    fn make_room_all_the_time() -> ! {
+        loop {
+            refuse_guest_thread();
+            cpu::relax();
+        }
+    }
+    let configuration = Configuration { cpus: 2, engine: Engine::SharedMemory, ..Configuration::default() };
     assert_eq!(run(configuration, kernel).unwrap(), 0);
 }
 

@@ -152,7 +152,7 @@ pub struct Guest {
     standing: Mutex<Standing>,
     /// Held while it is killed.
     ending: Mutex<()>,
-    /// From the last one that was ended.
+    /// From the last one that was ended with some program's registers in it. Locked before `standing`.
     left: Mutex<Option<Left>>,
 }
 
@@ -297,21 +297,22 @@ impl Guest {
         }
         kill(process);
         self.process.store(0, Ordering::Relaxed);
+        // Whose CPU is in the kernel may save its registers just now: it finds them here or there.
+        let mut left = lock(&self.left);
         let owner = self.owner.swap(NOBODY, Ordering::Relaxed);
-        let left = match std::mem::take(&mut *lock(&self.standing)) {
+        match std::mem::take(&mut *lock(&self.standing)) {
             Standing::Loose(frame) => {
                 let mut extended = vec![0; self.extended_length];
                 self.block.save_extended(&frame, &mut extended);
                 self.block.wipe(&frame);
-                Some(Left { owner, extended })
+                if owner != NOBODY {
+                    *left = Some(Left { owner, extended });
+                }
             }
-            Standing::Held(_) => None, // nothing of a program is in it
-            Standing::Absent => {
-                self.block.wipe_all(); // it was waited for in vain
-                None
-            }
-        };
-        *lock(&self.left) = left.filter(|left| left.owner != NOBODY);
+            // Nothing of a program is in it. What the one before left may still be wanted.
+            Standing::Held(_) => {}
+            Standing::Absent => self.block.wipe_all(), // it was waited for in vain
+        }
     }
 
     /// Kills it and waits until it runs no more. [`end`](Self::end) is still to be called.

@@ -55,7 +55,7 @@ pub use code::{BLOCKS, one_call};
 use guest::Guest;
 pub use guest::{Missing, Reason, Stopped, is_possible};
 use list::{LIST_LENGTH, List};
-pub use pool::{Pool, Shortage, clear_state, own_pages};
+pub use pool::{Pool, Shortage, clear_state, ended, own_pages};
 use probe::{Mending, Step};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -25,7 +25,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -174,9 +174,11 @@ impl Pool {
                     stock.free.push(stub);
                 }
                 Err(reason) => {
-                    // Spaces take turns from now on, as long as there are stubs at all. Threads need room, too.
+                    // Spaces take turns from now on, as long as there are stubs at all. Guest threads need room, too.
                     stock.is_final = true;
-                    self.discard(&mut stock);
+                    if self.has_guests {
+                        self.discard(&mut stock);
+                    }
                     if stock.all.is_empty() {
                         drop(stock);
                         let step = "make a process for a program";
@@ -246,13 +248,14 @@ impl Pool {
         true
     }
 
-    /// The host refused a guest thread: a stub in stock, or the guest threads of one that does not run make room for it.
+    /// The host refused a guest thread, which was asked for when [`ended`] was `before`: a stub in stock, or the guest threads
+    /// of one that does not run make room for it.
     ///
     /// # Errors
     /// None makes room now; [`Shortage::Final`]: there are none, and so will never be any; the machine is off then.
-    pub fn make_room(&self, reason: io::Error) -> Result<(), Shortage> {
+    pub fn make_room(&self, reason: io::Error, before: u64) -> Result<(), Shortage> {
         let mut stock = lock(&self.stock);
-        if self.discard(&mut stock) {
+        if ended() != before || self.discard(&mut stock) {
             return Ok(());
         }
         let has_guests = |stub: &Stub| stub.guests.iter().any(Guest::is_there);
@@ -260,7 +263,9 @@ impl Pool {
             stub.retire();
             return Ok(());
         }
-        if stock.is_final && !stock.all.iter().any(|stub| has_guests(stub)) {
+        // Another CPU may just get the last thread there is, which is not in the stub's books before it has stopped.
+        let may_get_one = |stub: &Stub| stub.state.try_lock().is_err();
+        if stock.is_final && !stock.all.iter().any(|stub| may_get_one(stub) || has_guests(stub)) {
             drop(stock);
             current().refuse(StartError { step: "make a thread for a program", advice: MORE_PROCESSES, reason });
             return Err(Shortage::Final);
@@ -482,6 +487,14 @@ pub fn kill(process: pid_t) {
     kill_thread(process, process);
 }
 
+/// Processes and threads that were waited for: where it has grown, the host had room for another meanwhile.
+static ENDED: AtomicU64 = AtomicU64::new(0);
+
+/// See [`ENDED`].
+pub fn ended() -> u64 {
+    ENDED.load(Ordering::SeqCst)
+}
+
 /// Ends a process of ours and waits until this thread of it is gone, which is a child too, or traced. This is the one place where their
 /// numbers are given back to the host.
 pub fn kill_thread(process: pid_t, thread: pid_t) {
@@ -495,6 +508,7 @@ pub fn kill_thread(process: pid_t, thread: pid_t) {
         // A stop from before may be told first.
         let is_over = if result == -1 { !interrupted() } else { !libc::WIFSTOPPED(status) };
         if is_over {
+            ENDED.fetch_add(1, Ordering::SeqCst);
             return;
         }
     }
