@@ -215,7 +215,7 @@ fn with_few_processes_it_works_or_says_what_is_missing() {
         let errors = String::from_utf8_lossy(&output.stderr);
         match output.status.code() {
             Some(0) => assert_eq!(output.stdout, b"bin\n".repeat(8), "with {most}: {errors}"),
-            Some(125) if most < 16 => {
+            Some(125) if most < 12 => {
                 assert!(errors.contains("thread") || errors.contains("process"), "with {most}: {errors}")
             }
             status => panic!("with {most}: {status:?}, {errors}"),

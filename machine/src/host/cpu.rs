@@ -412,6 +412,9 @@ pub fn start(main: Arc<dyn Fn(usize) + Send + Sync>) -> ! {
         let main = main.clone();
         machine.cpus.keep(machine.spawn(&format!("cpu {cpu}"), cpu, move || run(&*main, cpu)));
     }
+    if let Some(pool) = &machine.stubs {
+        pool.cpus_are_started();
+    }
     set_current(0);
     run(&*main, 0)
 }

@@ -23,6 +23,7 @@ use crate::platform::machine::{Engine, MORE_PROCESSES, Machine, StartError, curr
 use libc::{c_int, c_long, c_ulong, pid_t, user_regs_struct};
 use std::io;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -32,8 +33,9 @@ use std::time::Duration;
 /// The most stubs a machine makes.
 const MOST_STUBS: usize = 1024;
 
-/// Free stubs to keep in stock.
+/// Free stubs to keep in stock, and as long as the host may still be asked for the threads of CPUs.
 const STOCK: usize = 3;
+const STOCK_AT_START: usize = 1;
 
 /// Pages of a block.
 const BLOCK_PAGES: usize = BLOCK_SIZE / PAGE_SIZE;
@@ -61,6 +63,8 @@ pub struct Pool {
     initial_state: Box<[u8]>,
     components: u64,
     stock: Mutex<Stock>,
+    /// All CPUs have their threads.
+    has_cpus: AtomicBool,
     /// A stub was made or given back, or can't be made; one is wanted; the machine is off.
     changed: Condvar,
     #[cfg(test)]
@@ -132,6 +136,7 @@ impl Pool {
             initial_state: initial_state.into(),
             components,
             stock: Mutex::default(),
+            has_cpus: AtomicBool::new(false),
             changed: Condvar::new(),
             #[cfg(test)]
             probes: probe::Probes::default(),
@@ -157,7 +162,7 @@ impl Pool {
     pub fn serve(&self, machine: &Machine) {
         let mut stock = lock(&self.stock);
         while !machine.is_off() {
-            if stock.is_final || stock.free.len() >= STOCK || stock.all.len() >= MOST_STUBS {
+            if stock.is_final || stock.free.len() >= self.wanted() || stock.all.len() >= MOST_STUBS {
                 stock = self.changed.wait(stock).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
@@ -193,6 +198,17 @@ impl Pool {
         self.changed.notify_all();
     }
 
+    /// Free stubs to keep in stock now.
+    fn wanted(&self) -> usize {
+        if self.has_cpus.load(Ordering::SeqCst) { STOCK } else { STOCK_AT_START }
+    }
+
+    /// To be called when the host has been asked for the threads of all CPUs: what it allows beyond them is for stubs.
+    pub fn cpus_are_started(&self) {
+        self.has_cpus.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
     /// Wakes [`Pool::serve`], and whoever waits for a stub.
     pub fn wake(&self) {
         drop(lock(&self.stock));
@@ -208,7 +224,7 @@ impl Pool {
         stock.uses += 1;
         let now = stock.uses;
         if let Some(stub) = stock.free.pop() {
-            if stock.free.len() < STOCK {
+            if stock.free.len() < self.wanted() {
                 self.changed.notify_all();
             }
             lock(&stub.state).hand_to(space, now);
@@ -334,7 +350,7 @@ impl Pool {
     #[cfg(test)]
     pub fn kill_stock(&self) -> bool {
         let stock = lock(&self.stock);
-        if stock.free.len() < STOCK {
+        if stock.free.len() < self.wanted() {
             return false;
         }
         stock.free.iter().for_each(|stub| stop(stub.process, stub.process));
@@ -572,12 +588,13 @@ fn fork_template(zone: &Zone, code: usize) -> io::Result<pid_t> {
     let file = zone.file()?;
     let memory = file.as_raw_fd();
     let sequences = restartable_sequences();
+    let vdso = Vdso::find();
     let parent = std::process::id() as pid_t;
     // SAFETY: as fork(2). The child, which may have been forked from a process with threads, only makes system calls.
     let child = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD as c_ulong, 0, 0, 0, 0) } as pid_t;
     match checked(child)? {
         // SAFETY: this is the child.
-        0 => unsafe { become_template(parent, memory, code, sequences) },
+        0 => unsafe { become_template(parent, memory, code, sequences, vdso) },
         child => Ok(child),
     }
 }
@@ -586,7 +603,13 @@ fn fork_template(zone: &Zone, code: usize) -> io::Result<pid_t> {
 ///
 /// # Safety
 /// Only in a child that was just forked.
-unsafe fn become_template(parent: pid_t, memory: c_int, code: usize, sequences: Option<usize>) -> ! {
+unsafe fn become_template(
+    parent: pid_t,
+    memory: c_int,
+    code: usize,
+    sequences: Option<usize>,
+    vdso: Option<Vdso>,
+) -> ! {
     // SAFETY: only system calls, on memory that stays mapped until the code of the stub takes over.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -609,6 +632,9 @@ unsafe fn become_template(parent: pid_t, memory: c_int, code: usize, sequences: 
         }
         if let Some(area) = sequences {
             forget_restartable_sequences(area);
+        }
+        if let Some(vdso) = vdso {
+            vdso.hide();
         }
         libc::dup2(memory, super::MEMORY as c_int);
         close_from(super::MEMORY as c_int + 1);
@@ -642,6 +668,43 @@ unsafe fn forget_restartable_sequences(area: usize) {
         if result == 0 {
             return;
         }
+    }
+}
+
+/// Where the host put its code for this process (vdso(7)), if it did, and where to move it.
+struct Vdso {
+    range: Range<usize>,
+    to: usize,
+}
+
+impl Vdso {
+    /// Looks it up. The place to move it is the first multiple of 4 GiB where nothing is.
+    fn find() -> Option<Vdso> {
+        let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+        let address = |digits: &str| usize::from_str_radix(digits, 16).ok();
+        let range = |line: &str| {
+            let (start, end) = line.split_once(' ')?.0.split_once('-')?;
+            Some(address(start)?..address(end)?)
+        };
+        let vdso = maps.lines().find(|line| line.ends_with("[vdso]")).and_then(range)?;
+        let is_free = |to: usize| {
+            let overlaps = |other: Range<usize>| other.start < to + vdso.len() && to < other.end;
+            !maps.lines().filter_map(range).any(overlaps)
+        };
+        let to = (1..64).map(|multiple| multiple << 32).find(|to| is_free(*to))?;
+        Some(Vdso { range: vdso, to })
+    }
+
+    /// Moves it. `sysenter`, on CPUs on which the host has that way in, goes on in 32-bit code behind the lower half of the address at which the
+    /// host last had it, even when it is long unmapped, and the program reads that in its registers. Now that is a page
+    /// below 64 KiB, which hosts let nobody have: a fault, and it tells nothing.
+    ///
+    /// # Safety
+    /// Only where nobody uses it.
+    unsafe fn hide(&self) {
+        let (length, flags) = (self.range.len(), libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED);
+        // SAFETY: nothing lies there. A host that can't move it has no such way in, or keeps its address.
+        unsafe { libc::syscall(libc::SYS_mremap, self.range.start, length, length, flags, self.to) };
     }
 }
 
