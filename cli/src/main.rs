@@ -26,6 +26,7 @@ mod vm;
 
 use arguments::{Arguments, Command, Machine};
 use clap::Parser;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// What the kernel allocates counts as its machine's memory.
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
             let status = if error.use_stderr() { failure::OURS } else { 0 };
             let _ = error.print();
             if error.kind() == clap::error::ErrorKind::UnknownArgument {
-                eprintln!("Words for the program stand behind --, as in: orrery run rootfs -- ls -l");
+                tell(format_args!("Words for the program stand behind --, as in: orrery run rootfs -- ls -l"));
             }
             return ExitCode::from(status);
         }
@@ -53,8 +54,13 @@ fn main() -> ExitCode {
     match outcome {
         Ok(status) => ExitCode::from(status),
         Err(failure) => {
-            eprintln!("orrery: {failure}");
+            tell(format_args!("orrery: {failure}"));
             ExitCode::from(failure.status)
         }
     }
+}
+
+/// A line for standard error. Where it can't be written, say since the disk is full, the status still tells.
+fn tell(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

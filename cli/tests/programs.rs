@@ -45,6 +45,16 @@ fn the_exit_status_is_the_program_s() {
 }
 
 #[test]
+fn the_status_tells_where_errors_can_t_be_written() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for (words, expected) in [(["run", "/nonexistent"], 127), (["run", "--nonsense"], 125)] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_orrery"));
+        let status = command.args(words).stderr(full.try_clone().unwrap()).status().unwrap();
+        assert_eq!(status.code(), Some(expected), "{words:?}");
+    }
+}
+
+#[test]
 fn a_signal_shows_as_a_shell_shows_it() {
     let end = program("end", END);
     for signal in [Signal::HUP, Signal::INT, Signal::ABORT, Signal::KILL, Signal::SEGV, Signal::TERM] {

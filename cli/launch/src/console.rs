@@ -60,7 +60,7 @@ pub fn attach(vm: &Vm, input: Input, announced: bool) -> Result<u8> {
     let status = running.wait();
     drop(raw);
     if escape.load(Ordering::Relaxed) {
-        eprintln!("\nended with Ctrl-A x");
+        let _ = writeln!(std::io::stderr(), "\nended with Ctrl-A x");
         return Ok(ENDED_BY_KEY);
     }
     status

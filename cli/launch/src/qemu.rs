@@ -6,6 +6,7 @@
 
 use crate::temporary::{self, TemporaryFolder};
 use anyhow::{Context, Error, Result, bail};
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -171,7 +172,7 @@ impl Running {
             return Ok(status);
         }
         if said.lines().any(|line| line == "restart") {
-            eprintln!("the guest asked for a restart; a machine of ours runs once");
+            let _ = writeln!(std::io::stderr(), "the guest asked for a restart; a machine of ours runs once");
             return Ok(0);
         }
         let mut complaint = String::new();
