@@ -112,7 +112,7 @@ pub trait FrameSource: Send + Sync {
     fn free_frames(&self) -> usize;
     /// All frames the source looks after.
     fn total_frames(&self) -> usize;
-    /// Whether the heap may take so many frames for what can be refused: the reserve must be left for what can't.
+    /// Whether so many frames may be taken for what can be refused: the reserve must be left for what can't.
     fn has_room_for(&self, frames: usize) -> bool {
         self.free_frames() >= frames
     }
@@ -147,14 +147,17 @@ pub(crate) fn take_frames(order: u8) -> Option<NonZeroU32> {
     take_run(first, order)
 }
 
-/// As [`take_frames`], for who can do without: tests let it fail.
+/// As [`take_frames`], for who can do without: pages, and the tables that show them. The half of the reserve that is there for requests
+/// which can't be refused is not for them, however many one call asks for before it lets others look. Tests let it fail.
 #[inline]
 pub(crate) fn take_refusable_frames(order: u8) -> Option<NonZeroU32> {
     #[cfg(feature = "fail-allocations")]
     if crate::heap::refuses_frames() {
         return None;
     }
-    take_frames(order)
+    let is_reserved =
+        source().is_some_and(|source| !source.has_room_for(1_usize.checked_shl(order.into()).unwrap_or(0)));
+    if is_reserved { None } else { take_frames(order) }
 }
 
 /// The slow part of [`take_frames`]: runs, and refusing what is not free.

@@ -3,7 +3,8 @@
  * ends with an error, or with the end of the greedy program, and everything can be had again.
  *
  * usage: shortage [PART [SECONDS]]
- * PART: eater, eaters, sleeper (holds memory and sleeps), tables (page tables), pipes, hoards (of pipes, by many
+ * PART: eater, eaters, sleeper (holds memory and sleeps), tables (page tables), sparse (the same,
+ * in one call), pipes, hoards (of pipes, by many
  * processes), files, names, symlinks, links, attributes, mounts, descriptors, events, terminals, pollers, threads (that wait in
  * every way), zombies, areas, queues (of signals), arguments, environments, locks, or all. What meets no limit stops
  * after SECONDS (20). Meanwhile somebody reads /proc.
@@ -16,6 +17,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/statfs.h>
+#include <sys/uio.h>
 #include <sys/xattr.h>
 
 static double seconds = 20;
@@ -232,6 +234,64 @@ static void pipes(void)
 	check("pipes", eat_pipes);
 }
 
+/* One page of a file at very many places, so far apart that each takes a page table of its own. Gives how many. */
+static long show_everywhere(char *base, int file)
+{
+	const long most = 32000;
+	long count = 0;
+
+	while (count < most && mmap(base + (count << 21), PAGE, PROT_READ, MAP_SHARED | MAP_FIXED, file, 0) != MAP_FAILED)
+		count++;
+	return count;
+}
+
+/* One call each that has the kernel make very many page tables: it ends with them, for want of memory, or with the caller. */
+static void eat_sparsely(void)
+{
+	int file = open("/tmp/sparse", O_RDWR | O_CREAT | O_CLOEXEC, 0600), null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	char *base = mmap(NULL, 1ul << 37, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	struct iovec parts[1024];
+
+	unlink("/tmp/sparse");
+	if (file < 0 || base == MAP_FAILED || write(file, "x", 1) != 1)
+		return;
+	base = (char *)(((uintptr_t)base + (1 << 21) - 1) & -(1ul << 21));
+	long count = show_everywhere(base, file);
+	/* As many as leave memory for a little: then all children together want more than there is. */
+	long some = memory_row("MemFree:") / 4 * 3 / 4;
+	for (long i = 0; i < count && i < some; i++)
+		*(volatile char *)(base + (i << 21));
+	printf("%ld pages, %ld of them there\n", count, some < count ? some : count);
+	for (int i = 0; i < 3; i++)
+		if (fork() == 0)
+			_exit(0);
+	collect_all();
+	for (int turn = 0; turn < 3; turn++) {
+		pid_t child = fork();
+
+		if (child == 0) {
+			for (long first = 0; turn == 0 && first + 1024 <= count; first += 1024) {
+				for (long i = 0; i < 1024; i++)
+					parts[i] = (struct iovec){base + ((first + i) << 21), 1};
+				if (writev(null, parts, 1024) < 0 && errno != ENOMEM && errno != EFAULT)
+					wrong("writev: %s", strerrorname_np(errno));
+			}
+			if (turn == 1 && mlockall(MCL_CURRENT) && errno != ENOMEM && errno != EAGAIN && errno != EPERM)
+				wrong("mlockall: %s", strerrorname_np(errno));
+			for (long i = 0; turn == 2 && i < count; i++)
+				madvise(base + (i << 21), PAGE, MADV_WILLNEED);
+			_exit(0);
+		}
+	}
+	collect_all();
+	mlockall(MCL_CURRENT);
+}
+
+static void sparse(void)
+{
+	check("sparse", eat_sparsely);
+}
+
 /* Many who each hold little but what the kernel keeps for them, and hold on to it. */
 static void eat_hoards(void)
 {
@@ -322,7 +382,12 @@ static void check_files(const char *name, void (*what)(void))
 	struct dirent *entry;
 	int found;
 
-	MUST(mkdir("/tmp/many", 0755) == 0 && chdir("/tmp/many") == 0);
+	/* A tmpfs allows as many files as half of the memory has pages. Where there is much memory, it may be a million. */
+	int many = memory_row("MemTotal:") > 1900000 && geteuid() == 0;
+	MUST(mkdir("/tmp/many", 0755) == 0);
+	if (many)
+		MUST(mount("none", "/tmp/many", "tmpfs", 0, "nr_inodes=1001000") == 0);
+	MUST(chdir("/tmp/many") == 0);
 	greedy(name, what);
 	DIR *folder = opendir(".");
 	do {
@@ -332,7 +397,7 @@ static void check_files(const char *name, void (*what)(void))
 			found += unlink(entry->d_name) == 0;
 	} while (found);
 	closedir(folder);
-	MUST(chdir("/") == 0 && rmdir("/tmp/many") == 0);
+	MUST(chdir("/") == 0 && (!many || umount("/tmp/many") == 0) && rmdir("/tmp/many") == 0);
 	memory_is_back(name, before, 2048);
 	still_works();
 }
@@ -780,6 +845,7 @@ int main(int argc, char **argv)
 		{"eaters", eaters},
 		{"sleeper", sleeper},
 		{"tables", tables},
+		{"sparse", sparse},
 		{"pipes", pipes},
 		{"hoards", hoards},
 		{"files", files, .superuser = 1},

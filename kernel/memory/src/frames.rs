@@ -244,16 +244,19 @@ impl FrameAllocator {
         Some(frame)
     }
 
-    /// Fills this CPU's empty stock from the blocks and returns one frame more.
+    /// Fills this CPU's empty stock from the blocks and returns one frame more. Of the last half of the reserve each CPU takes only
+    /// what it needs: a stock is of no use to the others.
     #[cold]
     fn refill(&self) -> Option<usize> {
         let mut batch = Batch::new();
         let mut blocks = self.blocks.lock();
+        let mut wanted = blocks.free.saturating_sub(self.reserve.load(Ordering::Relaxed) / 2).clamp(1, batch.room());
         // Small blocks first: a batch of leftovers spares a large block.
-        while batch.room() > 0 {
+        while wanted > 0 {
             let Some(smallest) = self.smallest(&mut blocks, 0) else { break };
-            let order = smallest.min(batch.room().ilog2() as u8);
+            let order = smallest.min(wanted.ilog2() as u8);
             let Some(first) = self.take_locked(&mut blocks, order) else { break };
+            wanted -= 1 << order;
             // bounded: a batch, which lies in place
             batch.extend(first as u32..(first + (1 << order)) as u32);
         }

@@ -9,9 +9,9 @@ use super::boot::memory_map;
 use super::layout::{self, DEVICES, DIRECT_MAP, IMAGE_BASE, Rights, STACKS, VMALLOC};
 use super::table::{ENTRIES, Entry, Table};
 use super::{copy, features, frames};
-use crate::heap::vmalloc;
+use crate::heap::{reserve, vmalloc};
 use crate::lock::SpinLock;
-use crate::memory::{PAGE_SIZE, take_frames};
+use crate::memory::{PAGE_SIZE, take_frames, take_refusable_frames};
 use core::ops::Range;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -70,11 +70,18 @@ fn flags(rights: Rights) -> u64 {
     }
 }
 
+/// A table for the kernel: what can't be refused may need it, and then has the reserve.
+fn new_table() -> Option<Table> {
+    let frame = if reserve::can_be_refused() { take_refusable_frames(0) } else { take_frames(0) };
+    // SAFETY: the frame is ours alone.
+    frame.map(|number| unsafe { Table::zeroed(number) })
+}
+
 /// The table below `table` at `index`; none if memory is out or a large page is there.
 fn lower(table: Table, index: usize) -> Option<Table> {
     let entry = table.get(index);
     if entry.0 == 0 {
-        let lower = Table::new()?;
+        let lower = new_table()?;
         let flags = Entry::PRESENT | Entry::WRITABLE | Entry::ACCESSED;
         table.set(index, Entry(lower.physical() as u64 | flags));
         return Some(lower);
@@ -129,7 +136,7 @@ pub unsafe fn initialise() -> Result<(), &'static str> {
 }
 
 fn build() -> Option<Table> {
-    let root = Table::new()?;
+    let root = new_table()?;
     for (range, rights) in layout::image_parts() {
         let (physical, length) = (range.start - IMAGE_BASE, range.len());
         map(root, range.start, physical, length, flags(rights))?;

@@ -106,13 +106,22 @@ impl Entry {
 pub struct Table(pub NonZeroU32);
 
 impl Table {
-    /// A new table of zeros.
+    /// A new table of zeros for a space. Fails as soon as only the reserve is left.
     #[inline]
     pub fn new() -> Option<Table> {
-        let number = take_frames(0)?;
         // SAFETY: the frame is ours alone.
+        take_frames(0).map(|number| unsafe { Table::zeroed(number) })
+    }
+
+    /// A table of zeros over a frame.
+    ///
+    /// # Safety
+    /// The frame is nobody else's.
+    #[inline]
+    pub unsafe fn zeroed(number: NonZeroU32) -> Table {
+        // SAFETY: by contract of the caller.
         unsafe { super::copy::clear_page(frames::bytes(number.get())) };
-        Some(Table(number))
+        Table(number)
     }
 
     /// The table an entry of a higher table of a space points to: there an entry that is not 0 does.

@@ -129,6 +129,25 @@ fn shortage_comes_in_three_steps() {
     });
 }
 
+/// Whoever takes frames that can be refused, pages and page tables, leaves the half of the reserve that is there for what can't, also
+/// if nobody has asked before each whether memory is scarce.
+#[test]
+fn what_can_be_refused_leaves_half_of_the_reserve() {
+    let kernel = super::kernel();
+    let frames = kernel.memory.frames();
+    let taken: Vec<_> = std::iter::from_fn(machine::memory::Frame::allocate_dirty).collect();
+    assert!(frames.is_scarce() && !frames.is_critical(), "{} are left", kernel.free());
+    assert!(
+        frames.allocate(0).is_some_and(|frame| {
+            frames.free(frame, 0);
+            true
+        }),
+        "the kernel gets more"
+    );
+    drop(taken);
+    assert!(!frames.is_scarce());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
