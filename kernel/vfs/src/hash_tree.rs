@@ -128,6 +128,11 @@ impl<T> HashTree<T> {
         self.root.remove(hash, &is, 0)
     }
 
+    /// Shows all values, in no order.
+    pub fn each(&self, mut visit: impl FnMut(&T)) {
+        self.root.each(&mut visit);
+    }
+
     /// Takes out any value; none when the tree is empty.
     pub fn pop(&mut self) -> Option<T> {
         self.root.pop()
@@ -158,6 +163,13 @@ impl<T> Node<T> {
                     part.place(slot, depth + 1);
                 }
             }
+        }
+    }
+
+    fn each(&self, visit: &mut impl FnMut(&T)) {
+        match self {
+            Node::Table(table) => table.slots.iter().filter_map(|slot| slot.value.as_ref()).for_each(visit),
+            Node::Branch(branch) => branch.parts.iter().for_each(|part| part.each(visit)),
         }
     }
 
@@ -373,6 +385,9 @@ mod tests {
             assert_eq!(tree.find(hash, is).map(|value| value.1), model.get(&number).copied());
             assert_eq!(tree.len(), model.len());
         }
+        let mut sum = 0;
+        tree.each(|(number, _)| sum += number);
+        assert_eq!(sum, model.keys().sum());
         while let Some((number, round)) = tree.pop() {
             assert_eq!(model.remove(&number), Some(round));
         }

@@ -48,8 +48,7 @@ impl Vfs {
     pub(crate) fn super_block(&self, filesystem: Arc<dyn FileSystem>) -> Result<Arc<SuperBlock>> {
         let mut blocks = self.super_blocks.0.lock();
         // Only the one that is looked for is taken hold of: one that goes meanwhile would want the lock.
-        let of_it = |listed: &&Listed| listed.filesystem == address(&filesystem);
-        if let Some(known) = blocks.values().filter(of_it).find_map(|listed| listed.block.upgrade()) {
+        if let Some(known) = blocks.of(&filesystem) {
             return Ok(known);
         }
         let number = self.last_device.fetch_add(1, Ordering::Relaxed) + 1;
@@ -57,7 +56,7 @@ impl Vfs {
         let seed = name::hash(self.seed, &minor.to_le_bytes());
         let place = (self.super_blocks.clone(), number);
         let new = SuperBlock::new(filesystem, DeviceNumber { major: 0, minor }.encode(), seed, place)?;
-        blocks.insert(number, Listed { block: Arc::downgrade(&new), filesystem: address(new.filesystem()) });
+        blocks.enter(number, &new);
         Ok(new)
     }
 
@@ -67,8 +66,8 @@ impl Vfs {
         let mut last = 0;
         core::iter::from_fn(move || {
             let blocks = self.super_blocks.0.lock();
-            let (number, block) =
-                blocks.range(last + 1..).find_map(|(number, listed)| Some((*number, listed.block.upgrade()?)))?;
+            let mut later = blocks.by_number.range(last + 1..);
+            let (number, block) = later.find_map(|(number, listed)| Some((*number, listed.block.upgrade()?)))?;
             last = number;
             Some(block)
         })
@@ -84,9 +83,16 @@ impl Vfs {
     }
 }
 
-/// The super blocks of a kernel by number. Each takes itself out when it goes.
+/// The super blocks of a kernel. Each takes itself out when it goes.
 #[derive(Default)]
-pub(crate) struct SuperBlocks(SpinLock<BTreeMap<u64, Listed>>);
+pub(crate) struct SuperBlocks(SpinLock<Blocks>);
+
+#[derive(Default)]
+struct Blocks {
+    by_number: BTreeMap<u64, Listed>,
+    /// The numbers by the addresses of their file systems.
+    by_filesystem: BTreeMap<usize, u64>,
+}
 
 struct Listed {
     block: Weak<SuperBlock>,
@@ -97,8 +103,32 @@ struct Listed {
 impl SuperBlocks {
     /// The super block with this number goes.
     pub fn forget(&self, number: u64) {
-        let gone = self.0.lock().remove(&number);
+        let gone = self.0.lock().remove(number);
         drop(gone);
+    }
+}
+
+impl Blocks {
+    /// The one of a file system.
+    fn of(&self, filesystem: &Arc<dyn FileSystem>) -> Option<Arc<SuperBlock>> {
+        let number = self.by_filesystem.get(&address(filesystem))?;
+        self.by_number.get(number)?.block.upgrade()
+    }
+
+    /// Two nodes for a mount.
+    fn enter(&mut self, number: u64, block: &Arc<SuperBlock>) {
+        let filesystem = address(block.filesystem());
+        self.by_number.insert(number, Listed { block: Arc::downgrade(block), filesystem });
+        self.by_filesystem.insert(filesystem, number);
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Listed> {
+        let listed = self.by_number.remove(&number)?;
+        // Another may have come in its place since nobody could take hold of it any more.
+        if self.by_filesystem.get(&listed.filesystem) == Some(&number) {
+            self.by_filesystem.remove(&listed.filesystem);
+        }
+        Some(listed)
     }
 }
 

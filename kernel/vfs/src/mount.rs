@@ -22,6 +22,7 @@ use sync::RwSpinLock;
 
 use crate::dentry::Dentry;
 use crate::filesystem::{FileSystem, SuperBlock};
+use crate::hash_tree::HashTree;
 use crate::inode::{FileKind, Inode};
 use crate::name::Name;
 
@@ -65,8 +66,8 @@ pub struct Mount {
     flags: AtomicU32,
     /// Where it is mounted; `None` for the root of a namespace and for what was unmounted while in use.
     place: RwSpinLock<Option<MountPoint>>,
-    /// What is mounted on dentries of this mount. Few, and asked only for dentries that carry a mount somewhere.
-    children: RwSpinLock<Vec<(Arc<Dentry>, Arc<Mount>)>>,
+    /// What is mounted on dentries of this mount, by the dentry: one on each. Asked only for dentries that carry a mount somewhere.
+    children: RwSpinLock<HashTree<(Arc<Dentry>, Arc<Mount>)>>,
 }
 
 /// The id of the mounts anonymous files claim to be on.
@@ -92,7 +93,7 @@ impl Mount {
             source,
             flags: AtomicU32::new(flags.bits()),
             place: RwSpinLock::new(None),
-            children: RwSpinLock::default(),
+            children: RwSpinLock::new(HashTree::new()),
         })
     }
 
@@ -165,8 +166,7 @@ impl Mount {
     /// What is mounted on `dentry` of this mount.
     pub(crate) fn mounted_on(&self, dentry: &Arc<Dentry>) -> Option<Arc<Mount>> {
         let children = self.children.read();
-        // The last mounted lies on top.
-        children.iter().rev().find(|(point, _)| Arc::ptr_eq(point, dentry)).map(|(_, mount)| mount.clone())
+        children.find(place_of(dentry), |(point, _)| Arc::ptr_eq(point, dentry)).map(|(_, mount)| mount.clone())
     }
 
     /// Makes everything ready for [`Mount::attach`] at this place, which is not removed from then on.
@@ -174,24 +174,23 @@ impl Mount {
     /// # Errors
     /// `ENOENT` when it was removed, `ENOMEM`.
     pub(crate) fn prepare(to: &Path) -> Result<()> {
-        fallible(|| to.mount.children.write().try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
+        to.mount.children.write().reserve(place_of(&to.dentry))?;
         to.dentry.add_mount()
     }
 
-    /// Mounts this where it was prepared.
-    #[expect(clippy::disallowed_methods, reason = "room was made before")]
+    /// Mounts this where it was prepared, and where nothing is mounted.
     pub(crate) fn attach(self: &Arc<Mount>, to: &Path) {
         *self.place.write() = Some(MountPoint { parent: Arc::downgrade(&to.mount), dentry: to.dentry.clone() });
-        to.mount.children.write().push((to.dentry.clone(), self.clone()));
+        // Room was made before.
+        let _ = to.mount.children.write().insert(place_of(&to.dentry), (to.dentry.clone(), self.clone()));
     }
 
     pub(crate) fn detach(self: &Arc<Mount>) {
         let Some(place) = self.place.write().take() else { return };
         if let Some(parent) = place.parent.upgrade() {
-            let mut children = parent.children.write();
-            let index = children.iter().rposition(|(_, mount)| Arc::ptr_eq(mount, self));
-            let removed = index.map(|index| children.remove(index));
-            drop(children);
+            // Dropped without the lock.
+            let removed =
+                parent.children.write().remove(place_of(&place.dentry), |(_, mount)| Arc::ptr_eq(mount, self));
             drop(removed);
         }
         place.dentry.remove_mount();
@@ -210,12 +209,17 @@ impl Mount {
         while let Some(mount) = found.get(next).cloned() {
             let children = mount.children.read();
             fallible(|| found.try_reserve(children.len())).map_err(|_| Errno::ENOMEM)?;
-            // bounded: room was made before
-            found.extend(children.iter().map(|(_, child)| child.clone()));
+            children.each(|(_, child)| found.push(child.clone()));
             next += 1;
         }
         Ok(found)
     }
+}
+
+/// Where a dentry is found among those that something is mounted on.
+fn place_of(dentry: &Arc<Dentry>) -> u64 {
+    let mixed = (Arc::as_ptr(dentry).addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ mixed >> 32
 }
 
 impl Path {

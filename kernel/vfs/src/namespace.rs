@@ -10,6 +10,7 @@ use sync::{Budget, SpinLock};
 
 use crate::Vfs;
 use crate::filesystem::FileSystem;
+use crate::hash_tree::HashTree;
 use crate::inode::DeviceNumber;
 use crate::mount::{Mount, MountFlags, Path};
 
@@ -96,16 +97,17 @@ impl MountNamespace {
         let top = copy(&source.mount, source.dentry.clone());
         // Copied before grafting, lest a tree bound into itself be copied for ever.
         let below = if recursive { source.mount.tree()? } else { Vec::new() };
-        let (mut copies, mut attached) = (Vec::new(), Vec::new());
-        fallible(|| copies.try_reserve(below.len() + 1)).map_err(|_| Errno::ENOMEM)?;
+        let (mut copies, mut attached) = (HashTree::new(), Vec::new());
         fallible(|| attached.try_reserve(below.len())).map_err(|_| Errno::ENOMEM)?;
-        copies.push((source.mount.clone(), top.clone()));
+        let place = |mount: &Arc<Mount>| mount.id().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        copies.insert(place(&source.mount), (source.mount.clone(), top.clone()))?;
         for mount in below.iter().skip(1) {
             let Some(point) = mount.mount_point() else { continue };
-            let parent = copies.iter().find(|(old, _)| Arc::ptr_eq(old, &point.mount)).map(|(_, new)| new.clone());
+            let is_parent = |(old, _): &(Arc<Mount>, Arc<Mount>)| Arc::ptr_eq(old, &point.mount);
+            let parent = copies.find(place(&point.mount), is_parent).map(|(_, new)| new.clone());
             let (Some(parent), true) = (parent, point.is_within(source)) else { continue };
             let new = copy(mount, mount.root().clone());
-            copies.push((mount.clone(), new.clone()));
+            copies.insert(place(mount), (mount.clone(), new.clone()))?;
             attached.push((new, Path { mount: parent, dentry: point.dentry }));
         }
         self.graft(top.clone(), &target.clone().topmost())?;
@@ -126,8 +128,8 @@ impl MountNamespace {
     /// `EINVAL` when `source` is no mount's root or the root of the namespace, `ELOOP` when `target` lies below it,
     /// `ENOTDIR`.
     pub fn move_mount(&self, source: &Path, target: &Path) -> Result<()> {
-        let target = target.clone().topmost();
         let mounts = self.mounts.lock();
+        let target = target.clone().topmost();
         let mount = &source.mount;
         self.check_member(&mounts, mount)?;
         self.check_member(&mounts, &target.mount)?;
@@ -218,8 +220,10 @@ impl MountNamespace {
         // From here on it takes itself apart if memory runs out.
         let new = Arc::new(MountNamespace { mounts: SpinLock::new(all) });
         let find = move |path: &Path| {
-            let mount =
-                copies.iter().find(|(old, _)| Arc::ptr_eq(old, &path.mount)).map_or(&path.mount, |(_, new)| new);
+            // As they were listed: by their numbers.
+            let place = copies.binary_search_by_key(&path.mount.id(), |(old, _): &(Arc<Mount>, Arc<Mount>)| old.id());
+            let found = place.ok().and_then(|place| copies.get(place)).filter(|(old, _)| Arc::ptr_eq(old, &path.mount));
+            let mount = found.map_or(&path.mount, |(_, new)| new);
             Path { mount: mount.clone(), dentry: path.dentry.clone() }
         };
         for old in mounts.iter() {
@@ -233,7 +237,11 @@ impl MountNamespace {
     }
 
     fn check_member(&self, mounts: &[Arc<Mount>], mount: &Arc<Mount>) -> Result<()> {
-        if mounts.iter().any(|member| Arc::ptr_eq(member, mount)) { Ok(()) } else { Err(Errno::EINVAL) }
+        if find(mounts, mount.id()).is_some_and(|(_, member)| Arc::ptr_eq(member, mount)) {
+            Ok(())
+        } else {
+            Err(Errno::EINVAL)
+        }
     }
 
     fn graft(&self, mount: Arc<Mount>, target: &Path) -> Result<()> {
@@ -241,13 +249,15 @@ impl MountNamespace {
             return Err(Errno::ENOTDIR);
         }
         let mut mounts = self.mounts.lock();
+        // Somebody may have mounted something there meanwhile.
+        let target = target.clone().topmost();
         self.check_member(&mounts, &target.mount)?;
         if mounts.len() >= MOST_MOUNTS {
             return Err(Errno::ENOSPC);
         }
         fallible(|| mounts.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
-        Mount::prepare(target)?;
-        mount.attach(target);
+        Mount::prepare(&target)?;
+        mount.attach(&target);
         enter(&mut mounts, mount)
     }
 
@@ -256,6 +266,12 @@ impl MountNamespace {
         let mounts = self.mounts.lock();
         mounts.get(mounts.partition_point(|mount| mount.id() <= id)).cloned()
     }
+}
+
+/// The mount with that number in a list, and its place there.
+fn find(mounts: &[Arc<Mount>], id: u64) -> Option<(usize, &Arc<Mount>)> {
+    let place = mounts.binary_search_by_key(&id, |mount| mount.id()).ok()?;
+    Some((place, mounts.get(place)?))
 }
 
 /// Enters a mount by its number: at the end, but for one that was made before others were entered.
@@ -359,7 +375,11 @@ impl Mount {
 fn remove_tree(mounts: &mut Vec<Arc<Mount>>, mount: &Arc<Mount>) -> Result<Gone> {
     let mut gone = mount.tree()?;
     gone.sort_unstable_by_key(|mount| mount.id());
-    mounts.retain(|member| gone.binary_search_by_key(&member.id(), |mount| mount.id()).is_err());
+    if let [only] = gone.as_slice() {
+        find(mounts, only.id()).map(|(place, _)| place).map(|place| mounts.remove(place));
+    } else {
+        mounts.retain(|member| gone.binary_search_by_key(&member.id(), |mount| mount.id()).is_err());
+    }
     mount.detach();
     Ok(Gone(gone))
 }

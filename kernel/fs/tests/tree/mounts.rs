@@ -198,3 +198,45 @@ fn unmounting_gives_every_page_back() {
         assert_eq!(world.free_frames(), free);
     }
 }
+
+/// What a mount, a walk through it and an unmount cost does not follow how many others there are: processor time of this thread, of
+/// which the quickest of three tries counts.
+#[test]
+fn many_mounts_cost_no_more_each() {
+    const MANY: usize = 12_000;
+    const SOME: usize = 400;
+    let world = World::new();
+    let name = |number: usize| format!("m{number}");
+    let add = |numbers: std::ops::Range<usize>| {
+        for number in numbers {
+            world.mkdir(&name(number)).unwrap();
+            mount(&world, "tmpfs", &name(number), "").unwrap();
+        }
+    };
+    let take = |numbers: std::ops::Range<usize>| {
+        numbers.for_each(|number| world.namespace.unmount(world.look(&name(number)).unwrap(), false).unwrap());
+    };
+    let cost = |from: usize| {
+        let tries = (0..3).map(|attempt| {
+            let first = from + attempt * SOME;
+            let before = own_time();
+            add(first..first + SOME);
+            (0..20).for_each(|_| drop(world.look(&name(first)).unwrap()));
+            take(first + SOME / 2..first + SOME);
+            own_time() - before
+        });
+        tries.min().unwrap()
+    };
+    let few = cost(0);
+    add(MANY..2 * MANY);
+    let many = cost(3 * MANY);
+    let most = 4 * few + std::time::Duration::from_millis(40);
+    assert!(many < most, "{SOME} mounts took {few:?} among few others, and {many:?} among {MANY}");
+    assert!(world.namespace.unmount(world.look(&name(MANY)).unwrap(), false).is_ok());
+}
+
+/// Processor time of this thread.
+fn own_time() -> std::time::Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    std::time::Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
+}
