@@ -5,8 +5,8 @@
 //! inserts and removes by moving no more than a chunk. Only [`AreaSet::insert`] can run out of memory, so a change that
 //! first makes its splits (which insert) and then removes never stops half-way.
 //!
-//! Where a new area fits is found by skipping chunks whose widest gap is too narrow, so it takes a look at each chunk at
-//! most and not at each area. (Linux keeps the same knowledge in the nodes of its maple tree.)
+//! Where a new area fits is found by skipping chunks whose widest gap is too narrow, and *groups* of chunks likewise, so it takes a
+//! look at each group, and not at each area. (Linux keeps the same knowledge in the nodes of its maple tree.)
 //!
 //! The set also keeps the totals of its areas (for limits and /proc/PID/statm) and tells each mapped file who maps it.
 //! The address space's lock guards it.
@@ -24,6 +24,9 @@ use crate::area::{Area, AreaFlags};
 
 /// Areas in a chunk at most.
 const CHUNK: usize = 64;
+
+/// Chunks in a group; in tests few, so that there are many groups.
+const GROUP: usize = if cfg!(test) { 4 } else { 64 };
 
 /// Pages by what they count as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +70,11 @@ struct Chunk {
 /// The areas of one address space.
 pub struct AreaSet {
     chunks: Vec<Chunk>,
+    /// Bytes of the widest gap of each [`GROUP`] of chunks, as in [`Chunk`]; of those at the end nothing may be known.
+    groups: Vec<Option<usize>>,
+    /// Chunks that were searched for gaps.
+    #[cfg(test)]
+    pub searched: usize,
     count: usize,
     totals: Totals,
     /// Who maps: entered into the files' [`Mappings`](crate::Mappings).
@@ -77,7 +85,16 @@ pub struct AreaSet {
 impl AreaSet {
     /// An empty set of the space `owner`, known to files as `owner_id`.
     pub fn new(owner: Weak<AddressSpace>, owner_id: u64) -> AreaSet {
-        AreaSet { chunks: Vec::new(), count: 0, totals: Totals::default(), owner, owner_id }
+        AreaSet {
+            chunks: Vec::new(),
+            groups: Vec::new(),
+            #[cfg(test)]
+            searched: 0,
+            count: 0,
+            totals: Totals::default(),
+            owner,
+            owner_id,
+        }
     }
 
     /// Number of areas.
@@ -201,6 +218,7 @@ impl AreaSet {
             // bounded: room was made before
             upper.extend(lower.areas.drain(CHUNK / 2..));
             self.chunks.insert(at + 1, Chunk { areas: upper, widest_gap: None });
+            self.forget_groups(at);
         }
         Ok(())
     }
@@ -214,6 +232,7 @@ impl AreaSet {
         let area = areas.remove(position.index);
         if areas.is_empty() && self.chunks.len() > 1 {
             self.chunks.remove(position.chunk);
+            self.forget_groups(position.chunk);
         }
         self.forget_gaps(position.chunk);
         self.totals.subtract(&area);
@@ -296,8 +315,7 @@ impl AreaSet {
             gap.end.checked_sub(length).filter(|start| *start >= gap.start)
         };
         let (chunks, above) = self.window(&within);
-        let in_chunks = || chunks.rev().find_map(|at| self.search_chunk(at, length, Order::Descending, fits));
-        above.and_then(fits).or_else(in_chunks)
+        above.and_then(fits).or_else(|| self.search_chunks(chunks, length, Order::Descending, fits))
     }
 
     /// The lowest address in `within` at which `length` bytes are free and no stack may grow.
@@ -306,9 +324,8 @@ impl AreaSet {
             let gap = gap.start.max(within.start)..gap.end.min(within.end);
             gap.start.checked_add(length).filter(|end| *end <= gap.end).map(|_| gap.start)
         };
-        let (mut chunks, above) = self.window(&within);
-        let in_chunks = chunks.find_map(|at| self.search_chunk(at, length, Order::Ascending, fits));
-        in_chunks.or_else(|| above.and_then(fits))
+        let (chunks, above) = self.window(&within);
+        self.search_chunks(chunks, length, Order::Ascending, fits).or_else(|| above.and_then(fits))
     }
 
     /// Where the gaps in `within` are: below the areas of some chunks, and perhaps above all areas.
@@ -323,6 +340,54 @@ impl AreaSet {
         }
     }
 
+    /// Tries the gaps of some chunks, but of those groups of which it is known that none has `length` bytes.
+    fn search_chunks(
+        &mut self,
+        chunks: Range<usize>,
+        length: usize,
+        order: Order,
+        fits: impl Fn(Range<usize>) -> Option<usize> + Copy,
+    ) -> Option<usize> {
+        let mut left = chunks;
+        while !left.is_empty() {
+            let group = if order == Order::Ascending { left.start } else { left.end - 1 } / GROUP;
+            let whole = group * GROUP..(group + 1) * GROUP;
+            let mut part = left.start.max(whole.start)..left.end.min(whole.end);
+            left = if order == Order::Ascending { part.end..left.end } else { left.start..part.start };
+            if self.groups.get(group).copied().flatten().is_some_and(|widest| widest < length) {
+                continue;
+            }
+            let found = match order {
+                Order::Ascending => part.find_map(|at| self.search_chunk(at, length, order, fits)),
+                Order::Descending => part.rev().find_map(|at| self.search_chunk(at, length, order, fits)),
+            };
+            if found.is_some() {
+                return found;
+            }
+            self.learn(group);
+        }
+        None
+    }
+
+    /// Remembers the widest gap of a group, if it is known of all its chunks, and if there is memory to remember it.
+    fn learn(&mut self, group: usize) {
+        let chunks = self.chunks.iter().skip(group * GROUP).take(GROUP);
+        let widest = chunks.map(|chunk| chunk.widest_gap).try_fold(0, |widest, own| own.map(|own| widest.max(own)));
+        while self.groups.len() <= group {
+            if self.groups.try_push(None).is_err() {
+                return;
+            }
+        }
+        if let Some(known) = self.groups.get_mut(group) {
+            *known = widest;
+        }
+    }
+
+    /// Of the group in which chunk `at` is, and of those behind it, other chunks are members now.
+    fn forget_groups(&mut self, at: usize) {
+        self.groups.truncate(at / GROUP);
+    }
+
     /// Tries the gaps right below the areas of a chunk, unless it is known that none has `length` bytes.
     fn search_chunk(
         &mut self,
@@ -331,6 +396,10 @@ impl AreaSet {
         order: Order,
         fits: impl Fn(Range<usize>) -> Option<usize>,
     ) -> Option<usize> {
+        #[cfg(test)]
+        {
+            self.searched += 1;
+        }
         let before = at.checked_sub(1).and_then(|before| self.chunks.get(before)?.areas.last());
         let below_all = before.map_or(0, |area| area.range.end);
         let chunk = self.chunks.get_mut(at).filter(|chunk| chunk.widest_gap.is_none_or(|widest| widest >= length))?;
@@ -354,6 +423,9 @@ impl AreaSet {
         for chunk in self.chunks.iter_mut().skip(at).take(2) {
             chunk.widest_gap = None;
         }
+        for group in self.groups.iter_mut().skip(at / GROUP).take((at + 1) / GROUP - at / GROUP + 1) {
+            *group = None;
+        }
     }
 
     /// Adds an area above all others. `ENOMEM`: nothing changed.
@@ -372,13 +444,14 @@ impl AreaSet {
         self.totals.add(&area);
         self.count += 1;
         chunk.areas.push(area);
-        chunk.widest_gap = None;
+        self.forget_gaps(self.chunks.len() - 1);
         Ok(())
     }
 
     /// Takes out the highest areas, as many as lie in a chunk; `None` if there are none.
     pub fn pop_chunk(&mut self) -> Option<Vec<Area>> {
         let areas = self.chunks.pop()?.areas;
+        self.forget_groups(self.chunks.len());
         for area in &areas {
             self.totals.subtract(area);
             if let Some(mappings) = area.mappings() {

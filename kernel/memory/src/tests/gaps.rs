@@ -105,3 +105,22 @@ fn an_area_above_all_others_leaves_a_gap_below() {
     assert_eq!(set.lowest_gap(0..51 * PAGE, 10 * PAGE), Some(4 * PAGE));
     assert_eq!(set.highest_gap(0..51 * PAGE, 10 * PAGE), Some(40 * PAGE));
 }
+
+/// A program that maps one area below the other, none next to another, as threads' stacks are: what finding a place takes does not follow
+/// how many there are.
+#[test]
+fn a_place_below_many_areas_is_soon_found() {
+    const MANY: usize = 12_000;
+    let mut set = AreaSet::new(Weak::new(), 0);
+    let mut searched = Vec::new();
+    for number in 0..MANY {
+        let before = set.searched;
+        let start = set.highest_gap(PAGE..4 * MANY * PAGE, 2 * PAGE).unwrap();
+        // A page stays free above each: too narrow for the next.
+        set.insert(area(start..start + PAGE, false)).unwrap();
+        searched.push(set.searched - before);
+        assert_eq!(start, (4 * MANY - 2 * (number + 1)) * PAGE);
+    }
+    let last: usize = searched.iter().rev().take(1000).sum();
+    assert!(last < 40 * 1000, "the last thousand took {last} looks at chunks");
+}
