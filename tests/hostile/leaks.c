@@ -96,6 +96,7 @@ static int is_spared(long number)
 	case SYS_exit: case SYS_exit_group: case SYS_fork: case SYS_vfork: case SYS_clone: case SYS_clone3: case SYS_execve:
 	case SYS_execveat: case SYS_rt_sigreturn: case SYS_reboot: case SYS_kill: case SYS_tkill: case SYS_tgkill:
 	case SYS_rt_sigqueueinfo: case SYS_rt_tgsigqueueinfo: case SYS_pidfd_send_signal: case SYS_vhangup:
+	case SYS_rt_sigsuspend:
 		return 1;
 	}
 	return 0;
@@ -180,6 +181,23 @@ static void call_some(long first, long last)
 	}
 }
 
+/* rt_sigsuspend, which with any mask might wait for ever. */
+static void suspend_once(void)
+{
+	struct itimerval soon = {{0, 0}, {0, 1000}};
+	sigset_t alarm, none;
+
+	signal(SIGALRM, handle);
+	sigemptyset(&none);
+	sigemptyset(&alarm);
+	sigaddset(&alarm, SIGALRM);
+	sigprocmask(SIG_BLOCK, &alarm, NULL);
+	setitimer(ITIMER_REAL, &soon, NULL);
+	sigsuspend(&none);
+	syscall(SYS_rt_sigsuspend, hole, 8);
+	syscall(SYS_rt_sigsuspend, &none, 7);
+}
+
 /* The calls of processes. */
 static void processes(void)
 {
@@ -216,6 +234,7 @@ static void processes(void)
 				;
 		}
 		kill(99999999, 0);
+		suspend_once();
 	}
 }
 
@@ -278,6 +297,28 @@ static void clear_room(pid_t process)
 	nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 }
 
+/* Ends the workers who wait for what never comes: in a call that blocks the signals it could be interrupted by. */
+static void end_the_stuck(const pid_t *children)
+{
+	static long seen;
+
+	if (*done == seen)
+		for (int worker = 0; worker < WORKERS; worker++)
+			if (children[worker] > 0)
+				kill(children[worker], SIGKILL);
+	seen = *done;
+}
+
+static void tick(void)
+{
+	struct sigaction action = {.sa_handler = handle};
+	struct itimerval second = {{1, 0}, {1, 0}};
+
+	/* Interrupts waitpid. */
+	sigaction(SIGALRM, &action, NULL);
+	setitimer(ITIMER_REAL, &second, NULL);
+}
+
 /* One round of work by several processes. */
 static void work(void (*what)(long, long), long first, long last, int as_user)
 {
@@ -304,6 +345,8 @@ static void work(void (*what)(long, long), long first, long last, int as_user)
 		}
 		int status = 0;
 		pid_t ended = waitpid(-1, &status, 0);
+		if (ended < 0 && errno == EINTR && as_user)
+			end_the_stuck(children);
 		for (int worker = 0; worker < WORKERS; worker++)
 			if (ended > 0 && children[worker] == ended) {
 				int is_over = !as_user || *done >= times * (last - first);
@@ -375,6 +418,7 @@ int main(int argc, char **argv)
 	if (argc > 1)
 		times = atol(argv[1]);
 	done = shared_memory(PAGE);
+	tick();
 	collect("/proc", 0);
 	collect("/sys", 0);
 	if (argc > 2)
