@@ -382,8 +382,9 @@ static void check_files(const char *name, void (*what)(void))
 	struct dirent *entry;
 	int found;
 
-	/* A tmpfs allows as many files as half of the memory has pages. Where there is much memory, it may be a million. */
-	int many = memory_row("MemTotal:") > 1900000 && geteuid() == 0;
+	/* A tmpfs allows as many files as half of the memory has pages. Where there is much memory, it may be a million, but of
+	 * symbolic links, whose long targets would be all there is. */
+	int many = memory_row("MemTotal:") > 1900000 && geteuid() == 0 && strcmp(name, "symlinks");
 	MUST(mkdir("/tmp/many", 0755) == 0);
 	if (many)
 		MUST(mount("none", "/tmp/many", "tmpfs", 0, "nr_inodes=1001000") == 0);
