@@ -1,5 +1,6 @@
 //! fcntl(2) and flock(2): what is done to a descriptor, to the open file behind it, and to locks on it.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::pin::pin;
 
@@ -8,7 +9,7 @@ use abi::files::FileLock;
 use abi::raw::general as raw;
 use process::signal::owner::FileOwner;
 use process::{Failure, Thread};
-use vfs::{FileLocks, FlockKind, LockOwner, OpenFile, OpenFlags, OwnerKind, RecordLock, RecordLockKind, Stop};
+use vfs::{FileLocks, FlockKind, LockOwner, OpenFile, OpenFlags, OwnerKind, RecordLock, RecordLockKind, Setting, Stop};
 
 use crate::argument::{Descriptor, In, Out};
 use crate::open::descriptor_limit;
@@ -153,7 +154,7 @@ pub(crate) async fn fcntl_waiting(
     };
     if matches!(command, raw::F_SETLK | raw::F_SETLKW) && result.is_ok() && !files.holds(file.0, &open) {
         // Another thread closed the descriptor meanwhile, and the locks it dropped did not have this one among them.
-        locks_of(&open)?.release(of_process.lock);
+        Box::pin(locks_of(&open)?.release_slowly(of_process.lock)).await;
         return Err(Errno::EBADF.into());
     }
     result
@@ -241,7 +242,11 @@ async fn set_lock(
     if waits {
         thread.interruptible(pin!(locks.set(wanted, &thread.kernel().vfs().lock_waits))).await??;
     } else {
-        locks.try_set(wanted)?;
+        match locks.try_set(wanted)? {
+            Setting::Done => {}
+            Setting::Conflict(_) => return Err(Errno::EAGAIN.into()),
+            Setting::Begun(change) => thread.killable(Box::pin(change.finish())).await??,
+        }
     }
     Ok(0)
 }

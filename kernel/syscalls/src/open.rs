@@ -157,8 +157,16 @@ pub(crate) async fn openat2(
 }
 
 /// close(2)
-pub(crate) fn close(thread: &Arc<Thread>, file: Descriptor) -> Result<(), Errno> {
-    thread.files().close(file.0, thread.process().pid())
+pub(crate) fn close(thread: &Arc<Thread>, file: Descriptor) -> Result<(), Stop> {
+    let closed = thread.files().close_quickly(file.0, thread.process().pid())?;
+    if closed { Ok(()) } else { Err(Stop::WouldBlock) }
+}
+
+/// close(2) of a file with very many locks.
+pub(crate) async fn close_waiting(thread: &Arc<Thread>, file: Descriptor) -> Result<(), Failure> {
+    let files = thread.files();
+    files.close(file.0, thread.process().pid())?.finish().await;
+    Ok(())
 }
 
 /// close_range(2)
@@ -191,12 +199,45 @@ pub(crate) fn dup(thread: &Arc<Thread>, file: Descriptor) -> Result<usize, Errno
 }
 
 /// dup2(2)
-pub(crate) fn dup2(thread: &Arc<Thread>, file: Descriptor, new: Descriptor) -> Result<usize, Errno> {
+pub(crate) fn dup2(thread: &Arc<Thread>, file: Descriptor, new: Descriptor) -> Result<usize, Stop> {
     let open = thread.files().get(file.0)?;
     if file == new {
         return Ok(new.0 as usize);
     }
-    thread.files().replace(new.0, open, false, descriptor_limit(thread))?;
+    replace_quickly(thread, new, open, false)
+}
+
+/// dup2(2) in place of a file with very many locks.
+pub(crate) async fn dup2_waiting(thread: &Arc<Thread>, file: Descriptor, new: Descriptor) -> Result<usize, Failure> {
+    let open = thread.files().get(file.0)?;
+    if file == new {
+        return Ok(new.0 as usize);
+    }
+    replace(thread, new, open, false).await
+}
+
+fn replace_quickly(
+    thread: &Arc<Thread>,
+    new: Descriptor,
+    open: Arc<OpenFile>,
+    close_on_exec: bool,
+) -> Result<usize, Stop> {
+    let files = thread.files();
+    if files.closes_slowly(new.0) {
+        return Err(Stop::WouldBlock);
+    }
+    drop(files.replace(new.0, open, close_on_exec, descriptor_limit(thread))?);
+    Ok(new.0 as usize)
+}
+
+async fn replace(
+    thread: &Arc<Thread>,
+    new: Descriptor,
+    open: Arc<OpenFile>,
+    close_on_exec: bool,
+) -> Result<usize, Failure> {
+    let files = thread.files();
+    files.replace(new.0, open, close_on_exec, descriptor_limit(thread))?.finish().await;
     Ok(new.0 as usize)
 }
 
@@ -206,7 +247,28 @@ pub(crate) fn dup3(
     file: Descriptor,
     new: Descriptor,
     flags: Flags<CloseOnExec>,
-) -> Result<usize, Errno> {
+) -> Result<usize, Stop> {
+    let (open, close_on_exec) = what_to_duplicate(thread, file, new, flags)?;
+    replace_quickly(thread, new, open, close_on_exec)
+}
+
+/// dup3(2) in place of a file with very many locks.
+pub(crate) async fn dup3_waiting(
+    thread: &Arc<Thread>,
+    file: Descriptor,
+    new: Descriptor,
+    flags: Flags<CloseOnExec>,
+) -> Result<usize, Failure> {
+    let (open, close_on_exec) = what_to_duplicate(thread, file, new, flags)?;
+    replace(thread, new, open, close_on_exec).await
+}
+
+fn what_to_duplicate(
+    thread: &Arc<Thread>,
+    file: Descriptor,
+    new: Descriptor,
+    flags: Flags<CloseOnExec>,
+) -> Result<(Arc<OpenFile>, bool), Errno> {
     let close_on_exec = flags.known()?.has(raw::O_CLOEXEC);
     if file == new {
         return Err(Errno::EINVAL);
@@ -215,9 +277,7 @@ pub(crate) fn dup3(
     if u64::try_from(new.0).is_ok_and(|number| number >= limit) || new.0 < 0 {
         return Err(Errno::EBADF);
     }
-    let open = thread.files().get(file.0)?;
-    thread.files().replace(new.0, open, close_on_exec, limit)?;
-    Ok(new.0 as usize)
+    Ok((thread.files().get(file.0)?, close_on_exec))
 }
 
 /// pipe(2)
@@ -234,7 +294,7 @@ pub(crate) fn pipe2(thread: &Arc<Thread>, ends: Out<[i32; 2]>, flags: Flags<Pipe
     ends.write(thread, &[read, write]).inspect_err(|_| {
         // Nobody was told of them: as if they had never been.
         for end in [read, write] {
-            let _ = files.close(end, thread.process().pid());
+            drop(files.close(end, thread.process().pid()));
         }
     })
 }

@@ -140,11 +140,11 @@ macro_rules! system_calls {
                 __NR_openat: try openat then openat_waiting(directory: Descriptor, path: CString, flags: Flags<OpenFlags>, mode: Mode);
                 __NR_openat2: rare openat2(directory: Descriptor, path: CString, how: In<OpenHow>, size: usize);
                 __NR_creat: try creat then creat_waiting(path: CString, mode: Mode);
-                __NR_close: now close(file: Descriptor);
+                __NR_close: try close then close_waiting(file: Descriptor);
                 __NR_close_range: wait close_range(first: u32, last: u32, flags: Flags<CloseRangeFlags>);
                 __NR_dup: now dup(file: Descriptor);
-                __NR_dup2: now dup2(file: Descriptor, new: Descriptor);
-                __NR_dup3: now dup3(file: Descriptor, new: Descriptor, flags: Flags<CloseOnExec>);
+                __NR_dup2: try dup2 then dup2_waiting(file: Descriptor, new: Descriptor);
+                __NR_dup3: try dup3 then dup3_waiting(file: Descriptor, new: Descriptor, flags: Flags<CloseOnExec>);
                 __NR_ioctl: wait ioctl(file: Descriptor, request: u32, argument: usize);
                 __NR_eventfd: now eventfd(initial: u32);
                 __NR_eventfd2: now eventfd2(initial: u32, flags: Flags<EventFlags>);

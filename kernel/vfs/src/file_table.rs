@@ -18,7 +18,7 @@ use machine::memory::fallible;
 use sync::{Budget, Mutex, SpinLock};
 
 use crate::file::FileTraits;
-use crate::locks::LockOwner;
+use crate::locks::{FileLocks, LockOwner};
 use crate::open::OpenFlags;
 use crate::open_file::OpenFile;
 
@@ -325,7 +325,13 @@ impl FileTable {
     ///
     /// # Errors
     /// `EBADF` when the number is beyond the limit, `ENOMEM`.
-    pub fn replace(&self, descriptor: Descriptor, file: Arc<OpenFile>, close_on_exec: bool, limit: u64) -> Result<()> {
+    pub fn replace(
+        &self,
+        descriptor: Descriptor,
+        file: Arc<OpenFile>,
+        close_on_exec: bool,
+        limit: u64,
+    ) -> Result<Closing<'_>> {
         let index = usize::try_from(descriptor).map_err(|_| Errno::EBADF)?;
         if index as u64 >= limit {
             return Err(Errno::EBADF);
@@ -335,29 +341,55 @@ impl FileTable {
         let old = slots.remove(index);
         slots.put(index, file, close_on_exec);
         drop(slots);
-        self.let_go(old, 0);
-        Ok(())
+        Ok(Closing { table: self, file: old, process: 0 })
+    }
+
+    /// Closes a descriptor, unless that takes long: false then, and nothing is done. `process` is told to files that want to know.
+    ///
+    /// # Errors
+    /// `EBADF`.
+    #[inline]
+    pub fn close_quickly(&self, descriptor: Descriptor, process: u32) -> Result<bool> {
+        let index = usize::try_from(descriptor).map_err(|_| Errno::EBADF)?;
+        let mut slots = self.slots.lock();
+        let file = slots.files.get(index).and_then(Option::as_ref).ok_or(Errno::EBADF)?;
+        let locks = file.inode().locks().filter(|locks| locks.are_used());
+        if locks.is_some_and(FileLocks::are_many) {
+            return Ok(false);
+        }
+        // Who sets the first from here on finds the descriptor closed, and removes it himself.
+        let has_locks = locks.is_some();
+        let file = slots.remove(index).ok_or(Errno::EBADF)?;
+        drop(slots);
+        if has_locks {
+            self.release_locks(&file);
+        }
+        tell_closed(&file, process);
+        Ok(true)
+    }
+
+    /// Whether closing a descriptor takes long.
+    pub fn closes_slowly(&self, descriptor: Descriptor) -> bool {
+        let Ok(index) = usize::try_from(descriptor) else { return false };
+        self.slots.lock().files.get(index).and_then(Option::as_ref).is_some_and(has_many_locks)
     }
 
     /// Closes a descriptor. `process` is told to files that want to know.
     ///
     /// # Errors
     /// `EBADF`.
-    pub fn close(&self, descriptor: Descriptor, process: u32) -> Result<()> {
+    pub fn close(&self, descriptor: Descriptor, process: u32) -> Result<Closing<'_>> {
         let index = usize::try_from(descriptor).map_err(|_| Errno::EBADF)?;
-        let removed = self.slots.lock().remove(index);
-        if removed.is_none() {
-            return Err(Errno::EBADF);
-        }
-        self.let_go(removed, process);
-        Ok(())
+        let file = self.slots.lock().remove(index).ok_or(Errno::EBADF)?;
+        Ok(Closing { table: self, file: Some(file), process })
     }
 
     /// Closes all descriptors from `first` to `last`: close_range(2).
     pub async fn close_range(&self, first: u32, last: u32, process: u32) {
         let mut budget = Budget::new();
         let mut next = first as usize;
-        while let Some(closed) = self.close_next(next, last, process) {
+        while let Some((closed, closing)) = self.close_next(next, last, process) {
+            closing.finish().await;
             next = closed + 1;
             budget.pace(1).await;
         }
@@ -382,13 +414,11 @@ impl FileTable {
     }
 
     /// Closes the first descriptor in use of a range, and returns it.
-    fn close_next(&self, from: usize, last: u32, process: u32) -> Option<usize> {
+    fn close_next(&self, from: usize, last: u32, process: u32) -> Option<(usize, Closing<'_>)> {
         let mut slots = self.slots.lock();
         let index = slots.next_used(from).filter(|&index| index <= last as usize)?;
-        let removed = slots.remove(index);
-        drop(slots);
-        self.let_go(removed, process);
-        Some(index)
+        let file = slots.remove(index);
+        Some((index, Closing { table: self, file, process }))
     }
 
     /// Marks all descriptors from `first` to `last`: close_range(CLOSE_RANGE_CLOEXEC).
@@ -443,26 +473,26 @@ impl FileTable {
     pub async fn close_for_exec(&self, process: u32) {
         let mut budget = Budget::new();
         let mut next = 0;
-        while let Some(closed) = self.close_next_marked(next, process) {
+        while let Some((closed, closing)) = self.close_next_marked(next, process) {
+            closing.finish().await;
             next = closed + 1;
             budget.pace(1).await;
         }
     }
 
     /// Closes the first descriptor from `from` on that is marked, and returns it.
-    fn close_next_marked(&self, from: usize, process: u32) -> Option<usize> {
+    fn close_next_marked(&self, from: usize, process: u32) -> Option<(usize, Closing<'_>)> {
         let mut slots = self.slots.lock();
         let index = next_bit(&slots.close_on_exec, from)?;
-        let removed = slots.remove(index);
-        drop(slots);
-        self.let_go(removed, process);
-        Some(index)
+        let file = slots.remove(index);
+        Some((index, Closing { table: self, file, process }))
     }
 
     /// Closes everything: exit(2).
     pub fn close_all(&self, process: u32) {
         let mut next = 0;
-        while let Some(closed) = self.close_next(next, u32::MAX, process) {
+        while let Some((closed, closing)) = self.close_next(next, u32::MAX, process) {
+            drop(closing);
             next = closed + 1;
         }
     }
@@ -483,19 +513,69 @@ impl FileTable {
         self.slots.lock().used.len() * 64
     }
 
-    /// Lets a closed file go. As POSIX has it, that drops the process's record locks on it, whatever other descriptors
-    /// it has.
+    /// Lets a closed file go.
     fn let_go(&self, file: Option<Arc<OpenFile>>, process: u32) {
         let Some(file) = file else { return };
+        self.release_locks(&file);
+        tell_closed(&file, process);
+    }
+
+    /// As POSIX has it, closing a file drops the process's record locks on it, whatever other descriptors it has.
+    fn release_locks(&self, file: &Arc<OpenFile>) {
         // What is open by name only was never in a position to lock.
         if !file.flags().contains(OpenFlags::PATH)
             && let Some(locks) = file.inode().locks()
         {
             locks.release(LockOwner::of_table(self));
         }
-        if file.traits().contains(FileTraits::TELL_CLOSED) {
-            file.file().closed(process);
+    }
+}
+
+fn tell_closed(file: &Arc<OpenFile>, process: u32) {
+    if file.traits().contains(FileTraits::TELL_CLOSED) {
+        file.file().closed(process);
+    }
+}
+
+/// Whether a file has so many locks that those of one owner are better removed in slices.
+fn has_many_locks(file: &Arc<OpenFile>) -> bool {
+    file.inode().locks().is_some_and(FileLocks::are_many)
+}
+
+/// A file that has left a table, and is let go when this is dropped. Its locks may be many: they go in slices when that is awaited.
+#[must_use = "letting go of many locks takes long"]
+pub struct Closing<'a> {
+    table: &'a FileTable,
+    file: Option<Arc<OpenFile>>,
+    process: u32,
+}
+
+impl Closing<'_> {
+    /// Lets it go, others running meanwhile if that takes long.
+    #[inline]
+    pub async fn finish(self) {
+        if self.file.as_ref().is_some_and(has_many_locks) {
+            self.release_locks().await;
         }
+    }
+
+    async fn release_locks(&self) {
+        if let Some(file) = &self.file
+            && let Some(locks) = file.inode().locks()
+        {
+            if !file.flags().contains(OpenFlags::PATH) {
+                locks.release_slowly(LockOwner::of_table(self.table)).await;
+            }
+            if Arc::strong_count(file) == 1 {
+                locks.release_slowly(LockOwner::of_open_file(file)).await;
+            }
+        }
+    }
+}
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.table.let_go(self.file.take(), self.process);
     }
 }
 

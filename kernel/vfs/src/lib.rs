@@ -16,6 +16,7 @@
 //! | `pipe`, `fifo`, `event` | pipes, named and not; eventfd |
 //! | `contents` | what every change of a file respects: `RLIMIT_FSIZE`, set-ID bits, running programs |
 //! | `locks` | POSIX record locks and flock(2) |
+//! | `hash_tree`, `ordered_tree` | values by hash and in order, in pieces no larger than a page |
 //! | `credentials` | [`Credentials`]: who acts, and what a mode permits |
 //!
 //! **Who calls.** syscalls, with a [`Context`] made from the process's root, working directory and credentials; fs, tty
@@ -51,6 +52,7 @@ mod name;
 mod namespace;
 mod open;
 mod open_file;
+mod ordered_tree;
 mod pipe;
 pub mod poll;
 mod signal_io;
@@ -69,7 +71,7 @@ pub use directory::{DirectoryEntry, DirectorySink, Dirent64Writer};
 pub use event::{EventFlags, event};
 pub use fifo::{FifoOpening, PipeEnd};
 pub use file::{AllocateMode, File, FileTraits, Operation, PollEvents, Stop, Whence};
-pub use file_table::{Descriptor, FileTable, OpenFiles, TableUse};
+pub use file_table::{Closing, Descriptor, FileTable, OpenFiles, TableUse};
 pub use filesystem::{FileSystem, FileSystemType, FileSystemTypes, Statistics, SuperBlock};
 pub use hash_tree::HashTree;
 pub use inode::{
@@ -77,7 +79,7 @@ pub use inode::{
     SetAttributes, Time, XattrFlags,
 };
 pub use kernel_files::{Places, Vfs, WorkingPlace};
-pub use locks::{FileLocks, FlockKind, LockOwner, LockWaits, RecordLock, RecordLockKind};
+pub use locks::{FileLocks, FlockKind, LockOwner, LockWaits, RecordLock, RecordLockKind, Setting};
 pub use mount::{Mount, MountFlags, Path};
 pub use name::{NAME_MAX, Name, hash as hash_name, to_name};
 pub use namespace::MountNamespace;

@@ -5,21 +5,30 @@
 //! description. A process that would wait for itself, through others, gets `EDEADLK`: who waits for whom is written
 //! down in [`LockWaits`]. Waits for locks of descriptions are left out, as on Linux: it can't be said who would give
 //! those back.
+//!
+//! A file may have hundreds of thousands of locks, so they are kept in order (`locks/records.rs`), and a call that changes many of
+//! one owner does so in slices, from the first byte to the last. Each slice is a change of its own. Before the first of several a *claim*
+//! of the whole range is entered, which keeps others out like the lock it will be; so what began is not refused in the middle.
 
+mod records;
+
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::{Errno, Result};
 use machine::memory::fallible;
-use sync::{SpinLock, WaitQueue};
+use sync::{Budget, SpinLock, WaitQueue};
 
+use self::records::{Held, Records, Step};
 use crate::file_table::FileTable;
 use crate::open_file::OpenFile;
+use crate::ordered_tree::{Entry, OrderedTree};
 
 /// Who holds a lock. The addresses only tell owners apart. An owner keeps its address until it is dropped, and releases
 /// its locks before that: a table when its last user closes it ([`crate::TableUse`]) or a descriptor in it, a description
 /// when it is dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LockOwner {
     /// A descriptor table: a process.
     Table(usize),
@@ -107,15 +116,43 @@ pub enum FlockKind {
 pub struct FileLocks {
     /// Whether there ever was one; most files never see a lock, and closing them should not look for any.
     used: AtomicBool,
+    /// Whether there are so many that removing those of an owner may take long.
+    many: AtomicBool,
     state: SpinLock<State>,
     queue: WaitQueue,
 }
 
 #[derive(Default)]
 struct State {
-    /// Of each owner sorted and not overlapping; different owners in any order.
-    records: Vec<RecordLock>,
-    flocks: Vec<(LockOwner, FlockKind)>,
+    records: Records,
+    flocks: OrderedTree<Flock>,
+    /// Somebody holds the whole file alone; then nobody else has a lock of that kind.
+    exclusive: bool,
+}
+
+/// A lock of a whole file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Flock {
+    owner: LockOwner,
+    kind: FlockKind,
+}
+
+impl Entry for Flock {
+    type Key = LockOwner;
+    type Summary = ();
+
+    fn key(&self) -> LockOwner {
+        self.owner
+    }
+}
+
+impl State {
+    /// Gives up an owner's lock of the whole file. Whether it had one.
+    fn give_up_flock(&mut self, owner: LockOwner) -> bool {
+        let Some(held) = self.flocks.remove(&owner) else { return false };
+        self.exclusive &= held.kind != FlockKind::Exclusive;
+        true
+    }
 }
 
 /// So many owners that wait for each other in a circle are found; with more, none is told. Linux's `MAX_DEADLK_ITERATIONS`, counted as
@@ -170,33 +207,94 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// Keeps a range for an owner that is changing it in slices; unless it is given back, which keeps nobody out.
+struct Claim<'a> {
+    locks: &'a FileLocks,
+    held: Option<Held>,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if let Some(held) = &self.held {
+            let mut state = self.locks.state.lock();
+            state.records.drop_claim(held);
+            self.locks.note_how_many(&state);
+        }
+        self.locks.queue.wake_all();
+    }
+}
+
+/// A change that meets very many of its owner's locks, and has begun.
+#[must_use = "it has only begun"]
+pub struct Change<'a> {
+    rest: RecordLock,
+    /// Who waits is woken when it goes.
+    claim: Claim<'a>,
+}
+
+impl Change<'_> {
+    /// Makes what is left of it, others running meanwhile.
+    ///
+    /// # Errors
+    /// `ENOLCK` without memory.
+    pub async fn finish(mut self) -> Result<()> {
+        let (locks, mut budget) = (self.claim.locks, Budget::new());
+        loop {
+            budget.pace(STEP_COST).await;
+            let mut state = locks.state.lock();
+            let step = state.records.replace_some(&self.rest);
+            locks.note_how_many(&state);
+            drop(state);
+            let Step::Rest(rest) = step? else { return Ok(()) };
+            self.rest = rest;
+        }
+    }
+}
+
+/// What became of an attempt to set a lock.
+#[must_use = "it may not be set"]
+pub enum Setting<'a> {
+    /// It is set.
+    Done,
+    /// This is in the way.
+    Conflict(RecordLock),
+    /// It takes long.
+    Begun(Change<'a>),
+}
+
 impl FileLocks {
     /// The first lock that would be in the way: fcntl(F_GETLK).
     pub fn conflict(&self, wanted: &RecordLock) -> Option<RecordLock> {
-        self.state.lock().records.iter().find(|held| held.conflicts(wanted)).copied()
+        self.state.lock().records.conflict(wanted).map(|held| held.lock)
     }
 
     /// Sets or removes a record lock if nothing is in the way: fcntl(F_SETLK).
     ///
     /// # Errors
-    /// `EAGAIN`, `ENOLCK` without memory.
-    pub fn try_set(&self, wanted: RecordLock) -> Result<()> {
-        self.try_set_or_conflict(wanted)?.map_or(Ok(()), |_| Err(Errno::EAGAIN))
-    }
-
-    /// As [`FileLocks::try_set`], with the lock that is in the way if there is one.
-    fn try_set_or_conflict(&self, wanted: RecordLock) -> Result<Option<RecordLock>> {
+    /// `ENOLCK` without memory.
+    #[inline]
+    pub fn try_set(&self, wanted: RecordLock) -> Result<Setting<'_>> {
         let mut state = self.state.lock();
         if wanted.kind != RecordLockKind::Unlock
-            && let Some(held) = state.records.iter().find(|held| held.conflicts(&wanted))
+            && let Some(held) = state.records.conflict(&wanted)
         {
-            return Ok(Some(*held));
+            return Ok(Setting::Conflict(held.lock));
         }
         self.used.store(true, Ordering::Relaxed);
-        state.replace(wanted)?;
+        let step = state.records.begin_to_replace(&wanted)?;
+        self.note_how_many(&state);
         drop(state);
-        self.queue.wake_all();
-        Ok(None)
+        match step {
+            Step::Done(()) => {
+                self.queue.wake_all();
+                Ok(Setting::Done)
+            }
+            Step::Rest((rest, claim)) => Ok(Setting::Begun(Change { rest, claim: Claim { locks: self, held: claim } })),
+        }
+    }
+
+    fn note_how_many(&self, state: &State) {
+        self.many.store(state.records.are_many(), Ordering::Relaxed);
     }
 
     /// Waits until a record lock can be set: fcntl(F_SETLKW).
@@ -206,7 +304,11 @@ impl FileLocks {
     pub async fn set(&self, wanted: RecordLock, waits: &LockWaits) -> Result<()> {
         let mut listener = self.queue.listen();
         loop {
-            let Some(held) = self.try_set_or_conflict(wanted)? else { return Ok(()) };
+            let held = match self.try_set(wanted)? {
+                Setting::Done => return Ok(()),
+                Setting::Begun(change) => return Box::pin(change.finish()).await,
+                Setting::Conflict(held) => held,
+            };
             let waiting = waits.enter(wanted.owner, held.owner)?;
             listener.register().await;
             if self.conflict(&wanted).is_some() {
@@ -221,24 +323,21 @@ impl FileLocks {
     ///
     /// # Errors
     /// `EWOULDBLOCK`, `ENOLCK` without memory.
-    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     pub fn try_flock(&self, owner: LockOwner, kind: FlockKind) -> Result<()> {
         let mut state = self.state.lock();
-        if state.flocks.contains(&(owner, kind)) {
+        if state.flocks.at_or_after(&owner) == Some(&Flock { owner, kind }) {
             return Ok(());
         }
-        let before = state.flocks.len();
-        state.flocks.retain(|held| held.0 != owner);
-        let gave_up = state.flocks.len() != before;
-        let blocks = |held: &(LockOwner, FlockKind)| held.1 == FlockKind::Exclusive || kind == FlockKind::Exclusive;
+        let gave_up = state.give_up_flock(owner);
         let result = if kind == FlockKind::Unlock {
             Ok(())
-        } else if state.flocks.iter().any(blocks) {
+        } else if state.exclusive || kind == FlockKind::Exclusive && !state.flocks.is_empty() {
             Err(Errno::EWOULDBLOCK)
         } else {
             self.used.store(true, Ordering::Relaxed);
-            let room = fallible(|| state.flocks.try_reserve(1)).map_err(|_| Errno::ENOLCK);
-            room.map(|()| state.flocks.push((owner, kind)))
+            let entered = state.flocks.insert(Flock { owner, kind }).map_err(|_| Errno::ENOLCK);
+            state.exclusive = entered.is_ok() && kind == FlockKind::Exclusive;
+            entered
         };
         drop(state);
         if gave_up {
@@ -273,73 +372,55 @@ impl FileLocks {
         }
     }
 
+    /// Whether there ever was a lock.
+    #[inline]
+    pub fn are_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether there are so many that removing those of an owner may take long.
+    #[inline]
+    pub fn are_many(&self) -> bool {
+        self.many.load(Ordering::Relaxed)
+    }
+
+    /// As [`FileLocks::release`], which then finds hardly any left: others may run meanwhile.
+    pub async fn release_slowly(&self, owner: LockOwner) {
+        let mut budget = Budget::new();
+        while self.release_some(owner) {
+            budget.pace(STEP_COST).await;
+        }
+    }
+
     #[cold]
     fn release_all(&self, owner: LockOwner) {
+        while self.release_some(owner) {}
+    }
+
+    /// Removes some locks of an owner, and wakes who waits when none is left. False then.
+    fn release_some(&self, owner: LockOwner) -> bool {
         let mut state = self.state.lock();
-        let before = state.records.len() + state.flocks.len();
-        state.records.retain(|record| record.owner != owner);
-        state.flocks.retain(|flock| flock.0 != owner);
-        let changed = state.records.len() + state.flocks.len() != before;
-        if state.records.is_empty() {
-            // What took a great many locks does not keep their room for as long as the file is there.
-            state.records = Vec::new();
+        if state.records.is_empty() && state.flocks.is_empty() {
+            return false;
         }
+        let gone = state.records.release_some(owner);
+        let gave_up = state.give_up_flock(owner);
+        self.note_how_many(&state);
         drop(state);
-        if changed {
-            self.queue.wake_all();
+        match gone {
+            Step::Rest(()) => true,
+            Step::Done(changed) => {
+                if changed || gave_up {
+                    self.queue.wake_all();
+                }
+                false
+            }
         }
     }
 }
 
-impl State {
-    /// Puts `new` in place of whatever its owner held in that range, cutting what reaches beyond it and joining what it
-    /// touches. The owner's locks stay in the order of their ranges.
-    ///
-    /// # Errors
-    /// `ENOLCK` without memory; nothing has changed then.
-    fn replace(&mut self, new: RecordLock) -> Result<()> {
-        // At the most the new lock comes in, and the end of one it divides.
-        fallible(|| self.records.try_reserve(2)).map_err(|_| Errno::ENOLCK)?;
-        let mut merged = new;
-        let mut rest = None;
-        self.records.retain_mut(|held| {
-            let touches = held.first <= merged.last.saturating_add(1) && merged.first <= held.last.saturating_add(1);
-            if held.owner != new.owner || !touches {
-                return true;
-            }
-            if held.kind == new.kind {
-                merged.first = merged.first.min(held.first);
-                merged.last = merged.last.max(held.last);
-                return false;
-            }
-            let (before, after) = (held.first < new.first, held.last > new.last);
-            let end = RecordLock { first: held.first.max(new.last.saturating_add(1)), ..*held };
-            if before {
-                held.last = held.last.min(new.first - 1);
-                rest = rest.or(after.then_some(end));
-            } else if after {
-                *held = end;
-            }
-            before || after
-        });
-        if let Some(rest) = rest {
-            self.insert(rest);
-        }
-        if new.kind != RecordLockKind::Unlock {
-            self.insert(merged);
-        }
-        Ok(())
-    }
-
-    /// Puts a lock between those of its owner. There is room for it.
-    #[expect(clippy::disallowed_methods, reason = "room was made before")]
-    fn insert(&mut self, lock: RecordLock) {
-        let behind = |held: &RecordLock| held.owner == lock.owner && held.first > lock.last;
-        let last = || self.records.iter().rposition(|held| held.owner == lock.owner).map(|place| place + 1);
-        let place = self.records.iter().position(behind).or_else(last).unwrap_or(self.records.len());
-        self.records.insert(place, lock);
-    }
-}
+/// A slice of a change of very many locks costs about as much as so many pages' copying.
+const STEP_COST: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -353,9 +434,22 @@ mod tests {
         RecordLock { kind, first, last, owner, process: 1 }
     }
 
+    /// F_SETLK.
+    async fn setting(locks: &FileLocks, wanted: RecordLock) -> Result<()> {
+        match locks.try_set(wanted)? {
+            Setting::Done => Ok(()),
+            Setting::Conflict(_) => Err(Errno::EAGAIN),
+            Setting::Begun(change) => change.finish().await,
+        }
+    }
+
+    fn try_set(locks: &FileLocks, wanted: RecordLock) -> Result<()> {
+        block_on(setting(locks, wanted))
+    }
+
     fn held(locks: &FileLocks) -> Vec<(u64, u64, RecordLockKind)> {
         let mut held: Vec<_> =
-            locks.state.lock().records.iter().map(|lock| (lock.first, lock.last, lock.kind)).collect();
+            locks.state.lock().records.each().iter().map(|lock| (lock.first, lock.last, lock.kind)).collect();
         held.sort_by_key(|lock| lock.0);
         held
     }
@@ -364,18 +458,18 @@ mod tests {
     fn locks_are_cut_and_joined() {
         use RecordLockKind::{Read, Unlock, Write};
         let locks = FileLocks::default();
-        locks.try_set(lock(A, Write, 0, 99)).unwrap();
-        locks.try_set(lock(A, Unlock, 40, 59)).unwrap();
+        try_set(&locks, lock(A, Write, 0, 99)).unwrap();
+        try_set(&locks, lock(A, Unlock, 40, 59)).unwrap();
         assert_eq!(held(&locks), [(0, 39, Write), (60, 99, Write)]);
-        locks.try_set(lock(A, Read, 30, 69)).unwrap();
+        try_set(&locks, lock(A, Read, 30, 69)).unwrap();
         assert_eq!(held(&locks), [(0, 29, Write), (30, 69, Read), (70, 99, Write)]);
-        locks.try_set(lock(A, Write, 30, 69)).unwrap();
+        try_set(&locks, lock(A, Write, 30, 69)).unwrap();
         assert_eq!(held(&locks), [(0, 99, Write)]);
-        locks.try_set(lock(A, Write, 100, 120)).unwrap();
+        try_set(&locks, lock(A, Write, 100, 120)).unwrap();
         assert_eq!(held(&locks), [(0, 120, Write)]);
-        assert_eq!(locks.try_set(lock(B, Read, 120, 130)), Err(Errno::EAGAIN));
+        assert_eq!(try_set(&locks, lock(B, Read, 120, 130)), Err(Errno::EAGAIN));
         assert_eq!(locks.conflict(&lock(B, Read, 120, 130)).map(|lock| lock.owner), Some(A));
-        locks.try_set(lock(B, Read, 121, 130)).unwrap();
+        try_set(&locks, lock(B, Read, 121, 130)).unwrap();
         locks.release(A);
         assert_eq!(held(&locks), [(121, 130, Read)]);
     }
@@ -393,8 +487,8 @@ mod tests {
     fn a_circle_of_waiters_is_refused() {
         use RecordLockKind::Write;
         let (first, second, waits) = (FileLocks::default(), FileLocks::default(), LockWaits::default());
-        first.try_set(lock(A, Write, 0, 9)).unwrap();
-        second.try_set(lock(B, Write, 0, 9)).unwrap();
+        try_set(&first, lock(A, Write, 0, 9)).unwrap();
+        try_set(&second, lock(B, Write, 0, 9)).unwrap();
         let mut waiting = Box::pin(first.set(lock(B, Write, 0, 9), &waits));
         assert!(crate::test_support::poll_once(waiting.as_mut()).is_pending());
         assert_eq!(block_on(second.set(lock(A, Write, 5, 5), &waits)), Err(Errno::EDEADLK));
@@ -416,9 +510,6 @@ mod tests {
         assert_eq!(locks.try_flock(B, FlockKind::Shared), Err(Errno::EWOULDBLOCK));
     }
 
-    /// What each owner holds on each of a few bytes.
-    type Bytes = [[Option<RecordLockKind>; SPAN as usize]; 3];
-    const SPAN: u64 = 24;
     const OWNERS: [LockOwner; 3] = [A, B, LockOwner::OpenFile(1)];
 
     /// The fewest locks that say the same: where neighbours agree they are one.
@@ -434,66 +525,138 @@ mod tests {
         locks
     }
 
-    #[test]
-    fn any_order_of_locks_is_what_it_is_byte_by_byte() {
+    /// So many changes of a file of so many bytes. One of `large` is of a range of any length, the others of six bytes at most.
+    fn byte_by_byte(span: u64, changes: usize, large: u64, seed: u64) {
         use RecordLockKind::{Read, Unlock, Write};
-        let mut random = 88_172_645_463_325_252_u64;
+        let mut random = 88_172_645_463_325_252_u64 ^ seed;
         let mut next = |below: u64| {
             random ^= random << 13;
             random ^= random >> 7;
             random ^= random << 17;
             random % below
         };
-        for _ in 0..200 {
-            let (locks, mut bytes) = (FileLocks::default(), Bytes::default());
-            for _ in 0..60 {
-                let owner = next(3) as usize;
-                let first = next(SPAN);
-                let last = first + next((SPAN - first).min(6));
-                let kind = [Read, Read, Write, Unlock][next(4) as usize];
-                let wanted = lock(OWNERS[owner], kind, first, last);
-                let range = first as usize..=last as usize;
-                let blocks = |held: &Option<RecordLockKind>| {
-                    held.is_some_and(|held| kind != Unlock && (held == Write || kind == Write))
-                };
-                let others = (0..3).filter(|other| *other != owner);
-                let conflict = others.clone().any(|other| bytes[other][range.clone()].iter().any(blocks));
-                if kind != Unlock {
-                    let found = locks.conflict(&wanted);
-                    assert_eq!(found.is_some(), conflict);
-                    assert!(
-                        found
-                            .is_none_or(|held| held.first <= last && held.last >= first && held.owner != OWNERS[owner])
-                    );
-                }
-                assert_eq!(locks.try_set(wanted), if conflict { Err(Errno::EAGAIN) } else { Ok(()) });
-                if !conflict {
-                    bytes[owner][range].fill(Some(kind).filter(|kind| *kind != Unlock));
-                }
-                if next(40) == 0 {
-                    locks.release(OWNERS[owner]);
-                    bytes[owner].fill(None);
-                }
-                for (owner, bytes) in OWNERS.iter().zip(&bytes) {
-                    let state = locks.state.lock();
-                    let held = state.records.iter().filter(|lock| lock.owner == *owner);
-                    assert_eq!(held.map(|lock| (lock.first, lock.last, lock.kind)).collect::<Vec<_>>(), fewest(bytes));
-                }
+        // What each owner holds on each byte.
+        let (locks, mut bytes) = (FileLocks::default(), vec![vec![None; span as usize]; 3]);
+        for change in 0..changes {
+            let owner = next(3) as usize;
+            let first = next(span);
+            let longest = if next(large) == 0 { span } else { 6 };
+            let last = first + next((span - first).min(longest));
+            let kind = [Read, Read, Write, Unlock][next(4) as usize];
+            let wanted = lock(OWNERS[owner], kind, first, last);
+            let range = first as usize..=last as usize;
+            let blocks = |held: &Option<RecordLockKind>| {
+                held.is_some_and(|held| kind != Unlock && (held == Write || kind == Write))
+            };
+            let others = (0..3).filter(|other| *other != owner);
+            let conflict = others.clone().any(|other| bytes[other][range.clone()].iter().any(blocks));
+            if kind != Unlock {
+                let found = locks.conflict(&wanted);
+                assert_eq!(found.is_some(), conflict);
+                assert!(
+                    found.is_none_or(|held| held.first <= last && held.last >= first && held.owner != OWNERS[owner])
+                );
+            }
+            assert_eq!(try_set(&locks, wanted), if conflict { Err(Errno::EAGAIN) } else { Ok(()) });
+            if !conflict {
+                bytes[owner][range].fill(Some(kind).filter(|kind| *kind != Unlock));
+            }
+            if next(40 * large) == 0 {
+                locks.release(OWNERS[owner]);
+                bytes[owner].fill(None);
+            }
+            if span > 100 && change % 50 != 0 {
+                continue;
+            }
+            for (owner, bytes) in OWNERS.iter().zip(&bytes) {
+                let all = locks.state.lock().records.each();
+                let held = all.iter().filter(|lock| lock.owner == *owner);
+                assert_eq!(held.map(|lock| (lock.first, lock.last, lock.kind)).collect::<Vec<_>>(), fewest(bytes));
             }
         }
+    }
+
+    #[test]
+    fn any_order_of_locks_is_what_it_is_byte_by_byte() {
+        (0..200).for_each(|seed| byte_by_byte(24, 60, 1, seed));
+    }
+
+    #[test]
+    fn very_many_locks_are_what_they_are_byte_by_byte() {
+        (0..2).for_each(|seed| byte_by_byte(20_000, 20_000, 500, seed));
+    }
+
+    /// Every other byte of a file is `owner`'s.
+    fn every_other_byte(locks: &FileLocks, owner: LockOwner, count: u64) {
+        (0..count).for_each(|at| try_set(locks, lock(owner, RecordLockKind::Read, 2 * at, 2 * at)).unwrap());
+    }
+
+    #[test]
+    fn a_long_change_keeps_others_out_from_its_beginning() {
+        use RecordLockKind::{Read, Unlock, Write};
+        let locks = FileLocks::default();
+        every_other_byte(&locks, A, 5000);
+        let mut changing = Box::pin(setting(&locks, lock(A, Write, 0, 9999)));
+        assert!(crate::test_support::poll_once(changing.as_mut()).is_pending());
+        assert_eq!(try_set(&locks, lock(B, Read, 9999, 9999)), Err(Errno::EAGAIN), "not yet A's, but claimed");
+        assert_eq!(locks.conflict(&lock(B, Read, 9999, 9999)), Some(lock(A, Write, 0, 9999)));
+        assert_eq!(try_set(&locks, lock(A, Unlock, 9999, 9999)), Ok(()), "it keeps out nobody of its own");
+        assert_eq!(block_on(changing), Ok(()));
+        assert_eq!(held(&locks), [(0, 9999, Write)]);
+        assert!(!locks.are_many());
+        // Given up in the middle it keeps nobody out.
+        every_other_byte(&locks, A, 5000);
+        try_set(&locks, lock(A, Unlock, 0, 9999)).unwrap();
+        every_other_byte(&locks, A, 5000);
+        let mut changing = Box::pin(setting(&locks, lock(A, Write, 0, 9999)));
+        assert!(crate::test_support::poll_once(changing.as_mut()).is_pending());
+        drop(changing);
+        assert_eq!(try_set(&locks, lock(B, Write, 9999, 9999)), Ok(()));
+    }
+
+    #[test]
+    fn what_is_given_back_in_slices_is_free_at_once_and_all_at_the_end() {
+        let locks = FileLocks::default();
+        every_other_byte(&locks, A, 5000);
+        every_other_byte(&locks, B, 100);
+        let mut going = Box::pin(locks.release_slowly(A));
+        assert!(crate::test_support::poll_once(going.as_mut()).is_pending(), "not all in one slice");
+        block_on(going);
+        assert_eq!(held(&locks).len(), 100);
+        locks.release(B);
+        assert!(held(&locks).is_empty() && !locks.are_many());
+    }
+
+    #[test]
+    fn of_those_in_the_way_the_owner_who_came_first_is_told() {
+        use RecordLockKind::{Read, Write};
+        let locks = FileLocks::default();
+        let owners: Vec<_> = [7, 3, 5].map(LockOwner::OpenFile).into();
+        for (owner, first) in owners.iter().zip([20, 10, 0]) {
+            try_set(&locks, lock(*owner, Read, first, 30)).unwrap();
+        }
+        let told = || locks.conflict(&lock(A, Write, 0, 100)).map(|lock| lock.owner);
+        assert_eq!(told(), Some(owners[0]));
+        for at in 100..200 {
+            try_set(&locks, lock(LockOwner::OpenFile(at as usize), Read, at, at)).unwrap();
+        }
+        assert!(locks.are_many());
+        assert_eq!(told(), Some(owners[0]));
+        locks.release(owners[0]);
+        assert_eq!(told(), Some(owners[1]));
     }
 
     #[test]
     fn a_lock_up_to_the_end_of_all_files_is_cut_and_joined_too() {
         use RecordLockKind::{Read, Unlock, Write};
         let (locks, end) = (FileLocks::default(), i64::MAX as u64);
-        locks.try_set(lock(A, Write, 0, end)).unwrap();
-        locks.try_set(lock(A, Read, 10, end)).unwrap();
+        try_set(&locks, lock(A, Write, 0, end)).unwrap();
+        try_set(&locks, lock(A, Read, 10, end)).unwrap();
         assert_eq!(held(&locks), [(0, 9, Write), (10, end, Read)]);
-        locks.try_set(lock(A, Unlock, end, end)).unwrap();
-        locks.try_set(lock(A, Unlock, 0, 0)).unwrap();
+        try_set(&locks, lock(A, Unlock, end, end)).unwrap();
+        try_set(&locks, lock(A, Unlock, 0, 0)).unwrap();
         assert_eq!(held(&locks), [(1, 9, Write), (10, end - 1, Read)]);
-        locks.try_set(lock(A, Write, 1, end)).unwrap();
+        try_set(&locks, lock(A, Write, 1, end)).unwrap();
         assert_eq!(held(&locks), [(1, end, Write)]);
         assert_eq!(RecordLock::range(0, 0), Ok((0, end)));
         assert_eq!(RecordLock::range(5, -5), Ok((0, 4)));
@@ -525,7 +688,7 @@ mod tests {
         ] {
             assert_eq!(locks.try_flock(owner, kind), expected, "{owner:?} {kind:?}");
         }
-        assert!(locks.state.lock().records.is_empty(), "the two kinds know nothing of each other");
+        assert!(locks.state.lock().records.each().is_empty(), "the two kinds know nothing of each other");
         locks.release(A);
         assert_eq!(locks.try_flock(B, Exclusive), Ok(()));
     }
@@ -537,7 +700,7 @@ mod tests {
         let files = [(); 4].map(|()| FileLocks::default());
         let waits = LockWaits::default();
         for (owner, file) in owners.iter().zip(&files) {
-            file.try_set(lock(*owner, Write, 0, 0)).unwrap();
+            try_set(file, lock(*owner, Write, 0, 0)).unwrap();
         }
         let mut waiting: Vec<_> =
             (0..3).map(|index| Box::pin(files[index + 1].set(lock(owners[index], Write, 0, 0), &waits))).collect();
@@ -562,7 +725,7 @@ mod tests {
         let waits = LockWaits::default();
         let wanted = |index: usize| lock(LockOwner::Table(index + 1), Write, 0, 0);
         for (index, file) in files.iter().enumerate() {
-            file.try_set(wanted(index)).unwrap();
+            try_set(file, wanted(index)).unwrap();
         }
         // From the last to the first: each new one waits for a longer chain.
         let mut waiting: Vec<_> =

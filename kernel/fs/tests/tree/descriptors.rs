@@ -1,7 +1,7 @@
 //! Descriptor tables.
 
 use super::*;
-use vfs::{FileTable, LockOwner, RecordLock, RecordLockKind, TableUse};
+use vfs::{FileLocks, FileTable, LockOwner, RecordLock, RecordLockKind, Setting, TableUse};
 
 const LIMIT: u64 = 1024;
 
@@ -15,7 +15,7 @@ fn the_lowest_free_number() {
         assert_eq!(insert(), Ok(expected));
     }
     for descriptor in [3, 70, 199] {
-        table.close(descriptor, 1).unwrap();
+        table.close(descriptor, 1).map(drop).unwrap();
     }
     assert_eq!((insert(), insert(), insert(), insert()), (Ok(3), Ok(70), Ok(199), Ok(200)));
     assert_eq!(table.insert_from(100, open.clone(), true, LIMIT), Ok(201));
@@ -28,7 +28,7 @@ fn the_lowest_free_number() {
     assert_eq!(insert(), Ok(203), "the first of the two was given back");
     for bad in [-1, 204, 100_000, i32::MAX, i32::MIN] {
         assert_eq!(table.get(bad).err(), Some(Errno::EBADF));
-        assert_eq!(table.close(bad, 1), Err(Errno::EBADF));
+        assert_eq!(table.close(bad, 1).map(drop), Err(Errno::EBADF));
     }
 }
 
@@ -38,15 +38,15 @@ fn replacing_and_sharing() {
     let table = FileTable::new();
     let (a, b) = (world.create("a").unwrap(), world.create("b").unwrap());
     table.insert(a.clone(), false, LIMIT).unwrap();
-    table.replace(0, b.clone(), true, LIMIT).unwrap();
+    table.replace(0, b.clone(), true, LIMIT).map(drop).unwrap();
     assert!(Arc::ptr_eq(&table.get(0).unwrap(), &b));
     assert_eq!(Arc::strong_count(&a), 1);
-    table.replace(900, a.clone(), false, LIMIT).unwrap();
-    assert_eq!(table.replace(1024, a.clone(), false, LIMIT), Err(Errno::EBADF));
-    assert_eq!(table.replace(-1, a.clone(), false, LIMIT), Err(Errno::EBADF));
+    table.replace(900, a.clone(), false, LIMIT).map(drop).unwrap();
+    assert_eq!(table.replace(1024, a.clone(), false, LIMIT).map(drop), Err(Errno::EBADF));
+    assert_eq!(table.replace(-1, a.clone(), false, LIMIT).map(drop), Err(Errno::EBADF));
     assert_eq!(table.insert(a.clone(), false, LIMIT), Ok(1));
     let copy = block_on(table.duplicate()).unwrap();
-    copy.close(0, 1).unwrap();
+    copy.close(0, 1).map(drop).unwrap();
     assert!(table.get(0).is_ok());
     block_on(copy.close_for_exec(1));
     block_on(table.close_for_exec(1));
@@ -74,21 +74,21 @@ fn the_copy_of_a_large_table_is_of_one_moment_and_made_in_slices() {
     let (a, b) = (world.create("a").unwrap(), world.create("b").unwrap());
     let table = FileTable::new();
     let limit = 1 << 20;
-    table.replace(300_000, a.clone(), true, limit).unwrap();
+    table.replace(300_000, a.clone(), true, limit).map(drop).unwrap();
     while table.insert(a.clone(), false, limit).unwrap() < 200_000 {}
     let mut copying = Box::pin(table.duplicate());
     let mut context = core::task::Context::from_waker(core::task::Waker::noop());
     assert!(copying.as_mut().poll(&mut context).is_pending(), "at once");
     // Before and behind what has been copied by now.
-    table.replace(0, b.clone(), true, limit).unwrap();
-    table.replace(199_999, b.clone(), true, limit).unwrap();
-    table.close(1, 1).unwrap();
-    table.close(199_998, 1).unwrap();
+    table.replace(0, b.clone(), true, limit).map(drop).unwrap();
+    table.replace(199_999, b.clone(), true, limit).map(drop).unwrap();
+    table.close(1, 1).map(drop).unwrap();
+    table.close(199_998, 1).map(drop).unwrap();
     table.set_close_on_exec(199_997, true).unwrap();
     block_on(table.mark_range(190_000, 190_001));
-    table.replace(300_000, b.clone(), false, limit).unwrap();
-    table.replace(250_000, b.clone(), false, limit).unwrap();
-    table.replace(900_000, b.clone(), false, limit).unwrap();
+    table.replace(300_000, b.clone(), false, limit).map(drop).unwrap();
+    table.replace(250_000, b.clone(), false, limit).map(drop).unwrap();
+    table.replace(900_000, b.clone(), false, limit).map(drop).unwrap();
     let copy = block_on(copying).unwrap();
     for number in (0..=200_000).chain([300_000]) {
         assert!(Arc::ptr_eq(&copy.get(number).unwrap(), &a), "{number}");
@@ -109,6 +109,15 @@ fn the_copy_of_a_large_table_is_of_one_moment_and_made_in_slices() {
     assert_eq!((Arc::strong_count(&a), Arc::strong_count(&b)), (1, 1));
 }
 
+/// F_SETLK of one of few.
+fn try_set(locks: &FileLocks, wanted: RecordLock) -> Result<(), Errno> {
+    match locks.try_set(wanted)? {
+        Setting::Done => Ok(()),
+        Setting::Conflict(_) => Err(Errno::EAGAIN),
+        Setting::Begun(change) => block_on(change.finish()),
+    }
+}
+
 #[test]
 fn any_close_drops_the_process_s_record_locks() {
     let world = World::new();
@@ -118,15 +127,15 @@ fn any_close_drops_the_process_s_record_locks() {
     let file = world.create("f").unwrap();
     let locks = file.inode().locks().unwrap();
     let lock = |owner| RecordLock { kind: RecordLockKind::Write, first: 0, last: 9, owner, process: 1 };
-    locks.try_set(lock(LockOwner::of_table(&mine))).unwrap();
-    assert_eq!(locks.try_set(lock(LockOwner::of_table(&other))), Err(Errno::EAGAIN));
-    mine.close(1, 1).unwrap();
-    assert_eq!(locks.try_set(lock(LockOwner::of_table(&other))), Ok(()));
+    try_set(locks, lock(LockOwner::of_table(&mine))).unwrap();
+    assert_eq!(try_set(locks, lock(LockOwner::of_table(&other))), Err(Errno::EAGAIN));
+    mine.close(1, 1).map(drop).unwrap();
+    assert_eq!(try_set(locks, lock(LockOwner::of_table(&other))), Ok(()));
     // flock(2)'s belong to the description and go with it.
     locks.release(LockOwner::of_table(&other));
     let open = mine.get(0).unwrap();
     locks.try_flock(LockOwner::of_open_file(&open), vfs::FlockKind::Exclusive).unwrap();
-    mine.close(0, 1).unwrap();
+    mine.close(0, 1).map(drop).unwrap();
     assert_eq!(locks.try_flock(LockOwner::of_open_file(&file), vfs::FlockKind::Shared), Err(Errno::EWOULDBLOCK));
     drop(open);
     assert_eq!(locks.try_flock(LockOwner::of_open_file(&file), vfs::FlockKind::Shared), Ok(()));
@@ -142,11 +151,11 @@ fn the_last_use_of_a_table_closes_it_whoever_looks() {
     table.insert(file.clone(), false, LIMIT).unwrap();
     let locks = file.inode().locks().unwrap();
     let lock = |owner| RecordLock { kind: RecordLockKind::Write, first: 0, last: 9, owner, process: 1 };
-    locks.try_set(lock(LockOwner::of_table(&table))).unwrap();
+    try_set(locks, lock(LockOwner::of_table(&table))).unwrap();
     drop(first);
-    assert_eq!((second.users(), locks.try_set(lock(LockOwner::of_table(&other)))), (1, Err(Errno::EAGAIN)));
+    assert_eq!((second.users(), try_set(locks, lock(LockOwner::of_table(&other)))), (1, Err(Errno::EAGAIN)));
     drop(second);
-    assert_eq!(locks.try_set(lock(LockOwner::of_table(&other))), Ok(()), "`table` itself is still there");
+    assert_eq!(try_set(locks, lock(LockOwner::of_table(&other))), Ok(()), "`table` itself is still there");
     assert_eq!(table.get(0).err(), Some(Errno::EBADF));
 }
 
@@ -157,9 +166,9 @@ fn a_descriptor_that_is_closed_or_replaced_is_held_no_more() {
     let (file, other) = (world.create("f").unwrap(), world.create("f").unwrap());
     table.insert(file.clone(), false, LIMIT).unwrap();
     assert!(table.holds(0, &file) && !table.holds(0, &other) && !table.holds(1, &file) && !table.holds(-1, &file));
-    table.replace(0, other.clone(), false, LIMIT).unwrap();
+    table.replace(0, other.clone(), false, LIMIT).map(drop).unwrap();
     assert!(!table.holds(0, &file) && table.holds(0, &other));
-    table.close(0, 1).unwrap();
+    table.close(0, 1).map(drop).unwrap();
     assert!(!table.holds(0, &other));
 }
 
@@ -187,7 +196,10 @@ fn check(table: &FileTable, model: &Model, files: &[Arc<OpenFile>]) {
     assert_eq!(table.next_open(next), None);
     let nobody = free(model, 0);
     assert_eq!((table.get(nobody).err(), table.closes_on_exec(nobody)), (Some(Errno::EBADF), Err(Errno::EBADF)));
-    assert_eq!((table.close(nobody, 0), table.close(-1, 0)), (Err(Errno::EBADF), Err(Errno::EBADF)));
+    assert_eq!(
+        (table.close(nobody, 0).map(drop), table.close(-1, 0).map(drop)),
+        (Err(Errno::EBADF), Err(Errno::EBADF))
+    );
     assert_eq!(table.set_close_on_exec(nobody, true), Err(Errno::EBADF));
 }
 
@@ -228,9 +240,9 @@ fn a_table_of_descriptors_is_a_map_whatever_is_done_to_it() {
                 }
                 4 | 5 => {
                     let expected = if (number as u64) < limit { Ok(()) } else { Err(Errno::EBADF) };
-                    assert_eq!(table.replace(number, files[file].clone(), closes, limit), expected);
+                    assert_eq!(table.replace(number, files[file].clone(), closes, limit).map(drop), expected);
                     model.extend(expected.into_iter().map(|()| (number, (file, closes))));
-                    assert_eq!(table.replace(-1, files[file].clone(), closes, limit), Err(Errno::EBADF));
+                    assert_eq!(table.replace(-1, files[file].clone(), closes, limit).map(drop), Err(Errno::EBADF));
                 }
                 6 => {
                     let first = free(&model, 0);
@@ -249,7 +261,7 @@ fn a_table_of_descriptors_is_a_map_whatever_is_done_to_it() {
                 }
                 8 => {
                     let expected = model.remove(&number).map(|_| ()).ok_or(Errno::EBADF);
-                    assert_eq!(table.close(number, 1), expected);
+                    assert_eq!(table.close(number, 1).map(drop), expected);
                 }
                 9 => {
                     let (first, last) = (number.min(other), number.max(other).min(number.min(other) + 9));
