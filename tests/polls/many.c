@@ -730,8 +730,35 @@ static void ranges(int command)
 	close(file);
 }
 
+/* Very many of one owner, some of another between them; taken, changed and given back one by one, all together, and by closing. */
+static void very_many_ranges(void)
+{
+	enum { RANGES = 300000, OTHERS = 20000 };
+	int mine = open("/tmp/many-lock", O_RDWR | O_CREAT, 0600), theirs = open("/tmp/many-lock", O_RDWR);
+	for (int i = 0; i < RANGES; i++) {
+		/* From both ends to the middle. */
+		int at = i % 2 ? RANGES - i : i;
+		must(set_lock(mine, F_OFD_SETLK, F_RDLCK, 4L * at, 1) == 0, "lock");
+		if (i % (RANGES / OTHERS) == 0)
+			must(set_lock(theirs, F_OFD_SETLK, F_WRLCK, 4L * at + 2, 1) == 0, "lock of another");
+	}
+	must(set_lock(mine, F_OFD_SETLK, F_WRLCK, 0, 0) == -1 && errno == EAGAIN, "lock of all");
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 4L * RANGES, .l_len = 10};
+	must(fcntl(mine, F_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK, "F_OFD_GETLK");
+	must(set_lock(mine, F_OFD_SETLK, F_UNLCK, 0, RANGES) == 0, "unlock of many");
+	close(theirs);
+	must(set_lock(mine, F_OFD_SETLK, F_WRLCK, 4L * RANGES / 2, 0) == 0, "lock of half");
+	close(mine);
+	mine = open("/tmp/many-lock", O_RDWR);
+	for (int i = 0; i < RANGES / 3; i++)
+		must(set_lock(mine, F_SETLK, F_WRLCK, 2L * i, 1) == 0, "lock of the process");
+	dup2(0, mine);
+	close(mine);
+}
+
 static void locks(void)
 {
+	in_child(very_many_ranges);
 	ranges(F_SETLK);
 	ranges(F_OFD_SETLK);
 	unlink("/tmp/many-lock");
