@@ -318,4 +318,37 @@ mod tests {
         let shown = shown.lock().unwrap();
         assert!(shown.contains("shout") && !shown.contains("whisper"));
     }
+
+    #[test]
+    fn what_is_half_read_and_then_forgotten_leaves_the_next_line_whole() {
+        let log = KernelLog::default();
+        log.print(Level::Error, format_args!("first"));
+        log.print(Level::Error, format_args!("second"));
+        let whole = log.unread();
+        assert_eq!((log.read(&mut [0; 9]), log.unread()), (9, whole - 9));
+        (0..1000).for_each(|number| log.print(Level::Debug, format_args!("{number} {}", "x".repeat(1000))));
+        let mut start = [0; 4];
+        log.read(&mut start);
+        assert_eq!(&start, b"<7>[");
+    }
+
+    #[test]
+    fn all_that_fits_is_read_to_the_byte() {
+        let log = KernelLog::default();
+        log.print(Level::Error, format_args!("first"));
+        log.print(Level::Error, format_args!("second"));
+        let all = log.read_all(usize::MAX);
+        assert_eq!(log.read_all(all.len()), all);
+        assert!(!log.read_all(all.len() - 1).contains("first") && log.read_all(all.len() - 1).contains("second"));
+    }
+
+    #[test]
+    fn who_waits_for_a_message_is_woken() {
+        let log = KernelLog::default();
+        let mut listener = log.arrived().listen();
+        listener.register_with(core::task::Waker::noop()).unwrap();
+        assert!(listener.poll_woken(core::task::Waker::noop()).is_pending());
+        log.append(6, "news");
+        assert!(listener.poll_woken(core::task::Waker::noop()).is_ready());
+    }
 }
