@@ -184,6 +184,7 @@ mod tests {
     fn an_unusable_value_is_reported_and_ignored() {
         for word in [
             "console.size=0x80",
+            "console.size=24x0",
             "console.size=80",
             "console.size",
             "hostname=",
@@ -198,6 +199,14 @@ mod tests {
             assert!(options.complaints[0].to_string().contains(word));
             assert_eq!(Options { complaints: Vec::new(), ..options }, Options::default(), "{word}");
         }
+    }
+
+    #[test]
+    fn what_is_for_whoever_looks_for_a_fault_is_off_unless_asked_for() {
+        let asked = |line| (Options::parse(line).trace_calls, Options::parse(line).report_unknown);
+        assert_eq!((asked(""), asked("report_unknown")), ((false, false), (false, true)));
+        assert_eq!((asked("strace"), asked("strace=1")), ((true, false), (true, false)));
+        assert_eq!(asked("strace strace=0"), (false, false), "the last word counts");
     }
 
     #[test]
