@@ -128,7 +128,7 @@ impl AddressSpace {
         if !moved {
             // Everything goes back. There is memory for the tables: as many have been freed, and who takes them meanwhile gives
             // them back some time.
-            let mut rest = moving.target.start..moving.target.start + (rest.start - moving.source.start);
+            let mut rest = moving.arrived(rest.start);
             while let Some(part) = self.next_slice(&rest) {
                 let to = moving.source.start + (part.start - moving.target.start);
                 if self.space().move_range(part.clone(), to).is_ok() {
@@ -254,6 +254,11 @@ struct Moving {
 }
 
 impl Moving {
+    /// What has arrived at the target when all before `rest` has left the source.
+    fn arrived(&self, rest: usize) -> Range<usize> {
+        self.target.start..self.target.start + (rest - self.source.start)
+    }
+
     /// Makes the area at `target`.
     fn begin(
         layout: &mut Layout,
@@ -286,5 +291,17 @@ impl Moving {
         layout.merge(self.source);
         layout.merge(self.target.clone());
         Ok(self.target.start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_move_that_fails_what_has_arrived_goes_back() {
+        let moving = Moving { source: 0x10_0000..0x40_0000, target: 0x800_0000..0x830_0000, keep: false };
+        assert_eq!(moving.arrived(0x10_0000), 0x800_0000..0x800_0000);
+        assert_eq!(moving.arrived(0x13_0000), 0x800_0000..0x803_0000);
     }
 }

@@ -264,7 +264,7 @@ impl Process {
             running |= thread.task().is_runnable();
         });
         let watch = Arc::new(Watch(Arc::downgrade(self)));
-        let deadline = time::now().saturating_add((left / threads.max(1)).max(LOOK));
+        let deadline = time::now().saturating_add(soonest(left, threads));
         let timer = if running { self.kernel().executor().timer(deadline, watch.into()).ok() } else { None };
         if timer.is_none() {
             self.begin_watching_processor_time();
@@ -280,9 +280,20 @@ impl Process {
     }
 }
 
+/// How long it takes so many threads at least to use up `left`, each on a processor of its own.
+fn soonest(left: u64, threads: u64) -> u64 {
+    (left / threads.max(1)).max(LOOK)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_more_threads_the_sooner_is_looked_again() {
+        assert_eq!([0, 1, 2, 3].map(|threads| soonest(6 * SECOND, threads)), [6, 6, 3, 2].map(|count| count * SECOND));
+        assert_eq!((soonest(5, 1), soonest(6 * LOOK, 100)), (LOOK, LOOK));
+    }
 
     /// What is set after so much time, and whether it rang.
     fn after(passed: u64, interval: u64) -> (bool, Option<u64>) {

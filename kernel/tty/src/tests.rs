@@ -673,6 +673,20 @@ fn either_side_notices_when_the_other_closes() {
     assert_eq!(all.next(0), None, "its name has vanished");
 }
 
+/// A writer may be on its way when the master closes: nothing of what it adds waits for a reader who will never come.
+#[test]
+fn what_is_shown_after_the_master_has_closed_is_dropped() {
+    let bench = Bench::new();
+    let leader = bench.program(40);
+    let (_all, master, _slave) = pair(&bench, &leader);
+    let terminal = bench.processes.controlling_terminal(40).unwrap();
+    terminal.print(b"early");
+    assert_eq!(read(&master, &leader, 100).unwrap(), "early", "the master is there to read it");
+    drop(master);
+    terminal.print(&[b'y'; 1000]);
+    assert_eq!(terminal.fetch_output(&mut [0; 8]), 0);
+}
+
 #[test]
 fn a_master_that_nobody_reads_for_waits() {
     let bench = Bench::new();

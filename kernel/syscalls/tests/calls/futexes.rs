@@ -56,6 +56,22 @@ fn waiters_are_moved_to_another_word() {
     assert_eq!(children[2].result(), Ok(0));
 }
 
+/// More than are moved at once: what is told, and what is still to be done, counts from the first to the last.
+#[test]
+fn many_waiters_are_woken_and_moved_in_slices() {
+    let (_stage, init) = Stage::start();
+    let word = shared_page(&init);
+    let children: Vec<_> = (0..45).map(|_| init.fork().0).collect();
+    for child in &children {
+        child.begin(number::__NR_futex, [word, WAIT, 0, 0]);
+        assert!(child.waits());
+    }
+    assert_eq!(init.call(number::__NR_futex, [word, REQUEUE, 20, 20, word + 64, 0]), Ok(40));
+    assert!(children[..20].iter().all(|child| child.result() == Ok(0)));
+    assert_eq!((wake(&init, word + 64, 100), wake(&init, word, 100)), (20, 5));
+    assert!(children[20..].iter().all(|child| child.result() == Ok(0)));
+}
+
 #[test]
 fn private_words_are_apart_and_times_run_out() {
     let (_stage, init) = Stage::start();
