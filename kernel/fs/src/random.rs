@@ -194,6 +194,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_mixed_in_makes_a_difference() {
+        let state = |input: Option<u32>| {
+            let mut state = State { key: [5; KEY_WORDS], requests: 0 };
+            input.into_iter().for_each(|word| state.absorb([word; KEY_WORDS]));
+            state.next()
+        };
+        assert_eq!((state(None), state(Some(1))), (state(None), state(Some(1))));
+        assert!(state(None) != state(Some(1)) && state(Some(1)) != state(Some(3)));
+        assert_ne!(state(Some(0)), state(None), "nothing known is better than the key that was there");
+    }
+
+    #[test]
     fn bits_are_balanced() {
         let mut bytes = vec![0; 1 << 16];
         Random::new().fill(&mut bytes);

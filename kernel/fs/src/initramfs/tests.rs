@@ -192,6 +192,17 @@ fn names_cannot_lead_out() {
     assert_eq!(root.contents("etc/passwd"), b"x");
 }
 
+/// As on Linux: 4096 bytes with the zero at the end.
+#[test]
+fn names_are_as_long_as_paths() {
+    let name = |length: usize| "./".repeat((length - 1) / 2) + if length % 2 == 1 { "x" } else { "/x" };
+    let root = Root::new();
+    assert_eq!(root.unpack(&archive(&[entry(&name(4095), 0o100600, b"1")])).unwrap().entries, 1);
+    assert_eq!(root.contents("x"), b"1");
+    let error = root.unpack(&archive(&[entry(&name(4096), 0o100600, b"1")])).unwrap_err();
+    assert!(matches!(error.reason, Reason::BadName), "{error:?}");
+}
+
 #[test]
 fn damage_is_named_and_placed() {
     let root = Root::new();

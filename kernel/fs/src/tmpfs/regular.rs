@@ -21,12 +21,11 @@ impl TmpfsInode {
         if position.checked_add(source.remaining() as u64).is_none_or(|end| end > MAX_SIZE) {
             return Err(Errno::EFBIG.into());
         }
-        let before = source.progress();
-        let result = regular.cache.write_at(position, source);
-        if source.progress() > before {
+        // As on Linux: before it is known whether there is memory for it, and whether the program's can be read.
+        if source.remaining() > 0 {
             self.touch();
         }
-        result.map_err(stop)
+        regular.cache.write_at(position, source).map_err(stop)
     }
 }
 

@@ -216,6 +216,13 @@ fn extended_attributes() {
     assert_eq!(set(b"colour", none), Err(Errno::EOPNOTSUPP));
     assert_eq!(world.context().set_xattr(&file, b"user.big", &vec![0; 65_537], none), Err(Errno::E2BIG));
     world.context().remove_xattr(&file, b"user.colour").unwrap();
+    // Names and values of one file: 128 KiB in all, to the byte.
+    let large = |name: &[u8], length: usize| world.context().set_xattr(&file, name, &vec![0; length], none);
+    assert_eq!((large(b"user.a", 65_536 - 6), large(b"user.b", 65_536 - 6 - 15)), (Ok(()), Ok(())));
+    assert_eq!((large(b"user.b", 65_536 - 6 - 14), large(b"user.c", 0)), (Err(Errno::ENOSPC), Err(Errno::ENOSPC)));
+    for name in [b"user.a", b"user.b"] {
+        world.context().remove_xattr(&file, name).unwrap();
+    }
     assert_eq!(world.context().xattr(&file, b"user.colour").err(), Some(Errno::ENODATA));
     world.become_user(1000, &[]);
     assert_eq!(world.context().list_xattrs(&file).unwrap(), b"");

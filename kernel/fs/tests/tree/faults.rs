@@ -88,7 +88,12 @@ fn bad_addresses_stop_where_they_are() {
     assert_eq!(block_on(open.seek(0, vfs::Whence::Current)), Ok(10));
     assert_eq!(program.get(buffer + PAGE - 10, 10), pattern(10));
     assert_eq!(program.write(&world, &open, buffer + PAGE - 4, 100), Ok(4));
+    let before = open.attributes().modified;
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    assert_eq!(program.write(&world, &open, buffer, 0), Ok(0));
+    assert_eq!(open.attributes().modified, before, "nothing was to be written");
     assert_eq!(program.write(&world, &open, buffer + PAGE, 100), Err(Errno::EFAULT));
+    assert!(open.attributes().modified > before, "as on Linux, the attempt counts");
     // A pipe loses nothing to a reader whose memory is not there.
     let (reader, writer) = vfs::pipe(OpenFlags::NON_BLOCK, &world.who, &world).unwrap();
     world.write(&writer, b"precious").unwrap();

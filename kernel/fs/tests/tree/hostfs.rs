@@ -142,6 +142,20 @@ fn what_the_host_does_is_seen_in_the_guest() {
 
 /// Whoever saves a file as editors do never makes it disappear for the guest.
 #[test]
+fn who_may_is_asked_anew_when_the_host_has_changed_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut shared = Shared::with("rights", false, |host| fs::write(host.join("f"), "x").unwrap());
+    let change = |host: &PathBuf, mode| fs::set_permissions(host.join("f"), fs::Permissions::from_mode(mode)).unwrap();
+    change(&shared.host, 0o644);
+    shared.world.become_user(12_345, &[]);
+    assert_eq!(shared.world.may("f", Access::READ), Ok(()));
+    change(&shared.host, 0o600);
+    assert_eq!(shared.world.may("f", Access::READ), Err(Errno::EACCES));
+    change(&shared.host, 0o604);
+    assert_eq!(shared.world.open("f", READ).map(drop), Ok(()));
+}
+
+#[test]
 fn a_file_that_is_saved_all_the_time_can_be_opened() {
     let shared = Shared::with("saved", false, |host| fs::write(host.join("f"), "text").unwrap());
     let (world, host) = (&shared.world, shared.host.clone());
@@ -369,6 +383,7 @@ fn shared_mappings_reach_the_host() {
     assert_eq!(read(8, 9), b"..first..");
     assert_eq!(read(3 * PAGE as i64 + 80, 100), [&[b'.'; 10][..], &[b'x'; 10]].concat());
     assert_eq!(read(0, 5 * PAGE).len(), 3 * PAGE + 100);
+    assert!(read(2 * PAGE as i64, PAGE + 92).ends_with(b"..xx"), "from the host as far as nothing was written here");
     mapped.synchronize().unwrap();
     assert_eq!(shared.on_host("f")[8..17], *b"..first..");
     assert_eq!(shared.on_host("f").len(), 3 * PAGE + 100, "a mapping makes no file longer");
@@ -409,6 +424,13 @@ fn mappings_are_as_fresh_as_the_last_open() {
     world.open("f", READ).unwrap();
     assert_eq!(mapped.get(0, 5).unwrap(), b"hosta");
     assert_eq!(mapped.get(PAGE, 5).unwrap(), b"guest", "what was written here is not lost");
+    // A page that was cut off is as clean as any other when the file has it again.
+    world.truncate(&open, 1).unwrap();
+    world.truncate(&open, 2 * PAGE as u64).unwrap();
+    assert_eq!(mapped.get(PAGE, 1).unwrap(), [0]);
+    host.write_at(b"again", PAGE as u64).unwrap();
+    world.open("f", READ).unwrap();
+    assert_eq!(mapped.get(PAGE, 5).unwrap(), b"again");
 }
 
 #[test]

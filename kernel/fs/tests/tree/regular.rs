@@ -95,6 +95,7 @@ fn limits_hold() {
     world.truncate(&open, PAGE as u64).unwrap();
     assert_eq!(small.statistics().free_blocks, 3);
     assert_eq!(block_on(open.allocate(0, 0, 1 << 40, &world)), Err(Errno::ENOSPC));
+    assert_eq!(small.statistics().free_blocks, 3, "it is refused before the first page");
     world.link("m/f", "m/g").unwrap();
     world.mkdir("m/d").unwrap();
     assert_eq!(world.mkdir("m/e"), Err(Errno::ENOSPC));
@@ -122,6 +123,27 @@ fn limits_hold() {
     assert_eq!(small.remount("nr_inodes=1"), Err(Errno::EINVAL));
     assert_eq!(small.remount("size=1m"), Ok(()));
     assert_eq!(world.write(&open, &[1; 5 * PAGE]), Ok(5 * PAGE));
+    // A limit may be what is used, and no less.
+    assert_eq!((small.remount("size=16k"), small.remount("size=20k")), (Err(Errno::EINVAL), Ok(())));
+    // The first name of a file without one was counted with it.
+    let unnamed = world.open("m", OpenFlags::UNNAMED | OpenFlags::DIRECTORY | OpenFlags::READ_WRITE).unwrap();
+    assert_eq!(small.statistics().free_inodes, 1);
+    world.context().link(&unnamed.path().unwrap(), &world.root, b"m/named").unwrap();
+    assert_eq!(small.statistics().free_inodes, 1);
+    world.unlink("m/named").unwrap();
+    drop(unnamed);
+    assert_eq!(small.statistics().free_inodes, 2);
+}
+
+/// Positions are signed: the last byte there can be is the one before `i64::MAX`.
+#[test]
+fn the_largest_file() {
+    let world = World::new();
+    let open = world.create("f").unwrap();
+    block_on(open.seek(i64::MAX - 2, Whence::Start)).unwrap();
+    assert_eq!(world.write(&open, b"xy"), Ok(2));
+    assert_eq!(open.attributes().size, i64::MAX as u64);
+    assert_eq!(world.write(&open, b"z"), Err(Errno::EFBIG));
 }
 
 #[test]
@@ -133,10 +155,14 @@ fn times_tell_what_happened() {
     let made = open.attributes();
     assert_eq!(made.created, Some(made.modified));
     pause();
+    world.read_file("d/f").unwrap();
+    let first = open.attributes();
+    assert!(first.accessed > made.accessed, "relatime: nobody has read it since it was made");
+    pause();
     world.write(&open, b"x").unwrap();
     let written = open.attributes();
     assert!(written.modified > made.modified && written.changed > made.changed);
-    assert_eq!(written.accessed, made.accessed);
+    assert_eq!(written.accessed, first.accessed);
     pause();
     world.read_file("d/f").unwrap();
     let read = open.attributes();
@@ -149,6 +175,15 @@ fn times_tell_what_happened() {
     world.context().chmod(&world.look("d/f").unwrap(), 0o600).unwrap();
     assert!(open.attributes().changed > read.changed && open.attributes().modified == read.modified);
     assert_eq!(world.stat("d").unwrap().modified, directory.modified);
+    let (file, name) = (world.look("d/f").unwrap(), b"user.colour");
+    let mut changed = open.attributes().changed;
+    let mut is_later = || open.attributes().changed > core::mem::replace(&mut changed, open.attributes().changed);
+    pause();
+    world.context().set_xattr(&file, name, b"blue", vfs::XattrFlags::empty()).unwrap();
+    assert!(is_later());
+    pause();
+    world.context().remove_xattr(&file, name).unwrap();
+    assert!(is_later());
     world.unlink("d/f").unwrap();
     assert!(world.stat("d").unwrap().modified > directory.modified);
 }
