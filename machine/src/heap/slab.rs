@@ -672,6 +672,23 @@ mod tests {
         }
     }
 
+    /// Whoever allocates and frees at the border of a block does not ask for pages each time.
+    #[test]
+    fn a_class_keeps_one_empty_block() {
+        let heap = Heap::new(TestPages::new(usize::MAX));
+        for blocks in [1, 2, 3] {
+            let mut batches = Vec::new();
+            while heap.pages().frames() < blocks {
+                batches.push(heap.take(0));
+            }
+            batches.into_iter().for_each(|batch| heap.give(0, batch));
+            assert_eq!(heap.pages().frames(), 1, "of {blocks} that were empty");
+            let batch = heap.take(0);
+            heap.give(0, batch);
+            assert_eq!(heap.pages().frames(), 1, "kept for the next, and after it");
+        }
+    }
+
     #[test]
     fn running_out_gives_null_and_recovers() {
         let heap = Heap::new(TestPages::new(3));

@@ -400,6 +400,14 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_that_could_not_be_filled_comes_back() {
+        // One for the table, and too few for the pages.
+        let vmalloc = Vmalloc::new(TestArea::new(4));
+        assert_eq!((vmalloc.allocate(5), vmalloc.frames()), (None, 0));
+        assert_eq!(vmalloc.lists.lock().stale, 8);
+    }
+
+    #[test]
     fn slots_are_used_again_after_the_cpus_have_forgotten() {
         let vmalloc = Vmalloc::new(TestArea::new(3000));
         let mut live: Vec<(usize, usize)> = Vec::new();

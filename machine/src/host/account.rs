@@ -143,6 +143,7 @@ impl Books {
 
 #[cfg(test)]
 mod tests {
+    use super::super::confine::outside::state_of;
     use super::*;
     use std::process::{Child, Command, Stdio};
     use std::time::{Duration, Instant};
@@ -222,6 +223,42 @@ mod tests {
         busy.get(20_000_000);
         let (user, _) = account.worked(SECOND, 0);
         assert!(user < SECOND / 2, "{user}");
+    }
+
+    #[test]
+    fn what_was_before_the_beginning_is_no_matter() {
+        let account = Account::default();
+        let gone = Busy::new();
+        let thread = gone.thread();
+        drop(gone);
+        account.run(thread);
+        let busy = Busy::new();
+        account.run(busy.thread());
+        account.worked(SECOND, SECOND);
+        assert!(account.worked(100 * SECOND, 0).0 < 100 * SECOND);
+    }
+
+    #[test]
+    fn programs_and_the_kernel_are_believed_together_and_both_count_later() {
+        let account = Account::default();
+        let stopped = Busy::new();
+        account.run(stopped.thread());
+        // SAFETY: a child of this test.
+        unsafe { libc::kill(stopped.thread().process, libc::SIGSTOP) };
+        while state_of(stopped.thread().process, stopped.thread().process) != Some(b'T') {
+            std::thread::yield_now();
+        }
+        account.worked(SECOND, SECOND);
+        for _ in 0..1000 {
+            assert_eq!(account.worked(0, 100_000).1, 100_000);
+        }
+        assert_eq!(
+            account.worked(0, SECOND).1,
+            0,
+            "a tenth of a second was given out, which this thread has yet to get"
+        );
+        let (user, _) = account.worked(150_000, 100_000);
+        assert_eq!(user, 0, "together more than is believed, and it got nothing");
     }
 
     #[test]

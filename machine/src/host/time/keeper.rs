@@ -153,6 +153,17 @@ mod tests {
         assert_eq!(exact - multiplier, exact * 500 / 1_000_000, "never more than 500 millionths");
     }
 
+    /// A rate that changes, as the host's own clock is slewed, is soon the rate of the line.
+    #[test]
+    fn the_slope_is_of_the_last_minute() {
+        let mut keeper = Keeper::new(Sample { ticks: 0, host: 0 });
+        for second in 1..1000 {
+            let sample = Sample { ticks: second * SECOND, host: second * SECOND };
+            assert_ne!(keeper.advise(sample, Some(sample.host)), Advice::GiveUp);
+            assert!(keeper.window() <= 2 * WINDOW && (keeper.window() >= WINDOW || second < WINDOW / SECOND));
+        }
+    }
+
     #[test]
     fn a_counter_that_jumps_is_given_up() {
         let keeper = || {
@@ -161,6 +172,8 @@ mod tests {
             keeper
         };
         assert_eq!(keeper().advise(Sample { ticks: 3, host: 2 * SECOND }, Some(SECOND)), Advice::GiveUp);
+        let same = Sample { ticks: SECOND + 500, host: 2 * SECOND };
+        assert_eq!(keeper().advise(same, Some(SECOND)), Advice::GiveUp, "it does not count");
         let late = Sample { ticks: 9 * SECOND, host: 2 * SECOND };
         assert_eq!(keeper().advise(late, Some(9 * SECOND)), Advice::GiveUp);
         let stopped = Sample { ticks: SECOND + 501, host: 100 * SECOND };
