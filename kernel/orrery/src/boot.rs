@@ -207,9 +207,12 @@ fn describe_faults(kernel: &Arc<Kernel>) {
     }));
 }
 
+/// Milliseconds after which Linux, too, says that a CPU is stuck (twice its `kernel.watchdog_thresh`).
+const SOFT_LOCKUP: u64 = 20_000;
+
 /// Lets the kernel say which thread kept a CPU for too long. How loud depends on how long: an emulated machine whose host is
-/// busy, or has to translate code it sees for the first time, now and then takes tens of milliseconds for what is a few
-/// instructions. Where CPUs are another system's threads, that system is the first to be suspected.
+/// busy now and then takes seconds for what is a few instructions. From [`SOFT_LOCKUP`] on it is an error, which a quiet console shows, too.
+/// Where CPUs are another system's threads, that system is the first to be suspected.
 fn watch(kernel: &Arc<Kernel>) {
     let log = kernel.log().clone();
     kernel.executor().set_watchdog(Arc::new(move |task, nanoseconds| {
@@ -218,8 +221,8 @@ fn watch(kernel: &Arc<Kernel>) {
         let level = match milliseconds {
             _ if machine::cpu::ARE_THREADS && milliseconds < 10_000 => Level::Debug,
             ..100 => Level::Debug,
-            100..1000 => Level::Warning,
-            1000.. => Level::Error,
+            100..SOFT_LOCKUP => Level::Warning,
+            SOFT_LOCKUP.. => Level::Error,
         };
         log.print(
             level,
