@@ -882,8 +882,37 @@ static void names(void)
 	attributes();
 }
 
+/* A tree of very many: a directory bound below itself again and again, each time with all that is there. */
+static void mount_trees(void)
+{
+	char name[64];
+	must(mkdir("/tmp/tree", 0700) == 0 && mount("m", "/tmp/tree", "tmpfs", 0, NULL) == 0, "mount");
+	must(mkdir("/tmp/tree/0", 0700) == 0 && mount("m", "/tmp/tree/0", "tmpfs", 0, NULL) == 0, "mount");
+	int rounds = 0;
+	for (; rounds < 14; rounds++) {
+		snprintf(name, sizeof(name), "/tmp/tree/%d", rounds + 1);
+		must(mkdir(name, 0700) == 0, "mkdir");
+		must(mount("/tmp/tree", name, NULL, MS_BIND | MS_REC, NULL) == 0, "MS_BIND | MS_REC");
+	}
+	must(mkdir("/tmp/too-many", 0700) == 0, "mkdir");
+	for (int more = 0; more < 4; more++)
+		if (mount("/tmp/tree", "/tmp/too-many", NULL, MS_BIND | MS_REC, NULL) != 0)
+			must(errno == ENOSPC, "too many mounts");
+	struct stat status;
+	snprintf(name, sizeof(name), "/tmp/tree/%d/1/0", rounds);
+	must(stat(name, &status) == 0, name);
+	int above = 0;
+	while (umount2("/tmp/too-many", MNT_DETACH) == 0)
+		above++;
+	must(above == 2, "MNT_DETACH of what was bound one above the other");
+	must(umount2("/tmp/tree", MNT_DETACH) == 0, "MNT_DETACH");
+	rmdir("/tmp/too-many");
+	rmdir("/tmp/tree");
+}
+
 static void mounts(void)
 {
+	in_child(mount_trees);
 	enum { MOUNTS = 5000 };
 	char name[64];
 	must(mkdir("/tmp/mounts", 0700) == 0 && mount("m", "/tmp/mounts", "tmpfs", 0, NULL) == 0, "mount");
@@ -913,6 +942,8 @@ static void mounts(void)
 	must(mkdir("/tmp/mounts", 0700) == 0, "mkdir");
 	for (i = 0; i < MOUNTS; i++)
 		must(mount("m", "/tmp/mounts", "tmpfs", 0, NULL) == 0, "mount");
+	read_whole("/proc/mounts");
+	read_whole("/proc/self/mountinfo");
 	struct stat status;
 	must(stat("/tmp/mounts", &status) == 0, "stat");
 	for (i = 0; i < MOUNTS; i++)

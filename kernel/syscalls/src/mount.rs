@@ -1,5 +1,6 @@
 //! Mounting: mount(2), umount(2).
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 
@@ -31,7 +32,7 @@ fn find(thread: &Arc<Thread>, path: &[u8], how: Lookup) -> Result<Path, Errno> {
     with_view(thread, |context, working| context.lookup(working, path, how))
 }
 
-/// mount(2)
+/// mount(2), of anything but a tree of mounts.
 pub(crate) fn mount(
     thread: &Arc<Thread>,
     source: CString,
@@ -40,19 +41,34 @@ pub(crate) fn mount(
     flags: Flags<MountFlags>,
     data: CString,
 ) -> Result<(), Stop> {
-    let kind = optional(thread, kind)?;
-    let source = optional(thread, source)?;
-    let data = optional(thread, data)?.unwrap_or_default();
-    let target = target.path(thread)?;
-    let target = find(thread, &target, Lookup::FOLLOW)?;
-    thread.credentials().require(Capability::SysAdmin)?;
-    let flags = match flags.0 {
-        bits if bits & 0xffff_0000 == MAGIC => Flags::from_bits(bits & 0xffff),
-        _ => flags,
+    let request = Request::read(thread, source, target, kind, flags, data)?;
+    if request.is_of_tree() { Err(Stop::WouldBlock) } else { Ok(request.act()?) }
+}
+
+/// mount(MS_BIND | MS_REC)
+pub(crate) async fn mount_waiting(
+    thread: &Arc<Thread>,
+    source: CString,
+    target: CString,
+    kind: CString,
+    flags: Flags<MountFlags>,
+    data: CString,
+) -> Result<(), Failure> {
+    let request = loop {
+        match Request::read(thread, source, target, kind, flags, data) {
+            Ok(request) => break request,
+            Err(Stop::Fault(fault)) => user::fetch(thread, fault).await?,
+            Err(Stop::Error(errno)) => return Err(errno.into()),
+            Err(Stop::WouldBlock | Stop::Signalled | Stop::Yield) => return Err(Errno::EAGAIN.into()),
+        }
     };
-    let options = String::from_utf8(try_to_vec(&data)?).map_err(|_| Errno::EINVAL)?;
-    let request = Request { thread, source, target, kind, flags: flags.known()?, options };
-    Ok(request.act()?)
+    if !request.is_of_tree() {
+        return Ok(request.act()?);
+    }
+    let kernel = thread.kernel();
+    let source = request.source_path()?;
+    // As on Linux it is not given up.
+    Ok(Box::pin(kernel.mounts().bind_tree(kernel.vfs(), &source, &request.target)).await?)
 }
 
 /// What mount(2) was asked for.
@@ -66,6 +82,33 @@ struct Request<'a> {
 }
 
 impl Request<'_> {
+    fn read(
+        thread: &Arc<Thread>,
+        source: CString,
+        target: CString,
+        kind: CString,
+        flags: Flags<MountFlags>,
+        data: CString,
+    ) -> Result<Request<'_>, Stop> {
+        let kind = optional(thread, kind)?;
+        let source = optional(thread, source)?;
+        let data = optional(thread, data)?.unwrap_or_default();
+        let target = target.path(thread)?;
+        let target = find(thread, &target, Lookup::FOLLOW)?;
+        thread.credentials().require(Capability::SysAdmin)?;
+        let flags = match flags.0 {
+            bits if bits & 0xffff_0000 == MAGIC => Flags::from_bits(bits & 0xffff),
+            _ => flags,
+        };
+        let options = String::from_utf8(try_to_vec(&data)?).map_err(|_| Errno::EINVAL)?;
+        Ok(Request { thread, source, target, kind, flags: flags.known()?, options })
+    }
+
+    /// Whether it is of a mount with all below it, which may be very many.
+    fn is_of_tree(&self) -> bool {
+        self.flags.has(raw::MS_BIND) && self.flags.has(raw::MS_REC) && !self.flags.has(raw::MS_REMOUNT)
+    }
+
     /// Which of the five things mount(2) does is decided by its flags, in this order.
     fn act(self) -> Result<(), Errno> {
         let kernel = self.thread.kernel();
@@ -75,7 +118,7 @@ impl Request<'_> {
             return mounts.remount(&self.target, self.mount_flags(), &self.options, has(raw::MS_BIND));
         }
         if has(raw::MS_BIND) {
-            return mounts.bind(kernel.vfs(), &self.source_path()?, &self.target, has(raw::MS_REC));
+            return mounts.bind(kernel.vfs(), &self.source_path()?, &self.target);
         }
         if self.flags.0 & PROPAGATION != 0 {
             return self.check_propagation();

@@ -251,7 +251,7 @@ macro_rules! system_calls {
                 __NR_pselect6: try pselect6 then pselect6_waiting(count: i32, read: Address, write: Address, except: Address, timeout: InOut<Timespec>, mask: In<[usize; 2]>);
             }
             mount {
-                __NR_mount: now mount(source: CString, target: CString, kind: CString, flags: Flags<MountFlags>, data: CString);
+                __NR_mount: try mount then mount_waiting(source: CString, target: CString, kind: CString, flags: Flags<MountFlags>, data: CString);
                 __NR_umount2: try umount2 then umount2_waiting(target: CString, flags: Flags<UnmountFlags>);
             }
             time {

@@ -183,7 +183,7 @@ impl Context<'_> {
         }
         match path.inode().read_link(self.caller)? {
             Link::Text(text) => try_to_vec(&text),
-            Link::Path(target) => target.text(self.root),
+            Link::Path(target) => target.short_text(self.root),
         }
     }
 

@@ -21,8 +21,10 @@
 
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use abi::fallible::TryVec;
 use abi::fallible::TryVecDeque;
 use abi::{Errno, Result};
 use smallvec::SmallVec;
@@ -123,9 +125,21 @@ impl Dentry {
     }
 
     /// Both at once, as they belong together.
-    pub(crate) fn parent_and_name(&self) -> (Option<Arc<Dentry>>, Name) {
+    fn parent_and_name(&self) -> (Option<Arc<Dentry>>, Name) {
         let place = self.place.read();
         (place.parent.clone(), place.name.clone())
+    }
+
+    /// The parent; the name in it, from its end to its beginning, and a slash are added to `text`. Both at once, as they belong together.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn name_backwards(&self, text: &mut Vec<u8>) -> Result<Option<Arc<Dentry>>> {
+        let place = self.place.read();
+        let Some(parent) = &place.parent else { return Ok(None) };
+        text.try_extend(place.name.iter().rev().copied())?;
+        text.try_push(b'/')?;
+        Ok(Some(parent.clone()))
     }
 
     /// Its name at this moment.

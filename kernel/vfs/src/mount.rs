@@ -10,21 +10,19 @@
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use abi::fallible::TryVec;
 use abi::raw::general as raw;
 use abi::{Errno, Result};
 use bitflags::bitflags;
 use machine::memory::fallible;
-use smallvec::SmallVec;
 use sync::RwSpinLock;
 
 use crate::dentry::Dentry;
 use crate::filesystem::{FileSystem, SuperBlock};
 use crate::hash_tree::HashTree;
 use crate::inode::{FileKind, Inode};
-use crate::name::Name;
 
 bitflags! {
     /// The flags of one mount, with mount(2)'s values.
@@ -64,6 +62,8 @@ pub struct Mount {
     /// What was mounted, as /proc/mounts names it.
     source: Arc<[u8]>,
     flags: AtomicU32,
+    /// In no namespace any more. Changed under the lock of the namespace's list.
+    gone: AtomicBool,
     /// Where it is mounted; `None` for the root of a namespace and for what was unmounted while in use.
     place: RwSpinLock<Option<MountPoint>>,
     /// What is mounted on dentries of this mount, by the dentry: one on each. Asked only for dentries that carry a mount somewhere.
@@ -92,6 +92,7 @@ impl Mount {
             root,
             source,
             flags: AtomicU32::new(flags.bits()),
+            gone: AtomicBool::new(false),
             place: RwSpinLock::new(None),
             children: RwSpinLock::new(HashTree::new()),
         })
@@ -139,16 +140,16 @@ impl Mount {
     }
 
     /// The path of this mount's root within its file system, for mountinfo.
-    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     pub(crate) fn root_within_filesystem(&self) -> Result<Vec<u8>> {
-        let mut names = Names::new();
-        let mut at = self.root.clone();
-        while let (Some(parent), name) = at.parent_and_name() {
-            fallible(|| names.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
-            names.push(name);
+        let (mut text, mut at) = (Vec::new(), self.root.clone());
+        while let Some(parent) = at.name_backwards(&mut text)? {
             at = parent;
         }
-        joined(Vec::new(), &names)
+        if text.is_empty() {
+            text.try_push(b'/')?;
+        }
+        text.reverse();
+        Ok(text)
     }
 
     /// Whether something is mounted on it.
@@ -200,19 +201,37 @@ impl Mount {
     ///
     /// # Errors
     /// `ENOMEM`.
-    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     pub(crate) fn tree(self: &Arc<Mount>) -> Result<Vec<Arc<Mount>>> {
         let mut found = Vec::new();
-        fallible(|| found.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
-        found.push(self.clone());
+        found.try_push(self.clone())?;
         let mut next = 0;
         while let Some(mount) = found.get(next).cloned() {
-            let children = mount.children.read();
-            fallible(|| found.try_reserve(children.len())).map_err(|_| Errno::ENOMEM)?;
-            children.each(|(_, child)| found.push(child.clone()));
+            mount.children_to(&mut found, Clone::clone)?;
             next += 1;
         }
         Ok(found)
+    }
+
+    /// Adds what is mounted on this one to a list.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
+    pub(crate) fn children_to<T>(&self, list: &mut Vec<T>, entry: impl Fn(&Arc<Mount>) -> T) -> Result<()> {
+        let children = self.children.read();
+        fallible(|| list.try_reserve(children.len())).map_err(|_| Errno::ENOMEM)?;
+        children.each(|(_, child)| list.push(entry(child)));
+        Ok(())
+    }
+
+    /// Says that it is leaving its namespace's list.
+    pub(crate) fn leave(&self) {
+        self.gone.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is leaving its namespace's list, or has left it.
+    pub(crate) fn has_left(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
     }
 }
 
@@ -253,11 +272,23 @@ impl Path {
     /// # Errors
     /// `ENOMEM`.
     pub fn text(&self, root: &Path) -> Result<Vec<u8>> {
-        let (mut text, _) = self.names_up_to(root)?;
+        self.text_within(root, usize::MAX)
+    }
+
+    /// As [`Path::text`] where it has to fit into `PATH_MAX`, as what readlink(2) tells of a file in /proc has.
+    ///
+    /// # Errors
+    /// `ENAMETOOLONG`, `ENOMEM`.
+    pub fn short_text(&self, root: &Path) -> Result<Vec<u8>> {
+        self.text_within(root, PATH_MAX)
+    }
+
+    fn text_within(&self, root: &Path, most: usize) -> Result<Vec<u8>> {
+        let mut text = self.way_from(root, most)?.text;
         if self.dentry.is_removed() {
             text.try_extend_from_slice(b" (deleted)")?;
         }
-        Ok(text)
+        if text.len() < most { Ok(text) } else { Err(Errno::ENAMETOOLONG) }
     }
 
     /// The absolute path from the top of the namespace, whoever looks: /proc/PID/maps.
@@ -276,24 +307,18 @@ impl Path {
     /// The working directory as getcwd(2) tells it: `(unreachable)` is put in front when it lies outside `root`.
     ///
     /// # Errors
-    /// `ENOENT` when the directory was removed, `ENOMEM`.
+    /// `ENOENT` when the directory was removed, `ENAMETOOLONG` beyond `PATH_MAX`, `ENOMEM`.
     pub fn working_directory(&self, root: &Path) -> Result<Vec<u8>> {
         if self.dentry.is_removed() {
             return Err(Errno::ENOENT);
         }
-        let (mut text, reachable) = self.names_up_to(root)?;
+        let Way { mut text, reachable, .. } = self.way_from(root, PATH_MAX)?;
         if !reachable {
             const MARK: &[u8] = b"(unreachable)";
             text.try_extend_from_slice(MARK)?;
             text.rotate_right(MARK.len());
         }
         Ok(text)
-    }
-
-    /// As [`Path::text`], but only for what lies at or below `root`.
-    pub(crate) fn text_below(&self, root: &Path) -> Result<Option<Vec<u8>>> {
-        let (text, reachable) = self.names_up_to(root)?;
-        Ok(reachable.then_some(text))
     }
 
     /// What is seen at this place: the root of what was last mounted here, or else the place itself.
@@ -310,60 +335,67 @@ impl Path {
         let mut at = self.clone();
         while !at.same(other) {
             match at.above() {
-                Some((above, _)) => at = above,
+                Some(above) => at = above,
                 None => return false,
             }
         }
         true
     }
 
-    /// One step up, through mounts, and the name that led here if it was one; none at the top.
-    fn above(&self) -> Option<(Path, Option<Name>)> {
+    /// One step up, through mounts; none at the top.
+    fn above(&self) -> Option<Path> {
         if Arc::ptr_eq(&self.dentry, self.mount.root()) {
-            return self.mount.mount_point().map(|outer| (outer, None));
+            return self.mount.mount_point();
         }
-        let (parent, name) = self.dentry.parent_and_name();
-        Some((Path { mount: self.mount.clone(), dentry: parent? }, Some(name)))
+        Some(Path { mount: self.mount.clone(), dentry: self.dentry.parent()? })
     }
 
-    /// The names from `root` down to here, and whether `root` was met on the way up.
-    #[expect(clippy::disallowed_methods, reason = "room was made before")]
-    fn names_up_to(&self, root: &Path) -> Result<(Vec<u8>, bool)> {
-        let mut names = Names::new();
+    /// The way from `root` down to here. It is read on the way up, so every name is written backwards.
+    ///
+    /// # Errors
+    /// `ENAMETOOLONG` for a text that has not less than `most` bytes, `ENOMEM`.
+    pub(crate) fn way_from(&self, root: &Path, most: usize) -> Result<Way> {
+        let (mut text, mut steps) = (Vec::new(), 0);
         let mut at = self.clone();
         let reachable = loop {
             if at.same(root) {
                 break true;
             }
-            let Some((above, name)) = at.above() else { break false };
-            if let Some(name) = name {
-                fallible(|| names.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
-                names.push(name);
+            steps += 1;
+            if Arc::ptr_eq(&at.dentry, at.mount.root()) {
+                let Some(outer) = at.mount.mount_point() else { break false };
+                at = outer;
+                continue;
             }
-            at = above;
+            let Some(parent) = at.dentry.name_backwards(&mut text)? else { break false };
+            if text.len() >= most {
+                return Err(Errno::ENAMETOOLONG);
+            }
+            at.dentry = parent;
         };
-        let mut text = Vec::new();
         if at.mount.id == ANONYMOUS {
-            text.try_extend_from_slice(&at.dentry.name())?;
+            text.try_extend(at.dentry.name().iter().rev().copied())?;
         }
-        Ok((joined(text, &names)?, reachable))
+        if text.is_empty() {
+            text.try_push(b'/')?;
+        }
+        text.reverse();
+        Ok(Way { text, reachable, steps })
     }
 }
 
-/// Names on the way up.
-type Names = SmallVec<[Name; 8]>;
-
-/// The path behind `text` with these names, the last first.
-fn joined(mut text: Vec<u8>, names: &Names) -> Result<Vec<u8>> {
-    for name in names.iter().rev() {
-        text.try_push(b'/')?;
-        text.try_extend_from_slice(name)?;
-    }
-    if text.is_empty() {
-        text.try_push(b'/')?;
-    }
-    Ok(text)
+/// How a place is reached.
+pub(crate) struct Way {
+    /// The names from the root that was asked for, or from the top if that lies elsewhere.
+    pub text: Vec<u8>,
+    /// Whether that root was met on the way up.
+    pub reachable: bool,
+    /// How many names and mounts there are on the way.
+    pub steps: usize,
 }
+
+/// The most bytes of a path that a call tells, with the zero at its end.
+const PATH_MAX: usize = raw::PATH_MAX as usize;
 
 /// The file system an anonymous file claims to be on.
 struct Anonymous {

@@ -9,8 +9,8 @@ use machine::memory::fallible;
 use sync::{Budget, SpinLock};
 
 use crate::Vfs;
+use crate::dentry::Dentry;
 use crate::filesystem::FileSystem;
-use crate::hash_tree::HashTree;
 use crate::inode::DeviceNumber;
 use crate::mount::{Mount, MountFlags, Path};
 
@@ -84,40 +84,48 @@ impl MountNamespace {
         self.graft(mount, &target)
     }
 
-    /// Shows what is at `source` at `target` as well; with `recursive`, also what is mounted below it: mount(MS_BIND).
+    /// Shows what is at `source` at `target` as well: mount(MS_BIND).
     ///
     /// # Errors
     /// As [`MountNamespace::mount`].
-    #[expect(clippy::disallowed_methods, reason = "room was made before")]
-    pub fn bind(&self, vfs: &Vfs, source: &Path, target: &Path, recursive: bool) -> Result<()> {
-        let copy = |mount: &Arc<Mount>, root| {
-            let id = vfs.new_mount_id();
-            Mount::new(id, mount.super_block().clone(), root, mount.source().into(), mount.flags())
-        };
-        let top = copy(&source.mount, source.dentry.clone());
-        // Copied before grafting, lest a tree bound into itself be copied for ever.
-        let below = if recursive { source.mount.tree()? } else { Vec::new() };
-        let (mut copies, mut attached) = (HashTree::new(), Vec::new());
-        fallible(|| attached.try_reserve(below.len())).map_err(|_| Errno::ENOMEM)?;
-        let place = |mount: &Arc<Mount>| mount.id().wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        copies.insert(place(&source.mount), (source.mount.clone(), top.clone()))?;
-        for mount in below.iter().skip(1) {
-            let Some(point) = mount.mount_point() else { continue };
-            let is_parent = |(old, _): &(Arc<Mount>, Arc<Mount>)| Arc::ptr_eq(old, &point.mount);
-            let parent = copies.find(place(&point.mount), is_parent).map(|(_, new)| new.clone());
-            let (Some(parent), true) = (parent, point.is_within(source)) else { continue };
-            let new = copy(mount, mount.root().clone());
-            copies.insert(place(mount), (mount.clone(), new.clone()))?;
-            attached.push((new, Path { mount: parent, dentry: point.dentry }));
+    pub fn bind(&self, vfs: &Vfs, source: &Path, target: &Path) -> Result<()> {
+        self.graft(copy(vfs, &source.mount, &source.dentry), &target.clone().topmost())
+    }
+
+    /// Also what is mounted below it: mount(MS_BIND | MS_REC). The copies are mounted on each other first, where nobody sees them, others
+    /// running meanwhile; they are seen when the topmost is mounted, which is the last step.
+    ///
+    /// # Errors
+    /// As [`MountNamespace::mount`].
+    pub async fn bind_tree(&self, vfs: &Vfs, source: &Path, target: &Path) -> Result<()> {
+        let top = copy(vfs, &source.mount, &source.dentry);
+        let mut done = self.copy_below(vfs, source, &top).await;
+        if done.is_ok() {
+            done = self.graft(top.clone(), &target.clone().topmost());
         }
-        self.graft(top.clone(), &target.clone().topmost())?;
-        for (mount, at) in attached {
-            let grafted = self.graft(mount, &at);
-            if grafted.is_err() {
-                let gone = remove_tree(&mut self.mounts.lock(), &top)?;
-                drop(gone);
-                return grafted;
+        if done.is_err() {
+            let gone = remove_tree(&mut self.mounts.lock(), &top)?;
+            gone.take_apart().await;
+        }
+        done
+    }
+
+    /// Mounts on `top`, which shows what is at `source` and is not seen yet, copies of all that is mounted below that.
+    async fn copy_below(&self, vfs: &Vfs, source: &Path, top: &Arc<Mount>) -> Result<()> {
+        // Of each mount what it is, and the copy of what it is mounted on.
+        let mut below = Vec::new();
+        source.mount.children_to(&mut below, |child| (child.clone(), top.clone()))?;
+        let (mut next, mut budget) = (0, Budget::new());
+        while let Some((mount, parent)) = below.get(next).cloned() {
+            budget.pace(4).await;
+            next += 1;
+            let Some(point) = mount.mount_point() else { continue };
+            if Arc::ptr_eq(&parent, top) && !point.is_within(source) {
+                continue;
             }
+            let new = copy(vfs, &mount, mount.root());
+            self.enter(new.clone(), &Path { mount: parent, dentry: point.dentry })?;
+            mount.children_to(&mut below, |child| (child.clone(), new.clone()))?;
         }
         Ok(())
     }
@@ -252,13 +260,12 @@ impl MountNamespace {
         // Somebody may have mounted something there meanwhile.
         let target = target.clone().topmost();
         self.check_member(&mounts, &target.mount)?;
-        if mounts.len() >= MOST_MOUNTS {
-            return Err(Errno::ENOSPC);
-        }
-        fallible(|| mounts.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
-        Mount::prepare(&target)?;
-        mount.attach(&target);
-        enter(&mut mounts, mount)
+        enter(&mut mounts, mount, &target)
+    }
+
+    /// Enters a mount on another that is not seen yet. What is copied may change between two slices: so something may lie there already.
+    fn enter(&self, mount: Arc<Mount>, target: &Path) -> Result<()> {
+        enter(&mut self.mounts.lock(), mount, &target.clone().topmost())
     }
 
     /// The mount with the smallest number above `id`, for whoever goes through them.
@@ -274,22 +281,36 @@ fn find(mounts: &[Arc<Mount>], id: u64) -> Option<(usize, &Arc<Mount>)> {
     Some((place, mounts.get(place)?))
 }
 
-/// Enters a mount by its number: at the end, but for one that was made before others were entered.
+/// A mount that shows the same as another, or a part of it.
+fn copy(vfs: &Vfs, mount: &Mount, root: &Arc<Dentry>) -> Arc<Mount> {
+    let id = vfs.new_mount_id();
+    Mount::new(id, mount.super_block().clone(), root.clone(), mount.source().into(), mount.flags())
+}
+
+/// Mounts it, and enters it by its number: at the end, but for one that was made before others were entered.
 #[expect(clippy::disallowed_methods, reason = "room was made before")]
-fn enter(mounts: &mut Vec<Arc<Mount>>, mount: Arc<Mount>) -> Result<()> {
+fn enter(mounts: &mut Vec<Arc<Mount>>, mount: Arc<Mount>, target: &Path) -> Result<()> {
+    if mounts.len() >= MOST_MOUNTS {
+        return Err(Errno::ENOSPC);
+    }
     fallible(|| mounts.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
+    Mount::prepare(target)?;
+    mount.attach(target);
     let place = mounts.partition_point(|other| other.id() < mount.id());
     mounts.insert(place, mount);
     Ok(())
 }
 
 impl Mount {
-    /// The text of where it is, as a process with the given root sees it; none if it lies elsewhere.
+    /// The text of where it is, as a process with the given root sees it; none if it lies elsewhere. `steps` is counted up by how many
+    /// names and mounts are on the way.
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn place_below(self: &Arc<Mount>, root: &Path) -> Result<Option<Vec<u8>>> {
-        Path { mount: self.clone(), dentry: self.root().clone() }.text_below(root)
+    pub fn place_below(self: &Arc<Mount>, root: &Path, steps: &mut usize) -> Result<Option<Vec<u8>>> {
+        let way = Path { mount: self.clone(), dentry: self.root().clone() }.way_from(root, usize::MAX)?;
+        *steps += way.steps;
+        Ok(way.reachable.then_some(way.text))
     }
 
     /// Its line in /proc/mounts, seen at `point`.
@@ -373,12 +394,12 @@ impl Mount {
 
 /// Takes a mount and all below it out of a namespace's list.
 fn remove_tree(mounts: &mut Vec<Arc<Mount>>, mount: &Arc<Mount>) -> Result<Gone> {
-    let mut gone = mount.tree()?;
-    gone.sort_unstable_by_key(|mount| mount.id());
+    let gone = mount.tree()?;
     if let [only] = gone.as_slice() {
         find(mounts, only.id()).map(|(place, _)| place).map(|place| mounts.remove(place));
     } else {
-        mounts.retain(|member| gone.binary_search_by_key(&member.id(), |mount| mount.id()).is_err());
+        gone.iter().for_each(|mount| mount.leave());
+        mounts.retain(|member| !member.has_left());
     }
     mount.detach();
     Ok(Gone(gone))
@@ -399,7 +420,7 @@ impl Gone {
         }
     }
 
-    /// The youngest goes first: as a rule nothing is mounted on it any more.
+    /// The lowest goes first: nothing is mounted on it any more.
     fn take_one(&mut self) -> bool {
         let Some(mount) = self.0.pop() else { return false };
         mount.detach();

@@ -194,8 +194,8 @@ fn mountstats(subject: &Subject, text: &mut Text, cursor: &mut Cursor) -> Result
     each_mount(subject, text, cursor, |mount, point, text| mount.mountstats_line(point, text))
 }
 
-/// Mounts looked at before others are to run: a process may see none of them.
-const MOUNTS_AT_ONCE: usize = 256;
+/// How far is gone from mounts up to the root before others are to run: a process may see none of them, or lie very deep.
+const STEPS_AT_ONCE: usize = 4096;
 
 /// Shows the mounts behind the one with the number `cursor.at`, as the process sees them: those at or below its root.
 fn each_mount(
@@ -205,15 +205,16 @@ fn each_mount(
     show: impl Fn(&Mount, &[u8], &mut Text) -> Result<()>,
 ) -> Result<Step> {
     let (mounts, root) = (subject.process.mounts()?, subject.process.root()?);
-    let mut passed = 0;
+    let mut steps = 0;
     while text.len() < PART {
-        if passed == MOUNTS_AT_ONCE {
+        if steps >= STEPS_AT_ONCE {
             return Ok(Step::Pause);
         }
-        passed += 1;
+        // What is to be done for each costs as much as some steps.
+        steps += 16;
         let Some(mount) = mounts.after(cursor.at) else { return Ok(Step::End) };
         cursor.at = mount.id();
-        if let Some(point) = mount.place_below(&root)? {
+        if let Some(point) = mount.place_below(&root, &mut steps)? {
             show(&mount, &point, text)?;
         }
     }

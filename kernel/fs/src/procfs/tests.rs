@@ -765,7 +765,7 @@ fn nothing_of_a_walk_stays() {
 fn the_way_to_a_mount_stays_as_long_as_the_mount() {
     with_proc_mounted(|kernel_vfs, namespace, look| {
         for name in ["sys/kernel", "sys/vm"] {
-            namespace.bind(kernel_vfs, &look("net"), &look(name), false).unwrap();
+            namespace.bind(kernel_vfs, &look("net"), &look(name)).unwrap();
         }
         let way: Vec<_> = ["sys/kernel", "sys/vm"].map(look).into_iter().collect();
         assert!(way.iter().all(|path| path.mount.mount_point().is_some()));

@@ -145,7 +145,7 @@ impl World {
         let mut text = String::new();
         let next = |id| self.namespace.after(id);
         for mount in std::iter::successors(next(0), |mount| next(mount.id())) {
-            if let Some(point) = mount.place_below(&self.root).unwrap() {
+            if let Some(point) = mount.place_below(&self.root, &mut 0).unwrap() {
                 line(&mount, &point, &mut text).unwrap();
             }
         }

@@ -101,7 +101,11 @@ fn binds_show_the_same_again() {
     world.write_file("a/sub/deep", b"");
     world.write_file("a/f", b"x");
     let bind = |from: &str, to: &str, recursive| {
-        world.namespace.bind(&world.vfs, &world.look(from).unwrap(), &world.look(to).unwrap(), recursive)
+        let (from, to) = (world.look(from).unwrap(), world.look(to).unwrap());
+        match recursive {
+            true => block_on(world.namespace.bind_tree(&world.vfs, &from, &to)),
+            false => world.namespace.bind(&world.vfs, &from, &to),
+        }
     };
     bind("a", "b", false).unwrap();
     assert_eq!(world.number("b/f"), world.number("a/f"));
