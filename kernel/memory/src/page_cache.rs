@@ -130,6 +130,12 @@ pub struct PageCache {
 const LEAVES: usize = 16;
 
 impl Leaf {
+    /// The first page from `within` on that is not there.
+    fn first_hole(&self, within: u64) -> Option<u64> {
+        let mut slots = (within..).zip(self.pages.get(within as usize..)?);
+        if self.used == LEAF { None } else { slots.find(|(_, slot)| slot.is_none()).map(|(place, _)| place) }
+    }
+
     /// Drops pages, and returns how many there were.
     fn remove(&mut self, indices: Range<usize>) -> u64 {
         let before = self.used;
@@ -191,6 +197,21 @@ impl Pages {
             next = number + 1;
         }
         (before - self.resident, Some(next * LEAF).filter(|next| *next < range.end))
+    }
+
+    /// The first page from `index` on that does not exist. Of a full leaf nothing but its count is looked at.
+    fn first_hole(&self, index: u64) -> u64 {
+        let (mut number, mut within) = (index / LEAF, index % LEAF);
+        for (&existing, leaf) in self.leaves.range(number..) {
+            if existing != number {
+                break;
+            }
+            if let Some(hole) = leaf.first_hole(within) {
+                return number * LEAF + hole;
+            }
+            (number, within) = (number + 1, 0);
+        }
+        number * LEAF + within
     }
 
     /// The pages of `range` that exist, ascending.
@@ -397,14 +418,8 @@ impl PageCache {
     /// The first byte at or after `offset` that lies in a hole, or the end: lseek(2) with `SEEK_HOLE`.
     pub fn next_hole(&self, offset: u64) -> u64 {
         let pages = self.pages.lock();
-        let mut index = offset / PAGE;
-        for (present, _) in pages.present(index..pages.size.div_ceil(PAGE)) {
-            if present != index {
-                break;
-            }
-            index += 1;
-        }
-        offset.max(index * PAGE).min(pages.size)
+        let hole = pages.first_hole(offset / PAGE).saturating_mul(PAGE);
+        offset.max(hole).min(pages.size)
     }
 }
 

@@ -51,6 +51,28 @@ fn holes_and_data_are_found() {
     assert_eq!(read(&cache, page(40), 2), [b'x', 0]);
 }
 
+/// Whatever pages are there: full leaves, some missing, and leaves with a gap at any place.
+#[test]
+fn the_next_hole_is_the_first_page_that_is_missing() {
+    let kernel = kernel();
+    let cache = PageCache::new(kernel.budget());
+    const PAGES: u64 = 5 * crate::page_cache::LEAF;
+    let (all, page) = (0..PAGES, |index: u64| index * PAGE as u64);
+    let fill = |index: u64| assert_eq!(write(&cache, page(index), b"x"), Ok(1));
+    all.clone().for_each(fill);
+    cache.set_size(page(PAGES));
+    assert_eq!((cache.next_hole(0), cache.next_hole(page(PAGES) - 1)), (page(PAGES), page(PAGES)));
+    for missing in [vec![0], vec![31], vec![32], vec![70, 77, 95], (64..96).collect(), vec![33, 64, 159]] {
+        missing.iter().for_each(|&index| assert_eq!(cache.punch(page(index)..page(index + 1)), None));
+        for index in all.clone() {
+            let expected = missing.iter().copied().find(|&hole| hole >= index).unwrap_or(PAGES);
+            let at = page(index) + 9;
+            assert_eq!(cache.next_hole(at), at.max(page(expected)), "from {index} without {missing:?}");
+        }
+        missing.into_iter().for_each(fill);
+    }
+}
+
 #[test]
 fn a_fault_in_the_middle_of_a_write_keeps_what_came() {
     let kernel = kernel();
