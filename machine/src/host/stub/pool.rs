@@ -11,7 +11,7 @@ use super::block::{BLOCK_SIZE, Block};
 use super::code::{self, Entry};
 use super::guest::{self, Guest};
 use super::list::List;
-use super::probe::{self, Step};
+use super::probe::{self, Mending, Step};
 use super::trace::{self, Halted};
 use super::{NOBODY, State, Stub, Thread, new_number};
 use crate::memory::PAGE_SIZE;
@@ -237,7 +237,10 @@ impl Pool {
             return Err(Shortage::Final);
         }
         let (stub, mut state) = stock.idle(|_| true).ok_or(Shortage::AllRun)?;
-        stub.retire();
+        if probe::is_on(Mending::Retirement) {
+            stub.retire();
+        }
+        probe::reached(Step::HandedOn);
         state.hand_to(space, now);
         Ok(stub.clone())
     }
@@ -355,6 +358,15 @@ impl Pool {
         }
         stock.free.iter().for_each(|stub| stop(stub.process, stub.process));
         true
+    }
+
+    /// Ends the free stubs and makes no more, as on a host that has no process left, once none is being made.
+    #[cfg(test)]
+    pub fn use_up(&self) -> bool {
+        let mut stock = lock(&self.stock);
+        stock.is_final = stock.free.len() >= self.wanted();
+        while stock.is_final && self.discard(&mut stock) {}
+        stock.is_final
     }
 
     /// Ends all processes, and waits until they are gone. No stub is anybody's then.

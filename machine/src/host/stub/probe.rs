@@ -28,6 +28,8 @@ pub enum Mending {
     Interrupt,
     /// Another stub is taken if a fresh one is gone.
     FreshStub,
+    /// The guest threads of a stub are killed before it shows another space.
+    Retirement,
 }
 
 /// What an attack has to reach.

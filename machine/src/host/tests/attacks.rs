@@ -218,6 +218,57 @@ fn a_program_that_lies_loses_a_right_with_the_call_that_takes_it() {
     );
 }
 
+/// A program says that it has stopped, and goes on in its stub when that belongs to another program with the same code: it would go on counting
+/// in the other's pages.
+#[test]
+fn a_program_that_lies_does_not_go_on_in_the_space_that_gets_its_stub() {
+    static COUNTED: Mutex<Option<Frame>> = Mutex::new(None);
+    fn kernel() -> ! {
+        begin();
+        cpu::start(Arc::new(|cpu| if cpu == 0 { lie_and_hand_on() } else { watch_the_count() }))
+    }
+    fn lie_and_hand_on() -> ! {
+        let mut code = counting_liar();
+        let honest = CODE + code.len();
+        code.extend([0x0f, 5]); // syscall
+        let (first, mut liar) = program(&code);
+        let count = Frame::zeroed().unwrap();
+        first.map(COUNT, count.clone(), WRITABLE).unwrap();
+        assert_eq!(next(&mut liar, &first), Trap::Syscall, "forged");
+        assert!(changes(|| value(&count), true), "it has not stopped");
+        let stub = first.0.stub().unwrap();
+
+        let pool = machine::current().stubs.as_ref().unwrap();
+        until("a stub is always being made", || pool.use_up());
+        let (second, _) = program(&code);
+        let other_count = Frame::zeroed().unwrap();
+        second.map(COUNT, other_count.clone(), WRITABLE).unwrap();
+        *COUNTED.lock().unwrap() = Some(other_count.clone());
+        let mut registers = Registers::new(honest, DATA + PAGE_SIZE).unwrap();
+        assert_eq!(next(&mut registers, &second), Trap::Syscall);
+        assert!(Arc::ptr_eq(&second.0.stub().unwrap(), &stub), "it has the liar's stub");
+        let held = !changes(|| value(&other_count), false) && value(&other_count) == 0;
+        stop_watching_and_end(held)
+    }
+    fn watch_the_count() -> ! {
+        loop {
+            let is_counted = COUNTED.lock().unwrap().as_ref().is_some_and(|count| value(count) > 0);
+            if is_counted {
+                stop_watching_and_end(false);
+            }
+            cpu::relax();
+        }
+    }
+    fn stop_watching_and_end(held: bool) -> ! {
+        // The frame belongs to this machine, and not to the next.
+        let counted = COUNTED.lock().unwrap().take();
+        drop(counted);
+        end(held)
+    }
+    let _one = ONE.lock();
+    with_and_without(Mending::Retirement, 2, kernel);
+}
+
 /// The same while an honest program runs on another CPU, which nobody has told to stop.
 #[test]
 fn a_right_is_lost_while_the_program_runs_on_another_cpu() {
