@@ -54,14 +54,7 @@ pub(crate) async fn mount_waiting(
     flags: Flags<MountFlags>,
     data: CString,
 ) -> Result<(), Failure> {
-    let request = loop {
-        match Request::read(thread, source, target, kind, flags, data) {
-            Ok(request) => break request,
-            Err(Stop::Fault(fault)) => user::fetch(thread, fault).await?,
-            Err(Stop::Error(errno)) => return Err(errno.into()),
-            Err(Stop::WouldBlock | Stop::Signalled | Stop::Yield) => return Err(Errno::EAGAIN.into()),
-        }
-    };
+    let request = user::fetching(thread, || Request::read(thread, source, target, kind, flags, data)).await?;
     if !request.is_of_tree() {
         return Ok(request.act()?);
     }
@@ -178,14 +171,7 @@ pub(crate) async fn umount2_waiting(
     flags: Flags<UnmountFlags>,
 ) -> Result<(), Failure> {
     let flags = flags.known()?;
-    let target = loop {
-        match find_mounted(thread, target, flags) {
-            Ok(target) => break target,
-            Err(Stop::Fault(fault)) => user::fetch(thread, fault).await?,
-            Err(Stop::Error(errno)) => return Err(errno.into()),
-            Err(Stop::WouldBlock | Stop::Signalled | Stop::Yield) => return Err(Errno::EAGAIN.into()),
-        }
-    };
+    let target = user::fetching(thread, || find_mounted(thread, target, flags)).await?;
     let gone = thread.kernel().mounts().begin_to_unmount(target, flags.has(raw::MNT_DETACH))?;
     gone.take_apart().await;
     Ok(())

@@ -93,14 +93,7 @@ async fn open_slowly(
     flags: u32,
     mode: u32,
 ) -> Result<usize, Failure> {
-    let opening = loop {
-        match begin_open(thread, directory, path, flags, mode) {
-            Ok(opening) => break opening,
-            Err(Stop::Fault(fault)) => user::fetch(thread, fault).await?,
-            Err(Stop::Error(errno)) => return Err(errno.into()),
-            Err(Stop::WouldBlock | Stop::Signalled | Stop::Yield) => return Err(Errno::EAGAIN.into()),
-        }
-    };
+    let opening = user::fetching(thread, || begin_open(thread, directory, path, flags, mode)).await?;
     let file = match opening {
         Opening::Busy(file, truncation) => {
             thread.interruptible(pin!(truncation.begin())).await??.finish().await;

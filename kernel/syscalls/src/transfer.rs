@@ -568,14 +568,7 @@ pub(crate) fn truncate(thread: &Arc<Thread>, path: CString, length: i64) -> Resu
 
 /// truncate(2) of a file that somebody writes.
 pub(crate) async fn truncate_waiting(thread: &Arc<Thread>, path: CString, length: i64) -> Result<(), Failure> {
-    let truncation = loop {
-        match truncation(thread, path, length) {
-            Ok(truncation) => break truncation,
-            Err(Stop::Fault(fault)) => user::fetch(thread, fault).await?,
-            Err(Stop::Error(errno)) => return Err(errno.into()),
-            Err(Stop::WouldBlock | Stop::Signalled | Stop::Yield) => return Err(Errno::EAGAIN.into()),
-        }
-    };
+    let truncation = user::fetching(thread, || truncation(thread, path, length)).await?;
     thread.killable(truncation.begin()).await??.finish().await;
     Ok(())
 }

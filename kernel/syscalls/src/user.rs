@@ -152,14 +152,7 @@ impl CString {
     /// # Errors
     /// `EFAULT`, `ENAMETOOLONG`.
     pub(crate) async fn fetch_path(self, thread: &Arc<Thread>) -> Result<PathBuffer> {
-        loop {
-            match self.path(thread) {
-                Ok(path) => return Ok(path),
-                Err(Stop::Fault(fault)) => fetch(thread, fault).await?,
-                Err(Stop::Error(errno)) => return Err(errno),
-                Err(Stop::WouldBlock | Stop::Signalled | Stop::Yield) => return Err(Errno::EAGAIN),
-            }
-        }
+        fetching(thread, || self.path(thread)).await
     }
 
     /// The string, which with its zero must fit in `room` bytes.
@@ -249,6 +242,21 @@ pub(crate) fn peek(thread: &Arc<Thread>, address: usize, to: &mut [u8]) -> usize
 /// `EFAULT`.
 pub(crate) async fn fetch(thread: &Arc<Thread>, fault: UserFault) -> Result<()> {
     thread.space().settle(fault).await
+}
+
+/// Repeats what a call does at first until every page it needs is present, waiting for them.
+///
+/// # Errors
+/// Those of `attempt`, `EFAULT`.
+pub(crate) async fn fetching<T>(thread: &Arc<Thread>, attempt: impl Fn() -> Result<T, Stop>) -> Result<T> {
+    loop {
+        match attempt() {
+            Ok(value) => return Ok(value),
+            Err(Stop::Fault(fault)) => fetch(thread, fault).await?,
+            Err(Stop::Error(errno)) => return Err(errno),
+            Err(Stop::WouldBlock | Stop::Signalled | Stop::Yield) => return Err(Errno::EAGAIN),
+        }
+    }
 }
 
 /// Repeats an access until every page it needs is present.
