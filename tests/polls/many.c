@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
@@ -824,35 +825,90 @@ static void deep(void)
 	must(umount2("/tmp/deep", MNT_DETACH) == 0 && rmdir("/tmp/deep") == 0, "umount");
 }
 
-/* Forty links, each to hundreds of steps. */
-static void far(void)
+/* Forty links `name`0 to `name`39, each as long as it may be, full of `step`; the last leads to the directory itself. */
+static void chain(char name, const char *step)
 {
 	static char path[4096];
-	must(mkdir("/tmp/far", 0700) == 0 && chdir("/tmp/far") == 0, "mkdir");
-	mkdir("a", 0700);
+	char link[16];
 	size_t length = 0;
-	while (length < 2000)
-		length += sprintf(path + length, "a/../");
-	char *end = path + length, name[16];
+	while (length + strlen(step) < sizeof(path) - 8)
+		length += sprintf(path + length, "%s", step);
 	for (int i = 0; i < 40; i++) {
-		sprintf(end, "l%d", i + 1);
-		if (i == 39)
-			strcpy(end, ".");
-		sprintf(name, "l%d", i);
-		must(symlink(path, name) == 0, "symlink");
+		if (i < 39)
+			sprintf(path + length, "%c%d", name, i + 1);
+		else
+			sprintf(path + length, ".");
+		sprintf(link, "%c%d", name, i);
+		must(symlink(path, link) == 0, "symlink");
 	}
+}
+
+static void unchain(char name)
+{
+	char link[16];
+	for (int i = 0; i < 40; i++) {
+		sprintf(link, "%c%d", name, i);
+		unlink(link);
+	}
+}
+
+static void walk(const char *link)
+{
+	char inside[32], other[32];
 	struct stat status;
-	must(stat("l0", &status) == 0, "stat through links");
-	int file = open("l0", O_RDONLY);
+	must(stat(link, &status) == 0, "stat through links");
+	int file = open(link, O_RDONLY);
 	must(file >= 0, "open through links");
 	close(file);
-	chdir("l0");
-	must(access("l0", R_OK) == 0, "access");
-	must(mkdir("l0/b", 0700) == 0 && rmdir("l0/b") == 0, "mkdir");
-	for (int i = 0; i < 40; i++) {
-		sprintf(name, "l%d", i);
-		unlink(name);
+	must(access(link, R_OK) == 0, "access");
+	sprintf(inside, "%s/b", link);
+	sprintf(other, "%s/c", link);
+	must(mkdir(inside, 0700) == 0, "mkdir");
+	must(mount("none", inside, "tmpfs", 0, NULL) == 0 && umount2(inside, 0) == 0, "mount");
+	must(mount(link, inside, NULL, MS_BIND, NULL) == 0 && umount2(inside, 0) == 0, "mount --bind");
+	must(rename(inside, other) == 0 && rmdir(other) == 0, "rename");
+	must(execl(link, "x", NULL) == -1 && errno == EACCES, "execve");
+}
+
+static char flipping[32] = "f0";
+
+_Noreturn static void *flip(void *unused)
+{
+	(void)unused;
+	for (;;)
+		((volatile char *)flipping)[2] ^= '/';
+}
+
+/* A path that another thread exchanges all the time: its resolution must have an end. */
+static void flipped(void)
+{
+	pid_t child = fork();
+	if (child == 0) {
+		pthread_t thread;
+		struct stat status;
+		pthread_create(&thread, NULL, flip, NULL);
+		for (int i = 0; i < 20; i++)
+			stat(flipping, &status);
+		_exit(0);
 	}
+	int status;
+	must(waitpid(child, &status, 0) == child && status == 0, "stat of a path that changes");
+}
+
+/* Forty links, each to thousands of steps, in files that are kept and in files that are made at each look. */
+static void far(void)
+{
+	must(mkdir("/tmp/far", 0700) == 0 && chdir("/tmp/far") == 0 && mkdir("a", 0700) == 0, "mkdir");
+	chain('f', "a/../");
+	chain('d', "./");
+	chain('p', "../../proc/1/task/../task/../../../tmp/far/");
+	walk("f0");
+	walk("d0");
+	walk("p0");
+	flipped();
+	unchain('f');
+	unchain('d');
+	unchain('p');
 	rmdir("a");
 	chdir("/");
 	must(rmdir("/tmp/far") == 0, "rmdir");

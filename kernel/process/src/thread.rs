@@ -17,7 +17,7 @@ use machine::user::Registers;
 use memory::AddressSpace;
 use sched::Task;
 use sync::{RwSpinLock, SpinLock};
-use vfs::{FileTable, Vfs, WorkingPlace};
+use vfs::{FileTable, PausedWalks, Vfs, WorkingPlace};
 
 use crate::credentials::Capability;
 use crate::limits::Resource;
@@ -63,6 +63,8 @@ pub struct ThreadState {
     stopped: AtomicBool,
     /// Waits for what no signal ends: state `D`.
     uninterruptible: AtomicBool,
+    /// Paths of its system call that take long.
+    paused_walks: PausedWalks,
 }
 
 /// A thread's name, `comm`: up to 15 bytes.
@@ -147,6 +149,7 @@ impl Thread {
             major_faults: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             uninterruptible: AtomicBool::new(false),
+            paused_walks: PausedWalks::default(),
         };
         Arc::new(Thread { image: new.image, state: Arc::new(state) })
     }
@@ -515,6 +518,14 @@ impl RunState {
     }
 }
 
+impl Thread {
+    /// The system call is over: where its paths were is forgotten.
+    #[inline]
+    pub fn forget_walks(&self) {
+        self.state.paused_walks.forget();
+    }
+}
+
 impl vfs::Caller for Thread {
     fn process(&self) -> u32 {
         self.state.process.pid()
@@ -530,6 +541,10 @@ impl vfs::Caller for Thread {
 
     fn vfs(&self) -> &Vfs {
         self.kernel().vfs()
+    }
+
+    fn paused_walks(&self) -> Option<&PausedWalks> {
+        Some(&self.state.paused_walks)
     }
 
     fn file_size_limit(&self) -> u64 {

@@ -46,7 +46,7 @@ impl Calls {
             Step::Value(value) => outcome_of(value),
             Step::Registers => Outcome::Registers,
             Step::Wait(moved) => waiting(thread, call, moved).await,
-            Step::Missing(_) => waiting(thread, call, 0).await,
+            Step::Missing(_) | Step::Yield => waiting(thread, call, 0).await,
         };
         let text = line.finish(&outcome, &memory);
         thread.kernel().report(format_args!("[{}] {text}", thread.tid()));
@@ -79,17 +79,28 @@ impl SystemCalls for Calls {
             }
             Step::Registers => Immediate::Registers,
             Step::Wait(moved) => Immediate::Unfinished(moved),
-            Step::Missing(_) => Immediate::Unfinished(0),
+            Step::Missing(_) | Step::Yield => Immediate::Unfinished(0),
         }
     }
 
     async fn dispatch(&self, thread: &Arc<Thread>, call: Call, moved: usize) -> Outcome {
+        let _end = EndOfWalks(thread);
         let outcome =
             if self.trace { Box::pin(self.traced(thread, call)).await } else { waiting(thread, call, moved).await };
         if let Outcome::Error(errno) = outcome {
             self.note(&call, errno);
         }
         outcome
+    }
+}
+
+/// Forgets the walks of a call that is over, or given up.
+struct EndOfWalks<'a>(&'a Arc<Thread>);
+
+impl Drop for EndOfWalks<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.forget_walks();
     }
 }
 
@@ -104,6 +115,8 @@ enum Step {
     Wait(usize),
     /// A page of user memory has to be fetched first: its address, with bit 0 set if it is to be written.
     Missing(usize),
+    /// It takes long: others are to run, and then it goes on.
+    Yield,
 }
 
 /// A transfer that did not succeed in one try.
@@ -153,7 +166,8 @@ impl Answer for Stop {
     fn step(self) -> Step {
         match self {
             Stop::Error(errno) => Step::Value(errno.as_return_value()),
-            Stop::WouldBlock | Stop::Signalled | Stop::Yield => Step::Wait(0),
+            Stop::WouldBlock | Stop::Signalled => Step::Wait(0),
+            Stop::Yield => Step::Yield,
             Stop::Fault(UserFault { address, write, .. }) => {
                 Step::Missing(address - address % PAGE_SIZE + usize::from(write))
             }
@@ -217,7 +231,7 @@ fn outcome_of(value: usize) -> Outcome {
     Errno::of_return_value(value).map_or(Outcome::Value(value), Outcome::Error)
 }
 
-/// Runs a plain function until all pages it needs are there.
+/// Runs a plain function until all pages it needs are there and it is done.
 async fn retry(thread: &Arc<Thread>, call: &Call) -> Outcome {
     loop {
         match attempt(thread, call) {
@@ -225,6 +239,7 @@ async fn retry(thread: &Arc<Thread>, call: &Call) -> Outcome {
             Step::Registers => return Outcome::Registers,
             // No function of this kind has anything to wait for.
             Step::Wait(_) => return Outcome::Error(Errno::EAGAIN),
+            Step::Yield => sched::yield_now().await,
             Step::Missing(page) => {
                 let fault = UserFault { copied: 0, address: page & !1, write: page & 1 != 0 };
                 if let Err(errno) = user::fetch(thread, fault).await {

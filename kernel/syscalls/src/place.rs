@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use abi::raw::general::AT_FDCWD;
 use abi::{Errno, Result};
 use process::Thread;
-use vfs::{Context, Path};
+use vfs::{Context, Path, Stop};
 
 use crate::argument::Descriptor;
 
@@ -42,13 +42,22 @@ impl Start {
 }
 
 /// Calls `act` with the caller's view of the tree and its working directory.
-pub(crate) fn with_view<R>(thread: &Arc<Thread>, act: impl FnOnce(&Context<'_>, &Path) -> Result<R>) -> Result<R> {
+///
+/// # Errors
+/// Those of `act`; [`Stop::Yield`] where a walk has taken long.
+pub(crate) fn with_view<R>(
+    thread: &Arc<Thread>,
+    act: impl FnOnce(&Context<'_>, &Path) -> Result<R>,
+) -> Result<R, Stop> {
     let place = thread.working_place();
     let credentials = thread.credentials();
     let places = place.places();
     let context =
         Context { root: &places.root, credentials: credentials.for_files(), caller: &**thread, umask: place.umask() };
-    act(&context, &places.working)
+    act(&context, &places.working).map_err(|errno| match errno {
+        Errno::ERESTART => Stop::Yield,
+        errno => Stop::Error(errno),
+    })
 }
 
 /// Calls `act` with the caller's view of the tree and the path a relative `text` begins at.
@@ -57,7 +66,7 @@ pub(crate) fn resolve<R>(
     directory: Descriptor,
     text: &[u8],
     act: impl FnOnce(&Context<'_>, &Path) -> Result<R>,
-) -> Result<R, Errno> {
+) -> Result<R, Stop> {
     let start = Start::new(thread, directory, text)?;
     with_view(thread, |context, working| act(context, start.path(working)))
 }
@@ -67,7 +76,7 @@ pub(crate) fn with_file<R>(
     thread: &Arc<Thread>,
     file: Descriptor,
     act: impl FnOnce(&Context<'_>, &Path) -> Result<R>,
-) -> Result<R, Errno> {
+) -> Result<R, Stop> {
     let file = thread.files().get(file.0)?;
     file.usable()?;
     let path = file.path()?;

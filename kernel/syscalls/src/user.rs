@@ -244,7 +244,7 @@ pub(crate) async fn fetch(thread: &Arc<Thread>, fault: UserFault) -> Result<()> 
     thread.space().settle(fault).await
 }
 
-/// Repeats what a call does at first until every page it needs is present, waiting for them.
+/// Repeats what a call does at first until every page it needs is present, waiting for them, and its paths are resolved.
 ///
 /// # Errors
 /// Those of `attempt`, `EFAULT`.
@@ -253,8 +253,9 @@ pub(crate) async fn fetching<T>(thread: &Arc<Thread>, attempt: impl Fn() -> Resu
         match attempt() {
             Ok(value) => return Ok(value),
             Err(Stop::Fault(fault)) => fetch(thread, fault).await?,
+            Err(Stop::Yield) => sched::yield_now().await,
             Err(Stop::Error(errno)) => return Err(errno),
-            Err(Stop::WouldBlock | Stop::Signalled | Stop::Yield) => return Err(Errno::EAGAIN),
+            Err(Stop::WouldBlock | Stop::Signalled) => return Err(Errno::EAGAIN),
         }
     }
 }

@@ -6,6 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::Vfs;
 use crate::file::Stop;
+use crate::paused_walk::PausedWalks;
 
 /// The thread an operation is done for. The process room implements it for its threads; [`KernelCaller`] is the kernel
 /// itself.
@@ -16,6 +17,11 @@ pub trait Caller: Send + Sync {
     /// The number of the thread; `/proc/thread-self` leads there.
     fn thread(&self) -> u32 {
         self.process()
+    }
+
+    /// Where a walk that takes long stops and lets others run. `None` for the kernel, whose walks go through.
+    fn paused_walks(&self) -> Option<&PausedWalks> {
+        None
     }
 
     /// It wrote to a pipe or socket nobody reads any more: `SIGPIPE` for the thread.

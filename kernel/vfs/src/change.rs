@@ -14,7 +14,7 @@ use crate::dentry::{Children, Dentry};
 use crate::inode::{FileKind, Inode, NewContents, NewInode, Permissions, RenameFlags};
 use crate::mount::Path;
 use crate::name::to_name;
-use crate::walk::{Context, Last, Walk};
+use crate::walk::{Context, Last, Takes, Walk};
 
 impl Context<'_> {
     /// Makes a directory.
@@ -64,7 +64,7 @@ impl Context<'_> {
         let (walk, last) = self.parent(start, name)?;
         let Last::Name(component) = last else { return Err(Errno::EEXIST) };
         let name = walk.name(component);
-        let (directory, hash) = (&walk.dentry, component.hash);
+        let (directory, hash) = (walk.dentry(), component.hash);
         let mut children = directory.lock();
         match directory.lookup_locked(&mut children, hash, name) {
             Ok(_) => return Err(Errno::EEXIST),
@@ -72,10 +72,10 @@ impl Context<'_> {
             Err(errno) => return Err(errno),
         }
         // "new/" may only become a directory.
-        if walk.trailing_slash && contents.kind() != FileKind::Directory {
+        if walk.trailing_slash() && contents.kind() != FileKind::Directory {
             return Err(Errno::ENOENT);
         }
-        walk.mount.check_writable()?;
+        walk.mount().check_writable()?;
         may_add(directory, &children, self.credentials)?;
         // Character device 0:0 is a whiteout, which anybody makes: there is nothing behind it.
         let device = match contents {
@@ -89,7 +89,7 @@ impl Context<'_> {
         let new = self.new_inode(directory.inode().permissions(), permissions, contents);
         let dentry = self.make_locked(directory, &mut children, hash, name, &new)?;
         drop(children);
-        Ok(Path { mount: walk.mount.clone(), dentry })
+        Ok(Path { mount: walk.mount().clone(), dentry })
     }
 
     pub(crate) fn make_locked(
@@ -136,15 +136,15 @@ impl Context<'_> {
         let (walk, last) = self.parent(start, name)?;
         let Last::Name(component) = last else { return Err(Errno::EEXIST) };
         let name = walk.name(component);
-        let (directory, hash) = (&walk.dentry, component.hash);
+        let (directory, hash) = (walk.dentry(), component.hash);
         let mut children = directory.lock();
         match directory.lookup_locked(&mut children, hash, name) {
             Ok(_) => return Err(Errno::EEXIST),
-            Err(Errno::ENOENT) if directory.inode().takes_names() && !walk.trailing_slash => {}
+            Err(Errno::ENOENT) if directory.inode().takes_names() && !walk.trailing_slash() => {}
             Err(errno) => return Err(errno),
         }
-        walk.mount.check_writable()?;
-        if !Arc::ptr_eq(&old.mount, &walk.mount) {
+        walk.mount().check_writable()?;
+        if !Arc::ptr_eq(&old.mount, walk.mount()) {
             return Err(Errno::EXDEV);
         }
         may_add(directory, &children, self.credentials)?;
@@ -164,12 +164,12 @@ impl Context<'_> {
     pub fn unlink(&self, start: &Path, name: &[u8]) -> Result<()> {
         let (walk, last) = self.parent(start, name)?;
         let Last::Name(component) = last else { return Err(Errno::EISDIR) };
-        walk.mount.check_writable()?;
+        walk.mount().check_writable()?;
         let name = walk.name(component);
-        let (directory, hash) = (&walk.dentry, component.hash);
+        let (directory, hash) = (walk.dentry(), component.hash);
         let mut children = directory.lock();
         let victim = directory.lookup_locked(&mut children, hash, name)?;
-        if walk.trailing_slash {
+        if walk.trailing_slash() {
             return Err(if victim.is_directory() { Errno::EISDIR } else { Errno::ENOTDIR });
         }
         may_remove(directory, &children, &victim, Some(false), self.credentials)?;
@@ -196,9 +196,9 @@ impl Context<'_> {
             Last::DotDot => return Err(Errno::ENOTEMPTY),
             Last::Root => return Err(Errno::EBUSY),
         };
-        walk.mount.check_writable()?;
+        walk.mount().check_writable()?;
         let name = walk.name(component);
-        let (directory, hash) = (&walk.dentry, component.hash);
+        let (directory, hash) = (walk.dentry(), component.hash);
         let mut children = directory.lock();
         let victim = directory.lookup_locked(&mut children, hash, name)?;
         may_remove(directory, &children, &victim, Some(true), self.credentials)?;
@@ -233,19 +233,19 @@ impl Context<'_> {
         }
         let (from, old_last) = self.parent(old_start, old_name)?;
         let (to, new_last) = self.parent(new_start, new_name)?;
-        if !Arc::ptr_eq(&from.mount, &to.mount) {
+        if !Arc::ptr_eq(from.mount(), to.mount()) {
             return Err(Errno::EXDEV);
         }
         let Last::Name(old_component) = old_last else { return Err(Errno::EBUSY) };
         let Last::Name(new_component) = new_last else {
             return Err(if flags.contains(RenameFlags::NO_REPLACE) { Errno::EEXIST } else { Errno::EBUSY });
         };
-        from.mount.check_writable()?;
-        let super_block = from.mount.super_block().clone();
+        from.mount().check_writable()?;
+        let super_block = from.mount().super_block().clone();
         let shape = super_block.rename.write();
-        let old = Name { text: from.name(old_component), hash: old_component.hash, slash: from.trailing_slash };
-        let new = Name { text: to.name(new_component), hash: new_component.hash, slash: to.trailing_slash };
-        let gone = self.rename_locked(&from.dentry, old, &to.dentry, new, flags);
+        let old = Name { text: from.name(old_component), hash: old_component.hash, slash: from.trailing_slash() };
+        let new = Name { text: to.name(new_component), hash: new_component.hash, slash: to.trailing_slash() };
+        let gone = self.rename_locked(from.dentry(), old, to.dentry(), new, flags);
         // The replaced file may be large: it goes outside the lock.
         drop(shape);
         if let Some(replaced) = gone? {
@@ -332,11 +332,11 @@ impl Context<'_> {
     }
 
     /// Resolves all but the last component of `name`.
-    pub(crate) fn parent<'n>(&'n self, start: &Path, name: &'n [u8]) -> Result<(Walk<'n, 'n>, Last)> {
+    pub(crate) fn parent<'n>(&'n self, start: &'n Path, name: &'n [u8]) -> Result<(Walk<'n, 'n>, Last)> {
         if name.is_empty() {
             return Err(Errno::ENOENT);
         }
-        let mut walk = Walk::new(self, start, name)?;
+        let mut walk = Walk::new(self, start, name, Takes::Parent)?;
         let last = walk.walk_to_last()?;
         Ok((walk, last))
     }

@@ -4,7 +4,7 @@
 //!
 //! | file | what it holds |
 //! | --- | --- |
-//! | `walk` | [`Context`]: path resolution with all of Linux's rules, and permission to pass |
+//! | `walk`, `paused_walk` | [`Context`]: path resolution with all of Linux's rules, and permission to pass |
 //! | `open`, `change`, `attributes` | what system calls do by path: open(2); mkdir, unlink, rename ...; chmod, chown, utimes, xattrs |
 //! | `dentry`, `name` | [`Dentry`]: names in memory, the cache a walk runs through |
 //! | `mount`, `namespace` | [`Mount`], [`Path`], [`MountNamespace`]: file systems grafted into one tree |
@@ -53,6 +53,7 @@ mod namespace;
 mod open;
 mod open_file;
 mod ordered_tree;
+mod paused_walk;
 mod pipe;
 pub mod poll;
 mod signal_io;
@@ -85,6 +86,7 @@ pub use name::{NAME_MAX, Name, hash as hash_name, to_name};
 pub use namespace::MountNamespace;
 pub use open::{OpenFlags, Opening};
 pub use open_file::{OpenFile, Origin};
+pub use paused_walk::PausedWalks;
 pub use pipe::{Pipe, pipe};
 pub use signal_io::{Band, DefaultOwner, FileOwner, IoReason, OwnerKind};
 pub use truncate::Truncation;

@@ -17,7 +17,7 @@ use crate::inode::{FileKind, NewContents, OpenRequest};
 use crate::mount::{MountFlags, Path};
 use crate::open_file::{OpenFile, Origin};
 use crate::truncate::Truncation;
-use crate::walk::{Component, Context, Last, Lookup, Walk, unless_stale};
+use crate::walk::{Component, Context, Last, Lookup, Takes, Walk, unless_stale};
 
 bitflags! {
     /// The flags of open(2). What Linux ignores is dropped by [`OpenFlags::from_bits_truncate`].
@@ -159,7 +159,7 @@ impl Context<'_> {
     /// # Errors
     /// open(2).
     pub fn open(&self, start: &Path, name: &[u8], flags: OpenFlags, mode: u32) -> Result<Opening> {
-        unless_stale(|| self.open_once(start, name, flags, mode))
+        unless_stale(self.caller, || self.open_once(start, name, flags, mode))
     }
 
     fn open_once(&self, start: &Path, name: &[u8], flags: OpenFlags, mode: u32) -> Result<Opening> {
@@ -170,11 +170,11 @@ impl Context<'_> {
         if flags.contains(OpenFlags::UNNAMED) {
             return self.open_unnamed(start, name, flags, mode);
         }
-        let mut walk = Walk::new(self, start, name)?;
+        let mut walk = Walk::new(self, start, name, Takes::Last)?;
         let mut last = walk.walk_to_last()?;
         loop {
             let component = match last {
-                Last::Name(component) if !walk.trailing_slash || !flags.contains(OpenFlags::CREATE) => component,
+                Last::Name(component) if !walk.trailing_slash() || !flags.contains(OpenFlags::CREATE) => component,
                 _ if flags.contains(OpenFlags::CREATE) => return Err(Errno::EISDIR),
                 Last::DotDot => {
                     walk.up();
@@ -182,7 +182,7 @@ impl Context<'_> {
                 }
                 _ => break,
             };
-            let found = match walk.dentry.lookup(component.hash, walk.name(component)) {
+            let found = match walk.dentry().lookup(component.hash, walk.name(component)) {
                 Ok(found) => found,
                 Err(Errno::ENOENT) if flags.contains(OpenFlags::CREATE) => {
                     match self.create_at(&walk, component, mode)? {
@@ -195,7 +195,7 @@ impl Context<'_> {
             if flags.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE) {
                 return Err(Errno::EEXIST);
             }
-            let follow = !flags.contains(OpenFlags::NO_FOLLOW) || walk.trailing_slash;
+            let follow = !flags.contains(OpenFlags::NO_FOLLOW) || walk.trailing_slash();
             if found.kind() != FileKind::Symlink || !follow {
                 walk.enter(found);
                 break;
@@ -205,7 +205,7 @@ impl Context<'_> {
                 None => break,
             }
         }
-        if walk.trailing_slash && !walk.dentry.is_directory() {
+        if walk.trailing_slash() && !walk.dentry().is_directory() {
             return Err(Errno::ENOTDIR);
         }
         self.open_path(walk.into_path(), flags)
@@ -213,12 +213,12 @@ impl Context<'_> {
 
     /// Makes a regular file where the walk stands. `false`: somebody else was faster.
     fn create_at(&self, walk: &Walk<'_, '_>, component: Component, mode: u32) -> Result<(Path, bool)> {
-        let (directory, hash, name) = (&walk.dentry, component.hash, walk.name(component));
+        let (directory, hash, name) = (walk.dentry(), component.hash, walk.name(component));
         let mut children = directory.lock();
         let (dentry, created) = match directory.lookup_locked(&mut children, hash, name) {
             Ok(dentry) => (dentry, false),
             Err(Errno::ENOENT) if directory.inode().takes_names() => {
-                walk.mount.check_writable()?;
+                walk.mount().check_writable()?;
                 may_add(directory, &children, self.credentials)?;
                 let new = self.new_inode(directory.inode().permissions(), mode & 0o7777, NewContents::Regular);
                 (self.make_locked(directory, &mut children, hash, name, &new)?, true)
@@ -226,7 +226,7 @@ impl Context<'_> {
             Err(errno) => return Err(errno),
         };
         drop(children);
-        Ok((Path { mount: walk.mount.clone(), dentry }, created))
+        Ok((Path { mount: walk.mount().clone(), dentry }, created))
     }
 
     /// `O_TMPFILE`: a file without a name in the directory `name`.
@@ -318,7 +318,7 @@ impl Context<'_> {
     /// # Errors
     /// `ETXTBSY` when somebody does; `EACCES` when it is no regular file, may not be executed, or lies on a `noexec` mount; those of path resolution.
     pub fn open_program(&self, start: &Path, name: &[u8], how: Lookup) -> Result<Arc<OpenFile>> {
-        unless_stale(|| self.open_program_once(start, name, how))
+        unless_stale(self.caller, || self.open_program_once(start, name, how))
     }
 
     fn open_program_once(&self, start: &Path, name: &[u8], how: Lookup) -> Result<Arc<OpenFile>> {

@@ -17,6 +17,7 @@ use crate::dentry::Dentry;
 use crate::inode::{FileKind, Link};
 use crate::mount::{Mount, Path};
 use crate::name;
+use crate::paused_walk::AT_ONCE;
 
 /// How many symbolic links one resolution follows: `MAXSYMLINKS`.
 const MAX_LINKS: usize = 40;
@@ -27,11 +28,14 @@ const RETRIES: usize = 8;
 /// Runs a resolution, and again if what it found was exchanged before it was used: by somebody outside, where the file
 /// system is kept elsewhere.
 #[inline]
-pub(crate) fn unless_stale<T>(mut resolve: impl FnMut() -> Result<T>) -> Result<T> {
+pub(crate) fn unless_stale<T>(caller: &dyn Caller, mut resolve: impl FnMut() -> Result<T>) -> Result<T> {
     let mut result = resolve();
     for _ in 0..RETRIES {
         if !matches!(result, Err(Errno::ESTALE)) {
             break;
+        }
+        if let Some(walks) = caller.paused_walks() {
+            walks.restart();
         }
         result = resolve();
     }
@@ -68,20 +72,21 @@ impl Context<'_> {
     /// Resolves `name`, from `start` unless it is absolute.
     ///
     /// # Errors
-    /// `ENOENT`, `ENOTDIR`, `EACCES`, `ELOOP`, `ENAMETOOLONG`, `ENOMEM`, `ESTALE`.
+    /// `ENOENT`, `ENOTDIR`, `EACCES`, `ELOOP`, `ENAMETOOLONG`, `ENOMEM`, `ESTALE`; `ERESTART` when the call is to be made again
+    /// after others ran ([`crate::PausedWalks`]), which all functions give that resolve paths.
     pub fn lookup(&self, start: &Path, name: &[u8], how: Lookup) -> Result<Path> {
-        unless_stale(|| self.lookup_once(start, name, how))
+        unless_stale(self.caller, || self.lookup_once(start, name, how))
     }
 
     fn lookup_once(&self, start: &Path, name: &[u8], how: Lookup) -> Result<Path> {
         if name.is_empty() {
             return if how.contains(Lookup::EMPTY_PATH) { Ok(start.clone()) } else { Err(Errno::ENOENT) };
         }
-        let mut walk = Walk::new(self, start, name)?;
+        let mut walk = Walk::new(self, start, name, Takes::Last)?;
         let last = walk.walk_to_last()?;
-        let follow = how.contains(Lookup::FOLLOW) || walk.trailing_slash;
+        let follow = how.contains(Lookup::FOLLOW) || walk.position.trailing_slash;
         walk.finish(last, follow)?;
-        if (how.contains(Lookup::DIRECTORY) || walk.trailing_slash) && !walk.dentry.is_directory() {
+        if (how.contains(Lookup::DIRECTORY) || walk.position.trailing_slash) && !walk.position.dentry.is_directory() {
             return Err(Errno::ENOTDIR);
         }
         Ok(walk.into_path())
@@ -111,80 +116,142 @@ pub(crate) enum Last {
 }
 
 /// A text of which components are still to be walked.
-enum Text<'a> {
-    Given(&'a [u8]),
+#[derive(Clone)]
+enum Text {
+    /// The path that the call was given.
+    Given,
     Link(Arc<[u8]>),
 }
 
-impl Text<'_> {
+/// A text, and how far into it the walk has come.
+#[derive(Clone)]
+struct Progress {
+    text: Text,
+    at: usize,
+}
+
+impl Progress {
     #[inline]
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Text::Given(bytes) => bytes,
+    fn bytes<'b>(&'b self, given: &'b [u8]) -> &'b [u8] {
+        match &self.text {
+            Text::Given => given,
             Text::Link(bytes) => bytes,
         }
     }
 }
 
-/// A text, and how far into it the walk has come.
-struct Progress<'a> {
-    text: Text<'a>,
-    at: usize,
+/// Which components a walk takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// All but the last, whatever it is: to make or remove it.
+    Parent,
+    /// The last as well, and what it leads to if it is a link.
+    Last,
 }
 
-/// A resolution under way: where it is, and what is left to walk.
-pub(crate) struct Walk<'a, 'c> {
-    context: &'a Context<'c>,
-    pub(crate) mount: Arc<Mount>,
-    pub(crate) dentry: Arc<Dentry>,
+/// Where a resolution under way is, and what is left to walk.
+pub(crate) struct Position {
+    mount: Arc<Mount>,
+    dentry: Arc<Dentry>,
     /// What is walked now. Its remainder comes before those of `outer`.
-    current: Progress<'a>,
+    current: Progress,
     /// The texts that symbolic links interrupted, each with at least one component left.
-    outer: SmallVec<[Progress<'a>; 1]>,
+    outer: SmallVec<[Progress; 1]>,
     links: usize,
     /// The last component was followed by a slash, so it must be a directory.
-    pub(crate) trailing_slash: bool,
+    trailing_slash: bool,
 }
 
-impl<'a, 'c> Walk<'a, 'c> {
-    /// Begins at the root or at `start`. `name` is not empty.
-    pub(crate) fn new(context: &'a Context<'c>, start: &Path, name: &'a [u8]) -> Result<Walk<'a, 'c>> {
-        let from = if name.first() == Some(&b'/') { context.root } else { start };
-        if !from.dentry.is_directory() {
-            return Err(Errno::ENOTDIR);
-        }
-        Ok(Walk {
-            context,
-            mount: from.mount.clone(),
-            dentry: from.dentry.clone(),
-            current: Progress { text: Text::Given(name), at: 0 },
+impl Position {
+    /// The beginning of a path that is given with this start.
+    #[inline]
+    fn at(start: &Path) -> Position {
+        Position {
+            mount: start.mount.clone(),
+            dentry: start.dentry.clone(),
+            current: Progress { text: Text::Given, at: 0 },
             outer: SmallVec::new(),
             links: 0,
             trailing_slash: false,
-        })
+        }
+    }
+
+    /// The same position, for another walk.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn try_clone(&self) -> Result<Position> {
+        let mut outer = SmallVec::new();
+        fallible(|| outer.try_reserve_exact(self.outer.len())).map_err(|_| Errno::ENOMEM)?;
+        // bounded: room was made before
+        outer.extend(self.outer.iter().cloned());
+        let (mount, dentry, current) = (self.mount.clone(), self.dentry.clone(), self.current.clone());
+        Ok(Position { mount, dentry, current, outer, links: self.links, trailing_slash: self.trailing_slash })
+    }
+}
+
+/// A resolution under way.
+pub(crate) struct Walk<'a, 'c> {
+    context: &'a Context<'c>,
+    start: &'a Path,
+    name: &'a [u8],
+    takes: Takes,
+    position: Position,
+    /// How many bytes of links were walked since others ran.
+    walked: usize,
+}
+
+impl<'a, 'c> Walk<'a, 'c> {
+    /// Begins at the root or at `start`, or goes on where a walk of the same call stopped. `name` is not empty.
+    pub(crate) fn new(context: &'a Context<'c>, start: &'a Path, name: &'a [u8], takes: Takes) -> Result<Walk<'a, 'c>> {
+        let start = if name.first() == Some(&b'/') { context.root } else { start };
+        if !start.dentry.is_directory() {
+            return Err(Errno::ENOTDIR);
+        }
+        let position = match context.caller.paused_walks() {
+            Some(walks) => walks.resume(start, name, takes)?,
+            None => None,
+        };
+        let position = position.unwrap_or_else(|| Position::at(start));
+        Ok(Walk { context, start, name, takes, position, walked: 0 })
+    }
+
+    /// The mount it is in.
+    pub(crate) fn mount(&self) -> &Arc<Mount> {
+        &self.position.mount
+    }
+
+    /// Where it stands.
+    pub(crate) fn dentry(&self) -> &Arc<Dentry> {
+        &self.position.dentry
+    }
+
+    /// Whether the last component was followed by a slash, so that it must be a directory.
+    pub(crate) fn trailing_slash(&self) -> bool {
+        self.position.trailing_slash
     }
 
     pub(crate) fn into_path(self) -> Path {
-        Path { mount: self.mount, dentry: self.dentry }
+        Path { mount: self.position.mount, dentry: self.position.dentry }
     }
 
     /// The name a [`Last::Name`] stands for.
     pub(crate) fn name(&self, component: Component) -> &[u8] {
-        self.current.text.bytes().get(component.begin..component.end).unwrap_or_default()
+        self.position.current.bytes(self.name).get(component.begin..component.end).unwrap_or_default()
     }
 
     /// Walks everything but the last component. The walk then stands in the directory that is to have it, and may
     /// search it.
     pub(crate) fn walk_to_last(&mut self) -> Result<Last> {
         loop {
-            let text = self.current.text.bytes();
-            let begin = skip_slashes(text, self.current.at);
-            let (end, hash) = name::scan(self.dentry.seed(), text, begin);
+            let text = self.position.current.bytes(self.name);
+            let begin = skip_slashes(text, self.position.current.at);
+            let (end, hash) = name::scan(self.position.dentry.seed(), text, begin);
             let name = text.get(begin..end).unwrap_or_default();
             let Some(&first) = name.first() else {
                 // Only the text `/`, or a link to it with nothing behind, has no component at all.
-                match self.outer.pop() {
-                    Some(outer) => self.current = outer,
+                match self.position.outer.pop() {
+                    Some(outer) => self.position.current = outer,
                     None => return Ok(Last::Root),
                 }
                 continue;
@@ -192,21 +259,21 @@ impl<'a, 'c> Walk<'a, 'c> {
             let next = skip_slashes(text, end);
             self.may_search()?;
             let dots = if first == b'.' { dots(name) } else { None };
-            if next == text.len() && self.outer.is_empty() {
-                self.trailing_slash |= next != end;
-                self.current.at = next;
+            if next == text.len() && self.position.outer.is_empty() {
+                self.position.trailing_slash |= next != end;
+                self.position.current.at = next;
                 return Ok(dots.unwrap_or(Last::Name(Component { begin, end, hash })));
             }
             match dots {
                 None => {
-                    let found = self.dentry.lookup(hash, name)?;
-                    self.current.at = next;
+                    let found = self.position.dentry.lookup(hash, name)?;
+                    self.position.current.at = next;
                     match found.kind() {
                         FileKind::Directory => self.enter(found),
                         // What the link's text leads to is walked before the rest of this text.
                         FileKind::Symlink => {
                             self.follow(&found)?;
-                            if !self.dentry.is_directory() {
+                            if !self.position.dentry.is_directory() {
                                 return Err(Errno::ENOTDIR);
                             }
                         }
@@ -214,7 +281,7 @@ impl<'a, 'c> Walk<'a, 'c> {
                     }
                 }
                 Some(dots) => {
-                    self.current.at = next;
+                    self.position.current.at = next;
                     if dots == Last::DotDot {
                         self.up();
                     }
@@ -234,7 +301,7 @@ impl<'a, 'c> Walk<'a, 'c> {
                     return Ok(());
                 }
             };
-            let found = self.dentry.lookup(component.hash, self.name(component))?;
+            let found = self.position.dentry.lookup(component.hash, self.name(component))?;
             if found.kind() != FileKind::Symlink || !follow {
                 self.enter(found);
                 return Ok(());
@@ -277,47 +344,47 @@ impl Walk<'_, '_> {
     /// Permission to look something up in the directory the walk stands in.
     #[inline]
     fn may_search(&self) -> Result<()> {
-        self.context.credentials.check(self.dentry.inode().permissions(), Access::EXECUTE)
+        self.context.credentials.check(self.position.dentry.inode().permissions(), Access::EXECUTE)
     }
 
     /// Stands on what was found, or on what is mounted there.
     #[inline]
     pub(crate) fn enter(&mut self, found: Arc<Dentry>) {
-        self.dentry = found;
-        if self.dentry.is_mount_point() {
+        self.position.dentry = found;
+        if self.position.dentry.is_mount_point() {
             self.cross_mounts();
         }
     }
 
     #[cold]
     fn cross_mounts(&mut self) {
-        let here = Path { mount: self.mount.clone(), dentry: self.dentry.clone() };
+        let here = Path { mount: self.position.mount.clone(), dentry: self.position.dentry.clone() };
         self.stand(here.topmost());
     }
 
     fn stand(&mut self, path: Path) {
-        self.mount = path.mount;
-        self.dentry = path.dentry;
+        self.position.mount = path.mount;
+        self.position.dentry = path.dentry;
     }
 
     /// `..`: never above the root, and out of the mount whose root this is.
     pub(crate) fn up(&mut self) {
         loop {
             let root = self.context.root;
-            if Arc::ptr_eq(&self.dentry, &root.dentry) && Arc::ptr_eq(&self.mount, &root.mount) {
+            if Arc::ptr_eq(&self.position.dentry, &root.dentry) && Arc::ptr_eq(&self.position.mount, &root.mount) {
                 break;
             }
-            if Arc::ptr_eq(&self.dentry, self.mount.root()) {
-                let Some(outer) = self.mount.mount_point() else { break };
+            if Arc::ptr_eq(&self.position.dentry, self.position.mount.root()) {
+                let Some(outer) = self.position.mount.mount_point() else { break };
                 self.stand(outer);
                 continue;
             }
-            if let Some(parent) = self.dentry.parent() {
-                self.dentry = parent;
+            if let Some(parent) = self.position.dentry.parent() {
+                self.position.dentry = parent;
             }
             break;
         }
-        if self.dentry.is_mount_point() {
+        if self.position.dentry.is_mount_point() {
             self.cross_mounts();
         }
     }
@@ -326,8 +393,8 @@ impl Walk<'_, '_> {
     #[cold]
     #[expect(clippy::disallowed_methods, reason = "room was made before")]
     fn follow(&mut self, link: &Arc<Dentry>) -> Result<Followed> {
-        self.links += 1;
-        if self.links > MAX_LINKS {
+        self.position.links += 1;
+        if self.position.links > MAX_LINKS {
             return Err(Errno::ELOOP);
         }
         let text = match link.inode().read_link(self.context.caller)? {
@@ -342,12 +409,20 @@ impl Walk<'_, '_> {
             Some(b'/') => self.stand(self.context.root.clone()),
             Some(_) => {}
         }
-        let interrupted = core::mem::replace(&mut self.current, Progress { text: Text::Link(text), at: 0 });
-        if interrupted.at < interrupted.text.bytes().len() {
-            fallible(|| self.outer.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
-            self.outer.push(interrupted);
+        self.walked += text.len();
+        let interrupted = core::mem::replace(&mut self.position.current, Progress { text: Text::Link(text), at: 0 });
+        if interrupted.at < interrupted.bytes(self.name).len() {
+            fallible(|| self.position.outer.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
+            self.position.outer.push(interrupted);
         }
-        Ok(Followed::Text)
+        if self.walked > AT_ONCE { self.pause() } else { Ok(Followed::Text) }
+    }
+
+    /// Stops here, and is gone on with when others have run; unless the kernel itself walks.
+    fn pause(&self) -> Result<Followed> {
+        let Some(walks) = self.context.caller.paused_walks() else { return Ok(Followed::Text) };
+        walks.keep(self.start, self.name, self.takes, self.position.try_clone()?)?;
+        Err(Errno::ERESTART)
     }
 
     /// For open(2), whose last component may come into being: follows `link`, and says what the last component is then.

@@ -40,7 +40,7 @@ use memory::{AddressSpace, Destination, Memory, Source};
 use sync::{Permit, Semaphore};
 use vfs::{
     Access, Attributes, Caller, Capabilities, Context, Credentials, Lookup, MountFlags, MountNamespace, OpenFile,
-    OpenFlags, Opening, Path, Vfs, wait,
+    OpenFlags, Opening, Path, PausedWalks, Vfs, wait,
 };
 
 /// The frames of this process are counted, so one test runs at a time: whoever holds the semaphore's permit. (A guard
@@ -65,6 +65,8 @@ struct World {
     /// `RLIMIT_FSIZE`, and how often it was met.
     size_limit: u64,
     too_large: AtomicUsize,
+    /// For walks that may pause.
+    paused_walks: Option<PausedWalks>,
     memory: &'static Arc<Memory>,
     _alone: Permit<'static>,
 }
@@ -99,6 +101,7 @@ impl World {
             umask: 0o022,
             broken_pipes: AtomicUsize::new(0),
             size_limit: u64::MAX,
+            paused_walks: None,
             too_large: AtomicUsize::new(0),
             memory,
             _alone: alone,
@@ -250,6 +253,10 @@ impl Caller for World {
 
     fn broken_pipe(&self) {
         self.broken_pipes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn paused_walks(&self) -> Option<&PausedWalks> {
+        self.paused_walks.as_ref()
     }
 
     fn file_size_limit(&self) -> u64 {

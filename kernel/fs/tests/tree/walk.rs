@@ -1,6 +1,7 @@
 //! path_resolution(7).
 
 use super::*;
+use vfs::RenameFlags;
 
 fn world() -> World {
     let world = World::new();
@@ -137,6 +138,85 @@ fn forty_links_and_no_more() {
     world.symlink(".", "here").unwrap();
     assert!(world.stat(&"here/".repeat(40)).is_ok());
     assert_eq!(world.stat(&"here/".repeat(41)).err(), Some(Errno::ELOOP));
+}
+
+/// Forty links `name`1 to `name`40 of some thousand steps each, the last of which leads to `target`.
+fn long_links(world: &World, name: &str, step: &str, target: &str) {
+    let steps = step.repeat(4000 / step.len());
+    for number in 1..=40 {
+        let next = if number == 40 { target.to_owned() } else { format!("{name}{}", number + 1) };
+        world.symlink(&format!("{steps}{next}"), &format!("{name}{number}")).unwrap();
+    }
+}
+
+/// Makes a call again as long as its walks pause; how often that was.
+fn with_pauses<T>(world: &World, call: impl Fn() -> Result<T>) -> (usize, Result<T>) {
+    let mut pauses = 0;
+    loop {
+        match call() {
+            Err(Errno::ERESTART) => pauses += 1,
+            result => {
+                world.paused_walks().unwrap().forget();
+                return (pauses, result);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_walk_that_takes_long_pauses_and_goes_on() {
+    let mut world = world();
+    long_links(&world, "f", "a/../", "a/file");
+    long_links(&world, "d", "./", "a");
+    // The kernel's own walks go through.
+    assert_eq!(world.look("f1").map(|path| world.text(&path)).unwrap(), "/a/file");
+    world.paused_walks = Some(PausedWalks::default());
+    let (pauses, found) = with_pauses(&world, || world.look("f1"));
+    assert_eq!(world.text(&found.unwrap()), "/a/file");
+    assert!((10..=20).contains(&pauses), "{pauses}");
+    // Few links are no reason to.
+    assert_eq!(with_pauses(&world, || world.look("f39")).0, 0);
+    // A walk to the parent is not one to the last component.
+    let (pauses, made) = with_pauses(&world, || world.mkdir("d1/new"));
+    assert!(made.is_ok() && pauses >= 10, "{pauses}");
+    assert_eq!(with_pauses(&world, || world.mkdir("f1")).1.err(), Some(Errno::EEXIST));
+    assert_eq!(with_pauses(&world, || world.look("f1/more")).1.err(), Some(Errno::ENOTDIR));
+    // Two of one call each go on where they stopped; so does the same path twice.
+    for (from, to) in [("d1/new", "d2/moved"), ("d2/moved", "d2/moved")] {
+        let (from_name, to_name) = ((&world.root, from.as_bytes()), (&world.root, to.as_bytes()));
+        let rename = || world.context().rename(from_name, to_name, RenameFlags::empty());
+        let (pauses, moved) = with_pauses(&world, rename);
+        assert!(moved.is_ok() && pauses <= 40, "{from} {to}: {pauses}");
+    }
+    assert!(world.stat("a/moved").is_ok());
+    // Two texts are two walks, and the same text from two places is as well.
+    let here = world.root.clone();
+    let there = world.look("a/b").unwrap();
+    world.symlink("../../d2", "a/b/d1").unwrap();
+    let mut places = Vec::new();
+    for start in [&here, &there] {
+        let look = || world.context().lookup(start, b"d1/b", Lookup::FOLLOW);
+        places.push(with_pauses(&world, look).1.map(|path| world.text(&path)));
+    }
+    assert_eq!(places, [Ok("/a/b".to_owned()), Ok("/a/b".to_owned())]);
+    // Nothing is held when the call is over.
+    let moved = world.look("a/moved").unwrap();
+    assert_eq!(Arc::strong_count(&moved.dentry), 2, "the directory's and ours");
+}
+
+#[test]
+fn a_path_that_is_exchanged_all_the_time_comes_to_an_end() {
+    let mut world = world();
+    long_links(&world, "f", "./", "a/file");
+    world.paused_walks = Some(PausedWalks::default());
+    let calls = AtomicUsize::new(0);
+    // Neither of three paths is found among the two whose walks are kept.
+    let name = || ["f1", "./f1", "././f1"][calls.fetch_add(1, Ordering::Relaxed) % 3];
+    let (pauses, result) = with_pauses(&world, || world.look(name()));
+    assert_eq!(result.err(), Some(Errno::ELOOP));
+    assert!((100..10_000).contains(&pauses), "{pauses}");
+    // The next call starts anew.
+    assert!(with_pauses(&world, || world.look("f1")).1.is_ok());
 }
 
 #[test]

@@ -69,7 +69,7 @@ impl Binary {
 /// # Errors
 /// Those of open(2); `ELIBBAD` if it is no program, `EIO` if it is cut off.
 pub async fn open_interpreter(thread: &Arc<Thread>, path: &[u8]) -> Result<Binary> {
-    let file = open(thread, None, path, Lookup::FOLLOW)?;
+    let file = open(thread, None, path, Lookup::FOLLOW).await?;
     let beginning = beginning_of(thread, &file).await?;
     Binary::read(thread, &file, &beginning).await.map_err(|errno| match errno {
         Errno::ENOEXEC | Errno::EINVAL => Errno::ELIBBAD,

@@ -125,7 +125,7 @@ struct Start {
 async fn prepare(thread: &Arc<Thread>, request: &ExecRequest<'_>) -> Result<Prepared> {
     let kernel = thread.kernel();
     let limits = thread.process().limits();
-    let mut file = open(thread, request.directory.as_ref(), request.path, request.lookup)?;
+    let mut file = open(thread, request.directory.as_ref(), request.path, request.lookup).await?;
     let space = AddressSpace::new(kernel.memory(), limits.memory(), kernel.random_number())?;
     let top = space.map_stack()?;
     let most = i32::MAX as usize;
@@ -157,7 +157,7 @@ async fn prepare(thread: &Arc<Thread>, request: &ExecRequest<'_>) -> Result<Prep
         strings.push(script.interpreter).await?;
         arguments += 1;
         script_name = try_to_vec(script.interpreter)?;
-        file = open(thread, None, script.interpreter, Lookup::FOLLOW)?;
+        file = open(thread, None, script.interpreter, Lookup::FOLLOW).await?;
         depth += 1;
         if depth > MOST_INTERPRETERS {
             return Err(Errno::ELOOP);
@@ -185,8 +185,17 @@ async fn prepare(thread: &Arc<Thread>, request: &ExecRequest<'_>) -> Result<Prep
     Ok(Prepared { space, loaded, program, credentials, secure, name })
 }
 
-/// Opens a program.
-fn open(thread: &Arc<Thread>, directory: Option<&Path>, path: &[u8], lookup: Lookup) -> Result<Arc<OpenFile>> {
+/// Opens a program. Others run where its path takes long.
+async fn open(thread: &Arc<Thread>, directory: Option<&Path>, path: &[u8], lookup: Lookup) -> Result<Arc<OpenFile>> {
+    loop {
+        match try_to_open(thread, directory, path, lookup) {
+            Err(Errno::ERESTART) => sched::yield_now().await,
+            result => return result,
+        }
+    }
+}
+
+fn try_to_open(thread: &Arc<Thread>, directory: Option<&Path>, path: &[u8], lookup: Lookup) -> Result<Arc<OpenFile>> {
     let place = thread.working_place();
     let credentials = thread.credentials();
     let places = place.places();
