@@ -179,10 +179,53 @@ impl Mappings {
         self.visit(|space| space.evict_file(file, pages))
     }
 
+    /// Visits the spaces one after the other: who copies one meanwhile, with what it shows of the file, has a later number.
     #[expect(clippy::disallowed_methods, reason = "a pointer for each process that maps the file")]
     fn visit(&self, visit: impl Fn(&AddressSpace)) -> Visited {
-        let spaces: Vec<_> = self.spaces.lock().values().filter_map(|(space, _)| space.upgrade()).collect();
-        spaces.iter().for_each(|space| visit(space));
-        Visited(spaces)
+        let mut visited = Vec::new();
+        let mut next = 0;
+        while let Some((id, space)) = self.first_from(next) {
+            if let Some(space) = space.upgrade() {
+                visit(&space);
+                visited.push(space);
+            }
+            next = id + 1;
+        }
+        Visited(visited)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::*;
+    use crate::{PageCache, Resolution};
+    use abi::memory::MapFlags;
+    use machine::memory::Access;
+
+    /// A page becomes clean when nobody can write to it any more. A child that is copied while the spaces are visited has what its
+    /// parent could do: it must not be forgotten.
+    #[test]
+    fn a_space_that_is_copied_meanwhile_is_visited_too() {
+        let kernel = kernel();
+        let (cache, mapped_file): (Arc<PageCache>, _) = file(&kernel, 1);
+        let (first, parent) = (kernel.space(), kernel.space());
+        let [area, _] = [&parent, &first].map(|space| {
+            let area = space.map_file(0, 1, READ_WRITE, MapFlags::SHARED, &mapped_file, 0).unwrap();
+            space.set_byte(area, 1).unwrap();
+            area
+        });
+        let child = SpinLock::new(None);
+        let mappings = cache.mappings().unwrap();
+        drop(mappings.visit(|space| {
+            if core::ptr::eq(space, &*first) {
+                *child.lock() = Some(wait(parent.fork()).unwrap());
+            }
+            space.write_protect_file(&*cache, &(0..1));
+        }));
+        for space in [&first, &parent, &child.into_inner().unwrap()] {
+            let written = space.resolve(area, Access::WRITE);
+            assert!(matches!(written, Ok(Resolution::Mapped)), "the pager is not told of a write");
+        }
     }
 }
