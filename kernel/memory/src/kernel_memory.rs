@@ -33,6 +33,11 @@ impl Memory {
     pub fn new() -> Result<Arc<Memory>, Errno> {
         let frames = FrameAllocator::new();
         machine::memory::install(frames.clone());
+        Memory::over(frames)
+    }
+
+    /// The memory whose frames these are, which the machine has by now.
+    pub(crate) fn over(frames: Arc<FrameAllocator>) -> Result<Arc<Memory>, Errno> {
         Ok(Arc::new(Memory {
             frames,
             zero: Frame::zeroed().ok_or(Errno::ENOMEM)?,

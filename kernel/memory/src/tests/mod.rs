@@ -9,19 +9,22 @@ mod frames;
 mod gaps;
 mod long;
 mod maps;
+mod shortage;
 mod vdso;
 
 use core::future::Future;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use core::task::{Context, Poll, Waker};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use abi::Errno;
 use abi::memory::{MapFlags, Protection};
+use machine::memory::FrameSource;
 
 use crate::{
-    Access, AddressSpace, Backing, FileIdentity, Limits, MapRequest, MappedFile, Memory, PAGE_SIZE, PageBudget,
-    PageCache, Source,
+    Access, AddressSpace, Backing, FileIdentity, FrameAllocator, Limits, MapRequest, MappedFile, Memory, PAGE_SIZE,
+    PageBudget, PageCache, Source,
 };
 
 pub const PAGE: usize = PAGE_SIZE;
@@ -30,25 +33,64 @@ pub const READ_WRITE: Protection = Protection::READ.union(Protection::WRITE);
 pub const PRIVATE: MapFlags = MapFlags::PRIVATE;
 pub const FIXED: MapFlags = MapFlags::PRIVATE.union(MapFlags::FIXED);
 
+/// The frames, of which so many more are handed out: as if others took the rest at that moment.
+struct Store {
+    frames: Arc<FrameAllocator>,
+    left: AtomicUsize,
+}
+
+/// The frames are handed out as long as there are any.
+pub const ALL: usize = usize::MAX;
+
+impl FrameSource for Store {
+    fn allocate(&self, order: u8) -> Option<usize> {
+        let one_less = |left: usize| if left == ALL { Some(ALL) } else { left.checked_sub(1) };
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).ok()?;
+        self.frames.allocate(order)
+    }
+    fn free(&self, first: usize, order: u8) {
+        self.frames.free(first, order);
+    }
+    fn free_frames(&self) -> usize {
+        self.frames.free_frames()
+    }
+    fn total_frames(&self) -> usize {
+        self.frames.total_frames()
+    }
+    fn has_room_for(&self, frames: usize) -> bool {
+        self.frames.has_room_for(frames)
+    }
+}
+
 /// The kernel memory of this process, for one test at a time: they count frames.
 pub struct Kernel {
     pub memory: &'static Arc<Memory>,
+    store: &'static Store,
     _alone: MutexGuard<'static, ()>,
 }
 
 pub fn kernel() -> Kernel {
     static ALONE: Mutex<()> = Mutex::new(());
-    static MEMORY: OnceLock<Arc<Memory>> = OnceLock::new();
+    static MEMORY: OnceLock<(Arc<Memory>, Arc<Store>)> = OnceLock::new();
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let memory = MEMORY.get_or_init(|| {
-        let memory = Memory::new().unwrap();
+    let (memory, store) = MEMORY.get_or_init(|| {
+        let frames = FrameAllocator::new();
+        let store = Arc::new(Store { frames: frames.clone(), left: AtomicUsize::new(ALL) });
+        machine::memory::install(store.clone());
+        let memory = Memory::over(frames).unwrap();
         memory.set_randomise(false);
-        memory
+        (memory, store)
     });
-    Kernel { memory, _alone: alone }
+    store.left.store(ALL, Ordering::Relaxed);
+    Kernel { memory, store, _alone: alone }
 }
 
 impl Kernel {
+    /// Refuses frames after so many more, or [`ALL`].
+    pub fn allow(&self, frames: usize) {
+        self.store.left.store(frames, Ordering::Relaxed);
+    }
+
     pub fn space(&self) -> Arc<AddressSpace> {
         self.space_with(Limits::default())
     }
@@ -62,7 +104,6 @@ impl Kernel {
     }
 
     pub fn free(&self) -> usize {
-        use machine::memory::FrameSource;
         self.memory.frames().free_frames()
     }
 }
