@@ -332,29 +332,32 @@ impl FilePages {
     }
 
     /// Writes the dirty pages of `range` to the host. What fails stays dirty.
-    #[expect(clippy::disallowed_methods, reason = "as many as are asked back or written at once")]
     pub fn write_back(&self, open: &OpenNode, range: Range<u64>) -> Result<()> {
         if self.cached.lock().dirty.is_empty() {
             return Ok(());
         }
-        let mut visited = Vec::new();
-        let writing = self.writing.lock();
         let mut at = range.start;
-        let mut result = Ok(());
-        while result.is_ok()
-            && let Some((first, frames)) = self.take_dirty(at..range.end)
-        {
-            at = first + frames.len() as u64;
-            visited.push(self.mappings.write_protect(self, first..at));
-            result = write_all(open, first * PAGE, &frames).map_err(errno);
-            if result.is_err() {
-                // bounded: what was dirty before
-                self.cached.lock().dirty.extend(first..at);
-            }
+        while let Some(next) = self.write_back_run(open, at..range.end)? {
+            at = next;
+        }
+        Ok(())
+    }
+
+    /// Writes the first run of dirty pages in `range`. Returns where to go on, `None` if there was none. What this draws on the
+    /// kernel's reserve is given back with each run: there may be very many when memory is out.
+    fn write_back_run(&self, open: &OpenNode, range: Range<u64>) -> Result<Option<u64>> {
+        let writing = self.writing.lock();
+        let Some((first, frames)) = self.take_dirty(range) else { return Ok(None) };
+        let end = first + frames.len() as u64;
+        let visited = self.mappings.write_protect(self, first..end);
+        let written = write_all(open, first * PAGE, &frames).map_err(errno);
+        if written.is_err() {
+            // bounded: what was dirty before
+            self.cached.lock().dirty.extend(first..end);
         }
         drop(writing);
         drop(visited);
-        result
+        written.map(|()| Some(end))
     }
 
     /// The first run of dirty pages in `range`, now clean.

@@ -491,6 +491,37 @@ fn a_file_larger_than_memory_can_be_mapped() {
     assert_eq!(world.free_frames(), before);
 }
 
+/// Pages are written back when memory is out: what that takes itself, and the address spaces it keeps, must not grow with their
+/// number.
+#[test]
+fn writing_back_takes_nothing_that_grows() {
+    const PAGES: usize = 4000;
+    let shared = Shared::new("runs");
+    let world = &shared.world;
+    let host = fs::File::options().write(true).create_new(true).open(shared.host.join("f")).unwrap();
+    host.set_len((2 * PAGES * PAGE) as u64).unwrap();
+    let open = world.open("f", READ_WRITE).unwrap();
+    let mapped = Mapped::new(world, &open, MapFlags::SHARED, 2 * PAGES * PAGE);
+    // Every other page: each is a run of its own.
+    (0..PAGES).for_each(|page| mapped.put(2 * page * PAGE, b"x"));
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let most = std::thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            let mut most = 0;
+            while !done.load(Ordering::Relaxed) {
+                most = most.max(Arc::strong_count(&mapped.space));
+            }
+            most
+        });
+        mapped.synchronize().unwrap();
+        done.store(true, Ordering::Relaxed);
+        watching.join().unwrap()
+    });
+    assert!(most <= 4, "{most} references to one address space");
+    let bytes = shared.on_host("f");
+    assert!((0..2 * PAGES).all(|page| bytes[page * PAGE] == if page % 2 == 0 { b'x' } else { 0 }));
+}
+
 #[test]
 fn files_outlive_many_others_being_known() {
     let shared = Shared::new("known");
