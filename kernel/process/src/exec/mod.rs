@@ -67,7 +67,8 @@ pub async fn execve(thread: &Arc<Thread>, request: ExecRequest<'_>) -> Result<Ou
     if thread.exceeds_threads() {
         return Err(Errno::EAGAIN.into());
     }
-    let prepared = Box::pin(prepare(thread, &request)).await?;
+    // Who has to end may not wait for memory: for that, others would have to end.
+    let prepared = thread.killable(Box::pin(prepare(thread, &request))).await??;
     become_alone(thread).await?;
     // What is closed here must not be closed in a process that shares the table by CLONE_FILES.
     thread.process().unshare_files().await?;

@@ -7,7 +7,7 @@ use machine::memory::Access;
 use machine::user::{Exception, PageFault, Registers};
 use memory::MemoryFault;
 
-use super::{Information, code, send};
+use super::{Information, attention, code, send};
 use crate::thread::LastTrap;
 use crate::{Thread, shortage};
 
@@ -64,6 +64,8 @@ impl Thread {
         let (signal, code) = match reason {
             MemoryFault::NotPermitted => (Signal::SEGV, code::SEGV_NO_ACCESS),
             MemoryFault::Bus => (Signal::BUS, code::BUS_ADDRESS),
+            // It is who was chosen, and has been told of.
+            MemoryFault::OutOfMemory if self.has_attention(attention::EXIT) => return,
             // Nobody could be ended instead.
             MemoryFault::OutOfMemory => {
                 shortage::tell(self.kernel(), self.process());
