@@ -3,7 +3,7 @@
  * ends with an error, or with the end of the greedy program, and everything can be had again.
  *
  * usage: shortage [PART [SECONDS]]
- * PART: eater, eaters, sleeper (holds memory and sleeps), tables (page tables), sparse (the same,
+ * PART: eater, eaters, sleeper (holds memory and sleeps), brink (work while there is none), tables (page tables), sparse (the same,
  * in one call), pipes, hoards (of pipes, by many
  * processes), files, names, symlinks, links, attributes, mounts, descriptors, events, terminals, pollers, threads (that wait in
  * every way), zombies, areas, queues (of signals), arguments, environments, locks, or all. What meets no limit stops
@@ -198,6 +198,129 @@ static void sleeper(void)
 	MUST(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 	close(gate[0]);
 	close(gate[1]);
+}
+
+/* Whether all bytes of some pages are this. */
+static int all_are(const char *bytes, size_t pages, char expected)
+{
+	for (size_t i = 0; i < pages * PAGE; i++)
+		if (bytes[i] != expected)
+			return 0;
+	return 1;
+}
+
+static void fill(char *bytes, size_t pages, char byte)
+{
+	for (size_t i = 0; i < pages; i++)
+		memset(bytes + i * PAGE, byte, PAGE);
+}
+
+/* Every kind of page fault, by the program and by calls for it, each with pages that must be as they were. */
+static void fault_in_every_way(int round)
+{
+	enum { PAGES = 64 };
+	const int rights = PROT_READ | PROT_WRITE, private = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	const char byte = 'a' + round % 20;
+	int file = open("/tmp/brink", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	/* New pages, and those of zeros that are written afterwards. */
+	char *own = mmap(NULL, 2 * PAGES * PAGE, rights, private, -1, 0);
+	if (!MUST(file >= 0 && own != MAP_FAILED))
+		return;
+	MUST(all_are(own, PAGES, 0));
+	fill(own, PAGES, byte);
+	/* Holes of a file, in mappings that are shared and private. */
+	MUST(ftruncate(file, PAGES * PAGE) == 0);
+	char *shared = mmap(NULL, PAGES * PAGE, rights, MAP_SHARED, file, 0);
+	char *copied = mmap(NULL, PAGES * PAGE, rights, MAP_PRIVATE, file, 0);
+	if (!MUST(shared != MAP_FAILED && copied != MAP_FAILED))
+		return;
+	fill(shared, PAGES / 2, byte + 1);
+	MUST(all_are(shared + PAGES / 2 * PAGE, PAGES / 2, 0));
+	fill(copied, PAGES, byte + 2);
+	MUST(all_are(shared, PAGES / 2, byte + 1) && all_are(copied, PAGES, byte + 2));
+	/* Tables of every level: neighbouring pages, and some that are 2 MiB, 1 GiB and 512 GiB apart. */
+	char *wide = mmap(NULL, 1ul << 41, rights, private, -1, 0);
+	MUST(wide != MAP_FAILED);
+	for (int level = 1; level < 4 && wide != MAP_FAILED; level++)
+		for (size_t i = 1; i < 4; i++) {
+			char *there = wide + (i << (12 + 9 * level));
+
+			MUST(*there == 0);
+			*there = byte;
+			MUST(*there == byte);
+		}
+	/* Calls copy to and from pages that are not there. */
+	MUST(pread(file, own + PAGES * PAGE, PAGES / 2 * PAGE, 0) == PAGES / 2 * PAGE);
+	MUST(all_are(own + PAGES * PAGE, PAGES / 2, byte + 1));
+	MUST(pwrite(file, wide, PAGE, 0) == PAGE && all_are(shared, 1, 0));
+	MUST(all_are(own, PAGES, byte));
+	munmap(own, 2 * PAGES * PAGE);
+	munmap(shared, PAGES * PAGE);
+	munmap(copied, PAGES * PAGE);
+	munmap(wide, 1ul << 41);
+	MUST(close(file) == 0 && unlink("/tmp/brink") == 0);
+}
+
+/* Pages that others have too are written: by the parent, and by a child, if there may be one. */
+static void write_what_is_shared(char *pages, size_t count)
+{
+	pid_t child = fork();
+
+	if (child == 0) {
+		MUST(all_are(pages, count, 'p'));
+		fill(pages, count, 'c');
+		_exit(all_are(pages, count, 'c') ? 0 : 1);
+	}
+	/* No new process begins while memory is low. */
+	if (child < 0)
+		return;
+	int status = -1;
+	fill(pages, count, 'q');
+	MUST(waitpid(child, &status, 0) == child);
+	if (status != 0)
+		wrong("a child at the brink: status %#x", status);
+	MUST(all_are(pages, count, 'q'));
+	fill(pages, count, 'p');
+}
+
+/* Somebody takes all memory there is, again and again, and ends for it. Another one works meanwhile, and loses nothing. */
+static void brink(void)
+{
+	static char pages[64 * PAGE];
+	Memory before = memory_now();
+	pid_t parent = getpid(), greedy_one = fork();
+
+	if (greedy_one == 0) {
+		for (int adjusted = 0; getppid() == parent;) {
+			pid_t child = fork();
+
+			if (child == 0) {
+				int own = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+				adjusted = write(own, "1000", 4) == 4;
+				if (adjusted)
+					eat();
+				_exit(0);
+			}
+			if (child > 0)
+				waitpid(child, NULL, 0);
+			else
+				sleep_ms(1);
+		}
+		_exit(0);
+	}
+	uint64_t end = end_of_part();
+	int round = 0;
+	fill(pages, COUNT(pages) / PAGE, 'p');
+	do {
+		fault_in_every_way(round++);
+		write_what_is_shared(pages, COUNT(pages) / PAGE);
+	} while (now_ns() < end);
+	MUST(kill(greedy_one, SIGKILL) == 0 && waitpid(greedy_one, NULL, 0) == greedy_one);
+	printf("brink: %d rounds\n", round);
+	memory_is_back("brink", before, 4096);
+	still_works();
 }
 
 /* A page here and there: what is large are the page tables. */
@@ -845,6 +968,7 @@ int main(int argc, char **argv)
 		{"eater", eater},
 		{"eaters", eaters},
 		{"sleeper", sleeper},
+		{"brink", brink},
 		{"tables", tables},
 		{"sparse", sparse},
 		{"pipes", pipes},

@@ -51,10 +51,11 @@ const SETTINGS: [Setting; 7] = [
 ];
 
 /// The parts of `shortage`. All but `tables` on the host machine: its page tables take none of the guest's memory.
-pub const SHORTAGES: [&str; 24] = [
+pub const SHORTAGES: [&str; 25] = [
     "eater",
     "eaters",
     "sleeper",
+    "brink",
     "sparse",
     "pipes",
     "hoards",
