@@ -200,11 +200,6 @@ impl SignalAction {
     pub const fn has(&self, flag: u64) -> bool {
         self.flags & flag != 0
     }
-
-    /// Whether a function of the program handles the signal.
-    pub const fn is_handler(&self) -> bool {
-        self.handler > Self::IGNORE
-    }
 }
 
 /// The values of `sa_flags`.
@@ -364,6 +359,12 @@ mod tests {
         assert_eq!((Signal::new(0), Signal::new(65)), (Err(Errno::EINVAL), Err(Errno::EINVAL)));
         assert_eq!(format!("{:?} {:?}", Signal::TTOU, Signal::new(34).unwrap()), "SIGTTOU SIGRT_2");
         assert!(Signal::new(32).unwrap().is_real_time() && !Signal::SYS.is_real_time());
+    }
+
+    /// `UAPI_SA_FLAGS` of Linux with `SA_RESTORER`, without `SA_EXPOSE_TAGBITS`.
+    #[test]
+    fn actions_keep_the_flags_that_are_known() {
+        assert_eq!(action_flags::KNOWN, 0xdc00_0007);
     }
 
     #[test]

@@ -116,7 +116,12 @@ mod tests {
         assert_eq!(Timespec { seconds: 0, nanoseconds: 1_000_000_000 }.to_nanoseconds(), Err(Errno::EINVAL));
         assert_eq!(Timespec { seconds: i64::MAX, nanoseconds: 0 }.to_nanoseconds(), Ok(u64::MAX));
         assert_eq!(Timespec::from_nanoseconds(2_000_000_007), Timespec { seconds: 2, nanoseconds: 7 });
-        assert_eq!(Timeval { seconds: 0, microseconds: 1_000_000 }.to_nanoseconds(), Err(Errno::EINVAL));
+        let timeval = |seconds, microseconds| Timeval { seconds, microseconds }.to_nanoseconds();
+        assert_eq!((timeval(0, 0), timeval(1, 999_999)), (Ok(0), Ok(1_999_999_000)));
+        assert_eq!(timeval(i64::MAX, 5), Ok(u64::MAX));
+        for (seconds, microseconds) in [(0, 1_000_000), (0, -1), (-1, 0)] {
+            assert_eq!(timeval(seconds, microseconds), Err(Errno::EINVAL));
+        }
         assert_eq!(Timeval::from_nanoseconds(1_999_999_999), Timeval { seconds: 1, microseconds: 999_999 });
         assert_eq!((size_of::<Timespec>(), size_of::<IntervalTimer>(), size_of::<ProcessTimes>()), (16, 32, 32));
     }
