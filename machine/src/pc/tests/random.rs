@@ -349,3 +349,79 @@ fn a_move_without_memory_changes_nothing() {
         assert_eq!(frame.references(), 1);
     }
 }
+
+/// The first page of a table of every level.
+const FIRST: usize = 0x80_0000_0000;
+
+/// Wherever tables run out, nothing is shown, no reference is kept, and the tables there are serve the next try.
+#[test]
+fn a_page_without_a_table_is_not_there() {
+    let access = Access::READ | Access::WRITE;
+    for missing in 1..4 {
+        for tables in 0..missing {
+            let frame = Frame::zeroed().unwrap();
+            let space = Tables::new().unwrap();
+            // What is there already has some of the tables.
+            let neighbour = FIRST
+                + match missing {
+                    1 => 0x20_0000,
+                    2 => 0x4000_0000,
+                    _ => 0x80_0000_0000,
+                };
+            space.map(neighbour, frame.clone(), access).unwrap();
+            frames::allow(tables);
+            let refused = space.map(FIRST, frame.clone(), access);
+            let batch = space.map_batch(FIRST, [(); 3].into_iter().map(|()| frame.clone()), access);
+            frames::allow(usize::MAX);
+            assert_eq!((refused, batch), (Err(OutOfMemory), Err(OutOfMemory)), "{tables} of {missing}");
+            assert_eq!((space.lookup(FIRST), space.resident(), frame.references()), (None, 1, 2));
+            assert!(!shootdown::access(space.root(), FIRST, false) && shootdown::access(space.root(), neighbour, true));
+            assert_eq!(space.tables(), 3 + tables);
+            space.map(FIRST, frame.clone(), access).unwrap();
+            assert_eq!((space.tables(), space.resident(), frame.references()), (3 + missing, 2, 3));
+            assert!(shootdown::access(space.root(), FIRST, true));
+            drop(space);
+            assert_eq!(frame.references(), 1);
+        }
+    }
+}
+
+/// A run that goes over the end of a table ends there if there is no other; a child that gets no table leaves its parent what it has.
+#[test]
+fn what_is_shown_by_part_is_whole_for_each_page() {
+    let access = Access::READ | Access::WRITE;
+    let frame = Frame::zeroed().unwrap();
+    let start = FIRST - 2 * PAGE_SIZE;
+    let (parent, child) = (Tables::new().unwrap(), Tables::new().unwrap());
+    parent.map(start - PAGE_SIZE, frame.clone(), access).unwrap();
+    let run = || [(); 4].into_iter().map(|()| frame.clone());
+    for tables in 0..3 {
+        frames::allow(tables);
+        assert_eq!(parent.map_batch(start, run(), access), Err(OutOfMemory));
+        frames::allow(usize::MAX);
+        assert_eq!((parent.resident(), frame.references()), (3, 4));
+        assert!(parent.lookup(FIRST - PAGE_SIZE).is_some() && parent.lookup(FIRST).is_none());
+        parent.unmap(start..FIRST + PAGE_SIZE, usize::MAX);
+        assert_eq!((parent.tables(), frame.references()), (3, 2), "the empty tables went with it");
+    }
+    parent.map_batch(start, run(), access).unwrap();
+    for tables in 0..6 {
+        frames::allow(tables);
+        let shared = parent.share_with(&child, start..FIRST + 2 * PAGE_SIZE, true);
+        frames::allow(usize::MAX);
+        assert_eq!(shared, Err(OutOfMemory));
+        assert_eq!(frame.references() as usize, 1 + parent.resident() + child.resident());
+        assert!((start..FIRST + 2 * PAGE_SIZE).step_by(PAGE_SIZE).all(|page| shootdown::access(
+            parent.root(),
+            page,
+            false
+        )));
+        child.unmap(0..super::paging::USER_TOP, usize::MAX);
+        assert_eq!(child.resident(), 0);
+    }
+    // All pages show one frame, so what is written is a copy.
+    assert_eq!(parent.break_copy_on_write(start, access), Ok(true));
+    assert!(shootdown::access(parent.root(), start, true));
+    drop((parent, child));
+    assert_eq!(frame.references(), 1);
+}
