@@ -1122,7 +1122,7 @@ static const struct {
 	/* Only when it is named. */
 	int slow;
 } PARTS[] = {
-	{"descriptors", descriptors, 0}, {"polled", polled, 1},       {"selected", selected, 0}, {"memory", memory, 0},
+	{"descriptors", descriptors, 0}, {"polled", polled, 0},       {"selected", selected, 0}, {"memory", memory, 0},
 	{"holes", holes, 0},             {"locks", locks, 0},         {"names", names, 0},       {"mounts", mounts, 0},
 	{"signals", signals, 0},         {"arguments", arguments, 0}, {"pieces", pieces, 0},     {"processes", processes, 1},
 	{"threads", threads, 1},         {"waiters", waiters, 1},

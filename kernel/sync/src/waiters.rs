@@ -13,6 +13,7 @@
 //! some of the rest: so somebody always goes on, until nobody is due.
 
 use alloc::vec::Vec;
+use core::mem::ManuallyDrop;
 use core::task::Waker;
 
 use machine::memory::fallible;
@@ -109,7 +110,9 @@ struct Entry {
     events: Events,
     /// How many wake-ups there had been when it began to sleep.
     since: u64,
-    waker: Option<Waker>,
+    /// Somebody's who stands here: a free entry has none, and entries are freed only when all are. So freeing them needs no look at
+    /// each.
+    waker: ManuallyDrop<Option<Waker>>,
     next: u32,
     previous: u32,
 }
@@ -130,7 +133,7 @@ const FREE: Entry = Entry {
     kind: Kind::Shared,
     events: Events::NONE,
     since: 0,
-    waker: None,
+    waker: ManuallyDrop::new(None),
     next: NOBODY,
     previous: NOBODY,
 };
@@ -200,7 +203,7 @@ impl Waiters {
         let since = self.sequence;
         let entry = self.entry(index)?;
         let next_free = entry.next;
-        *entry = Entry { state: State::Asleep, kind, events, since, waker: Some(waker.clone()), ..FREE };
+        *entry = Entry { state: State::Asleep, kind, events, since, waker: held(waker), ..FREE };
         self.free = next_free;
         self.taken += 1;
         self.append(index);
@@ -281,7 +284,8 @@ impl Waiters {
         } else {
             Vec::new()
         };
-        (left.state == State::Woken { alone: true }, Leavings { _waker: left.waker, _groups: groups })
+        let waker = ManuallyDrop::into_inner(left.waker);
+        (left.state == State::Woken { alone: true }, Leavings { _waker: waker, _groups: groups })
     }
 
     /// A wake-up begins. It is to reach those who slept before the number returned.
@@ -338,7 +342,7 @@ impl Waiters {
         let Some(entry) = self.entry(index) else { return };
         let waker = if entry.kind == Kind::Standing {
             entry.since = sequence;
-            let waker = entry.waker.clone();
+            let waker = Option::clone(&entry.waker);
             self.append(index);
             waker
         } else {
@@ -390,6 +394,11 @@ impl Entry {
     fn list(&self) -> usize {
         list_of(self.events.0, self.kind)
     }
+}
+
+/// A waker of who stands in the queue.
+fn held(waker: &Waker) -> ManuallyDrop<Option<Waker>> {
+    ManuallyDrop::new(Some(waker.clone()))
 }
 
 /// The list of those of a kind who wait for a set of events.
