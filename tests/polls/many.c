@@ -687,7 +687,9 @@ static void holes(void)
 		must(pwrite(file, "x", 1, i * 2 * PAGE) == 1, "pwrite");
 	lseek(file, PAGE, SEEK_DATA);
 	must(fallocate(file, 0, 0, 120000 * PAGE) == 0, "fallocate");
-	lseek(file, 0, SEEK_HOLE);
+	must(lseek(file, 5, SEEK_HOLE) == 120000 * PAGE, "SEEK_HOLE");
+	must(fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 110000 * PAGE, PAGE) == 0, "punch");
+	must(lseek(file, 5, SEEK_HOLE) == 110000 * PAGE, "SEEK_HOLE");
 	close(file);
 	unlink("/tmp/many-holes");
 }

@@ -65,7 +65,7 @@ pub use fault::{MemoryFault, PageWait, Resolution};
 pub use frames::FrameAllocator;
 pub use kernel_memory::Memory;
 pub use map::{MAXIMUM_AREAS, MINIMUM_ADDRESS, MapRequest};
-pub use page_cache::{CacheError, PageBudget, PageCache};
+pub use page_cache::{CacheError, PageBudget, PageCache, Search};
 pub use pager::{FileIdentity, MappedFile, Mappings, Pager, PagerError, Visited};
 pub use shortage::{Cache, Relief, Rescue};
 pub use user_access::check_range;

@@ -129,6 +129,18 @@ pub struct PageCache {
 /// Leaves that are emptied under one taking of the lock.
 const LEAVES: usize = 16;
 
+/// Leaves that are looked at under one taking of the lock: 128 MiB.
+const LEAVES_LOOKED_AT: usize = 1024;
+
+/// How far a search has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Search {
+    /// To what was sought.
+    Found(u64),
+    /// It is not before this; a slice's work is done.
+    Beyond(u64),
+}
+
 impl Leaf {
     /// The first page from `within` on that is not there.
     fn first_hole(&self, within: u64) -> Option<u64> {
@@ -200,18 +212,19 @@ impl Pages {
     }
 
     /// The first page from `index` on that does not exist. Of a full leaf nothing but its count is looked at.
-    fn first_hole(&self, index: u64) -> u64 {
+    fn first_hole(&self, index: u64) -> Search {
         let (mut number, mut within) = (index / LEAF, index % LEAF);
-        for (&existing, leaf) in self.leaves.range(number..) {
-            if existing != number {
-                break;
-            }
+        let mut leaves = self.leaves.range(number..);
+        for _ in 0..LEAVES_LOOKED_AT {
+            let Some((_, leaf)) = leaves.next().filter(|(existing, _)| **existing == number) else {
+                return Search::Found(number * LEAF + within);
+            };
             if let Some(hole) = leaf.first_hole(within) {
-                return number * LEAF + hole;
+                return Search::Found(number * LEAF + hole);
             }
             (number, within) = (number + 1, 0);
         }
-        number * LEAF + within
+        Search::Beyond(number * LEAF)
     }
 
     /// The pages of `range` that exist, ascending.
@@ -416,10 +429,13 @@ impl PageCache {
     }
 
     /// The first byte at or after `offset` that lies in a hole, or the end: lseek(2) with `SEEK_HOLE`.
-    pub fn next_hole(&self, offset: u64) -> u64 {
+    pub fn next_hole(&self, offset: u64) -> Search {
         let pages = self.pages.lock();
-        let hole = pages.first_hole(offset / PAGE).saturating_mul(PAGE);
-        offset.max(hole).min(pages.size)
+        let at = |page: u64| offset.max(page.saturating_mul(PAGE)).min(pages.size);
+        match pages.first_hole(offset / PAGE) {
+            Search::Beyond(page) if at(page) < pages.size => Search::Beyond(at(page)),
+            Search::Beyond(page) | Search::Found(page) => Search::Found(at(page)),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use core::ops::Range;
 use abi::raw::general as raw;
 use abi::{Errno, Result};
 use bitflags::bitflags;
-use memory::{Destination, Pager, Source, UserFault};
+use memory::{Destination, Pager, Search, Source, UserFault};
 use sync::WaitQueue;
 
 use crate::caller::Caller;
@@ -257,13 +257,10 @@ pub trait File: Send + Sync {
         0
     }
 
-    /// The next data or hole at or after `position`, below the length, which vfs has checked. Without holes, all is
-    /// data.
-    fn seek_hole_or_data(&self, position: u64, whence: Whence) -> Result<u64> {
-        match whence {
-            Whence::Hole => Ok(self.size()),
-            _ => Ok(position),
-        }
+    /// The next data or hole at or after `position`, below the length, which vfs has checked; or a part of the search. Without holes,
+    /// all is data.
+    fn seek_hole_or_data(&self, position: u64, whence: Whence) -> Result<Search> {
+        Ok(Search::Found(if whence == Whence::Hole { self.size() } else { position }))
     }
 
     /// fallocate(2), for a part of `range` from its start on. Returns where to go on, or `None` when all is done.

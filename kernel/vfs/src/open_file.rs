@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use abi::{Errno, Result};
-use memory::{FileIdentity, MappedFile};
+use memory::{FileIdentity, MappedFile, Search};
 use sync::{Mutex, SpinLock, yield_now};
 
 use crate::Access;
@@ -246,11 +246,23 @@ impl OpenFile {
     pub async fn seek(&self, offset: i64, whence: Whence) -> Result<u64> {
         match self.try_seek(offset, whence) {
             Some(result) => result,
-            None => self.seek_from(&mut *self.position.lock().await, offset, whence),
+            None => self.seek_slowly(offset, whence).await,
         }
     }
 
-    /// As [`seek`](Self::seek), unless somebody else is using the position.
+    async fn seek_slowly(&self, offset: i64, whence: Whence) -> Result<u64> {
+        let mut position = self.position.lock().await;
+        let mut offset = offset;
+        loop {
+            match self.seek_from(&mut position, offset, whence)? {
+                Search::Found(at) => return Ok(at),
+                Search::Beyond(at) => offset = i64::try_from(at).map_err(|_| Errno::EOVERFLOW)?,
+            }
+            yield_now().await;
+        }
+    }
+
+    /// As [`seek`](Self::seek), unless somebody else is using the position, or a hole is far away.
     pub fn try_seek(&self, offset: i64, whence: Whence) -> Option<Result<u64>> {
         match self.usable() {
             Err(errno) => return Some(Err(errno)),
@@ -259,10 +271,15 @@ impl OpenFile {
             Ok(_) => {}
         }
         let mut position = self.position.try_lock()?;
-        Some(self.seek_from(&mut position, offset, whence))
+        match self.seek_from(&mut position, offset, whence) {
+            Ok(Search::Found(at)) => Some(Ok(at)),
+            Ok(Search::Beyond(_)) => None,
+            Err(errno) => Some(Err(errno)),
+        }
     }
 
-    fn seek_from(&self, position: &mut u64, offset: i64, whence: Whence) -> Result<u64> {
+    /// Moves the position, or does a part of the search for a hole.
+    fn seek_from(&self, position: &mut u64, offset: i64, whence: Whence) -> Result<Search> {
         let base = match whence {
             Whence::Start => 0,
             Whence::Current => i64::try_from(*position).map_err(|_| Errno::EOVERFLOW)?,
@@ -272,13 +289,16 @@ impl OpenFile {
                 if wanted >= self.file.size() {
                     return Err(Errno::ENXIO);
                 }
-                *position = self.file.seek_hole_or_data(wanted, whence)?;
-                return Ok(*position);
+                let found = self.file.seek_hole_or_data(wanted, whence)?;
+                if let Search::Found(at) = found {
+                    *position = at;
+                }
+                return Ok(found);
             }
         };
         let new = base.checked_add(offset).ok_or(Errno::EOVERFLOW)?;
         *position = u64::try_from(new).map_err(|_| Errno::EINVAL)?;
-        Ok(*position)
+        Ok(Search::Found(*position))
     }
 
     /// The position now, for `/proc/PID/fdinfo`; `None` while somebody is reading or writing.

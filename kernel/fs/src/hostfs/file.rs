@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use abi::{Errno, Result};
 use machine::folder::OpenNode;
-use memory::{Destination, Pager, Source};
+use memory::{Destination, Pager, Search, Source};
 use vfs::{AllocateMode, File, FileTraits, OpenFlags, Stop, Whence};
 
 use super::errno;
@@ -93,9 +93,9 @@ impl File for HostFile {
         self.inode.status().size
     }
 
-    fn seek_hole_or_data(&self, position: u64, whence: Whence) -> Result<u64> {
+    fn seek_hole_or_data(&self, position: u64, whence: Whence) -> Result<Search> {
         self.pages.write_back_all()?;
-        self.open.seek(position, whence == Whence::Hole).map_err(errno)
+        self.open.seek(position, whence == Whence::Hole).map(Search::Found).map_err(errno)
     }
 
     fn allocate(&self, mode: AllocateMode, range: Range<u64>) -> Result<Option<u64>> {

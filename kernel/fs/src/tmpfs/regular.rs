@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::ops::Range;
 
 use abi::{Errno, Result};
-use memory::{CacheError, Destination, PAGE_SIZE, Pager, Source};
+use memory::{CacheError, Destination, PAGE_SIZE, Pager, Search, Source};
 use vfs::{AllocateMode, DirectoryEntry, DirectorySink, File, FileTraits, Inode, Stop, Whence};
 
 use super::inode::{Contents, Regular, TmpfsInode};
@@ -94,11 +94,11 @@ impl File for TmpfsInode {
         self.regular().map_or(0, |regular| regular.cache.size())
     }
 
-    fn seek_hole_or_data(&self, position: u64, whence: Whence) -> Result<u64> {
+    fn seek_hole_or_data(&self, position: u64, whence: Whence) -> Result<Search> {
         let cache = &self.regular()?.cache;
         match whence {
             Whence::Hole => Ok(cache.next_hole(position)),
-            _ => cache.next_data(position).ok_or(Errno::ENXIO),
+            _ => cache.next_data(position).map(Search::Found).ok_or(Errno::ENXIO),
         }
     }
 

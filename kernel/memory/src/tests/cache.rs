@@ -1,6 +1,7 @@
 //! Files in RAM.
 
 use super::*;
+use crate::Search::Found;
 use crate::{CacheError, Destination};
 use proptest::prelude::*;
 
@@ -43,11 +44,11 @@ fn holes_and_data_are_found() {
     cache.set_size(page(1 << 40));
     assert_eq!(cache.resident(), 2);
     assert_eq!((cache.next_data(0), cache.next_data(page(40) + 7)), (Some(page(40)), Some(page(40) + 7)));
-    assert_eq!((cache.next_hole(5), cache.next_hole(page(40) + 7)), (5, page(42)));
+    assert_eq!((cache.next_hole(5), cache.next_hole(page(40) + 7)), (Found(5), Found(page(42))));
     assert_eq!(cache.next_data(page(42)), None);
     assert_eq!(read(&cache, page(1 << 40) - 3, 10), [0, 0, 0]);
     cache.punch(page(40) + 1..page(42));
-    assert_eq!((cache.resident(), cache.next_hole(page(40))), (1, page(41)));
+    assert_eq!((cache.resident(), cache.next_hole(page(40))), (1, Found(page(41))));
     assert_eq!(read(&cache, page(40), 2), [b'x', 0]);
 }
 
@@ -61,13 +62,13 @@ fn the_next_hole_is_the_first_page_that_is_missing() {
     let fill = |index: u64| assert_eq!(write(&cache, page(index), b"x"), Ok(1));
     all.clone().for_each(fill);
     cache.set_size(page(PAGES));
-    assert_eq!((cache.next_hole(0), cache.next_hole(page(PAGES) - 1)), (page(PAGES), page(PAGES)));
+    assert_eq!([cache.next_hole(0), cache.next_hole(page(PAGES) - 1)], [Found(page(PAGES)); 2]);
     for missing in [vec![0], vec![31], vec![32], vec![70, 77, 95], (64..96).collect(), vec![33, 64, 159]] {
         missing.iter().for_each(|&index| assert_eq!(cache.punch(page(index)..page(index + 1)), None));
         for index in all.clone() {
             let expected = missing.iter().copied().find(|&hole| hole >= index).unwrap_or(PAGES);
             let at = page(index) + 9;
-            assert_eq!(cache.next_hole(at), at.max(page(expected)), "from {index} without {missing:?}");
+            assert_eq!(cache.next_hole(at), Found(at.max(page(expected))), "from {index} without {missing:?}");
         }
         missing.into_iter().for_each(fill);
     }
