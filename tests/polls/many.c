@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -166,7 +167,8 @@ static int flocks(void *arg)
 	return arg != NULL;
 }
 
-enum { TASKS = 30000 };
+/* Nearly as many as there are numbers. */
+enum { TASKS = 32000 };
 /* Children of children too are known to whoever ends them. */
 static pid_t *pids;
 static int made;
@@ -244,6 +246,76 @@ static void parent_of_groups(void)
 	let_run();
 }
 
+/* Waits until a process or thread is in this state. */
+static void wait_for_state(const char *directory, pid_t pid, char state)
+{
+	char path[64], text[512];
+	snprintf(path, sizeof(path), "%s/%d/stat", directory, pid);
+	for (;;) {
+		int file = open(path, O_RDONLY);
+		must(file >= 0, path);
+		ssize_t got = read(file, text, sizeof(text) - 1);
+		close(file);
+		must(got > 0, path);
+		text[got] = 0;
+		if (strrchr(text, ')')[2] == state)
+			return;
+		usleep(1000);
+	}
+}
+
+static void wait_for_states(const char *directory, char state)
+{
+	for (int i = 0; i < made; i += made / 7)
+		wait_for_state(directory, pids[i], state);
+	wait_for_state(directory, pids[made - 1], state);
+}
+
+static void set_blocked(int how, int signal)
+{
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, signal);
+	must(sigprocmask(how, &set, NULL) == 0, "sigprocmask");
+}
+
+/* A terminal sends all its signals to a foreground group of very many. */
+static void leader_of_a_session(void)
+{
+	int master = posix_openpt(O_RDWR | O_NOCTTY);
+	must(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0, "pty");
+	must(setsid() > 0, "setsid");
+	int slave = open(ptsname(master), O_RDWR);
+	must(slave >= 0, "slave");
+	set_blocked(SIG_BLOCK, SIGINT);
+	start(TASKS, CHILD, waits);
+	signal(SIGHUP, SIG_IGN);
+	/* Nobody looks through all of them whenever one ends. */
+	signal(SIGCHLD, SIG_IGN);
+	for (int i = 0; i < made; i++)
+		must(setpgid(pids[i], pids[0]) == 0, "setpgid");
+	must(ioctl(slave, TIOCSPGRP, pids) == 0, "TIOCSPGRP");
+	struct winsize size = {10, 20, 0, 0};
+	must(ioctl(master, TIOCSWINSZ, &size) == 0, "TIOCSWINSZ");
+	must(write(master, "\003", 1) == 1, "Ctrl-C");
+	must(write(master, "\032", 1) == 1, "Ctrl-Z");
+	wait_for_states("/proc", 'T');
+	must(kill(-pids[0], SIGCONT) == 0, "SIGCONT");
+	wait_for_states("/proc", 'S');
+	/* One after the other, so that none is stopped at last. */
+	must(write(master, "\032", 1) == 1, "Ctrl-Z");
+	must(kill(-pids[0], SIGCONT) == 0, "SIGCONT");
+	sleep(1);
+	wait_for_states("/proc", 'S');
+	must(write(master, "\032", 1) == 1, "Ctrl-Z");
+	close(master);
+	while (kill(-pids[0], 0) == 0)
+		usleep(100000);
+	must(errno == ESRCH, "the end of all by SIGHUP");
+}
+
+static void sessions(void) { in_child(leader_of_a_session); }
+
 static void parent_of_zombies(void) { start(TASKS, CHILD, ends_at_once); let_run(); }
 
 /* What orphaned groups were. */
@@ -300,6 +372,25 @@ static void threads_that_stop(void)
 	must(waitpid(other, NULL, __WALL) == other, "waitpid");
 	kill(self, SIGUSR1);
 }
+
+/* A child stops its parent and lets it go on. */
+static void process_that_stops(void)
+{
+	start(TASKS, THREAD, waits);
+	pid_t self = getpid(), other = fork();
+	if (other == 0) {
+		char tasks[64];
+		snprintf(tasks, sizeof(tasks), "/proc/%d/task", self);
+		kill(self, SIGSTOP);
+		wait_for_states(tasks, 'T');
+		kill(self, SIGCONT);
+		wait_for_states(tasks, 'S');
+		_exit(0);
+	}
+	must(waitpid(other, NULL, __WALL) == other, "waitpid");
+}
+
+static void stops(void) { in_child(process_that_stops); }
 
 static void threads_and_exec(void)
 {
@@ -1127,7 +1218,7 @@ static const struct {
 	{"descriptors", descriptors, 0}, {"polled", polled, 0},       {"selected", selected, 0}, {"memory", memory, 0},
 	{"holes", holes, 0},             {"locks", locks, 0},         {"names", names, 0},       {"mounts", mounts, 0},
 	{"signals", signals, 0},         {"arguments", arguments, 0}, {"pieces", pieces, 0},     {"processes", processes, 1},
-	{"threads", threads, 1},         {"waiters", waiters, 1},
+	{"sessions", sessions, 0},       {"stops", stops, 0},         {"threads", threads, 1},   {"waiters", waiters, 1},
 };
 
 static void tell(const char *name)

@@ -174,6 +174,9 @@ fn assemble() -> Result<Arc<Executor>, Failure> {
     let memory = kernel.memory().clone();
     let freeing = sched::Parameters { name: "free", ..Default::default() };
     let _ = executor.spawn(&freeing, async move { memory.free_discarded().await });
+    // Without memory for this one, who sends a signal to very many does it alone.
+    let signalling = sched::Parameters { name: "signals", ..Default::default() };
+    let _ = executor.spawn(&signalling, Kernel::deliver_deferred(Arc::downgrade(&kernel)));
     let boot = start(kernel.clone(), options, program, random, ending.clone());
     executor.spawn(&sched::Parameters { name: "boot", ..Default::default() }, async move {
         if let Err(failure) = boot.await {

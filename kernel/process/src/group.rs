@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use abi::signal::{Signal, SignalAction};
 use abi::{Errno, Result};
 use tty::{JobControl, Member, ProcessId, Terminal, TerminalSignal};
+use vfs::Stop;
 
 use crate::credentials::Capability;
 use crate::pid::Family;
@@ -14,14 +15,15 @@ use crate::{Credentials, Kernel, Pid, Process, Thread};
 /// setsid(2): a new session, and in it a new group, led by the caller.
 ///
 /// # Errors
-/// `EPERM` if the caller leads a group.
-pub fn set_session(thread: &Thread) -> Result<Pid> {
+/// `EPERM` if the caller leads a group. [`Stop::WouldBlock`] while a signal is on its way to the group it leaves.
+pub fn set_session(thread: &Thread) -> Result<Pid, Stop> {
     let process = thread.process();
     let pid = process.pid();
     let mut family = thread.kernel().processes().lock();
     if process.session_id() == pid || family.has_group(pid) {
-        return Err(Errno::EPERM);
+        return Err(Errno::EPERM.into());
     }
+    family.check_leaves(process)?;
     family.set_group(process, pid);
     family.set_session(process, pid);
     Ok(pid)
@@ -30,9 +32,10 @@ pub fn set_session(thread: &Thread) -> Result<Pid> {
 /// Makes the first process the leader of a session, with `terminal` as the controlling one and itself in the foreground.
 ///
 /// # Errors
-/// As [`set_session`].
+/// `EPERM` if it leads a group.
 pub(crate) fn begin_session(thread: &Thread, terminal: Option<&Arc<Terminal>>) -> Result<()> {
-    let process = set_session(thread)?;
+    // No signal is on its way to anybody yet.
+    let process = set_session(thread).map_err(|_| Errno::EPERM)?;
     if let Some(terminal) = terminal {
         terminal.become_controlling(Member { process, group: process, session: process });
     }
@@ -43,34 +46,36 @@ pub(crate) fn begin_session(thread: &Thread, terminal: Option<&Arc<Terminal>>) -
 ///
 /// # Errors
 /// `EINVAL` for a negative group, `ESRCH` if it is neither the caller nor his child, `EACCES` if the child has executed
-/// a program, `EPERM` for session leaders and across sessions.
-pub fn set_group(thread: &Thread, pid: i32, group: i32) -> Result<()> {
+/// a program, `EPERM` for session leaders and across sessions. [`Stop::WouldBlock`] while a signal is on its way to the group it
+/// leaves.
+pub fn set_group(thread: &Thread, pid: i32, group: i32) -> Result<(), Stop> {
     let own = thread.process();
     let pid = if pid == 0 { own.pid() as i32 } else { pid };
     let group = if group == 0 { pid } else { group };
     if group < 0 {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.into());
     }
     let (pid, group) = (pid as Pid, group as Pid);
     let mut family = thread.kernel().processes().lock();
     let process = family.process(pid).ok_or(Errno::ESRCH)?.clone();
     if process.parent_pid() == own.pid() {
         if process.session_id() != own.session_id() {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.into());
         }
         if process.has_executed() {
-            return Err(Errno::EACCES);
+            return Err(Errno::EACCES.into());
         }
     } else if process.pid() != own.pid() {
-        return Err(Errno::ESRCH);
+        return Err(Errno::ESRCH.into());
     }
     if process.session_id() == process.pid() {
-        return Err(Errno::EPERM);
+        return Err(Errno::EPERM.into());
     }
     if group != pid && family.session_of_group(group) != Some(own.session_id()) {
-        return Err(Errno::EPERM);
+        return Err(Errno::EPERM.into());
     }
     if process.group_id() != group {
+        family.check_leaves(&process)?;
         family.set_group(&process, group);
     }
     Ok(())
@@ -116,6 +121,11 @@ impl Target {
 }
 
 impl Family {
+    /// Whether a process may leave its group: not before it has the signals that are on their way there.
+    fn check_leaves(&self, process: &Process) -> Result<(), Stop> {
+        if self.is_signalled(process.group_id()) { Err(Stop::WouldBlock) } else { Ok(()) }
+    }
+
     /// The session a group is in.
     pub(crate) fn session_of_group(&self, group: Pid) -> Option<Pid> {
         self.group(group).next().map(|member| member.session_id())

@@ -20,6 +20,7 @@ use crate::process::{ExitStatus, NewProcess, Program};
 use crate::run::{SystemCalls, run};
 use crate::shortage::Shortage;
 use crate::signal::Actions;
+use crate::signal::deferred::Deferred;
 use crate::thread::{Name, NewThread};
 use crate::ucounts::Users;
 use crate::{Credentials, Pid, Process, Processes, Thread};
@@ -83,6 +84,8 @@ pub struct Kernel {
     processes: Processes,
     users: Users,
     futexes: Futexes,
+    /// What signals have still to do to very many.
+    deferred: Arc<Deferred>,
     host_name: RwSpinLock<Vec<u8>>,
     domain_name: RwSpinLock<Vec<u8>>,
     /// Makes a thread's future and lets it run: knows the type of the system calls.
@@ -114,6 +117,7 @@ impl Kernel {
             processes: Processes::default(),
             users: Users::default(),
             futexes: Futexes::new(machine::cpu::count() * FUTEX_BUCKETS_PER_CPU),
+            deferred: Arc::default(),
             host_name: RwSpinLock::new(b"(none)".to_vec()),
             domain_name: RwSpinLock::new(b"(none)".to_vec()),
             start: Box::new(start),
@@ -164,6 +168,11 @@ impl Kernel {
     /// Who waits for words of memory.
     pub const fn futexes(&self) -> &Futexes {
         &self.futexes
+    }
+
+    /// What signals have still to do to very many.
+    pub(crate) const fn deferred(&self) -> &Arc<Deferred> {
+        &self.deferred
     }
 
     /// The host's name.

@@ -359,7 +359,7 @@ impl Family {
         })
     }
 
-    /// A signal begins its way to all processes of a group, one after the other: none of them forks until
+    /// A signal begins its way to all processes of a group, one after the other: none of them forks or leaves the group until
     /// [`Family::end_signalling`]. False if there is no such group.
     pub fn begin_signalling(&mut self, group: Pid) -> bool {
         if group == EVERYBODY {

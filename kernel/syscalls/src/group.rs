@@ -3,11 +3,23 @@
 use alloc::sync::Arc;
 
 use abi::Errno;
-use process::{Thread, group};
+use process::{Failure, Interrupted, Thread, group};
+use vfs::Stop;
 
 /// setpgid(2)
-pub(crate) fn setpgid(thread: &Arc<Thread>, pid: i32, group: i32) -> Result<(), Errno> {
+pub(crate) fn setpgid(thread: &Arc<Thread>, pid: i32, group: i32) -> Result<(), Stop> {
     group::set_group(thread, pid, group)
+}
+
+/// setpgid(2) while a signal is on its way to the group the process leaves.
+pub(crate) async fn setpgid_waiting(_thread: &Arc<Thread>, _pid: i32, _group: i32) -> Result<(), Failure> {
+    start_again().await
+}
+
+/// Lets others run, and begins the call anew.
+async fn start_again<T>() -> Result<T, Failure> {
+    sync::yield_now().await;
+    Err(Interrupted::RestartAlways.into())
 }
 
 /// getpgid(2)
@@ -21,8 +33,13 @@ pub(crate) fn getpgrp(thread: &Arc<Thread>) -> Result<usize, Errno> {
 }
 
 /// setsid(2)
-pub(crate) fn setsid(thread: &Arc<Thread>) -> Result<usize, Errno> {
+pub(crate) fn setsid(thread: &Arc<Thread>) -> Result<usize, Stop> {
     Ok(group::set_session(thread)? as usize)
+}
+
+/// setsid(2) while a signal is on its way to the caller's group.
+pub(crate) async fn setsid_waiting(_thread: &Arc<Thread>) -> Result<usize, Failure> {
+    start_again().await
 }
 
 /// getsid(2)

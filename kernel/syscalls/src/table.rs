@@ -90,10 +90,10 @@ macro_rules! system_calls {
                 __NR_capset: now capset(header: InOut<CapabilityHeader>, data: In<CapabilityData>);
             }
             group {
-                __NR_setpgid: now setpgid(pid: i32, group: i32);
+                __NR_setpgid: try setpgid then setpgid_waiting(pid: i32, group: i32);
                 __NR_getpgid: now getpgid(pid: i32);
                 __NR_getpgrp: now getpgrp();
-                __NR_setsid: now setsid();
+                __NR_setsid: try setsid then setsid_waiting();
                 __NR_getsid: now getsid(pid: i32);
             }
             signal {

@@ -51,6 +51,10 @@ struct Threads {
     list: SmallVec<[Arc<ThreadState>; 1]>,
     /// How many, from the oldest on, were told to end since that began.
     told: usize,
+    /// How many, from the oldest on, were told to look whether the process is stopped since that changed.
+    nudged: usize,
+    /// Somebody goes on to tell them.
+    nudging: bool,
 }
 
 /// How many threads are told to end at once. Each that ends tells some of the rest.
@@ -67,9 +71,17 @@ impl Threads {
         self.told = self.list.len().min(self.told + most);
     }
 
+    /// Tells some more to look whether the process is stopped. True if others are left.
+    fn nudge(&mut self, most: usize) -> bool {
+        self.list.iter().skip(self.nudged).take(most).for_each(|thread| thread.task().interrupt());
+        self.nudged = self.list.len().min(self.nudged + most);
+        self.nudged < self.list.len()
+    }
+
     fn remove(&mut self, thread: &ThreadState) -> Option<Arc<ThreadState>> {
         let place = self.list.iter().position(|other| core::ptr::eq(&**other, thread))?;
         self.told -= usize::from(place < self.told);
+        self.nudged -= usize::from(place < self.nudged);
         Some(self.list.remove(place))
     }
 }
@@ -280,6 +292,21 @@ impl Process {
     /// Whether some thread satisfies `test`; the oldest is asked first.
     pub(crate) fn find_thread(&self, test: impl FnMut(&Arc<ThreadState>) -> bool) -> bool {
         self.threads.lock().list.iter().any(test)
+    }
+
+    /// Whether the process is stopped has changed: `most` threads are told to look. True if somebody has to tell the others, and nobody
+    /// is about it yet.
+    pub(crate) fn begin_nudging(&self, most: usize) -> bool {
+        let mut threads = self.threads.lock();
+        threads.nudged = 0;
+        threads.nudge(most) && !core::mem::replace(&mut threads.nudging, true)
+    }
+
+    /// Goes on with that. False when all have been told.
+    pub(crate) fn nudge(&self, most: usize) -> bool {
+        let mut threads = self.threads.lock();
+        threads.nudging = threads.nudge(most);
+        threads.nudging
     }
 
     /// A thread joins, and shares the fate of the others: a stop, or the end.

@@ -3,6 +3,7 @@
 
 pub(crate) mod stage;
 
+mod crowds;
 mod execution;
 pub(crate) mod families;
 mod rights;

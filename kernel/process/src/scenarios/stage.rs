@@ -356,8 +356,8 @@ async fn answer(thread: &Arc<Thread>, call: Call) -> Result<Outcome, Failure> {
             thread.set_robust_list(a);
             0
         }
-        raw::__NR_setpgid => group::set_group(thread, a as i32, b as i32).map(|()| 0)?,
-        raw::__NR_setsid => group::set_session(thread)? as usize,
+        raw::__NR_setpgid => group::set_group(thread, a as i32, b as i32).map(|()| 0).map_err(later)?,
+        raw::__NR_setsid => group::set_session(thread).map_err(later)? as usize,
         raw::__NR_getpgid => group::process_of(thread, a as i32)?.group_id() as usize,
         raw::__NR_prctl => {
             thread.process().set_subreaper(a == abi::raw::prctl::PR_SET_CHILD_SUBREAPER as usize);
@@ -389,6 +389,14 @@ fn shared() -> &'static (Arc<Executor>, Arc<Memory>) {
         }
         (executor, memory)
     })
+}
+
+/// A call that has to wait begins anew.
+fn later(stop: Stop) -> Failure {
+    match stop {
+        Stop::Error(errno) => errno.into(),
+        _ => Interrupted::RestartAlways.into(),
+    }
 }
 
 /// A program file with one writable segment of 64 KiB at [`DATA`] - 0x1000.

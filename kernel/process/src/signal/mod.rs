@@ -11,6 +11,7 @@
 //! | `deliver` | what a thread does with its signals on its way to user mode |
 //! | `frame` | the stack frame of a handler, and rt_sigreturn(2) |
 //! | `stop` | stopping and continuing whole processes |
+//! | `deferred` | what is left to a task of the kernel, because it concerns very many |
 //! | `fault` | exceptions of the CPU as signals |
 //!
 //! **How a thread notices.** Each task has a word of attention bits ([`attention`]). Whoever posts a signal changes the state
@@ -30,6 +31,7 @@ use alloc::sync::Arc;
 use abi::signal::{Signal, SignalSet, SignalStack};
 
 pub mod action;
+pub(crate) mod deferred;
 mod deliver;
 mod fault;
 pub mod frame;
@@ -50,7 +52,7 @@ pub use stop::Report;
 pub mod attention {
     /// A signal that is not blocked may be pending.
     pub const SIGNAL: u32 = 1;
-    /// The process is stopped.
+    /// The process was stopped: the thread is to look whether it is still.
     pub const STOP: u32 = 2;
     /// The thread has to end: the process exits, or another thread executes a new program.
     pub const EXIT: u32 = 4;

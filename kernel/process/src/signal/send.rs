@@ -11,6 +11,7 @@ use abi::{Errno, Result};
 use sync::Budget;
 
 use super::action::{DefaultAction, default_of};
+use super::deferred::AT_ONCE;
 use super::pending::Queue;
 use super::{Information, attention, code};
 use crate::group::Target;
@@ -244,7 +245,7 @@ pub fn kill(thread: &Thread, pid: Pid, signal: Option<Signal>) -> Result<()> {
 }
 
 /// kill(2) of many: of the caller's group (0), of all processes but the first and its own (-1), or of the group whose number
-/// `pid` is the negative of. Others run meanwhile; nobody who is to get the signal forks before everybody has it.
+/// `pid` is the negative of. Others run meanwhile; nobody who is to get the signal forks or leaves the group before everybody has it.
 ///
 /// # Errors
 /// `ESRCH`, `EPERM`.
@@ -257,6 +258,12 @@ pub async fn kill_many(thread: &Thread, pid: i32, signal: Option<Signal>) -> Res
         0 => (0, Some(thread.process().group_id())),
         _ => (0, Some(pid.unsigned_abs())),
     };
+    // Whatever comes after KILL changes nothing; anything else must not overtake what a terminal has sent.
+    if let Some(group) = group
+        && signal != Some(Signal::KILL)
+    {
+        let _ = thread.killable(thread.kernel().deferred().passed(group)).await;
+    }
     let mut outcomes = Outcomes::default();
     let mut budget = Budget::new();
     for target in Recipients::new(thread.kernel(), group).filter(|target| target.pid() != own) {
@@ -289,21 +296,51 @@ impl Outcomes {
 }
 
 /// The processes a signal is on its way to, one after the other, without a lock held and without memory needed. None of them
-/// forks as long as this lives: the child could have a number that was passed already.
-pub(super) struct Recipients<'a> {
+/// forks as long as this lives, where the child could have a number that was passed already, or leaves the group.
+pub(crate) struct Recipients<'a> {
     processes: &'a Processes,
+    walk: Walk,
+    /// They are there, and it is noted that a signal is on its way to them.
+    noted: bool,
+}
+
+/// How far a signal has come on its way.
+#[derive(Clone, Copy)]
+pub(crate) struct Walk {
     /// `None`: all processes.
     group: Option<Pid>,
+    first: Pid,
     next: Pid,
-    begun: bool,
+}
+
+impl Walk {
+    pub const fn group(&self) -> Option<Pid> {
+        self.group
+    }
+
+    /// Whether it may have reached somebody.
+    pub const fn has_begun(&self) -> bool {
+        self.next != self.first
+    }
+
+    /// Goes on where [`Recipients::suspend`] ended.
+    pub fn resume(self, kernel: &Kernel) -> Recipients<'_> {
+        Recipients { processes: kernel.processes(), walk: self, noted: true }
+    }
 }
 
 impl Recipients<'_> {
     /// Those of a group, or all but the first process.
     pub fn new(kernel: &Kernel, group: Option<Pid>) -> Recipients<'_> {
         let processes = kernel.processes();
-        let begun = processes.lock().begin_signalling(group.unwrap_or(EVERYBODY));
-        Recipients { processes, group, next: if group.is_none() { 2 } else { 1 }, begun }
+        let noted = processes.lock().begin_signalling(group.unwrap_or(EVERYBODY));
+        let first = if group.is_none() { 2 } else { 1 };
+        Recipients { processes, walk: Walk { group, first, next: first }, noted }
+    }
+
+    /// The rest is for another to go on with, and none of them forks until he has. `None` if there is nobody.
+    pub fn suspend(mut self) -> Option<Walk> {
+        core::mem::take(&mut self.noted).then_some(self.walk)
     }
 }
 
@@ -311,10 +348,10 @@ impl Iterator for Recipients<'_> {
     type Item = Arc<Process>;
 
     fn next(&mut self) -> Option<Arc<Process>> {
-        while self.begun {
-            let process = self.processes.next(self.next)?;
-            self.next = process.pid() + 1;
-            if self.group.is_none_or(|group| process.group_id() == group) {
+        while self.noted {
+            let process = self.processes.next(self.walk.next)?;
+            self.walk.next = process.pid() + 1;
+            if self.walk.group.is_none_or(|group| process.group_id() == group) {
                 return Some(process);
             }
         }
@@ -324,25 +361,44 @@ impl Iterator for Recipients<'_> {
 
 impl Drop for Recipients<'_> {
     fn drop(&mut self) {
-        if self.begun {
-            self.processes.lock().end_signalling(self.group.unwrap_or(EVERYBODY));
+        if self.noted {
+            self.processes.lock().end_signalling(self.walk.group.unwrap_or(EVERYBODY));
         }
     }
 }
 
 /// Sends a signal of the kernel to a whole group. Others run meanwhile.
 pub(crate) async fn post_group_slowly(kernel: &Kernel, group: Pid, signal: Signal) {
+    kernel.deferred().passed(group).await;
+    post_to_all_slowly(Recipients::new(kernel, Some(group)), signal).await;
+}
+
+pub(super) async fn post_to_all_slowly(recipients: Recipients<'_>, signal: Signal) {
     let mut budget = Budget::new();
-    for process in Recipients::new(kernel, Some(group)) {
+    for process in recipients {
         let _ = post(&process, Information::kernel(signal));
         budget.pace(1).await;
     }
 }
 
-/// As [`post_group_slowly`], for who can't wait.
-pub fn post_group(kernel: &Kernel, group: Pid, signal: Signal) {
-    for process in Recipients::new(kernel, Some(group)) {
+pub(super) fn post_to_all(recipients: Recipients<'_>, signal: Signal) {
+    for process in recipients {
         let _ = post(&process, Information::kernel(signal));
+    }
+}
+
+/// As [`post_group_slowly`], for who can't wait: all but the first some hundred may get it later.
+pub fn post_group(kernel: &Kernel, group: Pid, signal: Signal) {
+    // None that is on its way is overtaken.
+    let at_once = if kernel.deferred().concerns(group) { 0 } else { AT_ONCE };
+    let mut recipients = Recipients::new(kernel, Some(group));
+    let mut told = 0;
+    for process in recipients.by_ref().take(at_once) {
+        let _ = post(&process, Information::kernel(signal));
+        told += 1;
+    }
+    if told == at_once {
+        kernel.deferred().signal(kernel, signal, recipients);
     }
 }
 

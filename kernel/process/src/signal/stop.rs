@@ -1,8 +1,8 @@
 //! Stopping and continuing whole processes, as job control does.
 //!
-//! A stop begins when a thread takes a stopping signal whose action is the default. Every thread is told to park; when the
-//! last has, the parent is told. `SIGCONT` takes the stop back at the moment it is *sent*, whatever is done with the signal
-//! afterwards.
+//! A stop begins when a thread takes a stopping signal whose action is the default. Every thread is told to look, and parks; when
+//! the last has, the parent is told. `SIGCONT` takes the stop back at the moment it is *sent*, whatever is done with the signal
+//! afterwards: the threads are told to look again, and find the process not stopped. Very many are told in slices.
 //!
 //! Stops are numbered, and each thread notes the last one it was counted in. A thread that is still parked from one stop when the next
 //! begins is counted anew, though it never ran in between; one that ends after it was counted is not counted twice.
@@ -14,6 +14,7 @@ use core::task::Poll;
 use abi::process::{CONTINUED_STATUS, stopped_status};
 use abi::signal::{Signal, action_flags};
 
+use super::deferred::AT_ONCE;
 use super::{Information, ProcessSignals, attention, code, send};
 use crate::{Process, Thread, ThreadState};
 
@@ -105,6 +106,9 @@ impl GroupStop {
     }
 }
 
+/// How many threads are told to look in a slice.
+pub(super) const NUDGED: usize = 16;
+
 impl Process {
     /// Begins the stop a thread intended, unless the process was continued in between.
     pub(crate) fn stop_all(self: &Arc<Self>, signal: Signal) {
@@ -118,33 +122,38 @@ impl Process {
             if !own.ending {
                 signals.stop.count_in(&mut own.joined_stop);
                 thread.raise_attention(attention::STOP);
-                thread.task().interrupt();
             }
         });
+        self.nudge_all();
     }
 
     /// `SIGCONT` was sent. True if there was a stop to take back.
-    pub(crate) fn continue_all(&self, signals: &mut ProcessSignals) -> bool {
+    pub(crate) fn continue_all(self: &Arc<Self>, signals: &mut ProcessSignals) -> bool {
         if !signals.stop.end() {
             return false;
         }
         self.set_report(Some(Report::Continued));
-        self.release_stopped();
+        self.nudge_all();
         true
     }
 
     /// The process is to end: it can't stay stopped.
-    pub(crate) fn cancel_stop(&self, signals: &mut ProcessSignals) {
+    pub(crate) fn cancel_stop(self: &Arc<Self>, signals: &mut ProcessSignals) {
         if signals.stop.end() {
-            self.release_stopped();
+            self.nudge_all();
         }
     }
 
-    fn release_stopped(&self) {
-        self.each_thread(|thread| {
-            thread.lower_attention(attention::STOP);
-            thread.task().interrupt();
-        });
+    /// Every thread is to look whether the process is stopped: some hundred are told now, the others by a task of the kernel.
+    fn nudge_all(self: &Arc<Self>) {
+        if self.begin_nudging(AT_ONCE) {
+            self.kernel().deferred().stop(self);
+        }
+    }
+
+    /// Tells some more. False if that were all.
+    pub(super) fn nudge_some(&self) -> bool {
+        self.nudge(NUDGED)
     }
 
     /// A thread parked, or ended, during a stop. The last one completes it.
@@ -181,9 +190,10 @@ impl Thread {
         poll_fn(|_| {
             let report = {
                 let mut signals = self.process().signals().lock();
-                let stays = self.has_attention(attention::STOP) && !self.has_attention(attention::EXIT);
+                let stays = signals.stop.is_stopped() && !self.has_attention(attention::EXIT);
                 self.set_stopped(stays);
                 if !stays {
+                    self.lower_attention(attention::STOP);
                     return Poll::Ready(());
                 }
                 self.process().thread_stopped(&mut signals, self)

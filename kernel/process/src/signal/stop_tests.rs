@@ -16,8 +16,8 @@ struct World {
 #[derive(Clone, Copy, Default)]
 struct Member {
     joined: u64,
-    /// Its attention bit.
-    told_to_park: bool,
+    /// Its attention bit: it was told to look.
+    told: bool,
     parked: bool,
     ended: bool,
     /// It may end, or clone a thread, in this scenario.
@@ -44,13 +44,12 @@ impl World {
                 self.stop.begin(Signal::STOP);
                 for member in self.threads.iter_mut().filter(|member| !member.ended) {
                     self.stop.count_in(&mut member.joined);
-                    member.told_to_park = true;
+                    member.told = true;
                 }
             }
             Order::Stop => {}
             Order::Continue => {
                 self.stop.end();
-                self.threads.iter_mut().for_each(|member| member.told_to_park = false);
             }
         }
     }
@@ -58,7 +57,8 @@ impl World {
     /// One poll of a thread's future in `park_stopped`.
     fn park(&mut self, index: usize) {
         let member = &mut self.threads[index];
-        member.parked = member.told_to_park;
+        member.parked = self.stop.is_stopped();
+        member.told = member.parked;
         if member.parked && self.stop.count_out(&mut member.joined) {
             self.told.push(self.stop.number);
         }
@@ -81,7 +81,7 @@ impl World {
                 new.joined = self.stop.number;
             }
             self.stop.count_in(&mut new.joined);
-            new.told_to_park = true;
+            new.told = true;
         }
         self.threads.push(new);
     }
@@ -90,7 +90,7 @@ impl World {
     fn is_restless(&self, index: usize) -> bool {
         let member = &self.threads[index];
         let counted = !self.stop.is_stopped() || member.joined == self.stop.number;
-        !member.ended && (member.told_to_park != member.parked || member.parked && !counted)
+        !member.ended && member.told && (!self.stop.is_stopped() || !member.parked || !counted)
     }
 
     /// Tries every order of what may happen next; calls `at_rest` where nothing more can. Returns how many ends there were.
@@ -127,8 +127,7 @@ impl World {
     }
 }
 
-const PLAIN: Member =
-    Member { joined: 0, told_to_park: false, parked: false, ended: false, ends: false, clones: false };
+const PLAIN: Member = Member { joined: 0, told: false, parked: false, ended: false, ends: false, clones: false };
 
 fn every_stop_is_told(threads: &[Member], script: &[Order]) -> usize {
     World::new(threads, script).explore(&|world| {

@@ -1,0 +1,157 @@
+//! Signals to very many: some are told at once, the others by the kernel's task.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use abi::raw::general as raw;
+use abi::signal::Signal;
+use tty::{JobControl, TerminalSignal};
+
+use super::families::until;
+use super::stage::Step::*;
+use super::stage::{Stage, Value};
+use crate::signal::deferred::AT_ONCE;
+use crate::signal::{Information, Report, send};
+use crate::thread::RunState;
+use crate::{Kernel, Pid, Process, Role, call};
+
+const MANY: usize = 2 * AT_ONCE + 100;
+
+/// The kernel's task, which does something only when the test lets it.
+struct Delivery(Pin<Box<dyn Future<Output = ()>>>);
+
+impl Delivery {
+    fn of(kernel: &Arc<Kernel>) -> Delivery {
+        let mut delivery = Delivery(Box::pin(Kernel::deliver_deferred(Arc::downgrade(kernel))));
+        delivery.turn();
+        delivery
+    }
+
+    fn turn(&mut self) {
+        assert!(self.0.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+
+    fn until(&mut self, happened: impl Fn() -> bool) {
+        for _ in 0..100_000 {
+            if happened() {
+                return;
+            }
+            self.turn();
+            std::thread::yield_now();
+        }
+        panic!("it never happens");
+    }
+}
+
+fn members(kernel: &Kernel, group: Pid) -> Vec<Arc<Process>> {
+    kernel.processes().lock().group(group).cloned().collect()
+}
+
+/// A signal of a terminal reaches everybody who was in the group; none of them forks or leaves it before, and no later signal is there
+/// first.
+#[test]
+fn a_signal_to_a_large_group_goes_on_by_itself() {
+    let stage = Stage::new(&[]);
+    let kernel = &stage.kernel;
+    let steps = vec![
+        call!(__NR_fork),
+        IfZero("child"),
+        Keep(1),
+        call!(__NR_setpgid, Value::Kept(1), 0),
+        Load((MANY - 1).into()),
+        Keep(0),
+        Label("more"),
+        call!(__NR_fork),
+        IfZero("child"),
+        Keep(2),
+        call!(__NR_setpgid, Value::Kept(2), Value::Kept(1)),
+        Loop(0, "more"),
+        Load(Value::Kept(1)),
+        Show("group"),
+        call!(__NR_setpgid, Value::Kept(2), 0),
+        Label("wait"),
+        call!(__NR_pause),
+        Jump("wait"),
+        Label("child"),
+        call!(__NR_pause),
+        Jump("child"),
+    ];
+    let told = stage.start_as(Role::Init, steps);
+    let mut delivery = Delivery::of(kernel);
+    until(|| !told.lock().unwrap().is_empty());
+    let group = told.lock().unwrap()[0].1 as Pid;
+    let last = || kernel.processes().process(kernel.processes().last_pid());
+    until(|| last().is_some_and(|last| last.group_id() == last.pid()));
+    let all = members(kernel, group);
+    assert_eq!(all.len(), MANY - 1, "one has left it");
+    let dying = || all.iter().filter(|process| process.exit_status().is_some()).count();
+    kernel.signal_group(group, TerminalSignal::WindowChange);
+    kernel.signal_group(group, TerminalSignal::Interrupt);
+    kernel.signal_group(group, TerminalSignal::Hangup);
+    kernel.signal_group(group, TerminalSignal::Interrupt);
+    assert_eq!(dying(), 0, "the first is on its way still");
+    assert!(kernel.processes().lock().is_signalled(group));
+    delivery.until(|| !kernel.deferred().concerns(group));
+    assert_eq!(dying(), MANY - 1);
+    let hung_up = all.iter().filter(|process| process.end() == crate::ExitStatus::Killed(Signal::HUP));
+    assert_eq!(hung_up.count(), MANY - 1, "the later interrupt stands for both");
+    assert!(!kernel.processes().lock().is_signalled(group));
+    assert!(last().is_some_and(|last| last.exit_status().is_none()));
+}
+
+/// Threads of a large process park and go on, whoever of them is told first.
+#[test]
+fn a_large_process_is_stopped_and_continued_in_slices() {
+    let stage = Stage::new(&[]);
+    let kernel = &stage.kernel;
+    let thread = raw::CLONE_VM | raw::CLONE_FS | raw::CLONE_FILES | raw::CLONE_SIGHAND | raw::CLONE_THREAD;
+    let steps = vec![
+        call!(__NR_fork),
+        IfZero("child"),
+        Label("init"),
+        call!(__NR_pause),
+        Jump("init"),
+        Label("child"),
+        Load((MANY - 1).into()),
+        Keep(0),
+        Label("more"),
+        call!(__NR_clone, thread as usize, 0, 0, 0, 0),
+        IfZero("thread"),
+        Loop(0, "more"),
+        Say("ready"),
+        Label("thread"),
+        call!(__NR_pause),
+        Jump("thread"),
+    ];
+    let told = stage.start_as(Role::Init, steps);
+    let mut delivery = Delivery::of(kernel);
+    until(|| !told.lock().unwrap().is_empty());
+    let process = kernel.processes().process(2).unwrap();
+    let count = |state: RunState| {
+        let mut count = 0;
+        process.each_thread(|thread| count += usize::from(thread.run_state() == state));
+        count
+    };
+    let post = |signal| send::post(&process, Information::kernel(signal)).unwrap();
+    let is_reported = || matches!(process.report(), Some(Report::Stopped(Signal::STOP)));
+    until(|| count(RunState::Sleeping) == MANY);
+    for _ in 0..2 {
+        post(Signal::STOP);
+        until(|| count(RunState::Stopped) == AT_ONCE);
+        assert!(!is_reported(), "some have not parked yet");
+        delivery.until(is_reported);
+        assert_eq!(count(RunState::Stopped), MANY);
+        post(Signal::CONT);
+        until(|| count(RunState::Stopped) == MANY - AT_ONCE);
+        // It is stopped again in the middle.
+        post(Signal::STOP);
+        until(|| count(RunState::Stopped) == MANY);
+        post(Signal::CONT);
+        delivery.until(|| count(RunState::Sleeping) == MANY);
+    }
+    post(Signal::STOP);
+    delivery.until(|| count(RunState::Stopped) == MANY);
+    post(Signal::KILL);
+    until(|| process.is_zombie());
+}
