@@ -28,7 +28,7 @@ fn optional(thread: &Arc<Thread>, string: CString) -> Result<Option<PathBuffer>,
     if string.0 == 0 { Ok(None) } else { string.string(thread, PAGE_SIZE, Errno::EINVAL).map(Some) }
 }
 
-fn find(thread: &Arc<Thread>, path: &[u8], how: Lookup) -> Result<Path, Stop> {
+fn find(thread: &Arc<Thread>, path: &[u8], how: Lookup) -> Result<Path, Errno> {
     with_view(thread, |context, working| context.lookup(working, path, how))
 }
 
@@ -42,7 +42,7 @@ pub(crate) fn mount(
     data: CString,
 ) -> Result<(), Stop> {
     let request = Request::read(thread, source, target, kind, flags, data)?;
-    if request.is_of_tree() { Err(Stop::WouldBlock) } else { request.act() }
+    if request.is_of_tree() { Err(Stop::WouldBlock) } else { Ok(request.act()?) }
 }
 
 /// mount(MS_BIND | MS_REC)
@@ -56,10 +56,10 @@ pub(crate) async fn mount_waiting(
 ) -> Result<(), Failure> {
     let request = user::fetching(thread, || Request::read(thread, source, target, kind, flags, data)).await?;
     if !request.is_of_tree() {
-        return Ok(user::fetching(thread, || request.act()).await?);
+        return Ok(user::fetching(thread, || Ok(request.act()?)).await?);
     }
     let kernel = thread.kernel();
-    let source = user::fetching(thread, || request.source_path()).await?;
+    let source = user::fetching(thread, || Ok(request.source_path()?)).await?;
     // As on Linux it is not given up.
     Ok(Box::pin(kernel.mounts().bind_tree(kernel.vfs(), &source, &request.target)).await?)
 }
@@ -103,31 +103,31 @@ impl Request<'_> {
     }
 
     /// Which of the five things mount(2) does is decided by its flags, in this order.
-    fn act(&self) -> Result<(), Stop> {
+    fn act(&self) -> Result<(), Errno> {
         let kernel = self.thread.kernel();
         let mounts = kernel.mounts();
         let has = |flag| self.flags.has(flag);
         if has(raw::MS_REMOUNT) {
-            return Ok(mounts.remount(&self.target, self.mount_flags(), &self.options, has(raw::MS_BIND))?);
+            return mounts.remount(&self.target, self.mount_flags(), &self.options, has(raw::MS_BIND));
         }
         if has(raw::MS_BIND) {
-            return Ok(mounts.bind(kernel.vfs(), &self.source_path()?, &self.target)?);
+            return mounts.bind(kernel.vfs(), &self.source_path()?, &self.target);
         }
         if self.flags.0 & PROPAGATION != 0 {
-            return Ok(self.check_propagation()?);
+            return self.check_propagation();
         }
         if has(raw::MS_MOVE) {
-            return Ok(mounts.move_mount(&self.source_path()?, &self.target)?);
+            return mounts.move_mount(&self.source_path()?, &self.target);
         }
         let kind = self.kind.as_ref().ok_or(Errno::EINVAL)?;
         let source = self.source.as_deref().unwrap_or(b"none");
         let kind = kernel.vfs().file_system_types.find(kind)?;
         let filesystem = kind.mount(source, &self.options, &**self.thread)?;
-        Ok(mounts.mount(kernel.vfs(), filesystem, source, &self.target, self.mount_flags())?)
+        mounts.mount(kernel.vfs(), filesystem, source, &self.target, self.mount_flags())
     }
 
     /// The file or directory that `source` names.
-    fn source_path(&self) -> Result<Path, Stop> {
+    fn source_path(&self) -> Result<Path, Errno> {
         let source = self.source.as_ref().ok_or(Errno::EINVAL)?;
         find(self.thread, source, Lookup::FOLLOW)
     }

@@ -113,7 +113,7 @@ fn begin_open(
 ) -> Result<Opening, Stop> {
     let path = path.path(thread)?;
     let flags = Open::from_bits_truncate(flags);
-    resolve(thread, directory, &path, |context, start| context.open(start, &path, flags, mode))
+    Ok(resolve(thread, directory, &path, |context, start| context.open(start, &path, flags, mode))?)
 }
 
 /// openat2(2). Unlike open(2) it refuses what it doesn't know; limits on resolution are not done.

@@ -24,7 +24,7 @@ pub(crate) fn mkdir(thread: &Arc<Thread>, path: CString, mode: Mode) -> Result<(
 /// mkdirat(2)
 pub(crate) fn mkdirat(thread: &Arc<Thread>, directory: Descriptor, path: CString, mode: Mode) -> Result<(), Stop> {
     let path = path.path(thread)?;
-    resolve(thread, directory, &path, |context, start| context.mkdir(start, &path, mode.0))
+    Ok(resolve(thread, directory, &path, |context, start| context.mkdir(start, &path, mode.0))?)
 }
 
 /// mknod(2)
@@ -43,7 +43,7 @@ pub(crate) fn mknodat(
     let path = path.path(thread)?;
     // The mode is a `umode_t`: 16 bits.
     let mode = mode.0 & 0xffff;
-    resolve(thread, directory, &path, |context, start| context.mknod(start, &path, mode, u64::from(device)))
+    Ok(resolve(thread, directory, &path, |context, start| context.mknod(start, &path, mode, u64::from(device)))?)
 }
 
 /// rmdir(2)
@@ -65,9 +65,9 @@ pub(crate) fn unlinkat(
 ) -> Result<(), Stop> {
     let remove_directory = flags.known()?.has(raw::AT_REMOVEDIR);
     let path = path.path(thread)?;
-    resolve(thread, directory, &path, |context, start| {
+    Ok(resolve(thread, directory, &path, |context, start| {
         if remove_directory { context.rmdir(start, &path) } else { context.unlink(start, &path) }
-    })
+    })?)
 }
 
 /// rename(2)
@@ -102,7 +102,9 @@ pub(crate) fn renameat2(
     let (old, new) = (old.path(thread)?, new.path(thread)?);
     let from = Start::new(thread, old_directory, &old)?;
     let to = Start::new(thread, new_directory, &new)?;
-    with_view(thread, |context, working| context.rename((from.path(working), &old), (to.path(working), &new), flags))
+    Ok(with_view(thread, |context, working| {
+        context.rename((from.path(working), &old), (to.path(working), &new), flags)
+    })?)
 }
 
 /// link(2)
@@ -130,10 +132,10 @@ pub(crate) fn linkat(
     let (old, new) = (old.path(thread)?, new.path(thread)?);
     let from = Start::new(thread, old_directory, &old)?;
     let to = Start::new(thread, new_directory, &new)?;
-    with_view(thread, |context, working| {
+    Ok(with_view(thread, |context, working| {
         let old = context.lookup(from.path(working), &old, how)?;
         context.link(&old, to.path(working), &new)
-    })
+    })?)
 }
 
 /// symlink(2)
@@ -149,7 +151,7 @@ pub(crate) fn symlinkat(
     link: CString,
 ) -> Result<(), Stop> {
     let (target, link) = (target.path(thread)?, link.path(thread)?);
-    resolve(thread, directory, &link, |context, start| context.symlink(&target, start, &link))
+    Ok(resolve(thread, directory, &link, |context, start| context.symlink(&target, start, &link))?)
 }
 
 /// readlink(2)
@@ -203,7 +205,7 @@ pub(crate) fn chdir(thread: &Arc<Thread>, path: CString) -> Result<(), Stop> {
 }
 
 /// fchdir(2)
-pub(crate) fn fchdir(thread: &Arc<Thread>, directory: Descriptor) -> Result<(), Stop> {
+pub(crate) fn fchdir(thread: &Arc<Thread>, directory: Descriptor) -> Result<(), Errno> {
     let path = thread.files().get(directory.0)?.path()?;
     with_view(thread, |context, _| context.check_directory(&path))?;
     thread.working_place().set_working(path);

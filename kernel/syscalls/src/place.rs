@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use abi::raw::general::AT_FDCWD;
 use abi::{Errno, Result};
 use process::Thread;
-use vfs::{Context, Path, Stop};
+use vfs::{Context, Path};
 
 use crate::argument::Descriptor;
 
@@ -42,22 +42,13 @@ impl Start {
 }
 
 /// Calls `act` with the caller's view of the tree and its working directory.
-///
-/// # Errors
-/// Those of `act`; [`Stop::Yield`] where a walk has taken long.
-pub(crate) fn with_view<R>(
-    thread: &Arc<Thread>,
-    act: impl FnOnce(&Context<'_>, &Path) -> Result<R>,
-) -> Result<R, Stop> {
+pub(crate) fn with_view<R>(thread: &Arc<Thread>, act: impl FnOnce(&Context<'_>, &Path) -> Result<R>) -> Result<R> {
     let place = thread.working_place();
     let credentials = thread.credentials();
     let places = place.places();
     let context =
         Context { root: &places.root, credentials: credentials.for_files(), caller: &**thread, umask: place.umask() };
-    act(&context, &places.working).map_err(|errno| match errno {
-        Errno::ERESTART => Stop::Yield,
-        errno => Stop::Error(errno),
-    })
+    act(&context, &places.working)
 }
 
 /// Calls `act` with the caller's view of the tree and the path a relative `text` begins at.
@@ -66,7 +57,7 @@ pub(crate) fn resolve<R>(
     directory: Descriptor,
     text: &[u8],
     act: impl FnOnce(&Context<'_>, &Path) -> Result<R>,
-) -> Result<R, Stop> {
+) -> Result<R, Errno> {
     let start = Start::new(thread, directory, text)?;
     with_view(thread, |context, working| act(context, start.path(working)))
 }
@@ -76,7 +67,7 @@ pub(crate) fn with_file<R>(
     thread: &Arc<Thread>,
     file: Descriptor,
     act: impl FnOnce(&Context<'_>, &Path) -> Result<R>,
-) -> Result<R, Stop> {
+) -> Result<R, Errno> {
     let file = thread.files().get(file.0)?;
     file.usable()?;
     let path = file.path()?;

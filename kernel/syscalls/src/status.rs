@@ -30,7 +30,7 @@ fn on_path<R>(
     act: impl FnOnce(&Context<'_>, &Path) -> Result<R, Errno>,
 ) -> Result<R, Stop> {
     let path = path.path(thread)?;
-    resolve(thread, directory, &path, |context, start| act(context, &context.lookup(start, &path, how)?))
+    Ok(resolve(thread, directory, &path, |context, start| act(context, &context.lookup(start, &path, how)?))?)
 }
 
 /// stat(2)
@@ -144,10 +144,10 @@ fn on_path_as<R>(
     }
     let real = thread.credentials().for_access();
     let path = path.path(thread)?;
-    resolve(thread, directory, &path, |context, start| {
+    Ok(resolve(thread, directory, &path, |context, start| {
         let context = Context { credentials: &real, ..*context };
         act(&context, &context.lookup(start, &path, how)?)
-    })
+    })?)
 }
 
 /// chmod(2)
@@ -156,7 +156,7 @@ pub(crate) fn chmod(thread: &Arc<Thread>, path: CString, mode: Mode) -> Result<(
 }
 
 /// fchmod(2)
-pub(crate) fn fchmod(thread: &Arc<Thread>, file: Descriptor, mode: Mode) -> Result<(), Stop> {
+pub(crate) fn fchmod(thread: &Arc<Thread>, file: Descriptor, mode: Mode) -> Result<(), Errno> {
     with_file(thread, file, |context, path| context.chmod(path, mode.0))
 }
 
@@ -193,7 +193,7 @@ pub(crate) fn lchown(thread: &Arc<Thread>, path: CString, user: u32, group: u32)
 }
 
 /// fchown(2)
-pub(crate) fn fchown(thread: &Arc<Thread>, file: Descriptor, user: u32, group: u32) -> Result<(), Stop> {
+pub(crate) fn fchown(thread: &Arc<Thread>, file: Descriptor, user: u32, group: u32) -> Result<(), Errno> {
     with_file(thread, file, |context, path| context.chown(path, owner(user), owner(group)))
 }
 
@@ -274,7 +274,7 @@ fn set_times(
     if how != Lookup::FOLLOW {
         return Err(Errno::EINVAL.into());
     }
-    with_file(thread, directory, |context, path| context.set_times(path, accessed, modified))
+    Ok(with_file(thread, directory, |context, path| context.set_times(path, accessed, modified))?)
 }
 
 fn from_timeval(time: Timeval) -> Result<NewTime, Errno> {

@@ -576,9 +576,9 @@ pub(crate) async fn truncate_waiting(thread: &Arc<Thread>, path: CString, length
 fn truncation(thread: &Arc<Thread>, path: CString, length: i64) -> Result<Truncation, Stop> {
     let length = u64::try_from(length).map_err(|_| Errno::EINVAL)?;
     let path = path.path(thread)?;
-    resolve(thread, HERE, &path, |context, start| {
+    Ok(resolve(thread, HERE, &path, |context, start| {
         context.truncate(&context.lookup(start, &path, Lookup::FOLLOW)?, length)
-    })
+    })?)
 }
 
 /// ftruncate(2)

@@ -33,10 +33,10 @@ impl Subject {
         let (path, how) = match self {
             Subject::Path(path) => (path, Lookup::FOLLOW),
             Subject::Link(path) => (path, Lookup::empty()),
-            Subject::File(file) => return with_file(thread, file, act),
+            Subject::File(file) => return Ok(with_file(thread, file, act)?),
         };
         let path = path.path(thread)?;
-        resolve(thread, HERE, &path, |context, start| act(context, &context.lookup(start, &path, how)?))
+        Ok(resolve(thread, HERE, &path, |context, start| act(context, &context.lookup(start, &path, how)?))?)
     }
 
     fn set(

@@ -61,7 +61,8 @@ impl Context<'_> {
     /// # Errors
     /// `EEXIST`, `EROFS`, `EACCES`, `EPERM`, `ENOSPC` and those of path resolution.
     pub fn make(&self, start: &Path, name: &[u8], permissions: u32, contents: NewContents<'_>) -> Result<Path> {
-        let (walk, last) = self.parent(start, name)?;
+        let mut walk = Walk::new(self, start, name, Takes::Parent);
+        let last = walk.begin()?;
         let Last::Name(component) = last else { return Err(Errno::EEXIST) };
         let name = walk.name(component);
         let (directory, hash) = (walk.dentry(), component.hash);
@@ -133,7 +134,8 @@ impl Context<'_> {
     /// # Errors
     /// link(2).
     pub fn link(&self, old: &Path, start: &Path, name: &[u8]) -> Result<()> {
-        let (walk, last) = self.parent(start, name)?;
+        let mut walk = Walk::new(self, start, name, Takes::Parent);
+        let last = walk.begin()?;
         let Last::Name(component) = last else { return Err(Errno::EEXIST) };
         let name = walk.name(component);
         let (directory, hash) = (walk.dentry(), component.hash);
@@ -162,7 +164,8 @@ impl Context<'_> {
     /// # Errors
     /// unlink(2).
     pub fn unlink(&self, start: &Path, name: &[u8]) -> Result<()> {
-        let (walk, last) = self.parent(start, name)?;
+        let mut walk = Walk::new(self, start, name, Takes::Parent);
+        let last = walk.begin()?;
         let Last::Name(component) = last else { return Err(Errno::EISDIR) };
         walk.mount().check_writable()?;
         let name = walk.name(component);
@@ -189,7 +192,8 @@ impl Context<'_> {
     /// # Errors
     /// rmdir(2).
     pub fn rmdir(&self, start: &Path, name: &[u8]) -> Result<()> {
-        let (walk, last) = self.parent(start, name)?;
+        let mut walk = Walk::new(self, start, name, Takes::Parent);
+        let last = walk.begin()?;
         let component = match last {
             Last::Name(component) => component,
             Last::Dot => return Err(Errno::EINVAL),
@@ -231,8 +235,10 @@ impl Context<'_> {
         if flags.contains(RenameFlags::NO_REPLACE | RenameFlags::EXCHANGE) {
             return Err(Errno::EINVAL);
         }
-        let (from, old_last) = self.parent(old_start, old_name)?;
-        let (to, new_last) = self.parent(new_start, new_name)?;
+        let mut from = Walk::new(self, old_start, old_name, Takes::Parent);
+        let old_last = from.begin()?;
+        let mut to = Walk::new(self, new_start, new_name, Takes::Parent);
+        let new_last = to.begin()?;
         if !Arc::ptr_eq(from.mount(), to.mount()) {
             return Err(Errno::EXDEV);
         }
@@ -329,16 +335,6 @@ impl Context<'_> {
         drop(locked);
         drop(left);
         Ok(if exchange { None } else { replaced.or(target) })
-    }
-
-    /// Resolves all but the last component of `name`.
-    pub(crate) fn parent<'n>(&'n self, start: &'n Path, name: &'n [u8]) -> Result<(Walk<'n, 'n>, Last)> {
-        if name.is_empty() {
-            return Err(Errno::ENOENT);
-        }
-        let mut walk = Walk::new(self, start, name, Takes::Parent)?;
-        let last = walk.walk_to_last()?;
-        Ok((walk, last))
     }
 }
 

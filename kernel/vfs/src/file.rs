@@ -38,8 +38,13 @@ pub enum Stop {
 }
 
 impl From<Errno> for Stop {
+    #[inline]
     fn from(errno: Errno) -> Stop {
-        Stop::Error(errno)
+        match errno {
+            // A path that takes long ([`crate::PausedWalks`]).
+            Errno::ERESTART => Stop::Yield,
+            errno => Stop::Error(errno),
+        }
     }
 }
 

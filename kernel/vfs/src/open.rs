@@ -170,8 +170,8 @@ impl Context<'_> {
         if flags.contains(OpenFlags::UNNAMED) {
             return self.open_unnamed(start, name, flags, mode);
         }
-        let mut walk = Walk::new(self, start, name, Takes::Last)?;
-        let mut last = walk.walk_to_last()?;
+        let mut walk = Walk::new(self, start, name, Takes::Last);
+        let mut last = walk.begin()?;
         loop {
             let component = match last {
                 Last::Name(component) if !walk.trailing_slash() || !flags.contains(OpenFlags::CREATE) => component,

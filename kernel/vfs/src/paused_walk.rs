@@ -57,20 +57,18 @@ impl Paused {
 }
 
 impl PausedWalks {
-    /// Where this walk stopped last. It stays known: of two walks of a call the first begins there again when the second pauses.
-    ///
-    /// # Errors
-    /// `ENOMEM`.
+    /// Whether a walk of this call has paused.
     #[inline]
-    pub(crate) fn resume(&self, start: &Path, name: &[u8], takes: Takes) -> Result<Option<Position>> {
-        if self.any.load(Ordering::Relaxed) { self.find(start, name, takes) } else { Ok(None) }
+    pub(crate) fn any(&self) -> bool {
+        self.any.load(Ordering::Relaxed)
     }
 
-    #[cold]
-    fn find(&self, start: &Path, name: &[u8], takes: Takes) -> Result<Option<Position>> {
+    /// Where this walk stopped last; none if it did not, or for want of memory. It stays known: of two walks of a call the
+    /// first begins there again when the second pauses.
+    pub(crate) fn find(&self, start: &Path, name: &[u8], takes: Takes) -> Option<Position> {
         let walks = self.walks.lock();
-        let paused = walks.paused.iter().find(|paused| paused.is_of(start, name, takes));
-        paused.map(|paused| paused.position.try_clone()).transpose()
+        let paused = walks.paused.iter().find(|paused| paused.is_of(start, name, takes))?;
+        paused.position.try_clone().ok()
     }
 
     /// Keeps the position of a walk until it is made again.
@@ -96,7 +94,7 @@ impl PausedWalks {
 
     /// Walks begin at their beginning again, and nothing is held any more of where they were.
     pub(crate) fn restart(&self) {
-        if self.any.load(Ordering::Relaxed) {
+        if self.any() {
             let paused = core::mem::take(&mut self.walks.lock().paused);
             drop(paused);
         }

@@ -17,7 +17,7 @@ use crate::dentry::Dentry;
 use crate::inode::{FileKind, Link};
 use crate::mount::{Mount, Path};
 use crate::name;
-use crate::paused_walk::AT_ONCE;
+use crate::paused_walk::{AT_ONCE, PausedWalks};
 
 /// How many symbolic links one resolution follows: `MAXSYMLINKS`.
 const MAX_LINKS: usize = 40;
@@ -79,11 +79,11 @@ impl Context<'_> {
     }
 
     fn lookup_once(&self, start: &Path, name: &[u8], how: Lookup) -> Result<Path> {
-        if name.is_empty() {
-            return if how.contains(Lookup::EMPTY_PATH) { Ok(start.clone()) } else { Err(Errno::ENOENT) };
+        if name.is_empty() && how.contains(Lookup::EMPTY_PATH) {
+            return Ok(start.clone());
         }
-        let mut walk = Walk::new(self, start, name, Takes::Last)?;
-        let last = walk.walk_to_last()?;
+        let mut walk = Walk::new(self, start, name, Takes::Last);
+        let last = walk.begin()?;
         let follow = how.contains(Lookup::FOLLOW) || walk.position.trailing_slash;
         walk.finish(last, follow)?;
         if (how.contains(Lookup::DIRECTORY) || walk.position.trailing_slash) && !walk.position.dentry.is_directory() {
@@ -202,18 +202,36 @@ pub(crate) struct Walk<'a, 'c> {
 }
 
 impl<'a, 'c> Walk<'a, 'c> {
-    /// Begins at the root or at `start`, or goes on where a walk of the same call stopped. `name` is not empty.
-    pub(crate) fn new(context: &'a Context<'c>, start: &'a Path, name: &'a [u8], takes: Takes) -> Result<Walk<'a, 'c>> {
+    /// A walk from the root or from `start`.
+    #[inline]
+    pub(crate) fn new(context: &'a Context<'c>, start: &'a Path, name: &'a [u8], takes: Takes) -> Walk<'a, 'c> {
         let start = if name.first() == Some(&b'/') { context.root } else { start };
-        if !start.dentry.is_directory() {
+        Walk { context, start, name, takes, position: Position::at(start), walked: 0 }
+    }
+
+    /// Walks everything but the last component, from the start or from where a walk of the same call stopped.
+    #[inline]
+    pub(crate) fn begin(&mut self) -> Result<Last> {
+        if self.name.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        if !self.position.dentry.is_directory() {
             return Err(Errno::ENOTDIR);
         }
-        let position = match context.caller.paused_walks() {
-            Some(walks) => walks.resume(start, name, takes)?,
-            None => None,
-        };
-        let position = position.unwrap_or_else(|| Position::at(start));
-        Ok(Walk { context, start, name, takes, position, walked: 0 })
+        if let Some(walks) = self.context.caller.paused_walks()
+            && walks.any()
+        {
+            self.resume(walks);
+        }
+        self.walk_to_last()
+    }
+
+    /// Goes on where it stopped.
+    #[cold]
+    fn resume(&mut self, walks: &PausedWalks) {
+        if let Some(position) = walks.find(self.start, self.name, self.takes) {
+            self.position = position;
+        }
     }
 
     /// The mount it is in.
