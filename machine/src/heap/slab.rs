@@ -559,6 +559,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_new_block_of_each_class_is_reckoned_with() {
+        let blocks: usize = (0..CLASSES).map(|class| block_size(class) / PAGE_SIZE).sum();
+        assert!(blocks >= CLASSES);
+        assert_eq!([0, 1, PAGE_SIZE, PAGE_SIZE + 1].map(most_frames), [0, 1, 1, 2].map(|more| blocks + more));
+    }
+
     fn run_layout(pages: usize) -> Layout {
         Layout::from_size_align(PAGE_SIZE * pages, PAGE_SIZE * pages.next_power_of_two()).unwrap()
     }

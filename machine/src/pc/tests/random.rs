@@ -230,6 +230,7 @@ impl<P: Pages> World<P> {
                     let now = space.lookup(page).unwrap().frame_number;
                     let others = self.frames.iter().any(|frame| frame.number() == page_of_model.frame);
                     assert!(!(page_of_model.copy_on_write && others && now == page_of_model.frame), "not a copy");
+                    assert!(page_of_model.copy_on_write || now == page_of_model.frame, "a copy that nobody asked for");
                     *page_of_model = Page { frame: now, access, copy_on_write: false, ..*page_of_model };
                 }
             }
