@@ -188,6 +188,43 @@ fn refuse_guest_thread() {
     let _ = pool.make_room(std::io::ErrorKind::WouldBlock.into(), super::stub::ended());
 }
 
+/// The length of the extended state in a signal frame of this host: what a program has that asked for no more.
+fn host_s_state_length() -> usize {
+    static LENGTH: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn look(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+        // Where the kernel says so: struct _fpx_sw_bytes.
+        const LENGTH_WORD: usize = 480;
+        // SAFETY: the kernel hands a handler of this kind a whole frame.
+        let length = unsafe {
+            let state = (*context.cast::<libc::ucontext_t>()).uc_mcontext.fpregs;
+            state.cast::<u8>().add(LENGTH_WORD).cast::<u32>().read_unaligned()
+        };
+        LENGTH.store(length as usize, Ordering::Relaxed);
+    }
+    // SAFETY: the handler does nothing but look.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = look as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO;
+        assert_eq!(libc::sigaction(libc::SIGUSR2, &action, std::ptr::null_mut()), 0);
+        libc::raise(libc::SIGUSR2);
+    }
+    LENGTH.load(Ordering::Relaxed)
+}
+
+/// A host that has AMX would give 8 KiB more to who asked for them, and signal stacks would be too small.
+#[test]
+fn an_extended_state_is_as_long_as_on_the_host() {
+    static EXPECTED: AtomicUsize = AtomicUsize::new(0);
+    fn kernel() -> ! {
+        let mut registers = Registers::new(CODE, DATA + PAGE_SIZE).unwrap();
+        assert_eq!(registers.extended_state().len(), EXPECTED.load(Ordering::Relaxed));
+        power::off(0)
+    }
+    EXPECTED.store(host_s_state_length(), Ordering::Relaxed);
+    assert_eq!(on_machine(1, kernel), 0);
+}
+
 #[test]
 fn a_program_keeps_its_extended_state_when_its_guest_thread_makes_room() {
     fn kernel() -> ! {

@@ -21,6 +21,7 @@ use crate::platform::core::Seat;
 use crate::platform::frames::{Zone, checked};
 use crate::platform::machine::{Engine, MORE_PROCESSES, Machine, StartError, current, lock};
 use libc::{c_int, c_long, c_ulong, pid_t, user_regs_struct};
+use std::arch::x86_64::__cpuid_count;
 use std::io;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -122,10 +123,11 @@ impl Pool {
             }
         });
         let template = template.inspect_err(|_| kill(process))?;
-        let mut initial_state = vec![0; 64 << 10];
-        let length = trace::extended_state(template, &mut initial_state).unwrap_or(0);
-        initial_state.truncate(length);
-        let components = component_word(&initial_state);
+        let mut initial_state = vec![0; trace::LONGEST_STATE];
+        let whole = trace::extended_state(template, &mut initial_state).unwrap_or(0);
+        let supported = component_word(&initial_state);
+        let components = supported & !ON_REQUEST;
+        initial_state.truncate(if components == supported { whole } else { whole.min(state_length(components)) });
         clear_state(&mut initial_state);
         Ok(Pool {
             own: zone.own(),
@@ -737,6 +739,21 @@ unsafe fn close_from(first: c_int) {
 /// Where the host says which components it saves: in the bytes XSAVE leaves to software.
 fn component_word(state: &[u8]) -> u64 {
     state.get(464..472).and_then(|bytes| bytes.try_into().ok()).map_or(3, u64::from_ne_bytes)
+}
+
+/// Components that a process has only if it asks for them (`ARCH_REQ_XCOMP_PERM` of arch_prctl(2)): the tiles of AMX, 8 KiB. The host lets
+/// no program use them here, since nobody asked, and leaves them out of its signal frames.
+const ON_REQUEST: u64 = 1 << 18;
+
+/// How long an extended state with these components is in XSAVE's standard format. (Intel SDM, volume 1, section 13.4)
+fn state_length(components: u64) -> usize {
+    const STATES: u32 = 0xd;
+    const SHORTEST: usize = 576;
+    let ends = (2..63).filter(|component| components >> component & 1 == 1).map(|component| {
+        let place = __cpuid_count(STATES, component);
+        (place.eax + place.ebx) as usize
+    });
+    ends.fold(SHORTEST, usize::max)
 }
 
 /// The state of a program that has not run: nothing but the control words.

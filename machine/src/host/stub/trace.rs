@@ -19,6 +19,9 @@ const SYSCALL_STOP: c_int = libc::SIGTRAP | 0x80;
 
 const NT_X86_XSTATE: usize = 0x202;
 
+/// More than any extended state has bytes: AMX makes it 11,008.
+pub const LONGEST_STATE: usize = 32 << 10;
+
 /// Segments of 64-bit programs.
 pub const USER_CODE: u64 = 0x33;
 const USER_DATA: u64 = 0x2b;
@@ -240,6 +243,17 @@ pub fn extended_state(thread: Halted, image: &mut [u8]) -> Result<usize, Gone> {
 
 /// Sets the extended state of a stopped thread. False if the host refuses the image.
 pub fn set_extended_state(thread: Halted, image: &[u8]) -> bool {
+    if set_regset(thread, image) {
+        return true;
+    }
+    // A host whose states are longer takes only a whole one; it ignores what is too much.
+    let mut whole = [0; LONGEST_STATE];
+    let Some(beginning) = whole.get_mut(..image.len()) else { return false };
+    beginning.copy_from_slice(image);
+    set_regset(thread, &whole)
+}
+
+fn set_regset(thread: Halted, image: &[u8]) -> bool {
     let mut part = iovec { iov_base: image.as_ptr().cast_mut().cast(), iov_len: image.len() };
     request(libc::PTRACE_SETREGSET, thread.0, NT_X86_XSTATE, (&raw mut part).expose_provenance()).is_ok()
 }
