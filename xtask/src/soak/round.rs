@@ -119,7 +119,7 @@ impl Kind {
                 let mut console = boot(place, cpus, PACKED_MEMORY, None, Initramfs::standard()?)?;
                 let mut rounds = 0;
                 let result = type_for(&mut console, time, &mut rounds);
-                Ok(Done { output: format!("{rounds} times\n"), result })
+                Ok(Done { output: format!("soak: {rounds} times vi and long output\n"), result })
             }
             Kind::Failing { place } => {
                 let end = allocations::attempt(place, seed);
@@ -197,14 +197,15 @@ fn type_for(console: &mut Console, time: Duration, rounds: &mut usize) -> Result
     Ok(())
 }
 
-/// Processes of this host that do nothing but run.
+/// Processes of this host that do nothing but run, for as long as this one.
 struct Busy(Vec<Child>);
 
 impl Busy {
     fn start(count: usize) -> Result<Busy> {
         let mut busy = Busy(Vec::new());
         for _ in 0..count {
-            busy.0.push(Command::new("sh").args(["-c", "while :; do :; done"]).stdin(Stdio::null()).spawn()?);
+            busy.0
+                .push(Command::new("sh").args(["-c", "while kill -0 $PPID; do :; done"]).stdin(Stdio::null()).spawn()?);
         }
         Ok(busy)
     }
