@@ -9,7 +9,7 @@ use abi::{Errno, Result};
 use memory::{Destination, Memory, PageBudget, PageCache, Pager, Source};
 use vfs::{
     Caller, Device, DeviceClass, DeviceNumber, File, FileSystem, FileSystemType, FileTraits, Inode, NewContents,
-    NewInode, OpenRequest, Statistics, Stop, Vfs,
+    NewInode, NotReady, OpenRequest, Statistics, Vfs,
 };
 
 use drivers::KernelLog;
@@ -150,7 +150,7 @@ impl File for MemoryDevice {
         FileTraits::SEEKABLE | FileTraits::STREAM
     }
 
-    fn read(&self, _: u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
+    fn read(&self, _: u64, destination: &mut Destination<'_>) -> Result<usize, NotReady> {
         match self {
             MemoryDevice::Null => Ok(0),
             MemoryDevice::Zero(_) | MemoryDevice::Full => Ok(destination.zero(destination.remaining())?),
@@ -168,7 +168,7 @@ impl File for MemoryDevice {
         }
     }
 
-    fn write(&self, _: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
+    fn write(&self, _: u64, source: &mut Source<'_>) -> Result<usize, NotReady> {
         let length = source.remaining();
         match self {
             MemoryDevice::Null | MemoryDevice::Zero(_) => source.advance(length),

@@ -11,7 +11,7 @@ use drivers::KernelLog;
 use drivers::kernel_log::LONGEST;
 use memory::{Destination, Source};
 use sync::{SpinLock, WaitQueue};
-use vfs::{Device, DeviceNumber, File, FileTraits, OpenRequest, PollEvents, Stop};
+use vfs::{Device, DeviceNumber, File, FileTraits, NotReady, OpenRequest, PollEvents};
 
 /// `/dev/kmsg`.
 pub struct KernelLogDevice(pub Arc<KernelLog>);
@@ -35,9 +35,9 @@ impl File for Reader {
     }
 
     /// One record a time, as a whole.
-    fn read(&self, _: u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
+    fn read(&self, _: u64, destination: &mut Destination<'_>) -> Result<usize, NotReady> {
         let mut next = self.next.lock();
-        let record = self.log.record(*next).ok_or(Stop::WouldBlock)?;
+        let record = self.log.record(*next).ok_or(NotReady::WouldBlock)?;
         if record.sequence != *next {
             *next = record.sequence;
             return Err(Errno::EPIPE.into());
@@ -53,7 +53,7 @@ impl File for Reader {
 
     /// A record from a program: `<14>text`, or without a level at notice of the user facility.
     #[expect(clippy::disallowed_methods, reason = "a record at most")]
-    fn write(&self, _: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
+    fn write(&self, _: u64, source: &mut Source<'_>) -> Result<usize, NotReady> {
         let mut buffer = [0; LONGEST];
         let length = source.remaining();
         let Some(bytes) = buffer.get_mut(..length) else { return Err(Errno::EINVAL.into()) };

@@ -1,4 +1,4 @@
-//! One area: a range of pages with one set of rights and one origin; a line of /proc/PID/maps.
+//! One area, Linux's VMA (`vm_area_struct`): a range of pages with one set of rights and one origin; a line of /proc/PID/maps.
 
 use alloc::sync::Arc;
 use core::ops::Range;

@@ -2,7 +2,7 @@
 //!
 //! A cursor remembers how far it got. File operations never sleep, so a copy that meets a page fault stops: the cursor
 //! stands exactly behind the last byte copied, the operation commits as much as that and reports the fault, and the
-//! caller resolves it ([`Destination::settle`]) and calls the operation again with the same cursor.
+//! caller resolves it ([`Destination::fault_in`]) and calls the operation again with the same cursor.
 //! [`Source::peek`] copies without moving, for operations that must not consume what they can't keep.
 
 use abi::Errno;
@@ -188,17 +188,17 @@ impl<'a> Destination<'a> {
     }
 
     /// Resolves the fault a write stopped at. Then the operation is to be called again. `EFAULT`.
-    pub async fn settle(&self, fault: UserFault) -> Result<(), Errno> {
+    pub async fn fault_in(&self, fault: UserFault) -> Result<(), Errno> {
         match &self.place {
-            To::User(cursor) => cursor.space.settle(fault).await,
+            To::User(cursor) => cursor.space.fault_in(fault).await,
             To::Kernel(_) => Err(Errno::EFAULT),
         }
     }
 
-    /// As [`settle`](Self::settle), but without waiting: false if the page has to be fetched first. `EFAULT`.
-    pub fn settle_now(&self, fault: UserFault) -> Result<bool, Errno> {
+    /// As [`settle`](Self::fault_in), but without waiting: false if the page has to be fetched first. `EFAULT`.
+    pub fn fault_in_now(&self, fault: UserFault) -> Result<bool, Errno> {
         match &self.place {
-            To::User(cursor) => cursor.space.settle_now(fault),
+            To::User(cursor) => cursor.space.fault_in_now(fault),
             To::Kernel(_) => Err(Errno::EFAULT),
         }
     }
@@ -355,17 +355,17 @@ impl<'a> Source<'a> {
     }
 
     /// Resolves the fault a read stopped at. Then the operation is to be called again. `EFAULT`.
-    pub async fn settle(&self, fault: UserFault) -> Result<(), Errno> {
+    pub async fn fault_in(&self, fault: UserFault) -> Result<(), Errno> {
         match &self.place {
-            From::User(cursor) => cursor.space.settle(fault).await,
+            From::User(cursor) => cursor.space.fault_in(fault).await,
             From::Kernel(_) => Err(Errno::EFAULT),
         }
     }
 
-    /// As [`settle`](Self::settle), but without waiting: false if the page has to be fetched first. `EFAULT`.
-    pub fn settle_now(&self, fault: UserFault) -> Result<bool, Errno> {
+    /// As [`settle`](Self::fault_in), but without waiting: false if the page has to be fetched first. `EFAULT`.
+    pub fn fault_in_now(&self, fault: UserFault) -> Result<bool, Errno> {
         match &self.place {
-            From::User(cursor) => cursor.space.settle_now(fault),
+            From::User(cursor) => cursor.space.fault_in_now(fault),
             From::Kernel(_) => Err(Errno::EFAULT),
         }
     }

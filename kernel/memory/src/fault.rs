@@ -47,7 +47,7 @@ pub enum MemoryFault {
     NotPermitted,
     /// Beyond the end of the mapped file, or the file can't give the page: `SIGBUS` with `BUS_ADRERR`.
     Bus,
-    /// No frame is left. See the module `shortage`.
+    /// No frame is left. See the module `oom`.
     OutOfMemory,
     /// The page is being read from a disk: wait and try again.
     Wait(PageWait),
@@ -98,7 +98,7 @@ impl AddressSpace {
                 Err(MemoryFault::Wait(page)) => page.ready().await,
                 // Rare, and large in a future that every transfer holds.
                 Err(MemoryFault::Busy) => Box::pin(self.until_admitted()).await,
-                Err(MemoryFault::OutOfMemory) if self.find_room().await => {}
+                Err(MemoryFault::OutOfMemory) if self.wait_for_memory().await => {}
                 result => return result,
             }
         }

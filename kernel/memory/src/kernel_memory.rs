@@ -11,7 +11,7 @@ use sync::RwSpinLock;
 
 use crate::discard::Discards;
 use crate::frames::FrameAllocator;
-use crate::shortage::{Cache, Rescue};
+use crate::oom::{Cache, OomKiller};
 use crate::vdso::Vdso;
 
 /// The memory of a kernel: its frames, the page of zeros everybody reads, and how much has been promised.
@@ -22,7 +22,7 @@ pub struct Memory {
     committed: AtomicUsize,
     file_pages: AtomicU64,
     next_space: AtomicU64,
-    rescue: RwSpinLock<Option<Arc<dyn Rescue>>>,
+    oom_killer: RwSpinLock<Option<Arc<dyn OomKiller>>>,
     caches: RwSpinLock<Vec<Weak<dyn Cache>>>,
     discards: Discards,
     vdso: Option<Vdso>,
@@ -45,7 +45,7 @@ impl Memory {
             committed: AtomicUsize::new(0),
             file_pages: AtomicU64::new(0),
             next_space: AtomicU64::new(1),
-            rescue: RwSpinLock::new(None),
+            oom_killer: RwSpinLock::new(None),
             caches: RwSpinLock::default(),
             discards: Discards::default(),
             vdso: Vdso::new(),
@@ -87,12 +87,12 @@ impl Memory {
     }
 
     /// Who makes room when memory is out. Without anybody, what needs memory fails.
-    pub fn set_rescue(&self, rescue: Arc<dyn Rescue>) {
-        *self.rescue.write() = Some(rescue);
+    pub fn set_rescue(&self, oom_killer: Arc<dyn OomKiller>) {
+        *self.oom_killer.write() = Some(oom_killer);
     }
 
-    pub(crate) fn rescue(&self) -> Option<Arc<dyn Rescue>> {
-        self.rescue.read().clone()
+    pub(crate) fn oom_killer(&self) -> Option<Arc<dyn OomKiller>> {
+        self.oom_killer.read().clone()
     }
 
     /// Who keeps pages that can be had again.

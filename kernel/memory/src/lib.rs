@@ -17,7 +17,7 @@
 //! | `pager`, `page_cache` | [`Pager`]: "give me page i"; [`PageCache`]: a file's pages in RAM; who maps them |
 //! | `exclusion`, `discard` | changes of several steps; what takes long to free |
 //! | `vdso` | the areas `[vvar]` and `[vdso]` of every program |
-//! | `shortage` | what happens when memory is out: [`Cache`], [`Rescue`] |
+//! | `oom` | what happens when memory is out: [`Cache`], [`OomKiller`] |
 //! | `views` | what /proc shows of a space |
 //!
 //! **Who calls.** The process room creates, forks and clears address spaces and resolves faults; syscalls calls the mmap
@@ -48,11 +48,11 @@ mod fault;
 mod frames;
 mod kernel_memory;
 mod map;
+mod oom;
 mod page_cache;
 mod pager;
 mod per_cpu_cache;
 mod remap;
-mod shortage;
 mod user_access;
 mod vdso;
 mod views;
@@ -65,9 +65,9 @@ pub use fault::{MemoryFault, PageWait, Resolution};
 pub use frames::FrameAllocator;
 pub use kernel_memory::Memory;
 pub use map::{MAXIMUM_AREAS, MINIMUM_ADDRESS, MapRequest};
+pub use oom::{Cache, OomKiller, OomOutcome};
 pub use page_cache::{CacheError, PageBudget, PageCache, Search};
 pub use pager::{FileIdentity, MappedFile, Mappings, Pager, PagerError, Visited};
-pub use shortage::{Cache, Relief, Rescue};
 pub use user_access::check_range;
 pub use views::{AreaView, ProgramLayout, ResidentFiles, Usage};
 

@@ -87,7 +87,7 @@ impl PageBudget {
 /// Why a write stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheError {
-    /// The source faulted: resolve and go on, [`Source::settle`].
+    /// The source faulted: resolve and go on, [`Source::fault_in`].
     Fault(UserFault),
     /// The budget is used up: `ENOSPC`.
     NoSpace,

@@ -32,7 +32,7 @@ impl AddressSpace {
         let mut done = 0;
         loop {
             done += fault.copied;
-            self.settle(fault).await?;
+            self.fault_in(fault).await?;
             let rest = to.get_mut(done..).unwrap_or_default();
             match self.space().read(address + done, rest) {
                 Ok(()) => return Ok(()),
@@ -55,7 +55,7 @@ impl AddressSpace {
         let mut done = 0;
         loop {
             done += fault.copied;
-            self.settle(fault).await?;
+            self.fault_in(fault).await?;
             let rest = from.get(done..).unwrap_or_default();
             match self.space().write(address + done, rest) {
                 Ok(()) => return Ok(()),
@@ -130,7 +130,7 @@ impl AddressSpace {
         loop {
             match self.space().load_u32(address) {
                 Ok(value) => return Ok(value),
-                Err(fault) => self.settle(fault).await?,
+                Err(fault) => self.fault_in(fault).await?,
             }
         }
     }
@@ -142,13 +142,13 @@ impl AddressSpace {
         loop {
             match self.space().compare_exchange_u32(address, old, new) {
                 Ok(result) => return Ok(result),
-                Err(fault) => self.settle(fault).await?,
+                Err(fault) => self.fault_in(fault).await?,
             }
         }
     }
 
     /// Resolves the fault a copy stopped at, so that it can be tried again. `EFAULT` if the program has no such memory.
-    pub async fn settle(&self, fault: UserFault) -> Result<(), Errno> {
+    pub async fn fault_in(&self, fault: UserFault) -> Result<(), Errno> {
         let access = if fault.write { Access::WRITE } else { Access::READ };
         if fault.address >= USER_TOP {
             return Err(Errno::EFAULT);
@@ -156,9 +156,9 @@ impl AddressSpace {
         self.fault(fault.address, access).await.map(|_| ()).map_err(|_| Errno::EFAULT)
     }
 
-    /// As [`settle`](Self::settle), but without waiting: false if that can't be avoided. `EFAULT`.
+    /// As [`settle`](Self::fault_in), but without waiting: false if that can't be avoided. `EFAULT`.
     #[cold]
-    pub fn settle_now(&self, fault: UserFault) -> Result<bool, Errno> {
+    pub fn fault_in_now(&self, fault: UserFault) -> Result<bool, Errno> {
         let access = if fault.write { Access::WRITE } else { Access::READ };
         if fault.address >= USER_TOP {
             return Err(Errno::EFAULT);

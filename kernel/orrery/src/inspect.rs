@@ -70,7 +70,7 @@ impl ProcessSource for Inspected {
             faults: Faults { minor: usage.minor_faults, major: usage.major_faults },
             children_faults: Faults { minor: children.minor_faults, major: children.major_faults },
             dumpable: process.dumpable() == 1,
-            umask: process.working_place().umask(),
+            umask: process.fs_context().umask(),
             descriptor_slots: process.files().capacity() as u32,
             shared_pending: process.shared_pending().0,
             ignored: ignored.0,
@@ -200,12 +200,12 @@ impl ProcessSource for Inspected {
 
     fn working_directory(&self) -> Result<Path> {
         self.space()?;
-        Ok(self.process()?.working_place().working())
+        Ok(self.process()?.fs_context().working())
     }
 
     fn root(&self) -> Result<Path> {
         self.space()?;
-        Ok(self.process()?.working_place().root())
+        Ok(self.process()?.fs_context().root())
     }
 
     fn mounts(&self) -> Result<Arc<MountNamespace>> {

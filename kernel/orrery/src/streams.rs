@@ -19,8 +19,8 @@ use machine::device::{ByteStream, Readiness, StreamStop};
 use memory::{Destination, PAGE_SIZE, Source};
 use sync::{SpinLock, WaitQueue};
 use vfs::{
-    Attributes, Caller, File, FileKind, FileTraits, Inode, OpenFile, OpenFlags, OpenRequest, Origin, Permissions,
-    PollEvents, SetAttributes, Stop, Time,
+    Attributes, Caller, File, FileKind, FileTraits, Inode, NotReady, OpenFile, OpenFlags, OpenRequest, Origin,
+    Permissions, PollEvents, SetAttributes, Time,
 };
 
 /// What stat(2) says of the streams' device: a number nothing else has.
@@ -130,7 +130,7 @@ impl File for HostStreamFile {
         FileTraits::empty()
     }
 
-    fn read(&self, _: u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
+    fn read(&self, _: u64, destination: &mut Destination<'_>) -> Result<usize, NotReady> {
         let wanted = destination.remaining();
         if wanted == 0 {
             return Ok(0);
@@ -149,7 +149,7 @@ impl File for HostStreamFile {
         }
     }
 
-    fn write(&self, _: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
+    fn write(&self, _: u64, source: &mut Source<'_>) -> Result<usize, NotReady> {
         let before = source.progress();
         while source.remaining() > 0 {
             let mut chunk = [0; PIPE_BUF];
@@ -175,7 +175,7 @@ impl File for HostStreamFile {
         Some(&self.0.changed)
     }
 
-    fn ioctl(&self, request: u32, argument: usize, caller: &dyn Caller) -> Result<usize, Stop> {
+    fn ioctl(&self, request: u32, argument: usize, caller: &dyn Caller) -> Result<usize, NotReady> {
         match request {
             ioctl::FIONREAD => {
                 let waiting = i32::try_from(self.0.stream.waiting()).unwrap_or(i32::MAX);
@@ -186,9 +186,9 @@ impl File for HostStreamFile {
     }
 }
 
-fn stop_of(stop: StreamStop) -> Stop {
+fn stop_of(stop: StreamStop) -> NotReady {
     match stop {
-        StreamStop::WouldBlock => Stop::WouldBlock,
+        StreamStop::WouldBlock => NotReady::WouldBlock,
         StreamStop::Closed => Errno::EPIPE.into(),
         StreamStop::Failed(number) => {
             let value = usize::try_from(number).unwrap_or_default().wrapping_neg();

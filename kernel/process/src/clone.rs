@@ -131,7 +131,7 @@ pub async fn clone(thread: &Arc<Thread>, request: CloneRequest) -> Result<Pid, F
     }
     drop(child);
     if let Some(process) = process {
-        let back = process.lent_back().wait_until(|| (!process.borrows()).then_some(()));
+        let back = process.vfork_done().wait_until(|| (!process.in_vfork()).then_some(()));
         let _ = thread.killable(back).await;
     }
     Ok(tid)
@@ -158,7 +158,7 @@ fn check(thread: &Thread, request: &CloneRequest) -> Result<()> {
     if flags & !flag::KNOWN != 0 || has(flag::PIDFD) {
         return Err(Errno::EINVAL);
     }
-    // Handlers are shared by the threads of a process, and only by them; likewise threads share files and places.
+    // Handlers are shared by the threads of a process, and only by them; likewise threads share files and directories.
     let thread_shares = flag::SIGHAND | flag::FILES | flag::FS;
     if has(flag::SIGHAND) != has(flag::THREAD) || has(flag::THREAD) && flags & thread_shares != thread_shares {
         return Err(Errno::EINVAL);
@@ -253,7 +253,7 @@ async fn make_process(
     } else {
         Image::new(parent.space().fork().await?)
     };
-    let place = own.working_place();
+    let fs = own.fs_context();
     let actions = own.signals().lock().actions.clone();
     let actions = match actions.executed() {
         Some(reset) if request.has(flag::CLEAR_SIGHAND) => Arc::new(reset),
@@ -267,7 +267,7 @@ async fn make_process(
         exit_signal: request.exit_signal,
         actions,
         files,
-        place: if request.has(flag::FS) { place } else { Arc::new(place.duplicate()) },
+        fs: if request.has(flag::FS) { fs } else { Arc::new(fs.duplicate()) },
         image: image.clone(),
         program: own.program(),
         credentials: parent.credentials(),
@@ -275,7 +275,7 @@ async fn make_process(
     });
     process.inherit(own);
     if request.has(flag::VFORK) {
-        process.set_borrows();
+        process.begin_vfork();
     }
     Ok((Arc::new(process), image))
 }
@@ -286,9 +286,9 @@ fn enter(parent: &Arc<Thread>, request: &CloneRequest, child: &Arc<Thread>) -> R
     let processes = parent.kernel().processes();
     let process = child.process();
     let own = parent.process();
-    let mut family = processes.lock();
+    let mut table = processes.lock();
     // While a signal is on its way through the group, a child might be passed over.
-    let on_its_way = !request.has(flag::THREAD) && family.is_signalled(own.group_id());
+    let on_its_way = !request.has(flag::THREAD) && table.is_signalled(own.group_id());
     let result = if parent.is_signalled() || on_its_way {
         Err(Interrupted::RestartAlways.into())
     } else if let Err(errno) = check_limit(parent).and_then(|()| process.add_thread(child.state())) {
@@ -302,13 +302,13 @@ fn enter(parent: &Arc<Thread>, request: &CloneRequest, child: &Arc<Thread>) -> R
             if request.has(flag::PARENT) {
                 process.set_exit_signal(own.exit_signal());
             }
-            family.insert(process.clone(), elder);
+            table.insert(process.clone(), elder);
         }
-        family.set_thread(child.tid(), child.state().clone());
+        table.set_thread(child.tid(), child.state().clone());
         Ok(())
     };
-    family.release(child.tid());
-    drop(family);
+    table.release(child.tid());
+    drop(table);
     if result.is_err() {
         forget_image(request, child);
     }
@@ -326,10 +326,10 @@ fn forget_image(request: &CloneRequest, child: &Thread) {
 fn leave(request: &CloneRequest, child: &Arc<Thread>) {
     let process = child.process();
     let last = process.remove_thread(child);
-    let mut family = child.kernel().processes().lock();
-    let thread = family.remove_thread(child.tid(), child);
-    let process = if last { family.remove(process.pid()) } else { None };
-    drop(family);
+    let mut table = child.kernel().processes().lock();
+    let thread = table.remove_thread(child.tid(), child);
+    let process = if last { table.remove(process.pid()) } else { None };
+    drop(table);
     drop((thread, process));
     forget_image(request, child);
 }

@@ -181,7 +181,7 @@ impl Credentials {
             counts,
             files: vfs::Credentials::superuser(),
         }
-        .settled()
+        .with_file_view()
     }
 
     /// What file operations look at: the file system ids and the effective capabilities.
@@ -224,7 +224,7 @@ impl Credentials {
     }
 
     /// Makes the view of file operations agree.
-    fn settled(mut self) -> Self {
+    fn with_file_view(mut self) -> Self {
         self.files.user = self.users.files;
         self.files.group = self.groups.files;
         self.files.capabilities = vfs::Capabilities::from_bits_retain(self.capabilities.effective);
@@ -249,11 +249,11 @@ impl Credentials {
             sets.effective = sets.permitted;
         }
         new.users = users;
-        new.settled()
+        new.with_file_view()
     }
 
     fn with_groups(&self, groups: Ids) -> Credentials {
-        Credentials { groups, ..self.clone() }.settled()
+        Credentials { groups, ..self.clone() }.with_file_view()
     }
 
     /// setuid(2).
@@ -321,7 +321,7 @@ impl Credentials {
             sets.effective |= sets.permitted & FILE_CAPABILITIES;
         }
         new.users.files = id;
-        new.settled()
+        new.with_file_view()
     }
 
     /// setfsgid(2).
@@ -360,7 +360,7 @@ impl Credentials {
         }
         let ambient = old.ambient & permitted & inheritable;
         let capabilities = CapabilitySets { effective, permitted, inheritable, ambient, ..old };
-        Ok(Credentials { capabilities, ..self.clone() }.settled())
+        Ok(Credentials { capabilities, ..self.clone() }.with_file_view())
     }
 
     /// prctl(PR_CAPBSET_DROP).
@@ -399,7 +399,7 @@ impl Credentials {
         sets.permitted = if root { sets.inheritable | sets.bounding } else { sets.ambient };
         sets.effective = if new.users.effective == 0 { sets.permitted } else { sets.ambient };
         let secure = new.users.effective != new.users.real || new.groups.effective != new.groups.real;
-        (new.settled(), secure)
+        (new.with_file_view(), secure)
     }
 
     /// Whether a process with these may send signals to one with those: kill(2).
@@ -522,7 +522,7 @@ mod tests {
         let mut mixed = user(9);
         mixed.users = ids(1, 2, 3);
         mixed.groups = ids(11, 12, 13);
-        mixed.settled()
+        mixed.with_file_view()
     }
 
     /// setuid(2), setreuid(2), setresuid(2) of an ordinary process with three different ids; the rows are Linux's.
@@ -691,7 +691,7 @@ mod tests {
         let of = |real, effective, saved| {
             let mut own = user(9);
             own.users = ids(real, effective, saved);
-            own.settled()
+            own.with_file_view()
         };
         for (sender, target, may) in [
             (of(1, 2, 3), of(1, 8, 8), true),

@@ -1,7 +1,7 @@
 //! The end: of a thread, and with the last thread of a process.
 //!
 //! In this order, so that whoever is told finds everything done: the thread's futexes are released; the last thread frees
-//! memory and closes files; then, under the family's lock, children find a new parent and the process becomes a
+//! memory and closes files; then, under the process table's lock, children find a new parent and the process becomes a
 //! zombie; then parents are told, and groups that nobody looks after any more are continued with a hangup.
 
 use alloc::sync::Arc;
@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use sync::Budget;
 
 use crate::futex::{ANY, Key, release_robust_list};
-use crate::pid::Family;
+use crate::pid::ProcessTable;
 use crate::signal::{Information, attention, code, send};
 use crate::{Kernel, Pid, Process, Thread, ThreadState};
 
@@ -44,11 +44,11 @@ impl Thread {
         let untaken = core::mem::take(&mut self.signals().lock().pending);
         untaken.forget().await;
         if last {
-            process.settle_exit_status();
+            process.fix_exit_status();
             process.forget_signals().await;
             process.cancel_timers();
             process.note_peak_resident(self.space());
-            process.give_back();
+            process.end_vfork();
             process.close_files().await;
             self.image().leave().await;
             end_process(&process, &self, tid).await;
@@ -96,13 +96,13 @@ impl Thread {
     }
 }
 
-/// How many children are given away under one holding of the family's lock.
+/// How many children are given away under one holding of the process table's lock.
 const BATCH: usize = 16;
 
 /// So many of something, which take no memory: an end can't fail.
 type Batch<T> = SmallVec<[T; BATCH]>;
 
-/// Whom to tell what about a batch of children, or about the process itself; collected under the family's lock and done
+/// Whom to tell what about a batch of children, or about the process itself; collected under the process table's lock and done
 /// after it.
 #[derive(Default)]
 struct News {
@@ -157,17 +157,17 @@ fn become_zombie(process: &Arc<Process>) -> Batch<Pid> {
     let kernel = process.kernel();
     let processes = kernel.processes();
     let mut news = News::default();
-    let mut family = processes.lock();
+    let mut table = processes.lock();
     let group = process.group_id();
-    let parent = family.process(process.parent_pid());
+    let parent = table.process(process.parent_pid());
     let holds = parent.is_some_and(|parent| parent.session_id() == process.session_id() && parent.group_id() != group);
     process.become_zombie();
     let mut orphaned = Batch::new();
-    if holds && family.is_forsaken(group) {
+    if holds && table.is_orphaned_and_stopped(group) {
         orphaned.push(group);
     }
-    announce(&mut family, process, &mut news);
-    drop(family);
+    announce(&mut table, process, &mut news);
+    drop(table);
     news.tell();
     orphaned
 }
@@ -179,11 +179,11 @@ fn give_children_away(process: &Arc<Process>) -> (usize, Batch<Pid>) {
     let kernel = process.kernel();
     let mut news = News::default();
     let mut groups = Batch::<Pid>::new();
-    let mut family = kernel.processes().lock();
-    let heir = heir(&family, process);
+    let mut table = kernel.processes().lock();
+    let heir = heir(&table, process);
     let mut given = 0;
     while given < BATCH
-        && let Some(child) = family.first_child(process.pid()).cloned()
+        && let Some(child) = table.first_child(process.pid()).cloned()
     {
         given += 1;
         let group = child.group_id();
@@ -196,27 +196,27 @@ fn give_children_away(process: &Arc<Process>) -> (usize, Batch<Pid>) {
         {
             news.parent_died.push((thread, signal));
         }
-        family.adopt(child.pid(), heir);
+        table.adopt(child.pid(), heir);
         // The new parent never asked for a signal of another kind.
         child.set_exit_signal(raw::SIGCHLD);
         if child.is_zombie() {
-            announce(&mut family, &child, &mut news);
+            announce(&mut table, &child, &mut news);
         }
     }
-    groups.retain(|group| family.is_forsaken(*group));
-    drop(family);
+    groups.retain(|group| table.is_orphaned_and_stopped(*group));
+    drop(table);
     news.tell();
     (given, groups)
 }
 
-fn heir(family: &Family, process: &Process) -> Pid {
+fn heir(table: &ProcessTable, process: &Process) -> Pid {
     let init = process.kernel().processes().init();
     if process.pid() == init {
         // The machine is about to stop; nobody is left.
         return 0;
     }
     let mut ancestor = process.parent_pid();
-    while let Some(candidate) = family.process(ancestor) {
+    while let Some(candidate) = table.process(ancestor) {
         if candidate.is_subreaper() && !candidate.is_dead() {
             return ancestor;
         }
@@ -227,8 +227,8 @@ fn heir(family: &Family, process: &Process) -> Pid {
 
 /// A zombie is reported to its parent, or collected if the parent doesn't want to know.
 #[expect(clippy::disallowed_methods, reason = "a batch at most, which lies in place")]
-fn announce(family: &mut Family, zombie: &Arc<Process>, news: &mut News) {
-    let Some(parent) = family.process(zombie.parent_pid()).cloned() else {
+fn announce(table: &mut ProcessTable, zombie: &Arc<Process>, news: &mut News) {
+    let Some(parent) = table.process(zombie.parent_pid()).cloned() else {
         // Nobody is left who could ask: init itself, at the end.
         return;
     };
@@ -237,7 +237,7 @@ fn announce(family: &mut Family, zombie: &Arc<Process>, news: &mut News) {
     let usual = zombie.exit_signal() == raw::SIGCHLD;
     if usual && (ignored || action.has(action_flags::NO_CHILD_WAIT)) {
         // bounded: a batch, which lies in place
-        news.collected.extend(family.remove(zombie.pid()));
+        news.collected.extend(table.remove(zombie.pid()));
     }
     let signal = Signal::new(zombie.exit_signal() as i32).ok().filter(|_| !(usual && ignored));
     news.ended.push((parent, zombie.clone(), signal));

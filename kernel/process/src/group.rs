@@ -5,27 +5,27 @@ use alloc::sync::Arc;
 use abi::signal::{Signal, SignalAction};
 use abi::{Errno, Result};
 use tty::{JobControl, Member, ProcessId, Terminal, TerminalSignal};
-use vfs::Stop;
+use vfs::NotReady;
 
 use crate::credentials::Capability;
-use crate::pid::Family;
+use crate::pid::ProcessTable;
 use crate::signal::{Information, send};
 use crate::{Credentials, Kernel, Pid, Process, Thread};
 
 /// setsid(2): a new session, and in it a new group, led by the caller.
 ///
 /// # Errors
-/// `EPERM` if the caller leads a group. [`Stop::WouldBlock`] while a signal is on its way to the group it leaves.
-pub fn set_session(thread: &Thread) -> Result<Pid, Stop> {
+/// `EPERM` if the caller leads a group. [`NotReady::WouldBlock`] while a signal is on its way to the group it leaves.
+pub fn set_session(thread: &Thread) -> Result<Pid, NotReady> {
     let process = thread.process();
     let pid = process.pid();
-    let mut family = thread.kernel().processes().lock();
-    if process.session_id() == pid || family.has_group(pid) {
+    let mut table = thread.kernel().processes().lock();
+    if process.session_id() == pid || table.has_group(pid) {
         return Err(Errno::EPERM.into());
     }
-    family.check_leaves(process)?;
-    family.set_group(process, pid);
-    family.set_session(process, pid);
+    table.check_leaves(process)?;
+    table.set_group(process, pid);
+    table.set_session(process, pid);
     Ok(pid)
 }
 
@@ -46,9 +46,9 @@ pub(crate) fn begin_session(thread: &Thread, terminal: Option<&Arc<Terminal>>) -
 ///
 /// # Errors
 /// `EINVAL` for a negative group, `ESRCH` if it is neither the caller nor his child, `EACCES` if the child has executed
-/// a program, `EPERM` for session leaders and across sessions. [`Stop::WouldBlock`] while a signal is on its way to the group it
+/// a program, `EPERM` for session leaders and across sessions. [`NotReady::WouldBlock`] while a signal is on its way to the group it
 /// leaves.
-pub fn set_group(thread: &Thread, pid: i32, group: i32) -> Result<(), Stop> {
+pub fn set_group(thread: &Thread, pid: i32, group: i32) -> Result<(), NotReady> {
     let own = thread.process();
     let pid = if pid == 0 { own.pid() as i32 } else { pid };
     let group = if group == 0 { pid } else { group };
@@ -56,8 +56,8 @@ pub fn set_group(thread: &Thread, pid: i32, group: i32) -> Result<(), Stop> {
         return Err(Errno::EINVAL.into());
     }
     let (pid, group) = (pid as Pid, group as Pid);
-    let mut family = thread.kernel().processes().lock();
-    let process = family.process(pid).ok_or(Errno::ESRCH)?.clone();
+    let mut table = thread.kernel().processes().lock();
+    let process = table.process(pid).ok_or(Errno::ESRCH)?.clone();
     if process.parent_pid() == own.pid() {
         if process.session_id() != own.session_id() {
             return Err(Errno::EPERM.into());
@@ -71,12 +71,12 @@ pub fn set_group(thread: &Thread, pid: i32, group: i32) -> Result<(), Stop> {
     if process.session_id() == process.pid() {
         return Err(Errno::EPERM.into());
     }
-    if group != pid && family.session_of_group(group) != Some(own.session_id()) {
+    if group != pid && table.session_of_group(group) != Some(own.session_id()) {
         return Err(Errno::EPERM.into());
     }
     if process.group_id() != group {
-        family.check_leaves(&process)?;
-        family.set_group(&process, group);
+        table.check_leaves(&process)?;
+        table.set_group(&process, group);
     }
     Ok(())
 }
@@ -120,10 +120,10 @@ impl Target {
     }
 }
 
-impl Family {
+impl ProcessTable {
     /// Whether a process may leave its group: not before it has the signals that are on their way there.
-    fn check_leaves(&self, process: &Process) -> Result<(), Stop> {
-        if self.is_signalled(process.group_id()) { Err(Stop::WouldBlock) } else { Ok(()) }
+    fn check_leaves(&self, process: &Process) -> Result<(), NotReady> {
+        if self.is_signalled(process.group_id()) { Err(NotReady::WouldBlock) } else { Ok(()) }
     }
 
     /// The session a group is in.
@@ -143,7 +143,7 @@ impl Family {
     }
 
     /// Whether a group is orphaned and has members that are stopped.
-    pub(crate) fn is_forsaken(&self, group: Pid) -> bool {
+    pub(crate) fn is_orphaned_and_stopped(&self, group: Pid) -> bool {
         let stopped = |member: &Arc<Process>| !member.is_zombie() && member.signals().lock().stop.is_stopped();
         self.group(group).any(stopped) && self.is_orphaned(group)
     }

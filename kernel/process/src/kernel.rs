@@ -12,13 +12,13 @@ use memory::{AddressSpace, Memory};
 use sched::{Executor, Task};
 use sync::RwSpinLock;
 use tty::Terminal;
-use vfs::{FileTable, MountNamespace, Path, TableUse, Vfs, WorkingPlace};
+use vfs::{FileTable, FsContext, MountNamespace, Path, TableUse, Vfs};
 
 use crate::futex::Futexes;
 use crate::limits::Limits;
+use crate::oom::ProcessKiller;
 use crate::process::{ExitStatus, NewProcess, Program};
 use crate::run::{SystemCalls, run};
-use crate::shortage::Shortage;
 use crate::signal::Actions;
 use crate::signal::deferred::Deferred;
 use crate::thread::{Name, NewThread};
@@ -92,7 +92,7 @@ pub struct Kernel {
     start: Box<Start>,
     /// What a process that is over has.
     no_files: Arc<FileTable>,
-    no_place: Arc<WorkingPlace>,
+    no_fs_context: Arc<FsContext>,
 }
 
 impl Kernel {
@@ -122,9 +122,9 @@ impl Kernel {
             domain_name: RwSpinLock::new(b"(none)".to_vec()),
             start: Box::new(start),
             no_files: FileTable::new(),
-            no_place: Arc::new(WorkingPlace::new(root)),
+            no_fs_context: Arc::new(FsContext::new(root)),
         });
-        kernel.memory.set_rescue(Shortage::new(Arc::downgrade(&kernel)));
+        kernel.memory.set_rescue(ProcessKiller::new(Arc::downgrade(&kernel)));
         Ok(kernel)
     }
 
@@ -225,8 +225,8 @@ impl Kernel {
         &self.no_files
     }
 
-    pub(crate) const fn no_place(&self) -> &Arc<WorkingPlace> {
-        &self.no_place
+    pub(crate) const fn no_fs_context(&self) -> &Arc<FsContext> {
+        &self.no_fs_context
     }
 
     /// Lets a thread run for the first time.
@@ -259,9 +259,9 @@ impl Kernel {
         program: FirstProgram<'_>,
         prepare: impl FnOnce(&mut machine::user::Registers) + Send,
     ) -> Result<Arc<Process>> {
-        let place = WorkingPlace::new(self.mounts.root()?);
+        let fs = FsContext::new(self.mounts.root()?);
         if let Some(directory) = program.working_directory {
-            place.set_working(directory);
+            fs.set_working(directory);
         }
         let limits = Limits::initial(self.memory.frames().total_frames());
         let space = AddressSpace::new(&self.memory, limits.memory(), self.random_number())?;
@@ -278,7 +278,7 @@ impl Kernel {
             exit_signal: abi::raw::general::SIGCHLD,
             actions: Arc::new(Actions::default()),
             files: TableUse::new(program.files),
-            place: Arc::new(place),
+            fs: Arc::new(fs),
             image: image.clone(),
             program: Program::default(),
             credentials: credentials.clone(),
@@ -297,9 +297,9 @@ impl Kernel {
             name: Name::new(b"init"),
         });
         {
-            let mut family = self.processes.lock();
-            family.insert(process.clone(), 0);
-            family.set_thread(pid, thread.state().clone());
+            let mut table = self.processes.lock();
+            table.insert(process.clone(), 0);
+            table.set_thread(pid, thread.state().clone());
         }
         process.add_thread(thread.state())?;
         let prepared = match &program.role {
@@ -317,10 +317,10 @@ impl Kernel {
         });
         if let Err(errno) = started {
             process.remove_thread(&thread);
-            let mut family = self.processes.lock();
-            let gone = (family.remove_thread(pid, &thread), family.remove(pid));
-            family.forget_last();
-            drop(family);
+            let mut table = self.processes.lock();
+            let gone = (table.remove_thread(pid, &thread), table.remove(pid));
+            table.forget_last();
+            drop(table);
             drop(gone);
             return Err(errno);
         }

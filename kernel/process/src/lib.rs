@@ -5,19 +5,19 @@
 //! | `kernel` | [`Kernel`]: the value everything hangs from: executor, memory, files, process table, names, hooks |
 //! | `process`, `thread` | [`Process`], a group of threads; [`Thread`], one future and one set of registers |
 //! | `run` | the heart: enter user mode, answer the trap, settle what is due, again. [`SystemCalls`], [`Outcome`] |
-//! | `pid` | [`Processes`]: numbers, the family tree, groups and sessions, behind one lock |
+//! | `pid` | [`Processes`]: numbers, parents, groups and sessions, behind one lock |
 //! | [`clone`], [`exec`], [`exit`], [`wait`] | the life of a process |
 //! | [`signal`] | sets, queues, actions, sending, delivery, frames, stopping |
 //! | [`group`] | sessions and groups; job control for terminals |
 //! | [`credentials`], [`limits`], [`usage`], [`timers`] | who it is, what it may use, what it has used, its timers |
 //! | `ucounts` | [`UserCounts`]: what is counted for a user over all his processes |
-//! | `shortage` | who has to end when memory is out |
+//! | `oom` | who has to end when memory is out |
 //! | [`futex`] | sleeping until a word of memory changes |
 //!
 //! **Who calls.** kernel/syscalls parses arguments and calls the plain functions of these modules, one a system call; the terminal
 //! room asks [`group`] through its trait; kernel/orrery makes the [`Kernel`], starts init and shows processes in /proc.
 //!
-//! **Who synchronises.** The order of locks, outermost first: the family (`pid`), a process's signals, its list of threads, a
+//! **Who synchronises.** The order of locks, outermost first: the process table (`pid`), a process's signals, its list of threads, a
 //! thread's signals, the scheduler's queues. Everything else is locked alone. A thread's registers are touched by its own
 //! future only.
 //!
@@ -39,10 +39,10 @@ pub mod futex;
 pub mod group;
 mod kernel;
 pub mod limits;
+mod oom;
 mod pid;
 mod process;
 mod run;
-mod shortage;
 pub mod signal;
 mod thread;
 pub mod timers;

@@ -1,4 +1,4 @@
-//! Process numbers and the family tree: who exists, whose child it is, in which group and session.
+//! Process numbers and the tree of processes: who exists, whose child it is, in which group and session.
 //!
 //! One table, indexed by number, in pieces of 64 made when first needed and freed when nothing has their numbers: looking a
 //! number up is two steps, and walking all processes in order of their numbers is what /proc does. A number is taken while a thread, a process, a process group
@@ -30,7 +30,7 @@ pub const PID_LIMIT: Pid = 32768;
 /// After the highest number, numbers start here again: the low ones are the system's first processes'.
 const FIRST_REUSED: Pid = 300;
 
-/// The group of all processes, to [`Family::begin_signalling`]: no group has this number.
+/// The group of all processes, to [`ProcessTable::begin_signalling`]: no group has this number.
 pub(crate) const EVERYBODY: Pid = 0;
 
 /// Entries in a piece of the table.
@@ -49,7 +49,7 @@ pub(crate) struct Entry {
     session_members: u32,
     /// Signals on their way to the group of this number.
     signals: u32,
-    /// Which of all that had the number has it: see [`Family::life`].
+    /// Which of all that had the number has it: see [`ProcessTable::life`].
     life: u64,
     /// The user the thread is counted for; a process's leader until the process is collected.
     counted: Option<Arc<UserCounts>>,
@@ -84,7 +84,7 @@ pub(crate) struct Node {
 
 /// The table, locked.
 #[derive(Default)]
-pub(crate) struct Family {
+pub(crate) struct ProcessTable {
     pieces: Vec<Option<Box<[Entry; PIECE]>>>,
     last: Pid,
     /// How many numbers were given, ever.
@@ -97,7 +97,7 @@ pub(crate) struct Family {
     terminals: Vec<(Pid, Arc<Terminal>)>,
 }
 
-impl Family {
+impl ProcessTable {
     fn entry(&self, pid: Pid) -> Option<&Entry> {
         self.pieces.get(pid as usize / PIECE)?.as_ref()?.get(pid as usize % PIECE)
     }
@@ -360,7 +360,7 @@ impl Family {
     }
 
     /// A signal begins its way to all processes of a group, one after the other: none of them forks or leaves the group until
-    /// [`Family::end_signalling`]. False if there is no such group.
+    /// [`ProcessTable::end_signalling`]. False if there is no such group.
     pub fn begin_signalling(&mut self, group: Pid) -> bool {
         if group == EVERYBODY {
             self.signals_to_all += 1;
@@ -413,7 +413,7 @@ impl Number<'_> {
         self.pid
     }
 
-    /// Leaves the number reserved; [`Family::release`] ends that.
+    /// Leaves the number reserved; [`ProcessTable::release`] ends that.
     pub fn hold(self) {
         core::mem::forget(self);
     }
@@ -428,15 +428,15 @@ impl Drop for Number<'_> {
 /// All processes of a kernel.
 #[derive(Default)]
 pub struct Processes {
-    family: SpinLock<Family>,
+    table: SpinLock<ProcessTable>,
     forks: AtomicU64,
     /// The first process; 0 before there is one.
     init: AtomicU32,
 }
 
 impl Processes {
-    pub(crate) fn lock(&self) -> SpinGuard<'_, Family> {
-        self.family.lock()
+    pub(crate) fn lock(&self) -> SpinGuard<'_, ProcessTable> {
+        self.table.lock()
     }
 
     /// Reserves a number for a new thread.
@@ -508,66 +508,66 @@ mod tests {
 
     #[test]
     fn numbers_go_up_to_the_limit_and_begin_again_behind_the_system_s() {
-        let mut family = Family::default();
-        assert_eq!([(); 3].map(|()| family.allocate().unwrap()), [1, 2, 3]);
-        family.release(2);
-        assert_eq!(family.allocate(), Ok(4), "not reused soon");
-        family.last = PID_LIMIT - 2;
-        assert_eq!(family.allocate(), Ok(PID_LIMIT - 1));
-        assert_eq!([(); 2].map(|()| family.allocate().unwrap()), [FIRST_REUSED, FIRST_REUSED + 1]);
-        family.last = PID_LIMIT - 1;
-        assert_eq!(family.allocate(), Ok(FIRST_REUSED + 2), "those are taken");
-        family.forget_last();
-        assert_eq!(family.allocate(), Ok(2), "what was given back is free");
+        let mut table = ProcessTable::default();
+        assert_eq!([(); 3].map(|()| table.allocate().unwrap()), [1, 2, 3]);
+        table.release(2);
+        assert_eq!(table.allocate(), Ok(4), "not reused soon");
+        table.last = PID_LIMIT - 2;
+        assert_eq!(table.allocate(), Ok(PID_LIMIT - 1));
+        assert_eq!([(); 2].map(|()| table.allocate().unwrap()), [FIRST_REUSED, FIRST_REUSED + 1]);
+        table.last = PID_LIMIT - 1;
+        assert_eq!(table.allocate(), Ok(FIRST_REUSED + 2), "those are taken");
+        table.forget_last();
+        assert_eq!(table.allocate(), Ok(2), "what was given back is free");
     }
 
     #[test]
     fn who_has_a_number_is_told_from_who_had_it() {
-        let mut family = Family::default();
-        let pid = family.allocate().unwrap();
-        let life = family.life(pid);
-        assert!(life.is_some() && family.life(pid + 1).is_none());
-        family.count_group(pid, true);
-        family.release(pid);
-        assert_eq!(family.life(pid), life, "its group is there still");
-        family.count_group(pid, false);
-        assert_eq!(family.life(pid), None);
-        family.forget_last();
-        assert_eq!(family.allocate(), Ok(pid));
-        assert!(family.life(pid).is_some() && family.life(pid) != life);
+        let mut table = ProcessTable::default();
+        let pid = table.allocate().unwrap();
+        let life = table.life(pid);
+        assert!(life.is_some() && table.life(pid + 1).is_none());
+        table.count_group(pid, true);
+        table.release(pid);
+        assert_eq!(table.life(pid), life, "its group is there still");
+        table.count_group(pid, false);
+        assert_eq!(table.life(pid), None);
+        table.forget_last();
+        assert_eq!(table.allocate(), Ok(pid));
+        assert!(table.life(pid).is_some() && table.life(pid) != life);
     }
 
     #[test]
     fn when_all_numbers_are_taken_there_is_none() {
-        let mut family = Family::default();
+        let mut table = ProcessTable::default();
         let mut count = 0;
-        while family.allocate().is_ok() {
+        while table.allocate().is_ok() {
             count += 1;
         }
-        assert_eq!((count, family.allocate()), (PID_LIMIT - 1, Err(Errno::EAGAIN)));
-        family.release(FIRST_REUSED + 7);
-        assert_eq!((family.allocate(), family.allocate()), (Ok(FIRST_REUSED + 7), Err(Errno::EAGAIN)));
+        assert_eq!((count, table.allocate()), (PID_LIMIT - 1, Err(Errno::EAGAIN)));
+        table.release(FIRST_REUSED + 7);
+        assert_eq!((table.allocate(), table.allocate()), (Ok(FIRST_REUSED + 7), Err(Errno::EAGAIN)));
         // Low numbers are for the first round only.
-        family.release(5);
-        assert_eq!(family.allocate(), Err(Errno::EAGAIN));
+        table.release(5);
+        assert_eq!(table.allocate(), Err(Errno::EAGAIN));
     }
 
     #[test]
     fn a_piece_whose_numbers_are_all_free_is_freed_but_for_the_one_in_use() {
-        let mut family = Family::default();
-        let pieces = |family: &Family| family.pieces.iter().map(Option::is_some).collect::<Vec<_>>();
-        let all: Vec<Pid> = (0..130).map(|_| family.allocate().unwrap()).collect();
-        assert_eq!(pieces(&family), [true, true, true]);
+        let mut table = ProcessTable::default();
+        let pieces = |table: &ProcessTable| table.pieces.iter().map(Option::is_some).collect::<Vec<_>>();
+        let all: Vec<Pid> = (0..130).map(|_| table.allocate().unwrap()).collect();
+        assert_eq!(pieces(&table), [true, true, true]);
         for pid in &all[63..126] {
-            family.release(*pid);
+            table.release(*pid);
         }
-        assert_eq!(pieces(&family), [true, true, true], "one is left in the second");
-        family.release(127);
-        assert_eq!(pieces(&family), [true, false, true]);
+        assert_eq!(pieces(&table), [true, true, true], "one is left in the second");
+        table.release(127);
+        assert_eq!(pieces(&table), [true, false, true]);
         for pid in 128..=130 {
-            family.release(pid);
+            table.release(pid);
         }
-        assert_eq!(pieces(&family), [true, false, true], "the one that gives numbers stays");
+        assert_eq!(pieces(&table), [true, false, true], "the one that gives numbers stays");
         // What stands for a number without a process keeps it.
         for take in [
             |entry: &mut Entry| entry.group_members = 1,
@@ -584,27 +584,27 @@ mod tests {
 
     #[test]
     fn groups_and_sessions_are_there_while_they_have_members() {
-        let mut family = Family::default();
-        let group = family.allocate().unwrap();
-        assert!(!family.has_group(group) && !family.begin_signalling(group));
-        family.count_group(group, true);
-        family.count_group(group, true);
-        family.count_session(group, true);
-        family.release(group);
-        assert!(family.has_group(group) && !family.is_signalled(group));
-        assert!(family.begin_signalling(group) && family.begin_signalling(group));
-        family.count_group(group, false);
-        family.count_group(group, false);
-        assert!(!family.has_group(group) && !family.begin_signalling(group));
-        family.end_signalling(group);
-        assert!(family.is_signalled(group), "two were on their way");
-        family.end_signalling(group);
-        assert!(!family.is_signalled(group) && !family.entry(group).unwrap().is_free());
-        family.count_session(group, false);
-        assert!(family.entry(group).unwrap().is_free());
-        assert!(family.begin_signalling(EVERYBODY) && family.is_signalled(group) && family.is_signalled(99));
-        family.end_signalling(EVERYBODY);
-        assert!(!family.is_signalled(group));
+        let mut table = ProcessTable::default();
+        let group = table.allocate().unwrap();
+        assert!(!table.has_group(group) && !table.begin_signalling(group));
+        table.count_group(group, true);
+        table.count_group(group, true);
+        table.count_session(group, true);
+        table.release(group);
+        assert!(table.has_group(group) && !table.is_signalled(group));
+        assert!(table.begin_signalling(group) && table.begin_signalling(group));
+        table.count_group(group, false);
+        table.count_group(group, false);
+        assert!(!table.has_group(group) && !table.begin_signalling(group));
+        table.end_signalling(group);
+        assert!(table.is_signalled(group), "two were on their way");
+        table.end_signalling(group);
+        assert!(!table.is_signalled(group) && !table.entry(group).unwrap().is_free());
+        table.count_session(group, false);
+        assert!(table.entry(group).unwrap().is_free());
+        assert!(table.begin_signalling(EVERYBODY) && table.is_signalled(group) && table.is_signalled(99));
+        table.end_signalling(EVERYBODY);
+        assert!(!table.is_signalled(group));
     }
 
     #[test]

@@ -198,7 +198,7 @@ async fn live<C: SystemCalls>(mut thread: Arc<Thread>, calls: C) {
         match thread.enter_user() {
             Event::Call(call) => {
                 // What has no fallible form draws on the kernel's reserve: no call begins while that is short.
-                thread.heed_shortage().await;
+                thread.wait_for_memory().await;
                 match calls.immediate(&thread, &call) {
                     Immediate::Result(value) => thread.with_registers(|registers| registers.set_result(value)),
                     Immediate::Registers => {}
@@ -211,7 +211,7 @@ async fn live<C: SystemCalls>(mut thread: Arc<Thread>, calls: C) {
             }
             Event::PageFault(fault) => thread.resolve(fault).await,
             Event::Exception(exception) => thread.raise_exception(exception),
-            Event::Interrupted => thread.heed_shortage().await,
+            Event::Interrupted => thread.wait_for_memory().await,
             Event::Lost => thread.raise_loss(),
         }
         over = (!thread.is_ready() || interrupted.is_some()) && thread.settle(interrupted).await;
@@ -284,7 +284,7 @@ impl Thread {
 
     /// Goes no further while the kernel is short of memory for itself.
     #[inline]
-    async fn heed_shortage(&self) {
+    async fn wait_for_memory(&self) {
         if self.space().memory().frames().is_critical() {
             let _ = self.killable(self.space().wait_for_reserve()).await;
         }
@@ -324,7 +324,7 @@ impl Thread {
             }
             if self.task().executor().should_yield() {
                 sched::yield_now().await;
-                self.heed_shortage().await;
+                self.wait_for_memory().await;
                 continue;
             }
             if self.is_ready() {

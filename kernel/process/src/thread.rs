@@ -17,7 +17,7 @@ use machine::user::Registers;
 use memory::AddressSpace;
 use sched::Task;
 use sync::{RwSpinLock, SpinLock};
-use vfs::{FileTable, PausedWalks, Vfs, WorkingPlace};
+use vfs::{FileTable, FsContext, PausedWalks, Vfs};
 
 use crate::credentials::Capability;
 use crate::limits::Resource;
@@ -250,8 +250,8 @@ impl ThreadState {
     }
 
     /// Root, working directory and umask.
-    pub fn working_place(&self) -> Arc<WorkingPlace> {
-        self.process.working_place()
+    pub fn fs_context(&self) -> Arc<FsContext> {
+        self.process.fs_context()
     }
 
     /// Who it is.

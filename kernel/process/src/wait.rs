@@ -129,17 +129,17 @@ pub async fn wait(thread: &Arc<Thread>, target: Target, options: WaitOptions) ->
 
 /// Looks once. A child that ended is collected unless `WNOWAIT` is set.
 fn find(process: &Arc<Process>, target: Target, options: WaitOptions) -> Result<Option<Waited>> {
-    let mut family = process.kernel().processes().lock();
+    let mut table = process.kernel().processes().lock();
     let mut any = false;
     let mut found = None;
     let one = match target {
         // One child is found by its number.
         Target::Process(pid) => {
-            Some(family.process(pid).filter(|child| child.parent_pid() == process.pid()).ok_or(Errno::ECHILD)?)
+            Some(table.process(pid).filter(|child| child.parent_pid() == process.pid()).ok_or(Errno::ECHILD)?)
         }
         _ => None,
     };
-    let all = one.is_none().then(|| family.children(process.pid()));
+    let all = one.is_none().then(|| table.children(process.pid()));
     for child in one.into_iter().chain(all.into_iter().flatten()) {
         if !target.matches(child) || !options.admits(child) {
             continue;
@@ -152,8 +152,8 @@ fn find(process: &Arc<Process>, target: Target, options: WaitOptions) -> Result<
     }
     let Some((child, event)) = found else { return if any { Ok(None) } else { Err(Errno::ECHILD) } };
     let collect = matches!(event, Event::Ended(_)) && !options.has(raw::WNOWAIT);
-    let gone = if collect { family.remove(child.pid()) } else { None };
-    drop(family);
+    let gone = if collect { table.remove(child.pid()) } else { None };
+    drop(table);
     drop(gone);
     let mut usage = child.usage();
     usage.add(&child.children_usage());

@@ -54,7 +54,7 @@ const EXPIRED_AT_ONCE: usize = 256;
 /// What is told of a task that kept its CPU in the kernel for too long, and for how many nanoseconds.
 pub type WatchdogHook = Arc<dyn Fn(&Task, u64) + Send + Sync>;
 
-/// A task that was polled, until it is settled.
+/// A task that was polled, until it is previous.
 struct Ran {
     task: Arc<Task>,
     nanoseconds: u64,
@@ -63,7 +63,7 @@ struct Ran {
 }
 
 /// What becomes of a task that was polled.
-enum Settled {
+enum Previous {
     /// It is back in the queue, or asleep.
     Stays,
     /// It is to run on another CPU.
@@ -207,7 +207,7 @@ impl Executor {
             self.sample_load(now, ran.is_some().then_some(here));
         }
         let mut queue = here.queue.lock();
-        let settled = ran.map_or(Settled::Stays, |ran| self.settle(&mut **queue, number, ran));
+        let previous = ran.map_or(Previous::Stays, |ran| self.put_previous(&mut **queue, number, ran));
         let next = loop {
             match queue.pick() {
                 // It came, or was put back, while its CPUs were being changed.
@@ -225,13 +225,13 @@ impl Executor {
         // Under the lock, as wakers set it: an order to give way to a later arrival is not lost.
         here.give_way.store(false, Ordering::Relaxed);
         drop(queue);
-        match settled {
-            Settled::Stays => {}
-            Settled::Finished(task) => {
+        match previous {
+            Previous::Stays => {}
+            Previous::Finished(task) => {
                 self.tasks.fetch_sub(1, Ordering::Relaxed);
                 drop(task);
             }
-            Settled::Moves(task) => self.enqueue(&task, Arrival::Moved),
+            Previous::Moves(task) => self.enqueue(&task, Arrival::Moved),
         }
         here.slice_end.store(slice.map_or(NEVER, |slice| now + slice), Ordering::Relaxed);
         let next = next?;
@@ -266,12 +266,12 @@ impl Executor {
     }
 
     /// Puts the task that ran back in the queue of its CPU, or lets it sleep, or tells what else becomes of it.
-    fn settle(&self, queue: &mut dyn Policy, number: usize, ran: Ran) -> Settled {
+    fn put_previous(&self, queue: &mut dyn Policy, number: usize, ran: Ran) -> Previous {
         let Ran { task, nanoseconds, finished, .. } = ran;
         queue.charge(&task, nanoseconds);
         if finished {
             queue.leave(&task);
-            return Settled::Finished(task);
+            return Previous::Finished(task);
         }
         if task.is_due() {
             task.clock.count_preemption();
@@ -280,10 +280,10 @@ impl Executor {
             let others_wait = queue.waiting() > 0;
             if !self.may_run(&task, number) || others_wait && self.idle_for(&task) {
                 queue.leave(&task);
-                return Settled::Moves(task);
+                return Previous::Moves(task);
             }
             queue.put_back(task, gave_way);
-            return Settled::Stays;
+            return Previous::Stays;
         }
         // Count it out before anybody can count it in elsewhere: from `end_poll` on, another CPU may queue it.
         queue.leave(&task);
@@ -293,7 +293,7 @@ impl Executor {
             // Woken in this instant. It has counted itself out; it joins as one that was woken.
             queue.enqueue(task, Arrival::Woken);
         }
-        Settled::Stays
+        Previous::Stays
     }
 
     /// Takes a task that may come to this CPU's queue, from where most wait. False if there is none.

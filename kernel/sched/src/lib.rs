@@ -49,7 +49,7 @@ pub use executor::{Executor, WatchdogHook};
 pub use load::FIXED_ONE;
 pub use longest::{ACTIVITIES, NOTED};
 pub use per_cpu::{CpuTimes, Statistics};
-pub use policy::{Arrival, Fair, Fifo, Policy, Share, weight_of};
+pub use policy::{Arrival, Fair, Fifo, Policy, SchedEntity, weight_of};
 pub use sync::{YieldNow, yield_now};
 pub use task::{Parameters, Task};
 pub use timers::{Sleep, Timer};

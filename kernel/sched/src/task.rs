@@ -11,7 +11,7 @@ use core::task::{Context, Poll, Waker};
 use sync::SpinLock;
 
 use crate::clock::TaskClock;
-use crate::policy::{Arrival, Share};
+use crate::policy::{Arrival, SchedEntity};
 use crate::state::{ACTIVE, DUE, FINISHED, State, Woken};
 use crate::{Executor, YieldNow};
 
@@ -56,7 +56,7 @@ pub struct Task {
     name: &'static str,
     /// It asked to be put behind the others.
     gave_way: AtomicBool,
-    pub(crate) share: Share,
+    pub(crate) share: SchedEntity,
     pub(crate) clock: TaskClock,
     executor: Arc<Executor>,
     body: SpinLock<Option<Body>>,
@@ -74,7 +74,7 @@ impl Task {
             identity: parameters.identity,
             name: parameters.name,
             gave_way: AtomicBool::new(false),
-            share: Share::new(crate::policy::weight_of(parameters.nice)),
+            share: SchedEntity::new(crate::policy::weight_of(parameters.nice)),
             clock: TaskClock::new(),
             executor,
             body: SpinLock::new(None),

@@ -35,12 +35,12 @@ struct Entry {
 
 /// What stays in one place while the timer moves through the heap.
 struct Slot {
-    place: Place,
+    state: TimerState,
     waker: Option<Waker>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Place {
+enum TimerState {
     Heap(u32),
     /// It went off; its owner has not dropped it yet.
     Fired,
@@ -58,14 +58,14 @@ impl TimerHeap {
                 fallible(|| self.slots.try_reserve(1)).map_err(|_| OutOfMemory)?;
                 let room = self.slots.len() + 1;
                 fallible(|| self.free.try_reserve(room)).map_err(|_| OutOfMemory)?;
-                self.slots.push(Slot { place: Place::Free, waker: None });
+                self.slots.push(Slot { state: TimerState::Free, waker: None });
                 (self.slots.len() - 1) as u32
             }
         };
         let place = self.heap.len();
         self.heap.push(Entry { deadline, slot });
         if let Some(slot) = self.slots.get_mut(slot as usize) {
-            *slot = Slot { place: Place::Heap(place as u32), waker: Some(waker) };
+            *slot = Slot { state: TimerState::Heap(place as u32), waker: Some(waker) };
         }
         self.rise(place);
         Ok(slot)
@@ -76,11 +76,11 @@ impl TimerHeap {
     pub fn remove(&mut self, slot: u32) -> Option<Waker> {
         let entry = self.slots.get_mut(slot as usize)?;
         let waker = entry.waker.take();
-        let place = core::mem::replace(&mut entry.place, Place::Free);
-        if place != Place::Free {
+        let place = core::mem::replace(&mut entry.state, TimerState::Free);
+        if place != TimerState::Free {
             self.free.push(slot);
         }
-        if let Place::Heap(place) = place {
+        if let TimerState::Heap(place) = place {
             self.take_out(place as usize);
         }
         waker
@@ -93,7 +93,7 @@ impl TimerHeap {
             Some(old) if !old.will_wake(waker) => *old = waker.clone(),
             _ => {}
         }
-        entry.place == Place::Fired
+        entry.state == TimerState::Fired
     }
 
     /// The earliest deadline.
@@ -106,7 +106,7 @@ impl TimerHeap {
         let entry = *self.heap.first().filter(|entry| entry.deadline <= now)?;
         self.take_out(0);
         let slot = self.slots.get_mut(entry.slot as usize)?;
-        slot.place = Place::Fired;
+        slot.state = TimerState::Fired;
         slot.waker.take()
     }
 
@@ -154,7 +154,7 @@ impl TimerHeap {
     fn note(&mut self, place: usize) {
         let Some(entry) = self.heap.get(place) else { return };
         if let Some(slot) = self.slots.get_mut(entry.slot as usize) {
-            slot.place = Place::Heap(place as u32);
+            slot.state = TimerState::Heap(place as u32);
         }
     }
 }

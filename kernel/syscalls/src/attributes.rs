@@ -8,7 +8,7 @@ use abi::signal::Signal;
 use memory::USER_TOP;
 use process::Thread;
 use process::credentials::Credentials;
-use vfs::Stop;
+use vfs::NotReady;
 
 use crate::argument::Address;
 use crate::user;
@@ -30,7 +30,7 @@ pub(crate) fn prctl(
     third: usize,
     fourth: usize,
     fifth: usize,
-) -> Result<usize, Stop> {
+) -> Result<usize, NotReady> {
     let process = thread.process();
     let unused = third | fourth | fifth == 0;
     match number as u32 {
@@ -98,7 +98,7 @@ pub(crate) fn prctl(
 }
 
 /// Reads a name up to its zero, or as much as counts.
-fn read_name(thread: &Arc<Thread>, address: usize, name: &mut [u8; NAME_SIZE]) -> Result<(), Stop> {
+fn read_name(thread: &Arc<Thread>, address: usize, name: &mut [u8; NAME_SIZE]) -> Result<(), NotReady> {
     let (_, bytes) = name.split_last_mut().unwrap_or((&mut 0, &mut []));
     for (index, byte) in bytes.iter_mut().enumerate() {
         *byte = user::read::<u8>(thread, address.wrapping_add(index))?;
@@ -120,7 +120,7 @@ mod code {
 }
 
 /// arch_prctl(2)
-pub(crate) fn arch_prctl(thread: &Arc<Thread>, number: i32, argument: Address) -> Result<usize, Stop> {
+pub(crate) fn arch_prctl(thread: &Arc<Thread>, number: i32, argument: Address) -> Result<usize, NotReady> {
     match number as u32 {
         code::ARCH_SET_FS | code::ARCH_SET_GS if argument.0 >= USER_TOP => Err(Errno::EPERM.into()),
         code::ARCH_SET_FS => {

@@ -9,13 +9,15 @@ use abi::files::FileLock;
 use abi::raw::general as raw;
 use process::signal::owner::FileOwner;
 use process::{Failure, Thread};
-use vfs::{FileLocks, FlockKind, LockOwner, OpenFile, OpenFlags, OwnerKind, RecordLock, RecordLockKind, Setting, Stop};
+use vfs::{
+    FileLocks, FlockKind, LockOwner, NotReady, OpenFile, OpenFlags, OwnerKind, RecordLock, RecordLockKind, Setting,
+};
 
 use crate::argument::{Descriptor, In, Out};
 use crate::open::descriptor_limit;
 
 /// fcntl(2), but for what looks into the program's memory.
-pub(crate) fn fcntl(thread: &Arc<Thread>, file: Descriptor, command: u32, argument: usize) -> Result<usize, Stop> {
+pub(crate) fn fcntl(thread: &Arc<Thread>, file: Descriptor, command: u32, argument: usize) -> Result<usize, NotReady> {
     let files = thread.files();
     let open = files.get(file.0)?;
     match command {
@@ -68,9 +70,9 @@ pub(crate) fn fcntl(thread: &Arc<Thread>, file: Descriptor, command: u32, argume
             // The argument is an `unsigned int`.
             Ok(pipe.set_capacity(argument as u32 as usize, thread.credentials().for_files())?)
         }
-        raw::F_GETLK | raw::F_SETLK | raw::F_SETLKW => Err(Stop::WouldBlock),
-        raw::F_OFD_GETLK | raw::F_OFD_SETLK | raw::F_OFD_SETLKW => Err(Stop::WouldBlock),
-        raw::F_SETOWN_EX | raw::F_GETOWN_EX | raw::F_GETOWNER_UIDS => Err(Stop::WouldBlock),
+        raw::F_GETLK | raw::F_SETLK | raw::F_SETLKW => Err(NotReady::WouldBlock),
+        raw::F_OFD_GETLK | raw::F_OFD_SETLK | raw::F_OFD_SETLKW => Err(NotReady::WouldBlock),
+        raw::F_SETOWN_EX | raw::F_GETOWN_EX | raw::F_GETOWNER_UIDS => Err(NotReady::WouldBlock),
         _ => Err(Errno::EINVAL.into()),
     }
 }

@@ -8,7 +8,7 @@ use abi::raw::general as raw;
 use process::Thread;
 use process::credentials::{Capability, Credentials};
 use process::group::Target;
-use vfs::Stop;
+use vfs::NotReady;
 use zerocopy::IntoBytes;
 
 use crate::argument::{In, InOut, Out};
@@ -79,7 +79,7 @@ pub(crate) fn getresuid(
     real: Out<u32>,
     effective: Out<u32>,
     saved: Out<u32>,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     let ids = thread.credentials().users;
     real.write(thread, &ids.real)?;
     effective.write(thread, &ids.effective)?;
@@ -92,7 +92,7 @@ pub(crate) fn getresgid(
     real: Out<u32>,
     effective: Out<u32>,
     saved: Out<u32>,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     let ids = thread.credentials().groups;
     real.write(thread, &ids.real)?;
     effective.write(thread, &ids.effective)?;
@@ -115,7 +115,7 @@ pub(crate) fn setfsgid(thread: &Arc<Thread>, group: u32) -> usize {
 }
 
 /// getgroups(2)
-pub(crate) fn getgroups(thread: &Arc<Thread>, size: i32, list: Out<u32>) -> Result<usize, Stop> {
+pub(crate) fn getgroups(thread: &Arc<Thread>, size: i32, list: Out<u32>) -> Result<usize, NotReady> {
     let room = usize::try_from(size).map_err(|_| Errno::EINVAL)?;
     let credentials = thread.credentials();
     let groups = credentials.supplementary();
@@ -129,7 +129,7 @@ pub(crate) fn getgroups(thread: &Arc<Thread>, size: i32, list: Out<u32>) -> Resu
 }
 
 /// setgroups(2). Linux keeps the groups in ascending order, and shows them so.
-pub(crate) fn setgroups(thread: &Arc<Thread>, size: i32, list: In<u32>) -> Result<(), Stop> {
+pub(crate) fn setgroups(thread: &Arc<Thread>, size: i32, list: In<u32>) -> Result<(), NotReady> {
     thread.credentials().require(Capability::SetGid)?;
     let size = usize::try_from(size).ok().filter(|&size| size <= MOST_GROUPS).ok_or(Errno::EINVAL)?;
     let mut groups = user::read_array::<u32>(thread, list.0, size)?;
@@ -142,7 +142,7 @@ pub(crate) fn setgroups(thread: &Arc<Thread>, size: i32, list: In<u32>) -> Resul
 ///
 /// # Errors
 /// `EINVAL` for a version Linux doesn't know; the newest is then written to the header, so that programs can ask.
-fn elements(thread: &Arc<Thread>, header: InOut<CapabilityHeader>) -> Result<(CapabilityHeader, usize), Stop> {
+fn elements(thread: &Arc<Thread>, header: InOut<CapabilityHeader>) -> Result<(CapabilityHeader, usize), NotReady> {
     let given = header.input().read(thread)?;
     match given.version {
         raw::_LINUX_CAPABILITY_VERSION_1 => Ok((given, 1)),
@@ -160,10 +160,10 @@ pub(crate) fn capget(
     thread: &Arc<Thread>,
     header: InOut<CapabilityHeader>,
     data: Out<CapabilityData>,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     let (header, count) = match elements(thread, header) {
         // Asking for the version alone is no error.
-        Err(Stop::Error(Errno::EINVAL)) if data.is_null() => return Ok(()),
+        Err(NotReady::Error(Errno::EINVAL)) if data.is_null() => return Ok(()),
         elements => elements?,
     };
     if header.pid < 0 {
@@ -190,7 +190,7 @@ pub(crate) fn capset(
     thread: &Arc<Thread>,
     header: InOut<CapabilityHeader>,
     data: In<CapabilityData>,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     let (header, count) = elements(thread, header)?;
     if header.pid != 0 && header.pid != thread.tid() as i32 {
         return Err(Errno::EPERM.into());

@@ -14,7 +14,7 @@ use abi::Errno;
 use machine::memory::UserFault;
 use memory::PAGE_SIZE;
 use process::{Call, Failure, Immediate, Outcome, SystemCalls, Thread};
-use vfs::Stop;
+use vfs::NotReady;
 
 use crate::refusals::{Refusal, Refusals};
 use crate::trace::Line;
@@ -162,22 +162,22 @@ impl Answer for Result<usize, Errno> {
     }
 }
 
-impl Answer for Stop {
+impl Answer for NotReady {
     fn step(self) -> Step {
         match self {
-            Stop::Error(errno) => Step::Value(errno.as_return_value()),
-            Stop::WouldBlock | Stop::Signalled => Step::Wait(0),
-            Stop::Yield => Step::Yield,
-            Stop::Fault(UserFault { address, write, .. }) => {
+            NotReady::Error(errno) => Step::Value(errno.as_return_value()),
+            NotReady::WouldBlock | NotReady::Signalled => Step::Wait(0),
+            NotReady::Yield => Step::Yield,
+            NotReady::Fault(UserFault { address, write, .. }) => {
                 Step::Missing(address - address % PAGE_SIZE + usize::from(write))
             }
         }
     }
 }
 
-impl<T: Answer> Answer for Result<T, Stop> {
+impl<T: Answer> Answer for Result<T, NotReady> {
     fn step(self) -> Step {
-        self.map_or_else(Stop::step, T::step)
+        self.map_or_else(NotReady::step, T::step)
     }
 }
 

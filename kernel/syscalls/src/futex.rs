@@ -10,7 +10,7 @@ use memory::{AddressSpace, UserFault};
 use process::futex::{ANY, Key, Line};
 use process::{Call, Failure, Interrupted, Resume, Thread};
 use sync::Budget;
-use vfs::Stop;
+use vfs::NotReady;
 
 use crate::argument::{Address, In};
 
@@ -35,18 +35,18 @@ pub(crate) fn futex(
     _timeout: usize,
     _second: Address,
     third: u32,
-) -> Result<usize, Stop> {
+) -> Result<usize, NotReady> {
     const WAKE: u32 = raw::FUTEX_WAKE | raw::FUTEX_PRIVATE_FLAG;
     const WAKE_BITSET: u32 = raw::FUTEX_WAKE_BITSET | raw::FUTEX_PRIVATE_FLAG;
     let bits = match operation as u32 {
         WAKE => ANY,
         WAKE_BITSET if third != 0 => third,
-        _ => return Err(Stop::WouldBlock),
+        _ => return Err(NotReady::WouldBlock),
     };
     let key = Key::new(thread.space(), word.0, true)?;
     let (futexes, count) = (thread.kernel().futexes(), wake_count(value));
     if count > 1 && futexes.is_crowded(key) {
-        return Err(Stop::WouldBlock);
+        return Err(NotReady::WouldBlock);
     }
     Ok(futexes.wake(key, count, bits))
 }
@@ -132,7 +132,7 @@ async fn wait_until(
         match futexes.enter(key, bits, unchanged) {
             Ok(Some(waiting)) => break waiting,
             Ok(None) => return Err(Errno::EAGAIN.into()),
-            Err(fault) => space.settle(fault).await?,
+            Err(fault) => space.fault_in(fault).await?,
         }
     };
     let result = thread.interruptible(pin!(thread.kernel().executor().timeout(deadline, &mut waiting))).await;
@@ -166,7 +166,7 @@ async fn key_of(thread: &Arc<Thread>, word: usize, private: bool) -> Result<Key,
     let key = Key::new(space, word, private)?;
     if !private {
         while let Err(fault) = space.space().load_u32(word) {
-            space.settle(fault).await?;
+            space.fault_in(fault).await?;
         }
     }
     Ok(key)
@@ -208,7 +208,7 @@ async fn requeue(thread: &Arc<Thread>, arguments: Arguments, expected: Option<u3
         match futexes.requeue(from, to, (wake, carry), &mut line, unchanged) {
             Ok(Some(some)) => break some,
             Ok(None) => return Err(Errno::EAGAIN.into()),
-            Err(fault) => space.settle(fault).await?,
+            Err(fault) => space.fault_in(fault).await?,
         }
     };
     let mut budget = Budget::new();
@@ -233,7 +233,7 @@ async fn wake_op(thread: &Arc<Thread>, arguments: Arguments) -> Result<usize, Fa
     let (both, [one_line, other_line]) = loop {
         match thread.kernel().futexes().change(one, other, || operation.apply(space, arguments.second)) {
             Ok(changed) => break changed,
-            Err(fault) => space.settle(fault).await?,
+            Err(fault) => space.fault_in(fault).await?,
         }
     };
     let woken = wake_line(thread, one, first, ANY, one_line).await;

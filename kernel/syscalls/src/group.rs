@@ -4,10 +4,10 @@ use alloc::sync::Arc;
 
 use abi::Errno;
 use process::{Failure, Interrupted, Thread, group};
-use vfs::Stop;
+use vfs::NotReady;
 
 /// setpgid(2)
-pub(crate) fn setpgid(thread: &Arc<Thread>, pid: i32, group: i32) -> Result<(), Stop> {
+pub(crate) fn setpgid(thread: &Arc<Thread>, pid: i32, group: i32) -> Result<(), NotReady> {
     group::set_group(thread, pid, group)
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn getpgrp(thread: &Arc<Thread>) -> Result<usize, Errno> {
 }
 
 /// setsid(2)
-pub(crate) fn setsid(thread: &Arc<Thread>) -> Result<usize, Stop> {
+pub(crate) fn setsid(thread: &Arc<Thread>) -> Result<usize, NotReady> {
     Ok(group::set_session(thread)? as usize)
 }
 

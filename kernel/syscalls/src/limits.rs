@@ -10,18 +10,18 @@ use process::Thread;
 use process::group::Target;
 use process::limits::{self, Resource};
 use process::usage::{self, Usage};
-use vfs::Stop;
+use vfs::NotReady;
 
 use crate::argument::{In, Out};
 
 /// getrlimit(2)
-pub(crate) fn getrlimit(thread: &Arc<Thread>, resource: u32, limit: Out<ResourceLimit>) -> Result<(), Stop> {
+pub(crate) fn getrlimit(thread: &Arc<Thread>, resource: u32, limit: Out<ResourceLimit>) -> Result<(), NotReady> {
     let now = thread.process().limits().get(Resource::new(resource)?);
     limit.write(thread, &now)
 }
 
 /// setrlimit(2)
-pub(crate) fn setrlimit(thread: &Arc<Thread>, resource: u32, limit: In<ResourceLimit>) -> Result<(), Stop> {
+pub(crate) fn setrlimit(thread: &Arc<Thread>, resource: u32, limit: In<ResourceLimit>) -> Result<(), NotReady> {
     let new = limit.read(thread)?;
     limits::change(thread, &Target::new(thread, 0)?, Resource::new(resource)?, Some(new))?;
     Ok(())
@@ -34,7 +34,7 @@ pub(crate) fn prlimit64(
     resource: u32,
     new: In<ResourceLimit>,
     old: Out<ResourceLimit>,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     let new = new.read_optional(thread)?;
     let target = Target::new(thread, pid)?;
     old.make_present(thread)?;
@@ -43,7 +43,7 @@ pub(crate) fn prlimit64(
 }
 
 /// getrusage(2)
-pub(crate) fn getrusage(thread: &Arc<Thread>, who: i32, usage: Out<ResourceUsage>) -> Result<(), Stop> {
+pub(crate) fn getrusage(thread: &Arc<Thread>, who: i32, usage: Out<ResourceUsage>) -> Result<(), NotReady> {
     let used = match who {
         raw::RUSAGE_CHILDREN => thread.process().children_usage(),
         SELF => thread.process().usage(),
@@ -60,7 +60,7 @@ const SELF: i32 = raw::RUSAGE_SELF as i32;
 const THREAD: i32 = raw::RUSAGE_THREAD as i32;
 
 /// times(2). Returns the ticks since boot.
-pub(crate) fn times(thread: &Arc<Thread>, times: Out<ProcessTimes>) -> Result<usize, Stop> {
+pub(crate) fn times(thread: &Arc<Thread>, times: Out<ProcessTimes>) -> Result<usize, NotReady> {
     if !times.is_null() {
         times.write(thread, &usage::times(thread.process()))?;
     }

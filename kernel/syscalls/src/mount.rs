@@ -10,7 +10,7 @@ use abi::raw::general as raw;
 use memory::PAGE_SIZE;
 use process::credentials::Capability;
 use process::{Failure, Thread};
-use vfs::{Lookup, MountFlags as Flag, Path, Stop};
+use vfs::{Lookup, MountFlags as Flag, NotReady, Path};
 
 use crate::argument::{CString, Flags};
 use crate::flags::{MountFlags, UnmountFlags};
@@ -24,7 +24,7 @@ const MAGIC: u32 = 0xc0ed_0000;
 const PROPAGATION: u32 = raw::MS_SHARED | raw::MS_PRIVATE | raw::MS_SLAVE | raw::MS_UNBINDABLE;
 
 /// A string that may be missing.
-fn optional(thread: &Arc<Thread>, string: CString) -> Result<Option<PathBuffer>, Stop> {
+fn optional(thread: &Arc<Thread>, string: CString) -> Result<Option<PathBuffer>, NotReady> {
     if string.0 == 0 { Ok(None) } else { string.string(thread, PAGE_SIZE, Errno::EINVAL).map(Some) }
 }
 
@@ -40,9 +40,9 @@ pub(crate) fn mount(
     kind: CString,
     flags: Flags<MountFlags>,
     data: CString,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     let request = Request::read(thread, source, target, kind, flags, data)?;
-    if request.is_of_tree() { Err(Stop::WouldBlock) } else { Ok(request.act()?) }
+    if request.is_of_tree() { Err(NotReady::WouldBlock) } else { Ok(request.act()?) }
 }
 
 /// mount(MS_BIND | MS_REC)
@@ -82,7 +82,7 @@ impl Request<'_> {
         kind: CString,
         flags: Flags<MountFlags>,
         data: CString,
-    ) -> Result<Request<'_>, Stop> {
+    ) -> Result<Request<'_>, NotReady> {
         let kind = optional(thread, kind)?;
         let source = optional(thread, source)?;
         let data = optional(thread, data)?.unwrap_or_default();
@@ -155,11 +155,11 @@ impl Request<'_> {
 }
 
 /// umount2(2), of a mount without others below.
-pub(crate) fn umount2(thread: &Arc<Thread>, target: CString, flags: Flags<UnmountFlags>) -> Result<(), Stop> {
+pub(crate) fn umount2(thread: &Arc<Thread>, target: CString, flags: Flags<UnmountFlags>) -> Result<(), NotReady> {
     let flags = flags.known()?;
     let target = find_mounted(thread, target, flags)?;
     if target.mount.has_children() && flags.has(raw::MNT_DETACH) {
-        return Err(Stop::WouldBlock);
+        return Err(NotReady::WouldBlock);
     }
     Ok(thread.kernel().mounts().unmount(target, flags.has(raw::MNT_DETACH))?)
 }
@@ -177,7 +177,7 @@ pub(crate) async fn umount2_waiting(
     Ok(())
 }
 
-fn find_mounted(thread: &Arc<Thread>, target: CString, flags: Flags<UnmountFlags>) -> Result<Path, Stop> {
+fn find_mounted(thread: &Arc<Thread>, target: CString, flags: Flags<UnmountFlags>) -> Result<Path, NotReady> {
     let target = target.path(thread)?;
     let how = if flags.has(raw::UMOUNT_NOFOLLOW) { Lookup::empty() } else { Lookup::FOLLOW };
     let target = find(thread, &target, how)?;

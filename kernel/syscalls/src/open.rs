@@ -10,7 +10,7 @@ use abi::raw::general as raw;
 use abi::raw::ioctl as request;
 use process::limits::Resource;
 use process::{Failure, Thread};
-use vfs::{FileKind, OpenFile, OpenFlags as Open, Opening, Stop, wait};
+use vfs::{FileKind, NotReady, OpenFile, OpenFlags as Open, Opening, wait};
 
 use crate::argument::{CString, Descriptor, Flags, In, Mode, Out};
 use crate::control::set_signal_driven;
@@ -33,7 +33,12 @@ pub(crate) fn install(thread: &Arc<Thread>, file: Arc<OpenFile>, close_on_exec: 
 }
 
 /// open(2)
-pub(crate) fn open(thread: &Arc<Thread>, path: CString, flags: Flags<OpenFlags>, mode: Mode) -> Result<usize, Stop> {
+pub(crate) fn open(
+    thread: &Arc<Thread>,
+    path: CString,
+    flags: Flags<OpenFlags>,
+    mode: Mode,
+) -> Result<usize, NotReady> {
     openat(thread, HERE, path, flags, mode)
 }
 
@@ -51,7 +56,7 @@ pub(crate) async fn open_waiting(
 const CREAT: u32 = raw::O_CREAT | raw::O_WRONLY | raw::O_TRUNC;
 
 /// creat(2)
-pub(crate) fn creat(thread: &Arc<Thread>, path: CString, mode: Mode) -> Result<usize, Stop> {
+pub(crate) fn creat(thread: &Arc<Thread>, path: CString, mode: Mode) -> Result<usize, NotReady> {
     openat(thread, HERE, path, Flags::from_bits(CREAT), mode)
 }
 
@@ -67,11 +72,11 @@ pub(crate) fn openat(
     path: CString,
     flags: Flags<OpenFlags>,
     mode: Mode,
-) -> Result<usize, Stop> {
+) -> Result<usize, NotReady> {
     match begin_open(thread, directory, path, flags.0, mode.0)? {
         Opening::Done(file) => Ok(install(thread, file, flags.has(raw::O_CLOEXEC))?),
         // Dropped, the file is as it was, and the waiting half begins again.
-        Opening::Fifo(_) | Opening::Busy(..) => Err(Stop::WouldBlock),
+        Opening::Fifo(_) | Opening::Busy(..) => Err(NotReady::WouldBlock),
     }
 }
 
@@ -110,7 +115,7 @@ fn begin_open(
     path: CString,
     flags: u32,
     mode: u32,
-) -> Result<Opening, Stop> {
+) -> Result<Opening, NotReady> {
     let path = path.path(thread)?;
     let flags = Open::from_bits_truncate(flags);
     Ok(resolve(thread, directory, &path, |context, start| context.open(start, &path, flags, mode))?)
@@ -150,9 +155,9 @@ pub(crate) async fn openat2(
 }
 
 /// close(2)
-pub(crate) fn close(thread: &Arc<Thread>, file: Descriptor) -> Result<(), Stop> {
+pub(crate) fn close(thread: &Arc<Thread>, file: Descriptor) -> Result<(), NotReady> {
     let closed = thread.files().close_quickly(file.0, thread.process().pid())?;
-    if closed { Ok(()) } else { Err(Stop::WouldBlock) }
+    if closed { Ok(()) } else { Err(NotReady::WouldBlock) }
 }
 
 /// close(2) of a file with very many locks.
@@ -192,7 +197,7 @@ pub(crate) fn dup(thread: &Arc<Thread>, file: Descriptor) -> Result<usize, Errno
 }
 
 /// dup2(2)
-pub(crate) fn dup2(thread: &Arc<Thread>, file: Descriptor, new: Descriptor) -> Result<usize, Stop> {
+pub(crate) fn dup2(thread: &Arc<Thread>, file: Descriptor, new: Descriptor) -> Result<usize, NotReady> {
     let open = thread.files().get(file.0)?;
     if file == new {
         return Ok(new.0 as usize);
@@ -214,10 +219,10 @@ fn replace_quickly(
     new: Descriptor,
     open: Arc<OpenFile>,
     close_on_exec: bool,
-) -> Result<usize, Stop> {
+) -> Result<usize, NotReady> {
     let files = thread.files();
     if files.closes_slowly(new.0) {
-        return Err(Stop::WouldBlock);
+        return Err(NotReady::WouldBlock);
     }
     drop(files.replace(new.0, open, close_on_exec, descriptor_limit(thread))?);
     Ok(new.0 as usize)
@@ -240,7 +245,7 @@ pub(crate) fn dup3(
     file: Descriptor,
     new: Descriptor,
     flags: Flags<CloseOnExec>,
-) -> Result<usize, Stop> {
+) -> Result<usize, NotReady> {
     let (open, close_on_exec) = what_to_duplicate(thread, file, new, flags)?;
     replace_quickly(thread, new, open, close_on_exec)
 }
@@ -274,12 +279,12 @@ fn what_to_duplicate(
 }
 
 /// pipe(2)
-pub(crate) fn pipe(thread: &Arc<Thread>, ends: Out<[i32; 2]>) -> Result<(), Stop> {
+pub(crate) fn pipe(thread: &Arc<Thread>, ends: Out<[i32; 2]>) -> Result<(), NotReady> {
     pipe2(thread, ends, Flags::from_bits(0))
 }
 
 /// pipe2(2)
-pub(crate) fn pipe2(thread: &Arc<Thread>, ends: Out<[i32; 2]>, flags: Flags<PipeFlags>) -> Result<(), Stop> {
+pub(crate) fn pipe2(thread: &Arc<Thread>, ends: Out<[i32; 2]>, flags: Flags<PipeFlags>) -> Result<(), NotReady> {
     let flags = Open::from_bits(flags.known()?.0).ok_or(Errno::EINVAL)?;
     let files = thread.files();
     let pair = vfs::pipe(flags, thread.credentials().for_files(), &**thread)?;

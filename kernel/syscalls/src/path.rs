@@ -9,7 +9,7 @@ use abi::fallible::TryVec;
 use abi::raw::general as raw;
 use process::Thread;
 use process::credentials::Capability;
-use vfs::{Lookup, RenameFlags as Rename, Stop};
+use vfs::{Lookup, NotReady, RenameFlags as Rename};
 
 use crate::argument::{CString, Descriptor, Flags, Mode, OutBuffer};
 use crate::flags::{LinkFlags, RenameFlags, UnlinkFlags};
@@ -17,18 +17,18 @@ use crate::place::{HERE, Start, resolve, with_view};
 use crate::user;
 
 /// mkdir(2)
-pub(crate) fn mkdir(thread: &Arc<Thread>, path: CString, mode: Mode) -> Result<(), Stop> {
+pub(crate) fn mkdir(thread: &Arc<Thread>, path: CString, mode: Mode) -> Result<(), NotReady> {
     mkdirat(thread, HERE, path, mode)
 }
 
 /// mkdirat(2)
-pub(crate) fn mkdirat(thread: &Arc<Thread>, directory: Descriptor, path: CString, mode: Mode) -> Result<(), Stop> {
+pub(crate) fn mkdirat(thread: &Arc<Thread>, directory: Descriptor, path: CString, mode: Mode) -> Result<(), NotReady> {
     let path = path.path(thread)?;
     Ok(resolve(thread, directory, &path, |context, start| context.mkdir(start, &path, mode.0))?)
 }
 
 /// mknod(2)
-pub(crate) fn mknod(thread: &Arc<Thread>, path: CString, mode: Mode, device: u32) -> Result<(), Stop> {
+pub(crate) fn mknod(thread: &Arc<Thread>, path: CString, mode: Mode, device: u32) -> Result<(), NotReady> {
     mknodat(thread, HERE, path, mode, device)
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn mknodat(
     path: CString,
     mode: Mode,
     device: u32,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     let path = path.path(thread)?;
     // The mode is a `umode_t`: 16 bits.
     let mode = mode.0 & 0xffff;
@@ -47,12 +47,12 @@ pub(crate) fn mknodat(
 }
 
 /// rmdir(2)
-pub(crate) fn rmdir(thread: &Arc<Thread>, path: CString) -> Result<(), Stop> {
+pub(crate) fn rmdir(thread: &Arc<Thread>, path: CString) -> Result<(), NotReady> {
     unlinkat(thread, HERE, path, Flags::from_bits(raw::AT_REMOVEDIR))
 }
 
 /// unlink(2)
-pub(crate) fn unlink(thread: &Arc<Thread>, path: CString) -> Result<(), Stop> {
+pub(crate) fn unlink(thread: &Arc<Thread>, path: CString) -> Result<(), NotReady> {
     unlinkat(thread, HERE, path, Flags::from_bits(0))
 }
 
@@ -62,7 +62,7 @@ pub(crate) fn unlinkat(
     directory: Descriptor,
     path: CString,
     flags: Flags<UnlinkFlags>,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     let remove_directory = flags.known()?.has(raw::AT_REMOVEDIR);
     let path = path.path(thread)?;
     Ok(resolve(thread, directory, &path, |context, start| {
@@ -71,7 +71,7 @@ pub(crate) fn unlinkat(
 }
 
 /// rename(2)
-pub(crate) fn rename(thread: &Arc<Thread>, old: CString, new: CString) -> Result<(), Stop> {
+pub(crate) fn rename(thread: &Arc<Thread>, old: CString, new: CString) -> Result<(), NotReady> {
     renameat2(thread, HERE, old, HERE, new, Flags::from_bits(0))
 }
 
@@ -82,7 +82,7 @@ pub(crate) fn renameat(
     old: CString,
     new_directory: Descriptor,
     new: CString,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     renameat2(thread, old_directory, old, new_directory, new, Flags::from_bits(0))
 }
 
@@ -94,7 +94,7 @@ pub(crate) fn renameat2(
     new_directory: Descriptor,
     new: CString,
     flags: Flags<RenameFlags>,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     let flags = Rename::from_bits(flags.known()?.0).ok_or(Errno::EINVAL)?;
     if flags.contains(Rename::NO_REPLACE | Rename::EXCHANGE) {
         return Err(Errno::EINVAL.into());
@@ -108,7 +108,7 @@ pub(crate) fn renameat2(
 }
 
 /// link(2)
-pub(crate) fn link(thread: &Arc<Thread>, old: CString, new: CString) -> Result<(), Stop> {
+pub(crate) fn link(thread: &Arc<Thread>, old: CString, new: CString) -> Result<(), NotReady> {
     linkat(thread, HERE, old, HERE, new, Flags::from_bits(0))
 }
 
@@ -120,7 +120,7 @@ pub(crate) fn linkat(
     new_directory: Descriptor,
     new: CString,
     flags: Flags<LinkFlags>,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     let flags = flags.known()?;
     let mut how = Lookup::empty();
     if flags.has(raw::AT_EMPTY_PATH) {
@@ -139,7 +139,7 @@ pub(crate) fn linkat(
 }
 
 /// symlink(2)
-pub(crate) fn symlink(thread: &Arc<Thread>, target: CString, link: CString) -> Result<(), Stop> {
+pub(crate) fn symlink(thread: &Arc<Thread>, target: CString, link: CString) -> Result<(), NotReady> {
     symlinkat(thread, target, HERE, link)
 }
 
@@ -149,13 +149,18 @@ pub(crate) fn symlinkat(
     target: CString,
     directory: Descriptor,
     link: CString,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     let (target, link) = (target.path(thread)?, link.path(thread)?);
     Ok(resolve(thread, directory, &link, |context, start| context.symlink(&target, start, &link))?)
 }
 
 /// readlink(2)
-pub(crate) fn readlink(thread: &Arc<Thread>, path: CString, buffer: OutBuffer<2>, size: i32) -> Result<usize, Stop> {
+pub(crate) fn readlink(
+    thread: &Arc<Thread>,
+    path: CString,
+    buffer: OutBuffer<2>,
+    size: i32,
+) -> Result<usize, NotReady> {
     read_link(thread, HERE, path, buffer.0, size)
 }
 
@@ -166,7 +171,7 @@ pub(crate) fn readlinkat(
     path: CString,
     buffer: OutBuffer<3>,
     size: i32,
-) -> Result<usize, Stop> {
+) -> Result<usize, NotReady> {
     read_link(thread, directory, path, buffer.0, size)
 }
 
@@ -177,7 +182,7 @@ fn read_link(
     path: CString,
     buffer: usize,
     size: i32,
-) -> Result<usize, Stop> {
+) -> Result<usize, NotReady> {
     let size = usize::try_from(size).ok().filter(|&size| size > 0).ok_or(Errno::EINVAL)?;
     let path = path.path(thread)?;
     let text = resolve(thread, directory, &path, |context, start| {
@@ -193,14 +198,14 @@ fn read_link(
 }
 
 /// chdir(2)
-pub(crate) fn chdir(thread: &Arc<Thread>, path: CString) -> Result<(), Stop> {
+pub(crate) fn chdir(thread: &Arc<Thread>, path: CString) -> Result<(), NotReady> {
     let path = path.path(thread)?;
     let found = with_view(thread, |context, working| {
         let found = context.lookup(working, &path, Lookup::FOLLOW | Lookup::DIRECTORY)?;
         context.check_directory(&found)?;
         Ok(found)
     })?;
-    thread.working_place().set_working(found);
+    thread.fs_context().set_working(found);
     Ok(())
 }
 
@@ -208,12 +213,12 @@ pub(crate) fn chdir(thread: &Arc<Thread>, path: CString) -> Result<(), Stop> {
 pub(crate) fn fchdir(thread: &Arc<Thread>, directory: Descriptor) -> Result<(), Errno> {
     let path = thread.files().get(directory.0)?.path()?;
     with_view(thread, |context, _| context.check_directory(&path))?;
-    thread.working_place().set_working(path);
+    thread.fs_context().set_working(path);
     Ok(())
 }
 
 /// chroot(2)
-pub(crate) fn chroot(thread: &Arc<Thread>, path: CString) -> Result<(), Stop> {
+pub(crate) fn chroot(thread: &Arc<Thread>, path: CString) -> Result<(), NotReady> {
     let path = path.path(thread)?;
     let found = with_view(thread, |context, working| {
         let found = context.lookup(working, &path, Lookup::FOLLOW | Lookup::DIRECTORY)?;
@@ -221,14 +226,14 @@ pub(crate) fn chroot(thread: &Arc<Thread>, path: CString) -> Result<(), Stop> {
         Ok(found)
     })?;
     thread.credentials().require(Capability::SysChroot)?;
-    thread.working_place().set_root(found);
+    thread.fs_context().set_root(found);
     Ok(())
 }
 
 /// getcwd(2), as the kernel has it: returns the length with the final zero.
-pub(crate) fn getcwd(thread: &Arc<Thread>, buffer: OutBuffer<1>, size: usize) -> Result<usize, Stop> {
-    let place = thread.working_place();
-    let mut text = place.working().working_directory(&place.root())?;
+pub(crate) fn getcwd(thread: &Arc<Thread>, buffer: OutBuffer<1>, size: usize) -> Result<usize, NotReady> {
+    let fs = thread.fs_context();
+    let mut text = fs.working().working_directory(&fs.root())?;
     text.try_push(0)?;
     if text.len() > abi::raw::general::PATH_MAX as usize {
         return Err(Errno::ENAMETOOLONG.into());
@@ -242,5 +247,5 @@ pub(crate) fn getcwd(thread: &Arc<Thread>, buffer: OutBuffer<1>, size: usize) ->
 
 /// umask(2)
 pub(crate) fn umask(thread: &Arc<Thread>, mask: Mode) -> usize {
-    thread.working_place().set_umask(mask.0) as usize
+    thread.fs_context().set_umask(mask.0) as usize
 }

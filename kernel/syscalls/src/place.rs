@@ -43,12 +43,12 @@ impl Start {
 
 /// Calls `act` with the caller's view of the tree and its working directory.
 pub(crate) fn with_view<R>(thread: &Arc<Thread>, act: impl FnOnce(&Context<'_>, &Path) -> Result<R>) -> Result<R> {
-    let place = thread.working_place();
+    let fs = thread.fs_context();
     let credentials = thread.credentials();
-    let places = place.places();
+    let paths = fs.paths();
     let context =
-        Context { root: &places.root, credentials: credentials.for_files(), caller: &**thread, umask: place.umask() };
-    act(&context, &places.working)
+        Context { root: &paths.root, credentials: credentials.for_files(), caller: &**thread, umask: fs.umask() };
+    act(&context, &paths.working)
 }
 
 /// Calls `act` with the caller's view of the tree and the path a relative `text` begins at.

@@ -19,7 +19,7 @@ use process::signal::mask;
 use process::{Call, Failure, Interrupted, Resume, Thread};
 use sync::Budget;
 use vfs::poll::{self, Watch};
-use vfs::{OpenFile, OpenFiles, PollEvents, Stop};
+use vfs::{NotReady, OpenFile, OpenFiles, PollEvents};
 use zerocopy::IntoBytes;
 
 use crate::argument::{Address, In, InOut};
@@ -59,17 +59,17 @@ pub(crate) fn poll(
     array: InOut<PollDescriptor>,
     count: u32,
     timeout: i32,
-) -> Result<usize, Stop> {
+) -> Result<usize, NotReady> {
     let found = poll_once(thread, array, count)?;
-    if found > 0 || timeout == 0 { Ok(found) } else { Err(Stop::WouldBlock) }
+    if found > 0 || timeout == 0 { Ok(found) } else { Err(NotReady::WouldBlock) }
 }
 
-fn poll_once(thread: &Arc<Thread>, array: InOut<PollDescriptor>, count: u32) -> Result<usize, Stop> {
+fn poll_once(thread: &Arc<Thread>, array: InOut<PollDescriptor>, count: u32) -> Result<usize, NotReady> {
     if u64::from(count) > descriptor_limit(thread) {
         return Err(Errno::EINVAL.into());
     }
     if count as usize > MANY {
-        return Err(Stop::WouldBlock);
+        return Err(NotReady::WouldBlock);
     }
     let mut found = 0;
     for first in (0..count as usize).step_by(CHUNK) {
@@ -79,7 +79,12 @@ fn poll_once(thread: &Arc<Thread>, array: InOut<PollDescriptor>, count: u32) -> 
 }
 
 /// Looks at the elements from `first` on that are looked at together.
-fn poll_chunk(thread: &Arc<Thread>, array: InOut<PollDescriptor>, first: usize, count: usize) -> Result<usize, Stop> {
+fn poll_chunk(
+    thread: &Arc<Thread>,
+    array: InOut<PollDescriptor>,
+    first: usize,
+    count: usize,
+) -> Result<usize, NotReady> {
     let mut room = [PollDescriptor::default(); CHUNK];
     let chunk = room.get_mut(..(count - first).min(CHUNK)).unwrap_or_default();
     let address = array.element(first).0;
@@ -102,7 +107,7 @@ async fn poll_once_slowly(thread: &Arc<Thread>, array: InOut<PollDescriptor>, co
                 found += some;
                 first += CHUNK;
             }
-            Err(stop) => settle(thread, stop).await?,
+            Err(stop) => wait_for(thread, stop).await?,
         }
         budget.pace(CHUNK / 4).await;
     }
@@ -254,17 +259,17 @@ async fn ppoll_until(
                 return poll_until(thread, array, count, deadline).await;
             }
             Ok(found) => return Ok(Ok(found)),
-            Err(stop) => settle(thread, stop).await?,
+            Err(stop) => wait_for(thread, stop).await?,
         }
     }
 }
 
 /// Makes the page of a fault present; any other reason to stop is the end.
-async fn settle(thread: &Arc<Thread>, stop: Stop) -> Result<(), Errno> {
+async fn wait_for(thread: &Arc<Thread>, stop: NotReady) -> Result<(), Errno> {
     match stop {
-        Stop::Fault(fault) => user::fetch(thread, fault).await,
-        Stop::Error(errno) => Err(errno),
-        Stop::WouldBlock | Stop::Signalled | Stop::Yield => Err(Errno::EAGAIN),
+        NotReady::Fault(fault) => user::fetch(thread, fault).await,
+        NotReady::Error(errno) => Err(errno),
+        NotReady::WouldBlock | NotReady::Signalled | NotReady::Yield => Err(Errno::EAGAIN),
     }
 }
 
@@ -303,17 +308,17 @@ pub(crate) fn select(
     write: Address,
     except: Address,
     timeout: InOut<Timeval>,
-) -> Result<usize, Stop> {
+) -> Result<usize, NotReady> {
     let length = timeout.input().read_optional(thread)?.map(select_timeout).transpose()?;
     select_now(thread, count, [read, write, except], length)
 }
 
 /// One look at what select(2) and pselect(2) ask for.
-fn select_now(thread: &Arc<Thread>, count: i32, sets: [Address; 3], length: Option<u64>) -> Result<usize, Stop> {
+fn select_now(thread: &Arc<Thread>, count: i32, sets: [Address; 3], length: Option<u64>) -> Result<usize, NotReady> {
     let files = thread.files();
     let mut selection = Selection::new(count, files.capacity(), sets)?;
     if selection.words() > MANY_WORDS {
-        return Err(Stop::WouldBlock);
+        return Err(NotReady::WouldBlock);
     }
     selection.read(|address, bytes| user::read_bytes(thread, address, bytes))?;
     let look = |files: OpenFiles<'_>| {
@@ -322,7 +327,7 @@ fn select_now(thread: &Arc<Thread>, count: i32, sets: [Address; 3], length: Opti
     };
     let found = files.look(look)?;
     if found == 0 && length != Some(0) {
-        return Err(Stop::WouldBlock);
+        return Err(NotReady::WouldBlock);
     }
     if let Err(stop) = selection.write(|address, bytes| user::write(thread, address, bytes)) {
         // The call will be run again, and is to find the questions where some answers are already.
@@ -372,12 +377,12 @@ pub(crate) fn pselect6(
     except: Address,
     timeout: InOut<Timespec>,
     mask: In<[usize; 2]>,
-) -> Result<usize, Stop> {
+) -> Result<usize, NotReady> {
     let [mask, _] = mask.read_optional(thread)?.unwrap_or_default();
     let length = timeout.input().read_optional(thread)?.map(Timespec::to_nanoseconds).transpose()?;
     // With a mask a signal may be let in, and the time that is left is told: the future does that.
     if mask != 0 || length.is_some_and(|length| length > 0) {
-        return Err(Stop::WouldBlock);
+        return Err(NotReady::WouldBlock);
     }
     select_now(thread, count, [read, write, except], length)
 }
@@ -414,7 +419,7 @@ async fn select_until(
     let files = thread.files();
     let mut selection = Box::new(Selection::new(count, files.capacity(), sets)?);
     while let Err(stop) = selection.read(|address, bytes| user::read_bytes(thread, address, bytes)) {
-        settle(thread, stop).await?;
+        wait_for(thread, stop).await?;
     }
     let mut budget = Budget::new();
     let mut found = 0;
@@ -434,7 +439,7 @@ async fn select_until(
         found = selection.found();
     }
     while let Err(stop) = selection.write(|address, bytes| user::write(thread, address, bytes)) {
-        settle(thread, stop).await?;
+        wait_for(thread, stop).await?;
     }
     Ok(Ok(found))
 }

@@ -15,7 +15,7 @@ use process::clone::{CloneRequest, clone as make_child};
 use process::exec::{self, ExecRequest, Strings};
 use process::wait::{Target, Waited};
 use process::{Failure, Outcome, Thread, exit, wait};
-use vfs::{Lookup, Stop};
+use vfs::{Lookup, NotReady};
 
 use crate::argument::{Address, CString, CStrings, Descriptor, Flags, In, Out};
 use crate::flags::{CloneFlags, ExecFlags, WaitIdOptions, WaitOptions};
@@ -274,7 +274,7 @@ pub(crate) fn get_robust_list(
     pid: i32,
     head: Out<usize>,
     length: Out<usize>,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     let target = match pid {
         0 => thread.state().clone(),
         _ => thread.kernel().processes().thread(pid as u32).ok_or(Errno::ESRCH)?,

@@ -10,7 +10,7 @@ use abi::time::Timespec;
 use process::credentials::{Capability, Credentials};
 use process::limits::Resource;
 use process::{Failure, Thread, ThreadState};
-use vfs::Stop;
+use vfs::NotReady;
 
 use crate::argument::{Address, In, Out};
 use crate::user;
@@ -50,8 +50,8 @@ fn all_cpus() -> u64 {
 }
 
 /// sched_yield(2), if there is nobody to give way to.
-pub(crate) fn sched_yield(thread: &Arc<Thread>) -> Result<usize, Stop> {
-    if thread.task().executor().others_wait() { Err(Stop::WouldBlock) } else { Ok(0) }
+pub(crate) fn sched_yield(thread: &Arc<Thread>) -> Result<usize, NotReady> {
+    if thread.task().executor().others_wait() { Err(NotReady::WouldBlock) } else { Ok(0) }
 }
 
 /// sched_yield(2)
@@ -61,7 +61,7 @@ pub(crate) async fn sched_yield_waiting(thread: &Arc<Thread>) -> Result<usize, F
 }
 
 /// sched_getaffinity(2), as the kernel has it: returns the size of the set.
-pub(crate) fn sched_getaffinity(thread: &Arc<Thread>, pid: i32, length: u32, mask: Address) -> Result<usize, Stop> {
+pub(crate) fn sched_getaffinity(thread: &Arc<Thread>, pid: i32, length: u32, mask: Address) -> Result<usize, NotReady> {
     let length = length as usize;
     if length * 8 < machine::cpu::count() || !length.is_multiple_of(MASK_SIZE) {
         return Err(Errno::EINVAL.into());
@@ -105,7 +105,12 @@ pub(crate) fn sched_getscheduler(thread: &Arc<Thread>, pid: i32) -> Result<usize
 }
 
 /// sched_setscheduler(2)
-pub(crate) fn sched_setscheduler(thread: &Arc<Thread>, pid: i32, policy: i32, parameters: In<i32>) -> Result<(), Stop> {
+pub(crate) fn sched_setscheduler(
+    thread: &Arc<Thread>,
+    pid: i32,
+    policy: i32,
+    parameters: In<i32>,
+) -> Result<(), NotReady> {
     if policy < 0 {
         return Err(Errno::EINVAL.into());
     }
@@ -113,12 +118,12 @@ pub(crate) fn sched_setscheduler(thread: &Arc<Thread>, pid: i32, policy: i32, pa
 }
 
 /// sched_setparam(2)
-pub(crate) fn sched_setparam(thread: &Arc<Thread>, pid: i32, parameters: In<i32>) -> Result<(), Stop> {
+pub(crate) fn sched_setparam(thread: &Arc<Thread>, pid: i32, parameters: In<i32>) -> Result<(), NotReady> {
     set_policy(thread, pid, None, parameters)
 }
 
 /// Under `SCHED_OTHER` the only priority is 0.
-fn set_policy(thread: &Arc<Thread>, pid: i32, policy: Option<i32>, parameters: In<i32>) -> Result<(), Stop> {
+fn set_policy(thread: &Arc<Thread>, pid: i32, policy: Option<i32>, parameters: In<i32>) -> Result<(), NotReady> {
     if pid < 0 || parameters.is_null() {
         return Err(Errno::EINVAL.into());
     }
@@ -137,7 +142,7 @@ fn set_policy(thread: &Arc<Thread>, pid: i32, policy: Option<i32>, parameters: I
 }
 
 /// sched_getparam(2)
-pub(crate) fn sched_getparam(thread: &Arc<Thread>, pid: i32, parameters: Out<i32>) -> Result<(), Stop> {
+pub(crate) fn sched_getparam(thread: &Arc<Thread>, pid: i32, parameters: Out<i32>) -> Result<(), NotReady> {
     if parameters.is_null() {
         return Err(Errno::EINVAL.into());
     }
@@ -165,7 +170,7 @@ fn priority_range(policy: i32) -> Result<(usize, usize), Errno> {
 }
 
 /// sched_rr_get_interval(2)
-pub(crate) fn sched_rr_get_interval(thread: &Arc<Thread>, pid: i32, interval: Out<Timespec>) -> Result<(), Stop> {
+pub(crate) fn sched_rr_get_interval(thread: &Arc<Thread>, pid: i32, interval: Out<Timespec>) -> Result<(), NotReady> {
     scheduled_thread(thread, pid)?;
     interval.write(thread, &SLICE)
 }
@@ -244,7 +249,7 @@ fn set_nice(own: &Credentials, target: &Arc<ThreadState>, nice: i8) -> Result<()
 }
 
 /// getcpu(2). There is one node.
-pub(crate) fn getcpu(thread: &Arc<Thread>, cpu: Out<u32>, node: Out<u32>, _cache: Address) -> Result<(), Stop> {
+pub(crate) fn getcpu(thread: &Arc<Thread>, cpu: Out<u32>, node: Out<u32>, _cache: Address) -> Result<(), NotReady> {
     cpu.write_optional(thread, &(machine::cpu::current() as u32))?;
     node.write_optional(thread, &0)
 }

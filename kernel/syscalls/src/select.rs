@@ -8,7 +8,7 @@ use abi::Errno;
 use abi::fallible::TryVec;
 use machine::memory::fallible;
 use smallvec::SmallVec;
-use vfs::{OpenFile, PollEvents, Stop};
+use vfs::{NotReady, OpenFile, PollEvents};
 use zerocopy::IntoBytes;
 
 use crate::argument::Address;
@@ -67,7 +67,10 @@ impl Selection {
     }
 
     /// Fetches the sets from the program.
-    pub(crate) fn read(&mut self, mut read: impl FnMut(usize, &mut [u8]) -> Result<(), Stop>) -> Result<(), Stop> {
+    pub(crate) fn read(
+        &mut self,
+        mut read: impl FnMut(usize, &mut [u8]) -> Result<(), NotReady>,
+    ) -> Result<(), NotReady> {
         for set in &mut self.sets {
             read(set.address, set.wanted.as_mut_slice().as_mut_bytes())?;
         }
@@ -75,7 +78,7 @@ impl Selection {
     }
 
     /// Hands the sets of what was found to the program.
-    pub(crate) fn write(&self, mut write: impl FnMut(usize, &[u8]) -> Result<(), Stop>) -> Result<(), Stop> {
+    pub(crate) fn write(&self, mut write: impl FnMut(usize, &[u8]) -> Result<(), NotReady>) -> Result<(), NotReady> {
         for set in &self.sets {
             write(set.address, set.found.as_slice().as_bytes())?;
         }
@@ -83,7 +86,7 @@ impl Selection {
     }
 
     /// Puts back what was asked, as far as answers were written over it.
-    pub(crate) fn ask_again(&self, mut write: impl FnMut(usize, &[u8]) -> Result<(), Stop>) {
+    pub(crate) fn ask_again(&self, mut write: impl FnMut(usize, &[u8]) -> Result<(), NotReady>) {
         for set in &self.sets {
             if write(set.address, set.wanted.as_slice().as_bytes()).is_err() {
                 return;

@@ -8,7 +8,7 @@ use abi::signal::{Signal, SignalAction, SignalInfo, SignalSet, SignalStack};
 use abi::time::Timespec;
 use process::signal::{action, frame, mask, send};
 use process::{Failure, Interrupted, Outcome, Pid, Thread};
-use vfs::Stop;
+use vfs::NotReady;
 
 use crate::argument::{In, Out, SignalNumber};
 use crate::{futex, poll, time, user};
@@ -43,7 +43,7 @@ pub(crate) fn rt_sigaction(
     new: In<SignalAction>,
     old: Out<SignalAction>,
     size: usize,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     check_size(size)?;
     let new = new.read_optional(thread)?;
     old.make_present(thread)?;
@@ -59,7 +59,7 @@ pub(crate) fn rt_sigprocmask(
     new: In<SignalSet>,
     old: Out<SignalSet>,
     size: usize,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     check_size(size)?;
     let before = mask::get(thread);
     let after = new.read_optional(thread)?.map(|set| mask::changed(before, how as u32, set)).transpose()?;
@@ -67,7 +67,7 @@ pub(crate) fn rt_sigprocmask(
 }
 
 /// rt_sigreturn(2): the frame on the stack says what the registers were.
-pub(crate) fn rt_sigreturn(thread: &Arc<Thread>) -> Result<Outcome, Stop> {
+pub(crate) fn rt_sigreturn(thread: &Arc<Thread>) -> Result<Outcome, NotReady> {
     frame::return_from_handler(thread)
 }
 
@@ -83,7 +83,7 @@ pub(crate) async fn restart_syscall(thread: &Arc<Thread>) -> Result<usize, Failu
 }
 
 /// rt_sigpending(2). A size below that of a set gets as many bytes.
-pub(crate) fn rt_sigpending(thread: &Arc<Thread>, set: Out<SignalSet>, size: usize) -> Result<(), Stop> {
+pub(crate) fn rt_sigpending(thread: &Arc<Thread>, set: Out<SignalSet>, size: usize) -> Result<(), NotReady> {
     if size > SET_SIZE {
         return Err(Errno::EINVAL.into());
     }
@@ -114,7 +114,7 @@ pub(crate) fn rt_sigqueueinfo(
     pid: i32,
     signal: SignalNumber,
     information: In<SignalInfo>,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     let given = information.read(thread)?;
     Ok(send_number(signal, |signal| send::queue_information(thread, pid, None, signal, &given))?)
 }
@@ -126,7 +126,7 @@ pub(crate) fn rt_tgsigqueueinfo(
     tid: i32,
     signal: SignalNumber,
     information: In<SignalInfo>,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     let given = information.read(thread)?;
     Ok(send_number(signal, |signal| send::queue_information(thread, tgid, Some(tid), signal, &given))?)
 }
@@ -144,17 +144,17 @@ pub(crate) async fn pause(thread: &Arc<Thread>) -> Result<usize, Failure> {
 }
 
 /// sigaltstack(2)
-pub(crate) fn sigaltstack(thread: &Arc<Thread>, new: In<SignalStack>, old: Out<SignalStack>) -> Result<(), Stop> {
+pub(crate) fn sigaltstack(thread: &Arc<Thread>, new: In<SignalStack>, old: Out<SignalStack>) -> Result<(), NotReady> {
     let new = new.read_optional(thread)?.map(|new| mask::checked_stack(thread, new)).transpose()?;
     let before = mask::alternate_stack(thread);
     old.tell_and(thread, &before, || new.into_iter().for_each(|new| mask::set_alternate_stack(thread, new)))
 }
 
 /// kill(2), unless it may be of many.
-pub(crate) fn kill(thread: &Arc<Thread>, pid: i32, signal: SignalNumber) -> Result<(), Stop> {
+pub(crate) fn kill(thread: &Arc<Thread>, pid: i32, signal: SignalNumber) -> Result<(), NotReady> {
     match Pid::try_from(pid) {
         Ok(pid @ 1..) => Ok(send_number(signal, |signal| send::kill(thread, pid, signal))?),
-        _ => Err(Stop::WouldBlock),
+        _ => Err(NotReady::WouldBlock),
     }
 }
 

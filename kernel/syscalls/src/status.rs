@@ -7,7 +7,7 @@ use abi::raw::general as raw;
 use abi::status::{Stat, StatFs, Statx};
 use abi::time::{Timespec, Timeval};
 use process::Thread;
-use vfs::{Access, Context, Lookup, NewTime, Path, Stop, Time};
+use vfs::{Access, Context, Lookup, NewTime, NotReady, Path, Time};
 
 use crate::argument::{CString, Descriptor, Flags, In, Mode, Out};
 use crate::flags::{AccessFlags, ChownFlags, StatFlags};
@@ -28,25 +28,25 @@ fn on_path<R>(
     path: CString,
     how: Lookup,
     act: impl FnOnce(&Context<'_>, &Path) -> Result<R, Errno>,
-) -> Result<R, Stop> {
+) -> Result<R, NotReady> {
     let path = path.path(thread)?;
     Ok(resolve(thread, directory, &path, |context, start| act(context, &context.lookup(start, &path, how)?))?)
 }
 
 /// stat(2)
-pub(crate) fn stat(thread: &Arc<Thread>, path: CString, status: Out<Stat>) -> Result<(), Stop> {
+pub(crate) fn stat(thread: &Arc<Thread>, path: CString, status: Out<Stat>) -> Result<(), NotReady> {
     let attributes = on_path(thread, HERE, path, Lookup::FOLLOW, |_, found| Ok(found.attributes()))?;
     status.write(thread, &attributes.into())
 }
 
 /// lstat(2)
-pub(crate) fn lstat(thread: &Arc<Thread>, path: CString, status: Out<Stat>) -> Result<(), Stop> {
+pub(crate) fn lstat(thread: &Arc<Thread>, path: CString, status: Out<Stat>) -> Result<(), NotReady> {
     let attributes = on_path(thread, HERE, path, Lookup::empty(), |_, found| Ok(found.attributes()))?;
     status.write(thread, &attributes.into())
 }
 
 /// fstat(2)
-pub(crate) fn fstat(thread: &Arc<Thread>, file: Descriptor, status: Out<Stat>) -> Result<(), Stop> {
+pub(crate) fn fstat(thread: &Arc<Thread>, file: Descriptor, status: Out<Stat>) -> Result<(), NotReady> {
     let attributes = thread.files().get(file.0)?.attributes();
     status.write(thread, &attributes.into())
 }
@@ -58,7 +58,7 @@ pub(crate) fn newfstatat(
     path: CString,
     status: Out<Stat>,
     flags: Flags<StatFlags>,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     let how = lookup_of(flags.known()?.0);
     let attributes = on_path(thread, directory, path, how, |_, found| Ok(found.attributes()))?;
     status.write(thread, &attributes.into())
@@ -72,7 +72,7 @@ pub(crate) fn statx(
     flags: Flags<StatFlags>,
     mask: u32,
     status: Out<Statx>,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     /// `STATX_ATTR_MOUNT_ROOT`
     const MOUNT_ROOT: u64 = 0x2000;
     let both = raw::AT_STATX_FORCE_SYNC | raw::AT_STATX_DONT_SYNC;
@@ -94,24 +94,24 @@ pub(crate) fn statx(
 }
 
 /// statfs(2)
-pub(crate) fn statfs(thread: &Arc<Thread>, path: CString, status: Out<StatFs>) -> Result<(), Stop> {
+pub(crate) fn statfs(thread: &Arc<Thread>, path: CString, status: Out<StatFs>) -> Result<(), NotReady> {
     let answer = on_path(thread, HERE, path, Lookup::FOLLOW, |_, found| Ok(found.statistics()))?;
     status.write(thread, &answer)
 }
 
 /// fstatfs(2)
-pub(crate) fn fstatfs(thread: &Arc<Thread>, file: Descriptor, status: Out<StatFs>) -> Result<(), Stop> {
+pub(crate) fn fstatfs(thread: &Arc<Thread>, file: Descriptor, status: Out<StatFs>) -> Result<(), NotReady> {
     let answer = thread.files().get(file.0)?.path()?.statistics();
     status.write(thread, &answer)
 }
 
 /// access(2)
-pub(crate) fn access(thread: &Arc<Thread>, path: CString, mode: i32) -> Result<(), Stop> {
+pub(crate) fn access(thread: &Arc<Thread>, path: CString, mode: i32) -> Result<(), NotReady> {
     faccessat2(thread, HERE, path, mode, Flags::from_bits(0))
 }
 
 /// faccessat(2) as the kernel has it: without flags.
-pub(crate) fn faccessat(thread: &Arc<Thread>, directory: Descriptor, path: CString, mode: i32) -> Result<(), Stop> {
+pub(crate) fn faccessat(thread: &Arc<Thread>, directory: Descriptor, path: CString, mode: i32) -> Result<(), NotReady> {
     faccessat2(thread, directory, path, mode, Flags::from_bits(0))
 }
 
@@ -122,7 +122,7 @@ pub(crate) fn faccessat2(
     path: CString,
     mode: i32,
     flags: Flags<AccessFlags>,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     let wanted = u32::try_from(mode).ok().and_then(Access::from_bits).ok_or(Errno::EINVAL)?;
     let flags = flags.known()?;
     on_path_as(thread, directory, path, lookup_of(flags.0), flags.has(raw::AT_EACCESS), |context, found| {
@@ -138,7 +138,7 @@ fn on_path_as<R>(
     how: Lookup,
     effective: bool,
     act: impl FnOnce(&Context<'_>, &Path) -> Result<R, Errno>,
-) -> Result<R, Stop> {
+) -> Result<R, NotReady> {
     if effective {
         return on_path(thread, directory, path, how, act);
     }
@@ -151,7 +151,7 @@ fn on_path_as<R>(
 }
 
 /// chmod(2)
-pub(crate) fn chmod(thread: &Arc<Thread>, path: CString, mode: Mode) -> Result<(), Stop> {
+pub(crate) fn chmod(thread: &Arc<Thread>, path: CString, mode: Mode) -> Result<(), NotReady> {
     fchmodat2(thread, HERE, path, mode, Flags::from_bits(0))
 }
 
@@ -161,7 +161,7 @@ pub(crate) fn fchmod(thread: &Arc<Thread>, file: Descriptor, mode: Mode) -> Resu
 }
 
 /// fchmodat(2) as the kernel has it: without flags.
-pub(crate) fn fchmodat(thread: &Arc<Thread>, directory: Descriptor, path: CString, mode: Mode) -> Result<(), Stop> {
+pub(crate) fn fchmodat(thread: &Arc<Thread>, directory: Descriptor, path: CString, mode: Mode) -> Result<(), NotReady> {
     fchmodat2(thread, directory, path, mode, Flags::from_bits(0))
 }
 
@@ -172,7 +172,7 @@ pub(crate) fn fchmodat2(
     path: CString,
     mode: Mode,
     flags: Flags<ChownFlags>,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     let how = lookup_of(flags.known()?.0);
     on_path(thread, directory, path, how, |context, found| context.chmod(found, mode.0))
 }
@@ -183,12 +183,12 @@ fn owner(id: u32) -> Option<u32> {
 }
 
 /// chown(2)
-pub(crate) fn chown(thread: &Arc<Thread>, path: CString, user: u32, group: u32) -> Result<(), Stop> {
+pub(crate) fn chown(thread: &Arc<Thread>, path: CString, user: u32, group: u32) -> Result<(), NotReady> {
     fchownat(thread, HERE, path, user, group, Flags::from_bits(0))
 }
 
 /// lchown(2)
-pub(crate) fn lchown(thread: &Arc<Thread>, path: CString, user: u32, group: u32) -> Result<(), Stop> {
+pub(crate) fn lchown(thread: &Arc<Thread>, path: CString, user: u32, group: u32) -> Result<(), NotReady> {
     fchownat(thread, HERE, path, user, group, Flags::from_bits(raw::AT_SYMLINK_NOFOLLOW))
 }
 
@@ -205,19 +205,19 @@ pub(crate) fn fchownat(
     user: u32,
     group: u32,
     flags: Flags<ChownFlags>,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     let how = lookup_of(flags.known()?.0);
     on_path(thread, directory, path, how, |context, found| context.chown(found, owner(user), owner(group)))
 }
 
 /// utime(2)
-pub(crate) fn utime(thread: &Arc<Thread>, path: CString, times: In<[i64; 2]>) -> Result<(), Stop> {
+pub(crate) fn utime(thread: &Arc<Thread>, path: CString, times: In<[i64; 2]>) -> Result<(), NotReady> {
     let times = times.read_optional(thread)?.map(|times| times.map(|seconds| NewTime::At(Time::new(seconds, 0))));
     set_times(thread, HERE, path, times, Lookup::FOLLOW)
 }
 
 /// utimes(2)
-pub(crate) fn utimes(thread: &Arc<Thread>, path: CString, times: In<[Timeval; 2]>) -> Result<(), Stop> {
+pub(crate) fn utimes(thread: &Arc<Thread>, path: CString, times: In<[Timeval; 2]>) -> Result<(), NotReady> {
     futimesat(thread, HERE, path, times)
 }
 
@@ -227,7 +227,7 @@ pub(crate) fn futimesat(
     directory: Descriptor,
     path: CString,
     times: In<[Timeval; 2]>,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     let times = match times.read_optional(thread)? {
         Some([accessed, modified]) => Some([from_timeval(accessed)?, from_timeval(modified)?]),
         None => None,
@@ -242,7 +242,7 @@ pub(crate) fn utimensat(
     path: CString,
     times: In<[Timespec; 2]>,
     flags: Flags<StatFlags>,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     let times = match times.read_optional(thread)? {
         Some([accessed, modified]) => {
             let times = [from_timespec(accessed)?, from_timespec(modified)?];
@@ -266,7 +266,7 @@ fn set_times(
     path: CString,
     times: Option<[NewTime; 2]>,
     how: Lookup,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     let [accessed, modified] = times.unwrap_or([NewTime::Now; 2]);
     if path.0 != 0 || directory == HERE {
         return on_path(thread, directory, path, how, |context, found| context.set_times(found, accessed, modified));

@@ -14,7 +14,7 @@ use memory::{PAGE_SIZE, check_range};
 use process::credentials::Capability;
 use process::{Failure, Shutdown, Thread};
 use sync::Budget;
-use vfs::Stop;
+use vfs::NotReady;
 
 use crate::argument::{Address, Flags, InBuffer, Out, OutBuffer};
 use crate::flags::RandomFlags;
@@ -29,7 +29,7 @@ const REBOOT_MAGIC: u32 = 0xfee1_dead;
 const REBOOT_MAGIC_2: [u32; 4] = [672_274_793, 85_072_278, 369_367_448, 537_993_216];
 
 /// uname(2)
-pub(crate) fn uname(thread: &Arc<Thread>, name: Out<UtsName>) -> Result<(), Stop> {
+pub(crate) fn uname(thread: &Arc<Thread>, name: Out<UtsName>) -> Result<(), NotReady> {
     let kernel = thread.kernel();
     let text = UtsName {
         system: UtsName::field(SYSTEM.as_bytes()),
@@ -43,16 +43,16 @@ pub(crate) fn uname(thread: &Arc<Thread>, name: Out<UtsName>) -> Result<(), Stop
 }
 
 /// sethostname(2)
-pub(crate) fn sethostname(thread: &Arc<Thread>, name: InBuffer<1>, length: i32) -> Result<(), Stop> {
+pub(crate) fn sethostname(thread: &Arc<Thread>, name: InBuffer<1>, length: i32) -> Result<(), NotReady> {
     with_name(thread, name, length, |name| thread.kernel().set_hostname(name))
 }
 
 /// setdomainname(2)
-pub(crate) fn setdomainname(thread: &Arc<Thread>, name: InBuffer<1>, length: i32) -> Result<(), Stop> {
+pub(crate) fn setdomainname(thread: &Arc<Thread>, name: InBuffer<1>, length: i32) -> Result<(), NotReady> {
     with_name(thread, name, length, |name| thread.kernel().set_domain_name(name))
 }
 
-fn with_name(thread: &Arc<Thread>, name: InBuffer<1>, length: i32, set: impl FnOnce(&[u8])) -> Result<(), Stop> {
+fn with_name(thread: &Arc<Thread>, name: InBuffer<1>, length: i32, set: impl FnOnce(&[u8])) -> Result<(), NotReady> {
     thread.credentials().require(Capability::SysAdmin)?;
     let mut bytes = [0; NAME_LENGTH];
     let length = usize::try_from(length).map_err(|_| Errno::EINVAL)?;
@@ -63,7 +63,7 @@ fn with_name(thread: &Arc<Thread>, name: InBuffer<1>, length: i32, set: impl FnO
 }
 
 /// sysinfo(2)
-pub(crate) fn sysinfo(thread: &Arc<Thread>, information: Out<SystemInformation>) -> Result<(), Stop> {
+pub(crate) fn sysinfo(thread: &Arc<Thread>, information: Out<SystemInformation>) -> Result<(), NotReady> {
     let kernel = thread.kernel();
     let frames = kernel.memory().frames();
     // Linux's averages have 11 bits of fraction, sysinfo(2)'s 16.

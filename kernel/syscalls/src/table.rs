@@ -4,7 +4,7 @@
 //!
 //! - `now f(...)`: a plain function that never waits. Should a page of user memory have to be fetched first, it is run
 //!   again from its start once the page is there, so it touches user memory before it changes anything, or undoes it.
-//! - `try f then g(...)`: the plain function `f` is tried first and says `Stop::WouldBlock` when it cannot finish;
+//! - `try f then g(...)`: the plain function `f` is tried first and says `NotReady::WouldBlock` when it cannot finish;
 //!   then the `async` function `g` does the call from its start, and may wait.
 //! - `part f then g(...)`: likewise for transfers, of which `f` may have done a part: `g` is told how many bytes were moved.
 //! - `wait f(...)`: an `async` function.

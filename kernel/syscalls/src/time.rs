@@ -8,7 +8,7 @@ use abi::raw::general as raw;
 use abi::time::{TimeZone, Timespec, Timeval};
 use process::credentials::Capability;
 use process::{Call, Failure, Interrupted, Resume, Thread};
-use vfs::Stop;
+use vfs::NotReady;
 
 use crate::argument::{Flags, In, Out};
 use crate::flags::ClockFlags;
@@ -57,20 +57,20 @@ impl Clock {
 }
 
 /// clock_gettime(2)
-pub(crate) fn clock_gettime(thread: &Arc<Thread>, clock: i32, time: Out<Timespec>) -> Result<(), Stop> {
+pub(crate) fn clock_gettime(thread: &Arc<Thread>, clock: i32, time: Out<Timespec>) -> Result<(), NotReady> {
     let now = Clock::new(clock)?.now(thread);
     time.write(thread, &Timespec::from_nanoseconds(now))
 }
 
 /// clock_getres(2)
-pub(crate) fn clock_getres(thread: &Arc<Thread>, clock: i32, resolution: Out<Timespec>) -> Result<(), Stop> {
+pub(crate) fn clock_getres(thread: &Arc<Thread>, clock: i32, resolution: Out<Timespec>) -> Result<(), NotReady> {
     Clock::new(clock)?;
     let coarse = matches!(clock as u32, raw::CLOCK_REALTIME_COARSE | raw::CLOCK_MONOTONIC_COARSE);
     resolution.write_optional(thread, if coarse { &COARSE_RESOLUTION } else { &RESOLUTION })
 }
 
 /// clock_settime(2). The wall clock is the only one that can be set.
-pub(crate) fn clock_settime(thread: &Arc<Thread>, clock: i32, time: In<Timespec>) -> Result<(), Stop> {
+pub(crate) fn clock_settime(thread: &Arc<Thread>, clock: i32, time: In<Timespec>) -> Result<(), NotReady> {
     if clock as u32 != raw::CLOCK_REALTIME {
         return Err(Errno::EINVAL.into());
     }
@@ -79,13 +79,13 @@ pub(crate) fn clock_settime(thread: &Arc<Thread>, clock: i32, time: In<Timespec>
 }
 
 /// gettimeofday(2)
-pub(crate) fn gettimeofday(thread: &Arc<Thread>, time: Out<Timeval>, zone: Out<TimeZone>) -> Result<(), Stop> {
+pub(crate) fn gettimeofday(thread: &Arc<Thread>, time: Out<Timeval>, zone: Out<TimeZone>) -> Result<(), NotReady> {
     time.write_optional(thread, &Timeval::from_nanoseconds(machine::time::wall_clock()))?;
     zone.write_optional(thread, &TimeZone::default())
 }
 
 /// settimeofday(2). The zone is taken and forgotten: nothing on a modern system looks at it.
-pub(crate) fn settimeofday(thread: &Arc<Thread>, time: In<Timeval>, zone: In<TimeZone>) -> Result<(), Stop> {
+pub(crate) fn settimeofday(thread: &Arc<Thread>, time: In<Timeval>, zone: In<TimeZone>) -> Result<(), NotReady> {
     let time = time.read_optional(thread)?.map(Timeval::to_nanoseconds).transpose()?;
     if let Some(zone) = zone.read_optional(thread)?
         && !(-15 * 60..=15 * 60).contains(&zone.minutes_west)
@@ -99,7 +99,7 @@ pub(crate) fn settimeofday(thread: &Arc<Thread>, time: In<Timeval>, zone: In<Tim
 }
 
 /// time(2)
-pub(crate) fn time(thread: &Arc<Thread>, time: Out<i64>) -> Result<usize, Stop> {
+pub(crate) fn time(thread: &Arc<Thread>, time: Out<i64>) -> Result<usize, NotReady> {
     let seconds = Timespec::from_nanoseconds(machine::time::wall_clock()).seconds;
     time.write_optional(thread, &seconds)?;
     Ok(seconds as usize)
@@ -169,7 +169,7 @@ pub(crate) async fn resume_sleep(thread: &Arc<Thread>, resume: Resume) -> Result
 }
 
 /// Sets the clock that `CLOCK_REALTIME` shows.
-fn set_wall_clock(thread: &Arc<Thread>, time: u64) -> Result<(), Stop> {
+fn set_wall_clock(thread: &Arc<Thread>, time: u64) -> Result<(), NotReady> {
     thread.credentials().require(Capability::SysTime)?;
     machine::time::set_wall_clock(time);
     Ok(())

@@ -6,7 +6,7 @@ use abi::Errno;
 use abi::time::{IntervalTimer, Timeval};
 use process::Thread;
 use process::timers::{self, Setting};
-use vfs::Stop;
+use vfs::NotReady;
 
 use crate::argument::{In, Out};
 
@@ -27,7 +27,7 @@ pub(crate) fn alarm(thread: &Arc<Thread>, seconds: u32) -> usize {
 }
 
 /// getitimer(2). The two kinds that count CPU time are not done.
-pub(crate) fn getitimer(thread: &Arc<Thread>, which: i32, value: Out<IntervalTimer>) -> Result<(), Stop> {
+pub(crate) fn getitimer(thread: &Arc<Thread>, which: i32, value: Out<IntervalTimer>) -> Result<(), NotReady> {
     let now = timers::get(thread, which)?;
     value.write(thread, &to_program(now))
 }
@@ -38,7 +38,7 @@ pub(crate) fn setitimer(
     which: i32,
     new: In<IntervalTimer>,
     old: Out<IntervalTimer>,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     let new = new.read_optional(thread)?.map(from_program).transpose()?.unwrap_or_default();
     old.make_present(thread)?;
     let before = timers::set(thread, which, new)?;

@@ -14,7 +14,7 @@ use process::{Failure, Interrupted, Thread};
 use smallvec::SmallVec;
 use sync::Budget;
 use vfs::transfer::End;
-use vfs::{FileKind, FileTraits, Lookup, OpenFile, PollEvents, Stop, Truncation, Whence, transfer, wait};
+use vfs::{FileKind, FileTraits, Lookup, NotReady, OpenFile, PollEvents, Truncation, Whence, transfer, wait};
 
 use crate::argument::{CString, Descriptor, Flags, In, InBuffer, InOut, OutBuffer};
 use crate::dispatch::Unfinished;
@@ -299,7 +299,7 @@ fn gather_now(thread: &Arc<Thread>, vectors: In<IoVector>, count: usize) -> Resu
     for index in 0..count {
         match user::read(thread, vectors.element(index).0) {
             Ok(vector) => gathering.add(vector)?,
-            Err(Stop::Error(errno)) => return Err(errno.into()),
+            Err(NotReady::Error(errno)) => return Err(errno.into()),
             Err(_) => return Err(Unfinished::Moved(0)),
         }
     }
@@ -480,10 +480,10 @@ pub(crate) async fn pwritev2(
 }
 
 /// lseek(2)
-pub(crate) fn lseek(thread: &Arc<Thread>, file: Descriptor, offset: i64, whence: u32) -> Result<usize, Stop> {
+pub(crate) fn lseek(thread: &Arc<Thread>, file: Descriptor, offset: i64, whence: u32) -> Result<usize, NotReady> {
     let file = thread.files().get(file.0)?;
     let whence = Whence::new(whence)?;
-    Ok(file.try_seek(offset, whence).ok_or(Stop::WouldBlock)?? as usize)
+    Ok(file.try_seek(offset, whence).ok_or(NotReady::WouldBlock)?? as usize)
 }
 
 /// lseek(2) of a file that somebody else is reading or writing.
@@ -562,8 +562,8 @@ pub(crate) async fn copy_file_range(
 }
 
 /// truncate(2)
-pub(crate) fn truncate(thread: &Arc<Thread>, path: CString, length: i64) -> Result<(), Stop> {
-    Ok(truncation(thread, path, length)?.try_now().ok_or(Stop::WouldBlock)??)
+pub(crate) fn truncate(thread: &Arc<Thread>, path: CString, length: i64) -> Result<(), NotReady> {
+    Ok(truncation(thread, path, length)?.try_now().ok_or(NotReady::WouldBlock)??)
 }
 
 /// truncate(2) of a file that somebody writes.
@@ -573,7 +573,7 @@ pub(crate) async fn truncate_waiting(thread: &Arc<Thread>, path: CString, length
     Ok(())
 }
 
-fn truncation(thread: &Arc<Thread>, path: CString, length: i64) -> Result<Truncation, Stop> {
+fn truncation(thread: &Arc<Thread>, path: CString, length: i64) -> Result<Truncation, NotReady> {
     let length = u64::try_from(length).map_err(|_| Errno::EINVAL)?;
     let path = path.path(thread)?;
     Ok(resolve(thread, HERE, &path, |context, start| {
@@ -582,10 +582,10 @@ fn truncation(thread: &Arc<Thread>, path: CString, length: i64) -> Result<Trunca
 }
 
 /// ftruncate(2)
-pub(crate) fn ftruncate(thread: &Arc<Thread>, file: Descriptor, length: i64) -> Result<(), Stop> {
+pub(crate) fn ftruncate(thread: &Arc<Thread>, file: Descriptor, length: i64) -> Result<(), NotReady> {
     let length = u64::try_from(length).map_err(|_| Errno::EINVAL)?;
     let truncation = thread.files().get(file.0)?.truncate(length, &**thread)?;
-    Ok(truncation.try_now().ok_or(Stop::WouldBlock)??)
+    Ok(truncation.try_now().ok_or(NotReady::WouldBlock)??)
 }
 
 /// ftruncate(2) of a file that somebody writes.

@@ -1,7 +1,7 @@
 //! Structures, strings and paths in the memory of the calling program.
 //!
 //! Plain functions of calls use `read`, `write` and [`CString::path`]: they make missing pages present on the spot where
-//! that needs no waiting (a fresh stack page, a copy after fork), and otherwise say [`Stop::Fault`], upon which the dispatch
+//! that needs no waiting (a fresh stack page, a copy after fork), and otherwise say [`NotReady::Fault`], upon which the dispatch
 //! waits and runs the call again. Functions that may wait use `fetch` and `store`.
 
 use alloc::sync::Arc;
@@ -13,7 +13,7 @@ use machine::memory::fallible;
 use memory::{PAGE_SIZE, Space, UserFault};
 use process::Thread;
 use smallvec::SmallVec;
-use vfs::Stop;
+use vfs::NotReady;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::argument::{CString, In, InOut, Out};
@@ -35,7 +35,7 @@ impl<T: FromBytes + IntoBytes> In<T> {
     ///
     /// # Errors
     /// `EFAULT`.
-    pub(crate) fn read(self, thread: &Arc<Thread>) -> Result<T, Stop> {
+    pub(crate) fn read(self, thread: &Arc<Thread>) -> Result<T, NotReady> {
         read(thread, self.0)
     }
 
@@ -43,7 +43,7 @@ impl<T: FromBytes + IntoBytes> In<T> {
     ///
     /// # Errors
     /// `EFAULT`.
-    pub(crate) fn read_optional(self, thread: &Arc<Thread>) -> Result<Option<T>, Stop> {
+    pub(crate) fn read_optional(self, thread: &Arc<Thread>) -> Result<Option<T>, NotReady> {
         if self.is_null() { Ok(None) } else { self.read(thread).map(Some) }
     }
 
@@ -74,7 +74,7 @@ impl<T: IntoBytes + Immutable> Out<T> {
     ///
     /// # Errors
     /// `EFAULT`.
-    pub(crate) fn write(self, thread: &Arc<Thread>, value: &T) -> Result<(), Stop> {
+    pub(crate) fn write(self, thread: &Arc<Thread>, value: &T) -> Result<(), NotReady> {
         write(thread, self.0, value.as_bytes())
     }
 
@@ -82,7 +82,7 @@ impl<T: IntoBytes + Immutable> Out<T> {
     ///
     /// # Errors
     /// `EFAULT`.
-    pub(crate) fn write_optional(self, thread: &Arc<Thread>, value: &T) -> Result<(), Stop> {
+    pub(crate) fn write_optional(self, thread: &Arc<Thread>, value: &T) -> Result<(), NotReady> {
         if self.is_null() { Ok(()) } else { self.write(thread, value) }
     }
 
@@ -92,9 +92,9 @@ impl<T: IntoBytes + Immutable> Out<T> {
     ///
     /// # Errors
     /// `EFAULT`. As on Linux, the change is made all the same.
-    pub(crate) fn tell_and(self, thread: &Arc<Thread>, before: &T, change: impl FnOnce()) -> Result<(), Stop> {
+    pub(crate) fn tell_and(self, thread: &Arc<Thread>, before: &T, change: impl FnOnce()) -> Result<(), NotReady> {
         let told = self.write_optional(thread, before);
-        if !matches!(told, Err(Stop::Fault(_))) {
+        if !matches!(told, Err(NotReady::Fault(_))) {
             change();
         }
         told
@@ -104,8 +104,8 @@ impl<T: IntoBytes + Immutable> Out<T> {
     /// wait then, and be run again.
     ///
     /// # Errors
-    /// [`Stop::Fault`] only. A bad address is found when the structure is filled.
-    pub(crate) fn make_present(self, thread: &Arc<Thread>) -> Result<(), Stop> {
+    /// [`NotReady::Fault`] only. A bad address is found when the structure is filled.
+    pub(crate) fn make_present(self, thread: &Arc<Thread>) -> Result<(), NotReady> {
         if self.is_null() { Ok(()) } else { make_present(thread, self.0, size_of::<T>()) }
     }
 
@@ -143,7 +143,7 @@ impl CString {
     ///
     /// # Errors
     /// `EFAULT`, `ENAMETOOLONG`.
-    pub(crate) fn path(self, thread: &Arc<Thread>) -> Result<PathBuffer, Stop> {
+    pub(crate) fn path(self, thread: &Arc<Thread>) -> Result<PathBuffer, NotReady> {
         self.string(thread, PATH_MAX as usize, Errno::ENAMETOOLONG)
     }
 
@@ -160,7 +160,7 @@ impl CString {
     /// # Errors
     /// `EFAULT`; `too_long`.
     #[expect(clippy::disallowed_methods, reason = "room was made before")]
-    pub(crate) fn string(self, thread: &Arc<Thread>, room: usize, too_long: Errno) -> Result<PathBuffer, Stop> {
+    pub(crate) fn string(self, thread: &Arc<Thread>, room: usize, too_long: Errno) -> Result<PathBuffer, NotReady> {
         let mut string = PathBuffer::new();
         while string.len() < room {
             let mut piece = [0; PIECE];
@@ -185,7 +185,7 @@ impl CString {
 }
 
 /// Reads the structure at `address`.
-pub(crate) fn read<T: FromBytes + IntoBytes>(thread: &Arc<Thread>, address: usize) -> Result<T, Stop> {
+pub(crate) fn read<T: FromBytes + IntoBytes>(thread: &Arc<Thread>, address: usize) -> Result<T, NotReady> {
     let mut value = T::new_zeroed();
     read_bytes(thread, address, value.as_mut_bytes())?;
     Ok(value)
@@ -193,7 +193,7 @@ pub(crate) fn read<T: FromBytes + IntoBytes>(thread: &Arc<Thread>, address: usiz
 
 /// Reads `count` structures that lie behind one another. The caller has bounded `count`.
 #[expect(clippy::disallowed_methods, reason = "room was made before")]
-pub(crate) fn read_array<T>(thread: &Arc<Thread>, address: usize, count: usize) -> Result<Vec<T>, Stop>
+pub(crate) fn read_array<T>(thread: &Arc<Thread>, address: usize, count: usize) -> Result<Vec<T>, NotReady>
 where
     T: FromBytes + IntoBytes,
 {
@@ -205,23 +205,23 @@ where
 }
 
 /// Fills `to` from `address`.
-pub(crate) fn read_bytes(thread: &Arc<Thread>, address: usize, to: &mut [u8]) -> Result<(), Stop> {
+pub(crate) fn read_bytes(thread: &Arc<Thread>, address: usize, to: &mut [u8]) -> Result<(), NotReady> {
     access(thread, |space| space.read(address, to))
 }
 
 /// Writes `from` to `address`.
-pub(crate) fn write(thread: &Arc<Thread>, address: usize, from: &[u8]) -> Result<(), Stop> {
+pub(crate) fn write(thread: &Arc<Thread>, address: usize, from: &[u8]) -> Result<(), NotReady> {
     access(thread, |space| space.write(address, from))
 }
 
 /// Makes the pages of `length` bytes at `address` present, to be written. A bad address is no error here.
-pub(crate) fn make_present(thread: &Arc<Thread>, address: usize, length: usize) -> Result<(), Stop> {
+pub(crate) fn make_present(thread: &Arc<Thread>, address: usize, length: usize) -> Result<(), NotReady> {
     let end = address.saturating_add(length);
     let mut next = address;
     while next < end {
         let fault = UserFault { copied: 0, address: next, write: true };
-        if thread.space().settle_now(fault) == Ok(false) {
-            return Err(Stop::Fault(fault));
+        if thread.space().fault_in_now(fault) == Ok(false) {
+            return Err(NotReady::Fault(fault));
         }
         next = (next | (PAGE_SIZE - 1)).saturating_add(1);
     }
@@ -241,32 +241,32 @@ pub(crate) fn peek(thread: &Arc<Thread>, address: usize, to: &mut [u8]) -> usize
 /// # Errors
 /// `EFAULT`.
 pub(crate) async fn fetch(thread: &Arc<Thread>, fault: UserFault) -> Result<()> {
-    thread.space().settle(fault).await
+    thread.space().fault_in(fault).await
 }
 
 /// Repeats what a call does at first until every page it needs is present, waiting for them, and its paths are resolved.
 ///
 /// # Errors
 /// Those of `attempt`, `EFAULT`.
-pub(crate) async fn fetching<T>(thread: &Arc<Thread>, attempt: impl Fn() -> Result<T, Stop>) -> Result<T> {
+pub(crate) async fn fetching<T>(thread: &Arc<Thread>, attempt: impl Fn() -> Result<T, NotReady>) -> Result<T> {
     loop {
         match attempt() {
             Ok(value) => return Ok(value),
-            Err(Stop::Fault(fault)) => fetch(thread, fault).await?,
-            Err(Stop::Yield) => sched::yield_now().await,
-            Err(Stop::Error(errno)) => return Err(errno),
-            Err(Stop::WouldBlock | Stop::Signalled) => return Err(Errno::EAGAIN),
+            Err(NotReady::Fault(fault)) => fetch(thread, fault).await?,
+            Err(NotReady::Yield) => sched::yield_now().await,
+            Err(NotReady::Error(errno)) => return Err(errno),
+            Err(NotReady::WouldBlock | NotReady::Signalled) => return Err(Errno::EAGAIN),
         }
     }
 }
 
 /// Repeats an access until every page it needs is present.
 #[inline]
-fn access(thread: &Arc<Thread>, mut attempt: impl FnMut(&Space) -> Result<(), UserFault>) -> Result<(), Stop> {
+fn access(thread: &Arc<Thread>, mut attempt: impl FnMut(&Space) -> Result<(), UserFault>) -> Result<(), NotReady> {
     let space = thread.space();
     while let Err(fault) = attempt(space.space()) {
-        if !space.settle_now(fault)? {
-            return Err(Stop::Fault(fault));
+        if !space.fault_in_now(fault)? {
+            return Err(NotReady::Fault(fault));
         }
     }
     Ok(())

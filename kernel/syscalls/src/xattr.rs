@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use abi::Errno;
 use process::Thread;
-use vfs::{Context, Lookup, Path, Stop, XattrFlags as Xattr};
+use vfs::{Context, Lookup, NotReady, Path, XattrFlags as Xattr};
 
 use crate::argument::{CString, Descriptor, Flags, InBuffer, OutBuffer};
 use crate::flags::XattrFlags;
@@ -29,7 +29,7 @@ impl Subject {
         self,
         thread: &Arc<Thread>,
         act: impl FnOnce(&Context<'_>, &Path) -> Result<R, Errno>,
-    ) -> Result<R, Stop> {
+    ) -> Result<R, NotReady> {
         let (path, how) = match self {
             Subject::Path(path) => (path, Lookup::FOLLOW),
             Subject::Link(path) => (path, Lookup::empty()),
@@ -46,7 +46,7 @@ impl Subject {
         value: InBuffer<3>,
         size: usize,
         flags: Flags<XattrFlags>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), NotReady> {
         let flags = Xattr::from_bits(flags.known()?.0).ok_or(Errno::EINVAL)?;
         let name = read_name(thread, name)?;
         if size > SIZE_MAX {
@@ -56,30 +56,30 @@ impl Subject {
         self.with(thread, |context, path| context.set_xattr(path, &name, &value, flags))
     }
 
-    fn get(self, thread: &Arc<Thread>, name: CString, value: OutBuffer<3>, size: usize) -> Result<usize, Stop> {
+    fn get(self, thread: &Arc<Thread>, name: CString, value: OutBuffer<3>, size: usize) -> Result<usize, NotReady> {
         let name = read_name(thread, name)?;
         let found = self.with(thread, |context, path| context.xattr(path, &name))?;
         give(thread, value.0, size, &found)
     }
 
-    fn list(self, thread: &Arc<Thread>, list: OutBuffer<2>, size: usize) -> Result<usize, Stop> {
+    fn list(self, thread: &Arc<Thread>, list: OutBuffer<2>, size: usize) -> Result<usize, NotReady> {
         let found = self.with(thread, |context, path| context.list_xattrs(path))?;
         give(thread, list.0, size, &found)
     }
 
-    fn remove(self, thread: &Arc<Thread>, name: CString) -> Result<(), Stop> {
+    fn remove(self, thread: &Arc<Thread>, name: CString) -> Result<(), NotReady> {
         let name = read_name(thread, name)?;
         self.with(thread, |context, path| context.remove_xattr(path, &name))
     }
 }
 
-fn read_name(thread: &Arc<Thread>, name: CString) -> Result<PathBuffer, Stop> {
+fn read_name(thread: &Arc<Thread>, name: CString) -> Result<PathBuffer, NotReady> {
     let name = name.string(thread, NAME_MAX + 1, Errno::ERANGE)?;
     if name.is_empty() { Err(Errno::ERANGE.into()) } else { Ok(name) }
 }
 
 /// Hands `bytes` out, or only their length if the program has no room at all.
-fn give(thread: &Arc<Thread>, address: usize, size: usize, bytes: &[u8]) -> Result<usize, Stop> {
+fn give(thread: &Arc<Thread>, address: usize, size: usize, bytes: &[u8]) -> Result<usize, NotReady> {
     if size > 0 {
         if size < bytes.len() {
             return Err(Errno::ERANGE.into());
@@ -99,7 +99,7 @@ macro_rules! calls {
             value: InBuffer<3>,
             size: usize,
             flags: Flags<XattrFlags>,
-        ) -> Result<(), Stop> {
+        ) -> Result<(), NotReady> {
             Subject::$subject(subject).set(thread, name, value, size, flags)
         }
 
@@ -110,7 +110,7 @@ macro_rules! calls {
             name: CString,
             value: OutBuffer<3>,
             size: usize,
-        ) -> Result<usize, Stop> {
+        ) -> Result<usize, NotReady> {
             Subject::$subject(subject).get(thread, name, value, size)
         }
 
@@ -120,12 +120,12 @@ macro_rules! calls {
             subject: $argument,
             list: OutBuffer<2>,
             size: usize,
-        ) -> Result<usize, Stop> {
+        ) -> Result<usize, NotReady> {
             Subject::$subject(subject).list(thread, list, size)
         }
 
         /// removexattr(2)
-        pub(crate) fn $remove(thread: &Arc<Thread>, subject: $argument, name: CString) -> Result<(), Stop> {
+        pub(crate) fn $remove(thread: &Arc<Thread>, subject: $argument, name: CString) -> Result<(), NotReady> {
             Subject::$subject(subject).remove(thread, name)
         }
     };

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use abi::{Errno, Result};
 use memory::{Destination, Source};
 use sync::{Budget, WaitQueue};
-use vfs::{Caller, DefaultOwner, File, FileTraits, OpenFlags, OpenRequest, Operation, PollEvents, Stop};
+use vfs::{Caller, DefaultOwner, File, FileTraits, NotReady, OpenFlags, OpenRequest, Operation, PollEvents};
 
 use crate::discipline::{Availability, Effects};
 use crate::terminal::State;
@@ -89,14 +89,14 @@ impl Terminal {
     /// Whether a process may do what only the foreground may; Linux's `tty_check_change`.
     ///
     /// # Errors
-    /// [`Stop::Signalled`] after sending `signal` to the caller's group; `EIO` where a stop would last for ever, because
+    /// [`NotReady::Signalled`] after sending `signal` to the caller's group; `EIO` where a stop would last for ever, because
     /// the group is orphaned, or a read could not be stopped, because the signal is ignored.
     pub(crate) fn check_foreground(
         &self,
         process: ProcessId,
         thread: ProcessId,
         signal: TerminalSignal,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), NotReady> {
         let job_control: &dyn JobControl = &*self.job_control;
         let (session, foreground) = self.with_state(|state| (state.session, state.foreground));
         let (Some(member), Some(foreground)) = (job_control.member(process), foreground) else { return Ok(()) };
@@ -110,7 +110,7 @@ impl Terminal {
             return Err(Errno::EIO.into());
         }
         job_control.signal_group(member.group, signal);
-        Err(Stop::Signalled)
+        Err(NotReady::Signalled)
     }
 }
 
@@ -134,7 +134,7 @@ impl File for TerminalFile {
         self.terminal.foreground_group().map_or(DefaultOwner::Caller, DefaultOwner::Group)
     }
 
-    fn admit(&self, operation: Operation, caller: &dyn Caller) -> Result<(), Stop> {
+    fn admit(&self, operation: Operation, caller: &dyn Caller) -> Result<(), NotReady> {
         if self.is_hung_up() {
             return Ok(());
         }
@@ -154,7 +154,7 @@ impl File for TerminalFile {
         }
     }
 
-    fn read(&self, _position: u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
+    fn read(&self, _position: u64, destination: &mut Destination<'_>) -> Result<usize, NotReady> {
         let wanted = destination.remaining();
         if wanted == 0 {
             return Ok(0);
@@ -169,7 +169,7 @@ impl File for TerminalFile {
             }
             let availability = state.discipline.availability(wanted, began, now, patient);
             if availability != Availability::Now {
-                return Err((Stop::WouldBlock, availability));
+                return Err((NotReady::WouldBlock, availability));
             }
             // The copy does not sleep: a missing page ends it, and only what arrived is consumed.
             let front = state.discipline.front(wanted);
@@ -193,7 +193,7 @@ impl File for TerminalFile {
         })
     }
 
-    fn write(&self, _position: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
+    fn write(&self, _position: u64, source: &mut Source<'_>) -> Result<usize, NotReady> {
         let mut written = 0;
         let mut budget = Budget::new();
         while source.remaining() > 0 {
@@ -215,10 +215,10 @@ impl File for TerminalFile {
             // The line may take everything at once, and then there is room again.
             self.terminal.start_output();
             if taken == 0 && self.terminal.with_state(|state| state.discipline.write_room()) < CHUNK {
-                return Err(Stop::WouldBlock);
+                return Err(NotReady::WouldBlock);
             }
             if budget.spend(UNITS) && source.remaining() > 0 {
-                return Err(Stop::Yield);
+                return Err(NotReady::Yield);
             }
         }
         Ok(written)
@@ -246,7 +246,7 @@ impl File for TerminalFile {
         Some(self.terminal.queue())
     }
 
-    fn ioctl(&self, request: u32, argument: usize, caller: &dyn Caller) -> Result<usize, Stop> {
+    fn ioctl(&self, request: u32, argument: usize, caller: &dyn Caller) -> Result<usize, NotReady> {
         if self.is_hung_up() {
             let foreground = request == abi::raw::ioctl::TIOCSPGRP;
             return Err(if foreground { Errno::ENOTTY } else { Errno::EIO }.into());

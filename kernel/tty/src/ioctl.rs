@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use abi::Errno;
 use abi::raw::{general as raw, ioctl as request};
 use abi::terminal::{Termios, Termios2, WindowSize};
-use vfs::{Caller, Stop};
+use vfs::{Caller, NotReady};
 
 use crate::discipline::{Discipline, Effects};
 use crate::{Member, Terminal, TerminalSignal};
@@ -19,7 +19,7 @@ pub(crate) fn terminal(
     number: u32,
     argument: usize,
     caller: &dyn Caller,
-) -> Result<usize, Stop> {
+) -> Result<usize, NotReady> {
     match number {
         request::TCGETS => {
             caller.write_value(argument, &terminal.termios())?;
@@ -131,14 +131,14 @@ pub(crate) enum When {
     AllSentAndInputForgotten,
 }
 
-fn set_termios(terminal: &Terminal, when: When, argument: usize, caller: &dyn Caller) -> Result<(), Stop> {
+fn set_termios(terminal: &Terminal, when: When, argument: usize, caller: &dyn Caller) -> Result<(), NotReady> {
     check_foreground(terminal, caller)?;
     let termios = caller.read_value::<Termios>(argument)?;
     let speed = termios.named_speed().unwrap_or_else(|| terminal.with_state(|state| state.speed));
     apply(terminal, when, termios, speed)
 }
 
-fn set_termios2(terminal: &Terminal, when: When, argument: usize, caller: &dyn Caller) -> Result<(), Stop> {
+fn set_termios2(terminal: &Terminal, when: When, argument: usize, caller: &dyn Caller) -> Result<(), NotReady> {
     check_foreground(terminal, caller)?;
     let new = caller.read_value::<Termios2>(argument)?;
     let mut termios = new.termios;
@@ -153,7 +153,7 @@ fn set_termios2(terminal: &Terminal, when: When, argument: usize, caller: &dyn C
     apply(terminal, when, termios, speed)
 }
 
-fn apply(terminal: &Terminal, when: When, termios: Termios, speed: u32) -> Result<(), Stop> {
+fn apply(terminal: &Terminal, when: When, termios: Termios, speed: u32) -> Result<(), NotReady> {
     if when != When::Now {
         wait_until_sent(terminal)?;
     }
@@ -164,13 +164,13 @@ fn apply(terminal: &Terminal, when: When, termios: Termios, speed: u32) -> Resul
     Ok(())
 }
 
-/// [`Stop::WouldBlock`] while output waits; writers are woken as it is sent. What is in the chip's FIFO counts as sent, and
+/// [`NotReady::WouldBlock`] while output waits; writers are woken as it is sent. What is in the chip's FIFO counts as sent, and
 /// so does all that is shown on the slave of a pseudoterminal: nobody waits for its master.
-fn wait_until_sent(terminal: &Terminal) -> Result<(), Stop> {
-    if terminal.is_sent() { Ok(()) } else { Err(Stop::WouldBlock) }
+fn wait_until_sent(terminal: &Terminal) -> Result<(), NotReady> {
+    if terminal.is_sent() { Ok(()) } else { Err(NotReady::WouldBlock) }
 }
 
-pub(crate) fn flush(terminal: &Terminal, which: usize) -> Result<(), Stop> {
+pub(crate) fn flush(terminal: &Terminal, which: usize) -> Result<(), NotReady> {
     match which as u32 {
         raw::TCIFLUSH => terminal.change(Discipline::discard_input),
         raw::TCOFLUSH => terminal.change(Discipline::discard_output),
@@ -180,7 +180,7 @@ pub(crate) fn flush(terminal: &Terminal, which: usize) -> Result<(), Stop> {
     Ok(())
 }
 
-fn flow(terminal: &Terminal, action: usize) -> Result<(), Stop> {
+fn flow(terminal: &Terminal, action: usize) -> Result<(), NotReady> {
     match action as u32 {
         raw::TCOOFF => terminal.change(|discipline| {
             discipline.hold_output();
@@ -194,7 +194,7 @@ fn flow(terminal: &Terminal, action: usize) -> Result<(), Stop> {
     Ok(())
 }
 
-fn check_foreground(terminal: &Terminal, caller: &dyn Caller) -> Result<(), Stop> {
+fn check_foreground(terminal: &Terminal, caller: &dyn Caller) -> Result<(), NotReady> {
     terminal.check_foreground(caller.process(), caller.thread(), TerminalSignal::BackgroundWrite)
 }
 
@@ -202,14 +202,14 @@ fn check_foreground(terminal: &Terminal, caller: &dyn Caller) -> Result<(), Stop
 ///
 /// # Errors
 /// `ENOTTY`.
-fn controlled(terminal: &Terminal, caller: &dyn Caller) -> Result<Member, Stop> {
+fn controlled(terminal: &Terminal, caller: &dyn Caller) -> Result<Member, NotReady> {
     let member = terminal.job_control.member(caller.process()).ok_or(Errno::ENOTTY)?;
     if terminal.session() == Some(member.session) { Ok(member) } else { Err(Errno::ENOTTY.into()) }
 }
 
-fn set_foreground_group(terminal: &Terminal, argument: usize, caller: &dyn Caller) -> Result<(), Stop> {
+fn set_foreground_group(terminal: &Terminal, argument: usize, caller: &dyn Caller) -> Result<(), NotReady> {
     check_foreground(terminal, caller).map_err(|stop| match stop {
-        Stop::Error(Errno::EIO) => Errno::ENOTTY.into(),
+        NotReady::Error(Errno::EIO) => Errno::ENOTTY.into(),
         other => other,
     })?;
     let group = caller.read_value::<i32>(argument)?;
@@ -234,7 +234,7 @@ fn become_controlling(
     readable: bool,
     argument: usize,
     caller: &dyn Caller,
-) -> Result<(), Stop> {
+) -> Result<(), NotReady> {
     let job_control = &terminal.job_control;
     let member = job_control.member(caller.process()).ok_or(Errno::EPERM)?;
     let owner = terminal.session();

@@ -19,8 +19,8 @@ use drivers::Received;
 use memory::{Destination, Source};
 use sync::{Budget, Events, SpinLock, WaitQueue};
 use vfs::{
-    Caller, DefaultOwner, Device, DeviceClass, DeviceNumber, DeviceRegistry, File, FileTraits, OpenRequest, PollEvents,
-    Stop,
+    Caller, DefaultOwner, Device, DeviceClass, DeviceNumber, DeviceRegistry, File, FileTraits, NotReady, OpenRequest,
+    PollEvents,
 };
 
 use crate::devpts::{Node, Settings};
@@ -225,7 +225,7 @@ impl File for Master {
         DefaultOwner::Caller
     }
 
-    fn read(&self, _position: u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
+    fn read(&self, _position: u64, destination: &mut Destination<'_>) -> Result<usize, NotReady> {
         let mut moved = 0;
         let mut staged = self.staged.lock();
         while destination.remaining() > 0 {
@@ -245,18 +245,18 @@ impl File for Master {
         self.terminal.output_fetched();
         match moved {
             0 if self.slave_is_gone() => Err(Errno::EIO.into()),
-            0 if destination.remaining() > 0 => Err(Stop::WouldBlock),
+            0 if destination.remaining() > 0 => Err(NotReady::WouldBlock),
             moved => Ok(moved),
         }
     }
 
-    fn write(&self, _position: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
+    fn write(&self, _position: u64, source: &mut Source<'_>) -> Result<usize, NotReady> {
         let mut moved = 0;
         let mut budget = Budget::new();
         while source.remaining() > 0 {
             let room = self.terminal.input_room();
             if room == 0 {
-                return Err(Stop::WouldBlock);
+                return Err(NotReady::WouldBlock);
             }
             let mut bytes = [0; CHUNK];
             let wanted = bytes.get_mut(..room.min(CHUNK)).unwrap_or_default();
@@ -271,7 +271,7 @@ impl File for Master {
             moved += taken;
             // A full line takes one byte at a time.
             if budget.spend(UNITS) && source.remaining() > 0 {
-                return Err(Stop::Yield);
+                return Err(NotReady::Yield);
             }
         }
         Ok(moved)
@@ -295,7 +295,7 @@ impl File for Master {
         Some(&self.pair.queue)
     }
 
-    fn ioctl(&self, number: u32, argument: usize, caller: &dyn Caller) -> Result<usize, Stop> {
+    fn ioctl(&self, number: u32, argument: usize, caller: &dyn Caller) -> Result<usize, NotReady> {
         match number {
             request::TIOCGPTN => caller.write_value(argument, &self.pair.number)?,
             request::TIOCSPTLCK => {

@@ -9,7 +9,7 @@ use abi::raw::ioctl as request;
 use abi::terminal::{ControlCharacter, InputFlags, LocalFlags, Termios, WindowSize};
 use abi::{Errno, raw::general as raw};
 use memory::{AddressSpace, Destination, Source};
-use vfs::{Caller, Device, DeviceNumber, File, OpenFlags, OpenRequest, Operation, PollEvents, Stop, Vfs};
+use vfs::{Caller, Device, DeviceNumber, File, NotReady, OpenFlags, OpenRequest, Operation, PollEvents, Vfs};
 
 use crate::*;
 
@@ -135,17 +135,17 @@ impl Caller for Program {
 }
 
 impl Program {
-    fn ioctl(&self, file: &Arc<dyn File>, number: u32, argument: usize) -> Result<usize, Stop> {
+    fn ioctl(&self, file: &Arc<dyn File>, number: u32, argument: usize) -> Result<usize, NotReady> {
         loop {
             match file.ioctl(number, argument, self) {
-                Err(Stop::Fault(fault)) => ready((self as &dyn Caller).settle(fault)).map_err(Stop::Error)?,
+                Err(NotReady::Fault(fault)) => ready((self as &dyn Caller).fault_in(fault)).map_err(NotReady::Error)?,
                 outcome => return outcome,
             }
         }
     }
 
     /// An ioctl that passes a value in and gives what stands there afterwards.
-    fn exchange<T>(&self, file: &Arc<dyn File>, number: u32, value: T) -> Result<T, Stop>
+    fn exchange<T>(&self, file: &Arc<dyn File>, number: u32, value: T) -> Result<T, NotReady>
     where
         T: zerocopy::FromBytes + zerocopy::IntoBytes + zerocopy::Immutable,
     {
@@ -216,14 +216,14 @@ impl Bench {
     }
 }
 
-fn read(file: &Arc<dyn File>, program: &Program, length: usize) -> Result<String, Stop> {
+fn read(file: &Arc<dyn File>, program: &Program, length: usize) -> Result<String, NotReady> {
     file.admit(Operation::Read, program)?;
     let mut bytes = vec![0; length];
     let count = file.read(0, &mut Destination::kernel(&mut bytes))?;
     Ok(String::from_utf8(bytes[..count].to_vec()).unwrap())
 }
 
-fn write(file: &Arc<dyn File>, program: &Program, text: &str) -> Result<usize, Stop> {
+fn write(file: &Arc<dyn File>, program: &Program, text: &str) -> Result<usize, NotReady> {
     file.admit(Operation::Write, program)?;
     file.write(0, &mut Source::kernel(text.as_bytes()))
 }
@@ -232,7 +232,7 @@ fn write(file: &Arc<dyn File>, program: &Program, text: &str) -> Result<usize, S
 fn a_shell_reads_a_line_and_writes_an_answer() {
     let bench = Bench::new();
     let (shell, file) = bench.shell();
-    assert_eq!(read(&file, &shell, 100), Err(Stop::WouldBlock));
+    assert_eq!(read(&file, &shell, 100), Err(NotReady::WouldBlock));
     bench.keys("echo\r");
     assert_eq!(bench.sent(), "echo\r\n", "echo goes out although nobody reads");
     assert_eq!(file.poll(), PollEvents::READABLE | PollEvents::WRITABLE);
@@ -261,18 +261,18 @@ fn the_background_is_kept_from_reading_and_changing() {
     let (_shell, file) = bench.shell();
     let job = bench.program(20);
     bench.keys("x\n");
-    assert_eq!(read(&file, &job, 10), Err(Stop::Signalled));
+    assert_eq!(read(&file, &job, 10), Err(NotReady::Signalled));
     assert_eq!(bench.signals(), [(20, TerminalSignal::BackgroundRead)]);
     assert_eq!(write(&file, &job, "free to write\n"), Ok(14), "without TOSTOP");
-    assert_eq!(job.exchange(&file, request::TCSETS, Termios::default()), Err(Stop::Signalled));
+    assert_eq!(job.exchange(&file, request::TCSETS, Termios::default()), Err(NotReady::Signalled));
     assert_eq!(bench.signals(), [(20, TerminalSignal::BackgroundWrite)]);
-    assert_eq!(job.exchange(&file, request::TIOCSPGRP, 20u32), Err(Stop::Signalled));
+    assert_eq!(job.exchange(&file, request::TIOCSPGRP, 20u32), Err(NotReady::Signalled));
     bench.signals();
 
     let mut termios = bench.terminal.termios();
     termios.c_lflag |= LocalFlags::TOSTOP.bits();
     bench.terminal.set_termios(termios, 9600);
-    assert_eq!(write(&file, &job, "no"), Err(Stop::Signalled));
+    assert_eq!(write(&file, &job, "no"), Err(NotReady::Signalled));
     assert_eq!(bench.signals(), [(20, TerminalSignal::BackgroundWrite)]);
 
     // Who ignores the signals may write and change, but reads only get an error.
@@ -296,7 +296,7 @@ fn the_console_device_is_no_matter_of_job_control() {
     let console = ConsoleDevice(bench.terminal.clone());
     let open = OpenRequest { flags: OpenFlags::READ_WRITE, caller: &job };
     let file = console.open(DeviceNumber { major: 5, minor: 1 }, &open).unwrap();
-    assert_eq!(read(&file, &job, 10), Err(Stop::WouldBlock));
+    assert_eq!(read(&file, &job, 10), Err(NotReady::WouldBlock));
     assert_eq!(bench.signals(), []);
     bench.terminal.hang_up();
     assert_eq!(write(&file, &job, "still here"), Ok(10), "hanging up does not silence init");
@@ -348,7 +348,7 @@ fn the_last_close_ends_the_session_s_hold() {
     assert_eq!((bench.terminal.session(), bench.terminal.foreground_group()), (None, None));
     assert!(bench.processes.controlling_terminal(10).is_none());
     let (shell, file) = bench.shell();
-    assert_eq!(read(&file, &shell, 100), Err(Stop::WouldBlock));
+    assert_eq!(read(&file, &shell, 100), Err(NotReady::WouldBlock));
 }
 
 #[test]
@@ -377,10 +377,10 @@ fn a_leader_s_exit_hangs_the_terminal_up() {
 }
 
 /// Writes, and goes on where the file let others run.
-fn go_on(file: &dyn File, source: &mut Source<'_>) -> Result<usize, Stop> {
+fn go_on(file: &dyn File, source: &mut Source<'_>) -> Result<usize, NotReady> {
     loop {
         match file.write(0, source) {
-            Err(Stop::Yield) => {}
+            Err(NotReady::Yield) => {}
             result => return result,
         }
     }
@@ -396,7 +396,7 @@ fn a_long_write_lets_others_run() {
     let (mut source, mut turns) = (Source::kernel(line.as_bytes()), 0);
     while source.remaining() > 0 {
         match master.write(0, &mut source) {
-            Err(Stop::Yield) => turns += 1,
+            Err(NotReady::Yield) => turns += 1,
             result => assert!(result.is_ok() || !drain(&master).is_empty(), "{result:?}"),
         }
     }
@@ -408,7 +408,7 @@ fn a_long_write_lets_others_run() {
     file.admit(Operation::Write, &shell).unwrap();
     while source.remaining() > 0 {
         match file.write(0, &mut source) {
-            Err(Stop::Yield) => turns += 1,
+            Err(NotReady::Yield) => turns += 1,
             result => drop(result.unwrap()),
         }
     }
@@ -434,12 +434,12 @@ fn writing_waits_for_room_and_goes_on() {
     let text = "0123456789".repeat(1000);
     let mut source = Source::kernel(text.as_bytes());
     file.admit(Operation::Write, &shell).unwrap();
-    assert_eq!(go_on(&*file, &mut source), Err(Stop::WouldBlock));
+    assert_eq!(go_on(&*file, &mut source), Err(NotReady::WouldBlock));
     let first = source.progress();
     assert!(first > 3000 && first < 4096, "{first}");
     assert_eq!(file.poll(), PollEvents::empty());
     assert_eq!(shell.exchange(&file, request::TIOCOUTQ, 0u32), Ok(first as u32));
-    assert_eq!(shell.ioctl(&file, request::TCSBRK, 1), Err(Stop::WouldBlock), "tcdrain");
+    assert_eq!(shell.ioctl(&file, request::TCSBRK, 1), Err(NotReady::WouldBlock), "tcdrain");
     *bench.wire.jammed.lock().unwrap() = false;
     bench.wire.output_ready();
     while source.remaining() > 0 {
@@ -531,14 +531,14 @@ fn timed_reads_ask_for_an_alarm_and_end_with_it() {
     file.admit(Operation::Read, &shell).unwrap();
     let mut bytes = [0; 10];
     let mut once = || file.read(0, &mut Destination::kernel(&mut bytes));
-    assert_eq!(once(), Err(Stop::WouldBlock));
+    assert_eq!(once(), Err(NotReady::WouldBlock));
     let deadline = bench.clock.0.lock().unwrap()[0];
     let now = machine::time::now();
     assert!(deadline > now && deadline <= now + 100_000_000);
     std::thread::sleep(std::time::Duration::from_nanos(deadline - now));
     assert_eq!(once(), Ok(0));
     file.flags_changed(OpenFlags::READ_WRITE | OpenFlags::NON_BLOCK);
-    assert_eq!(read(&file, &shell, 10), Err(Stop::WouldBlock));
+    assert_eq!(read(&file, &shell, 10), Err(NotReady::WouldBlock));
     assert_eq!(bench.clock.0.lock().unwrap().len(), 1, "who does not wait needs no alarm");
 }
 
@@ -635,7 +635,7 @@ fn what_is_typed_at_the_master_is_read_from_the_slave_and_back() {
     let bench = Bench::new();
     let leader = bench.program(40);
     let (_all, master, slave) = pair(&bench, &leader);
-    assert_eq!(read(&master, &leader, 100), Err(Stop::WouldBlock));
+    assert_eq!(read(&master, &leader, 100), Err(NotReady::WouldBlock));
     assert_eq!(write(&master, &leader, "date\r"), Ok(5));
     assert_eq!(read(&master, &leader, 3).unwrap(), "dat");
     assert!(master.poll().contains(PollEvents::READABLE), "bytes set aside count");
@@ -694,7 +694,7 @@ fn a_master_that_nobody_reads_for_waits() {
     let (_all, master, slave) = pair(&bench, &leader);
     let lines = "y\n".repeat(3000);
     let mut source = Source::kernel(lines.as_bytes());
-    assert_eq!(go_on(&*master, &mut source), Err(Stop::WouldBlock));
+    assert_eq!(go_on(&*master, &mut source), Err(NotReady::WouldBlock));
     assert!(!master.poll().contains(PollEvents::WRITABLE));
     let queue = master.wait_queue(PollEvents::WRITABLE).unwrap();
     let mut listener = queue.listen();

@@ -9,7 +9,7 @@ use abi::status::{Stat, StatFs, Statx, StatxTime};
 use abi::time::Timespec;
 use abi::{Errno, Result};
 
-use crate::contents::Claim;
+use crate::contents::WriteAccess;
 use crate::credentials::{Access, Capabilities};
 use crate::filesystem::Statistics;
 use crate::inode::{Attributes, DeviceNumber, FileKind, Link, Permissions, SetAttributes, Time, XattrFlags};
@@ -274,7 +274,7 @@ impl Context<'_> {
         }
         path.mount.check_writable()?;
         self.credentials.check(path.inode().permissions(), Access::WRITE)?;
-        let claim = Claim::to_write(path.inode())?;
+        let claim = WriteAccess::get(path.inode())?;
         Truncation::new(path.inode(), size, claim, self.caller)
     }
 

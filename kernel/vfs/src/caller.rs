@@ -5,7 +5,7 @@ use memory::{AddressSpace, UserFault};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::Vfs;
-use crate::file::Stop;
+use crate::file::NotReady;
 use crate::paused_walk::PausedWalks;
 
 /// The thread an operation is done for. The process room implements it for its threads; [`KernelCaller`] is the kernel
@@ -62,30 +62,30 @@ impl dyn Caller + '_ {
     /// Reads the value an argument of ioctl(2) points at.
     ///
     /// # Errors
-    /// [`Stop::Fault`] when a page is missing: the operation is to change nothing and return it, and is called again.
-    pub fn read_value<T: FromBytes + IntoBytes>(&self, address: usize) -> Result<T, Stop> {
+    /// [`NotReady::Fault`] when a page is missing: the operation is to change nothing and return it, and is called again.
+    pub fn read_value<T: FromBytes + IntoBytes>(&self, address: usize) -> Result<T, NotReady> {
         let mut value = T::new_zeroed();
         let memory = self.memory().ok_or(Errno::EFAULT)?;
-        memory.space().read(address, value.as_mut_bytes()).map_err(Stop::Fault)?;
+        memory.space().read(address, value.as_mut_bytes()).map_err(NotReady::Fault)?;
         Ok(value)
     }
 
     /// Writes a value where an argument of ioctl(2) points at.
     ///
     /// # Errors
-    /// [`Stop::Fault`] as for `read_value`; what was written before the fault stays and is written
+    /// [`NotReady::Fault`] as for `read_value`; what was written before the fault stays and is written
     /// again.
-    pub fn write_value<T: IntoBytes + Immutable + ?Sized>(&self, address: usize, value: &T) -> Result<(), Stop> {
+    pub fn write_value<T: IntoBytes + Immutable + ?Sized>(&self, address: usize, value: &T) -> Result<(), NotReady> {
         let memory = self.memory().ok_or(Errno::EFAULT)?;
-        memory.space().write(address, value.as_bytes()).map_err(Stop::Fault)
+        memory.space().write(address, value.as_bytes()).map_err(NotReady::Fault)
     }
 
     /// Makes the page of a fault present. The caller then tries again.
     ///
     /// # Errors
     /// `EFAULT`, `ENOMEM`.
-    pub async fn settle(&self, fault: UserFault) -> Result<()> {
-        self.memory().ok_or(Errno::EFAULT)?.settle(fault).await
+    pub async fn fault_in(&self, fault: UserFault) -> Result<()> {
+        self.memory().ok_or(Errno::EFAULT)?.fault_in(fault).await
     }
 }
 

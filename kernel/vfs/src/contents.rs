@@ -1,7 +1,7 @@
 //! What every change of a regular file's contents respects: the longest file the caller may make (`RLIMIT_FSIZE`), the
 //! set-ID bits, which must not arm what somebody else wrote, and that a running program stays as it is (`ETXTBSY`).
 //!
-//! `open` claims a file for writing or executing; `wait` and `attributes` ask for the rest before they change it.
+//! `open` denial a file for writing or executing; `wait` and `attributes` ask for the rest before they change it.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicI32, Ordering};
@@ -16,9 +16,9 @@ use crate::inode::{Inode, Permissions, SetAttributes};
 
 /// Who has a file open: so many that write it if above 0, so many that execute it if below. Never both.
 #[derive(Default)]
-pub struct Claims(AtomicI32);
+pub struct WriteDenial(AtomicI32);
 
-impl Claims {
+impl WriteDenial {
     /// One more user of a kind, `step` being 1 or -1; false if there are users of the other kind.
     fn add(&self, step: i32) -> bool {
         let add = |count: i32| if count.signum() == -step { None } else { count.checked_add(step) };
@@ -31,41 +31,41 @@ impl Claims {
 }
 
 /// A file is being written, or executed, for as long as this lives.
-pub(crate) struct Claim {
+pub(crate) struct WriteAccess {
     inode: Arc<dyn Inode>,
     step: i32,
 }
 
-impl Claim {
+impl WriteAccess {
     /// To write it. `None` for files that nobody can execute.
     ///
     /// # Errors
     /// `ETXTBSY` while it is executed.
-    pub fn to_write(inode: &Arc<dyn Inode>) -> Result<Option<Claim>> {
-        Claim::new(inode, 1)
+    pub fn get(inode: &Arc<dyn Inode>) -> Result<Option<WriteAccess>> {
+        WriteAccess::new(inode, 1)
     }
 
     /// To execute it.
     ///
     /// # Errors
     /// `ETXTBSY` while it is written.
-    pub fn to_execute(inode: &Arc<dyn Inode>) -> Result<Option<Claim>> {
-        Claim::new(inode, -1)
+    pub fn deny(inode: &Arc<dyn Inode>) -> Result<Option<WriteAccess>> {
+        WriteAccess::new(inode, -1)
     }
 
-    fn new(inode: &Arc<dyn Inode>, step: i32) -> Result<Option<Claim>> {
-        match inode.claims() {
+    fn new(inode: &Arc<dyn Inode>, step: i32) -> Result<Option<WriteAccess>> {
+        match inode.write_denial() {
             None => Ok(None),
-            Some(claims) if claims.add(step) => Ok(Some(Claim { inode: inode.clone(), step })),
+            Some(denial) if denial.add(step) => Ok(Some(WriteAccess { inode: inode.clone(), step })),
             Some(_) => Err(Errno::ETXTBSY),
         }
     }
 }
 
-impl Drop for Claim {
+impl Drop for WriteAccess {
     fn drop(&mut self) {
-        if let Some(claims) = self.inode.claims() {
-            claims.remove(self.step);
+        if let Some(denial) = self.inode.write_denial() {
+            denial.remove(self.step);
         }
     }
 }
@@ -123,14 +123,14 @@ mod tests {
 
     #[test]
     fn a_file_is_written_or_executed() {
-        let claims = Claims::default();
-        assert!(claims.add(1) && claims.add(1) && !claims.add(-1));
-        claims.remove(1);
-        assert!(!claims.add(-1));
-        claims.remove(1);
-        assert!(claims.add(-1) && claims.add(-1) && !claims.add(1));
-        claims.remove(-1);
-        claims.remove(-1);
-        assert!(claims.add(1));
+        let denial = WriteDenial::default();
+        assert!(denial.add(1) && denial.add(1) && !denial.add(-1));
+        denial.remove(1);
+        assert!(!denial.add(-1));
+        denial.remove(1);
+        assert!(denial.add(-1) && denial.add(-1) && !denial.add(1));
+        denial.remove(-1);
+        denial.remove(-1);
+        assert!(denial.add(1));
     }
 }

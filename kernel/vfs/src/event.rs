@@ -10,7 +10,7 @@ use memory::{Destination, PAGE_SIZE, Source};
 use sync::{Events, SpinLock, WaitQueue};
 
 use crate::caller::Caller;
-use crate::file::{File, FileTraits, PollEvents, Stop};
+use crate::file::{File, FileTraits, NotReady, PollEvents};
 use crate::inode::{Attributes, Inode, OpenRequest, Permissions};
 use crate::open::OpenFlags;
 use crate::open_file::{OpenFile, Origin};
@@ -60,13 +60,13 @@ impl File for Event {
         FileTraits::empty()
     }
 
-    fn read(&self, _: u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
+    fn read(&self, _: u64, destination: &mut Destination<'_>) -> Result<usize, NotReady> {
         if destination.remaining() < 8 {
             return Err(Errno::EINVAL.into());
         }
         let mut count = self.count.lock();
         if *count == 0 {
-            return Err(Stop::WouldBlock);
+            return Err(NotReady::WouldBlock);
         }
         let taken = if self.semaphore { 1 } else { *count };
         let moved = destination.write(&taken.to_ne_bytes())?;
@@ -76,7 +76,7 @@ impl File for Event {
         Ok(moved)
     }
 
-    fn write(&self, _: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
+    fn write(&self, _: u64, source: &mut Source<'_>) -> Result<usize, NotReady> {
         if source.remaining() < 8 {
             return Err(Errno::EINVAL.into());
         }
@@ -88,7 +88,7 @@ impl File for Event {
         }
         let mut count = self.count.lock();
         if added > MAX - *count {
-            return Err(Stop::WouldBlock);
+            return Err(NotReady::WouldBlock);
         }
         *count += added;
         drop(count);

@@ -7,7 +7,7 @@ use memory::{Destination, Source};
 use sync::WaitQueue;
 
 use crate::caller::Caller;
-use crate::file::{File, FileTraits, PollEvents, Stop};
+use crate::file::{File, FileTraits, NotReady, PollEvents};
 use crate::open::OpenFlags;
 use crate::open_file::{OpenFile, Origin};
 use crate::pipe::{Ends, Pipe};
@@ -45,11 +45,11 @@ impl File for PipeEnd {
         FileTraits::SIGNALS
     }
 
-    fn read(&self, _: u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
+    fn read(&self, _: u64, destination: &mut Destination<'_>) -> Result<usize, NotReady> {
         self.pipe.read(destination)
     }
 
-    fn write(&self, _: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
+    fn write(&self, _: u64, source: &mut Source<'_>) -> Result<usize, NotReady> {
         self.pipe.write(source)
     }
 
@@ -61,7 +61,7 @@ impl File for PipeEnd {
         Some(self.pipe.queue())
     }
 
-    fn ioctl(&self, request: u32, argument: usize, caller: &dyn Caller) -> Result<usize, Stop> {
+    fn ioctl(&self, request: u32, argument: usize, caller: &dyn Caller) -> Result<usize, NotReady> {
         self.pipe.ioctl(request, argument, caller)
     }
 

@@ -1,6 +1,6 @@
 //! Open files as their makers see them: the operations behind a descriptor.
 //!
-//! **Try, then wait.** No operation sleeps. It does what can be done now, or says in a [`Stop`] why nothing can. The
+//! **Try, then wait.** No operation sleeps. It does what can be done now, or says in a [`NotReady`] why nothing can. The
 //! loop in [`crate::wait`] turns that into blocking, `O_NONBLOCK` and retries after page faults.
 //!
 //! **The cursor is the truth.** `read` and `write` move bytes through a [`Destination`] or [`Source`], and have
@@ -24,7 +24,7 @@ use crate::signal_io::DefaultOwner;
 
 /// Why an operation did not complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
+pub enum NotReady {
     /// Nothing can be done now; the file's wait queue is woken when that changes.
     WouldBlock,
     /// A page of the program is missing. Resolve it and call again.
@@ -37,20 +37,20 @@ pub enum Stop {
     Error(Errno),
 }
 
-impl From<Errno> for Stop {
+impl From<Errno> for NotReady {
     #[inline]
-    fn from(errno: Errno) -> Stop {
+    fn from(errno: Errno) -> NotReady {
         match errno {
             // A path that takes long ([`crate::PausedWalks`]).
-            Errno::ERESTART => Stop::Yield,
-            errno => Stop::Error(errno),
+            Errno::ERESTART => NotReady::Yield,
+            errno => NotReady::Error(errno),
         }
     }
 }
 
-impl From<UserFault> for Stop {
-    fn from(fault: UserFault) -> Stop {
-        Stop::Fault(fault)
+impl From<UserFault> for NotReady {
+    fn from(fault: UserFault) -> NotReady {
+        NotReady::Fault(fault)
     }
 }
 
@@ -179,8 +179,8 @@ pub trait File: Send + Sync {
     /// Moves bytes from `position` on into `destination`; returns how many this call moved, 0 at the end.
     ///
     /// # Errors
-    /// [`Stop::WouldBlock`] when there is nothing yet; `EISDIR`, `EIO`, `EINVAL` when it can't be read.
-    fn read(&self, position: u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
+    /// [`NotReady::WouldBlock`] when there is nothing yet; `EISDIR`, `EIO`, `EINVAL` when it can't be read.
+    fn read(&self, position: u64, destination: &mut Destination<'_>) -> Result<usize, NotReady> {
         let _ = (position, destination);
         Err(Errno::EINVAL.into())
     }
@@ -188,8 +188,8 @@ pub trait File: Send + Sync {
     /// Moves bytes from `source` to `position`; returns how many this call moved.
     ///
     /// # Errors
-    /// [`Stop::WouldBlock`] when there is no room yet; `EPIPE`, `ENOSPC`, `EFBIG`, `EINVAL` when it can't be written.
-    fn write(&self, position: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
+    /// [`NotReady::WouldBlock`] when there is no room yet; `EPIPE`, `ENOSPC`, `EFBIG`, `EINVAL` when it can't be written.
+    fn write(&self, position: u64, source: &mut Source<'_>) -> Result<usize, NotReady> {
         let _ = (position, source);
         Err(Errno::EINVAL.into())
     }
@@ -199,7 +199,7 @@ pub trait File: Send + Sync {
     ///
     /// # Errors
     /// As [`File::write`].
-    fn append(&self, source: &mut Source<'_>) -> Result<(usize, u64), Stop> {
+    fn append(&self, source: &mut Source<'_>) -> Result<(usize, u64), NotReady> {
         let end = self.size();
         let moved = self.write(end, source)?;
         Ok((moved, end.saturating_add(moved as u64)))
@@ -217,22 +217,22 @@ pub trait File: Send + Sync {
     }
 
     /// Whether `caller` may do this now; asked once before each read and write when [`FileTraits::ADMITS`] is set. A
-    /// terminal sends `SIGTTIN` to a background group here and returns [`Stop::Signalled`].
+    /// terminal sends `SIGTTIN` to a background group here and returns [`NotReady::Signalled`].
     ///
     /// # Errors
-    /// [`Stop::Signalled`], `EIO`.
-    fn admit(&self, operation: Operation, caller: &dyn Caller) -> Result<(), Stop> {
+    /// [`NotReady::Signalled`], `EIO`.
+    fn admit(&self, operation: Operation, caller: &dyn Caller) -> Result<(), NotReady> {
         let _ = (operation, caller);
         Ok(())
     }
 
     /// Device-specific requests: ioctl(2). It must not change anything before its last access to user memory succeeded.
-    /// May return [`Stop::WouldBlock`] after arranging for its [`wait_queue`](File::wait_queue) to be woken (`TCSBRK`,
+    /// May return [`NotReady::WouldBlock`] after arranging for its [`wait_queue`](File::wait_queue) to be woken (`TCSBRK`,
     /// `TCSETSW`).
     ///
     /// # Errors
     /// `ENOTTY` for requests it doesn't know.
-    fn ioctl(&self, request: u32, argument: usize, caller: &dyn Caller) -> Result<usize, Stop> {
+    fn ioctl(&self, request: u32, argument: usize, caller: &dyn Caller) -> Result<usize, NotReady> {
         let _ = (request, argument, caller);
         Err(Errno::ENOTTY.into())
     }
@@ -280,8 +280,8 @@ pub trait File: Send + Sync {
     /// Everything written is safe on its device: fsync(2), or fdatasync(2) when `data_only`.
     ///
     /// # Errors
-    /// `EINVAL` for what can't be synchronised, `EIO`; [`Stop::WouldBlock`] while it goes on.
-    fn synchronise(&self, data_only: bool) -> Result<(), Stop> {
+    /// `EINVAL` for what can't be synchronised, `EIO`; [`NotReady::WouldBlock`] while it goes on.
+    fn synchronise(&self, data_only: bool) -> Result<(), NotReady> {
         let _ = data_only;
         Err(Errno::EINVAL.into())
     }

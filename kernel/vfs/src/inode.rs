@@ -18,7 +18,7 @@ use memory::Pager;
 use sync::Mutex;
 
 use crate::caller::Caller;
-use crate::contents::Claims;
+use crate::contents::WriteDenial;
 use crate::file::File;
 use crate::locks::FileLocks;
 use crate::mount::Path;
@@ -436,7 +436,7 @@ pub trait Inode: Any + Send + Sync {
     }
 
     /// Who writes and who executes it, where the file system has room for that: programs can be executed there.
-    fn claims(&self) -> Option<&Claims> {
+    fn write_denial(&self) -> Option<&WriteDenial> {
         None
     }
 

@@ -137,56 +137,56 @@ fn address(filesystem: &Arc<dyn FileSystem>) -> usize {
 }
 
 /// A process's root and working directory and its umask: Linux's `fs_struct`, shared by threads and by clone(CLONE_FS).
-pub struct WorkingPlace {
-    places: RwSpinLock<Places>,
+pub struct FsContext {
+    paths: RwSpinLock<FsPaths>,
     umask: AtomicU32,
 }
 
 /// The two paths; a walk borrows them.
 #[derive(Clone)]
-pub struct Places {
+pub struct FsPaths {
     /// `/`.
     pub root: Path,
     /// `.`.
     pub working: Path,
 }
 
-impl WorkingPlace {
+impl FsContext {
     /// Both at `root`, with umask 022.
-    pub fn new(root: Path) -> WorkingPlace {
-        let places = Places { working: root.clone(), root };
-        WorkingPlace { places: RwSpinLock::new(places), umask: AtomicU32::new(0o022) }
+    pub fn new(root: Path) -> FsContext {
+        let paths = FsPaths { working: root.clone(), root };
+        FsContext { paths: RwSpinLock::new(paths), umask: AtomicU32::new(0o022) }
     }
 
     /// A copy for a child process.
-    pub fn duplicate(&self) -> WorkingPlace {
-        WorkingPlace { places: RwSpinLock::new(self.places.read().clone()), umask: AtomicU32::new(self.umask()) }
+    pub fn duplicate(&self) -> FsContext {
+        FsContext { paths: RwSpinLock::new(self.paths.read().clone()), umask: AtomicU32::new(self.umask()) }
     }
 
     /// Both paths, to be borrowed over a walk. The guard is not `Send`: it can't be held over an `.await`.
-    pub fn places(&self) -> ReadGuard<'_, Places> {
-        self.places.read()
+    pub fn paths(&self) -> ReadGuard<'_, FsPaths> {
+        self.paths.read()
     }
 
     /// The root directory.
     pub fn root(&self) -> Path {
-        self.places.read().root.clone()
+        self.paths.read().root.clone()
     }
 
     /// The working directory.
     pub fn working(&self) -> Path {
-        self.places.read().working.clone()
+        self.paths.read().working.clone()
     }
 
     /// chdir(2), to a directory that was looked up and may be searched.
     pub fn set_working(&self, path: Path) {
-        let old = core::mem::replace(&mut self.places.write().working, path);
+        let old = core::mem::replace(&mut self.paths.write().working, path);
         drop(old);
     }
 
     /// chroot(2). The working directory stays.
     pub fn set_root(&self, path: Path) {
-        let old = core::mem::replace(&mut self.places.write().root, path);
+        let old = core::mem::replace(&mut self.paths.write().root, path);
         drop(old);
     }
 

@@ -64,14 +64,14 @@ mod walk;
 
 pub use attributes::NewTime;
 pub use caller::{Caller, KernelCaller};
-pub use contents::Claims;
+pub use contents::WriteDenial;
 pub use credentials::{Access, Capabilities, Credentials};
 pub use dentry::Dentry;
 pub use device::{Device, DeviceClass, DeviceRegistry};
 pub use directory::{DirectoryEntry, DirectorySink, Dirent64Writer};
 pub use event::{EventFlags, event};
 pub use fifo::{FifoOpening, PipeEnd};
-pub use file::{AllocateMode, File, FileTraits, Operation, PollEvents, Stop, Whence};
+pub use file::{AllocateMode, File, FileTraits, NotReady, Operation, PollEvents, Whence};
 pub use file_table::{Closing, Descriptor, FileTable, OpenFiles, TableUse};
 pub use filesystem::{FileSystem, FileSystemType, FileSystemTypes, Statistics, SuperBlock};
 pub use hash_tree::HashTree;
@@ -79,7 +79,7 @@ pub use inode::{
     Attributes, DeviceNumber, FileKind, Inode, Link, NewContents, NewInode, OpenRequest, Permissions, RenameFlags,
     SetAttributes, Time, XattrFlags,
 };
-pub use kernel_files::{Places, Vfs, WorkingPlace};
+pub use kernel_files::{FsContext, FsPaths, Vfs};
 pub use locks::{FileLocks, FlockKind, LockOwner, LockWaits, RecordLock, RecordLockKind, Setting};
 pub use mount::{Mount, MountFlags, Path};
 pub use name::{NAME_MAX, Name, hash as hash_name, to_name};

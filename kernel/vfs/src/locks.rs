@@ -208,12 +208,12 @@ impl Drop for Waiting<'_> {
 }
 
 /// Keeps a range for an owner that is changing it in slices; unless it is given back, which keeps nobody out.
-struct Claim<'a> {
+struct WriteAccess<'a> {
     locks: &'a FileLocks,
     held: Option<Held>,
 }
 
-impl Drop for Claim<'_> {
+impl Drop for WriteAccess<'_> {
     fn drop(&mut self) {
         if let Some(held) = &self.held {
             let mut state = self.locks.state.lock();
@@ -229,7 +229,7 @@ impl Drop for Claim<'_> {
 pub struct Change<'a> {
     rest: RecordLock,
     /// Who waits is woken when it goes.
-    claim: Claim<'a>,
+    claim: WriteAccess<'a>,
 }
 
 impl Change<'_> {
@@ -289,7 +289,9 @@ impl FileLocks {
                 self.queue.wake_all();
                 Ok(Setting::Done)
             }
-            Step::Rest((rest, claim)) => Ok(Setting::Begun(Change { rest, claim: Claim { locks: self, held: claim } })),
+            Step::Rest((rest, claim)) => {
+                Ok(Setting::Begun(Change { rest, claim: WriteAccess { locks: self, held: claim } }))
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use abi::{Errno, Result};
 use bitflags::bitflags;
 
 use crate::change::may_add;
-use crate::contents::Claim;
+use crate::contents::WriteAccess;
 use crate::credentials::Access;
 use crate::device::DeviceClass;
 use crate::fifo::FifoOpening;
@@ -285,7 +285,7 @@ impl Context<'_> {
     fn open_checked(&self, path: Path, flags: OpenFlags) -> Result<Opening> {
         let request = OpenRequest { flags, caller: self.caller };
         let changes = flags.writable() || flags.contains(OpenFlags::TRUNCATE);
-        let claim = if changes { Claim::to_write(path.inode())? } else { None };
+        let claim = if changes { WriteAccess::get(path.inode())? } else { None };
         let file: Arc<dyn File> = match path.dentry.kind() {
             FileKind::Fifo => match path.inode().clone().fifo() {
                 Ok(pipe) => return Ok(Opening::Fifo(FifoOpening::new(pipe, Origin::Path(path), flags.kept()))),
@@ -331,7 +331,7 @@ impl Context<'_> {
         }
         self.check_access(&path, Access::EXECUTE)?;
         let flags = OpenFlags::LARGE_FILE;
-        let claim = Claim::to_execute(path.inode())?;
+        let claim = WriteAccess::deny(path.inode())?;
         let file = path.inode().clone().open(&OpenRequest { flags, caller: self.caller })?;
         Ok(OpenFile::claimed(file, Origin::Path(path), flags, claim))
     }

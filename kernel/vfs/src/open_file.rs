@@ -11,9 +11,9 @@ use sync::{Mutex, SpinLock, yield_now};
 
 use crate::Access;
 use crate::caller::Caller;
-use crate::contents::{Claim, check_length, new_permissions};
+use crate::contents::{WriteAccess, check_length, new_permissions};
 use crate::directory::{DirectoryEntry, DirectorySink};
-use crate::file::{AllocateMode, File, FileTraits, Stop, Whence};
+use crate::file::{AllocateMode, File, FileTraits, NotReady, Whence};
 use crate::inode::{Attributes, DeviceNumber, FileKind, Inode, SetAttributes};
 use crate::locks::LockOwner;
 use crate::mount::{MountFlags, Path};
@@ -52,7 +52,7 @@ pub struct OpenFile {
     /// never get the same bytes: Linux's `f_pos_lock`. Files without positions never take it.
     pub(crate) position: Mutex<u64>,
     /// That it writes or executes the file.
-    _claim: Option<Claim>,
+    _claim: Option<WriteAccess>,
 }
 
 impl OpenFile {
@@ -66,7 +66,7 @@ impl OpenFile {
         file: Arc<dyn File>,
         origin: Origin,
         flags: OpenFlags,
-        claim: Option<Claim>,
+        claim: Option<WriteAccess>,
     ) -> Arc<OpenFile> {
         let traits = file.traits();
         let flags = AtomicU32::new(flags.bits());
@@ -449,7 +449,7 @@ impl File for NameOnly {
         FileTraits::empty()
     }
 
-    fn synchronise(&self, _: bool) -> Result<(), Stop> {
+    fn synchronise(&self, _: bool) -> Result<(), NotReady> {
         Err(Errno::EBADF.into())
     }
 }

@@ -26,7 +26,7 @@ use sync::{Events, SpinLock, WaitQueue};
 use crate::caller::Caller;
 use crate::credentials::{Capabilities, Credentials};
 use crate::fifo::PipeEnd;
-use crate::file::{File, PollEvents, Stop};
+use crate::file::{File, NotReady, PollEvents};
 use crate::inode::{Attributes, FileKind, Inode, OpenRequest, Permissions, SetAttributes, Time};
 use crate::open::OpenFlags;
 use crate::open_file::{OpenFile, Origin};
@@ -161,7 +161,7 @@ impl Pipe {
     }
 
     /// Moves bytes out. 0 when it is empty and nobody writes.
-    pub(crate) fn read(&self, destination: &mut Destination<'_>) -> Result<usize, Stop> {
+    pub(crate) fn read(&self, destination: &mut Destination<'_>) -> Result<usize, NotReady> {
         let before = destination.progress();
         if destination.remaining() == 0 {
             return Ok(0);
@@ -183,12 +183,12 @@ impl Pipe {
         match result {
             Err(fault) => Err(fault.into()),
             Ok(()) if moved > 0 || writers == 0 => Ok(moved),
-            Ok(()) => Err(Stop::WouldBlock),
+            Ok(()) => Err(NotReady::WouldBlock),
         }
     }
 
-    /// Moves bytes in. [`Stop::WouldBlock`] when they don't all fit, after moving those that do.
-    pub(crate) fn write(&self, source: &mut Source<'_>) -> Result<usize, Stop> {
+    /// Moves bytes in. [`NotReady::WouldBlock`] when they don't all fit, after moving those that do.
+    pub(crate) fn write(&self, source: &mut Source<'_>) -> Result<usize, NotReady> {
         let before = source.progress();
         if source.remaining() == 0 {
             return Ok(0);
@@ -277,7 +277,7 @@ impl Pipe {
     }
 
     /// The ioctls of a pipe.
-    pub(crate) fn ioctl(&self, request: u32, argument: usize, caller: &dyn Caller) -> Result<usize, Stop> {
+    pub(crate) fn ioctl(&self, request: u32, argument: usize, caller: &dyn Caller) -> Result<usize, NotReady> {
         match request {
             ioctl::FIONREAD => {
                 let length = i32::try_from(self.length()).unwrap_or(i32::MAX);
@@ -317,7 +317,7 @@ impl Ring {
 
     /// Copies into the last segment and new ones.
     #[expect(clippy::disallowed_methods, reason = "room was made before")]
-    fn put(&mut self, source: &mut Source<'_>) -> Result<(), Stop> {
+    fn put(&mut self, source: &mut Source<'_>) -> Result<(), NotReady> {
         let total = source.remaining();
         // What does not fill a page joins the last one, if it fits whole.
         let odd = total % PAGE_SIZE;
@@ -331,7 +331,7 @@ impl Ring {
         }
         while source.remaining() > 0 {
             if self.is_full() {
-                return Err(Stop::WouldBlock);
+                return Err(NotReady::WouldBlock);
             }
             fallible(|| self.segments.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
             let frame = self.spare.take().or_else(Frame::allocate_dirty).ok_or(Errno::ENOMEM)?;

@@ -59,16 +59,16 @@ impl Wake for Alarm {
     }
 }
 
-/// Places in the queues of several files, which are shared with others: who watches takes nothing from who reads. Few need
+/// FsPaths in the queues of several files, which are shared with others: who watches takes nothing from who reads. Few need
 /// no heap.
 pub struct Watch<'a> {
     /// The last of them, at most [`GROUP`].
-    places: Places<'a>,
+    places: FsPaths<'a>,
     /// Groups of those before: no piece of memory becomes large.
-    groups: Vec<Places<'a>>,
+    groups: Vec<FsPaths<'a>>,
 }
 
-type Places<'a> = SmallVec<[Listener<&'a WaitQueue>; 2]>;
+type FsPaths<'a> = SmallVec<[Listener<&'a WaitQueue>; 2]>;
 
 impl<'a> Watch<'a> {
     /// Watches these files for these events, and for errors. No place is taken yet.
@@ -165,6 +165,6 @@ impl<'a> Watch<'a> {
     }
 }
 
-fn take_places(places: &mut Places<'_>, waker: &Waker) -> Result<()> {
+fn take_places(places: &mut FsPaths<'_>, waker: &Waker) -> Result<()> {
     places.iter_mut().try_for_each(|place| place.register_with(waker).map_err(|_| Errno::ENOMEM))
 }

@@ -9,7 +9,7 @@ use memory::{PAGE_SIZE, Pager};
 use sync::{Mutex, MutexGuard};
 
 use crate::caller::Caller;
-use crate::contents::{Claim, check_length, new_permissions};
+use crate::contents::{WriteAccess, check_length, new_permissions};
 use crate::inode::{Inode, SetAttributes};
 
 /// The write lock of a file, held; nothing if it has none.
@@ -38,7 +38,7 @@ pub struct Truncation {
     inode: Arc<dyn Inode>,
     changes: SetAttributes,
     /// Nobody executes it meanwhile.
-    _claim: Option<Claim>,
+    _claim: Option<WriteAccess>,
 }
 
 impl Truncation {
@@ -49,7 +49,7 @@ impl Truncation {
     pub(crate) fn new(
         inode: &Arc<dyn Inode>,
         size: u64,
-        claim: Option<Claim>,
+        claim: Option<WriteAccess>,
         caller: &dyn Caller,
     ) -> Result<Truncation> {
         if size > i64::MAX as u64 {

@@ -19,7 +19,7 @@ use sync::{Budget, Kind, Listener, Mutex, MutexGuard, WaitQueue, yield_now};
 use crate::Access;
 use crate::caller::Caller;
 use crate::contents::before_write;
-use crate::file::{FileTraits, Operation, PollEvents, Stop};
+use crate::file::{FileTraits, NotReady, Operation, PollEvents};
 use crate::open::OpenFlags;
 use crate::open_file::OpenFile;
 use crate::truncate::{exclude, try_exclude};
@@ -42,7 +42,7 @@ enum Reached<'a> {
     /// Nothing yet, and it is to happen here.
     At(u64),
     /// The file stopped.
-    Stopped { stop: Stop, position: Position<'a> },
+    Stopped { stop: NotReady, position: Position<'a> },
 }
 
 /// Where in the file an operation happens.
@@ -65,10 +65,10 @@ impl Position<'_> {
 impl<'a> Unfinished<'a> {
     /// Whether a page of the program has to be fetched, and nothing else is in the way.
     pub fn lacks_page(&self) -> bool {
-        matches!(self.reached, Reached::Stopped { stop: Stop::Fault(_), .. })
+        matches!(self.reached, Reached::Stopped { stop: NotReady::Fault(_), .. })
     }
 
-    fn stopped(stop: impl Into<Stop>, position: Position<'a>) -> Unfinished<'a> {
+    fn stopped(stop: impl Into<NotReady>, position: Position<'a>) -> Unfinished<'a> {
         Unfinished { reached: Reached::Stopped { stop: stop.into(), position } }
     }
 }
@@ -124,16 +124,16 @@ pub fn finish_read<'a>(
             Reached::At(position) => (Position::At(position), None),
             Reached::Nothing | Reached::Admitted => (lock_position(open).await, None),
         };
-        let mut place = Place::default();
+        let mut waiter = Waiter::default();
         let mut budget = Budget::new();
         loop {
             let moved = destination.progress();
             let outcome = match stop {
                 None => Ok(()),
-                Some(Stop::Fault(fault)) => destination.settle(fault).await,
+                Some(NotReady::Fault(fault)) => destination.fault_in(fault).await,
                 // What is there is delivered at once.
-                Some(Stop::WouldBlock) if moved > 0 || destination.remaining() == 0 => return Ok(moved),
-                Some(stop) => pause(open, stop, PollEvents::READABLE, &mut place, true).await,
+                Some(NotReady::WouldBlock) if moved > 0 || destination.remaining() == 0 => return Ok(moved),
+                Some(stop) => pause(open, stop, PollEvents::READABLE, &mut waiter, true).await,
             };
             if let Err(errno) = outcome {
                 return if moved > 0 { Ok(moved) } else { Err(errno) };
@@ -144,7 +144,7 @@ pub fn finish_read<'a>(
             destination.show(hidden);
             stop = result.err();
             if stop.is_none() {
-                place.consume();
+                waiter.consume();
                 if hidden == 0 || !whole {
                     return Ok(destination.progress());
                 }
@@ -246,15 +246,15 @@ pub fn finish_write<'a>(
             Reached::Nothing | Reached::Admitted => (lock_position(open).await, None),
         };
         let _exclusion = exclude(write_lock(open)).await;
-        let mut place = Place::default();
+        let mut waiter = Waiter::default();
         let mut budget = Budget::new();
         loop {
             let moved = source.progress();
             let outcome = match stop {
                 None => Ok(()),
-                Some(Stop::Fault(fault)) => source.settle(fault).await,
-                Some(Stop::WouldBlock) if source.remaining() == 0 => return Ok(moved),
-                Some(stop) => pause(open, stop, PollEvents::WRITABLE, &mut place, true).await,
+                Some(NotReady::Fault(fault)) => source.fault_in(fault).await,
+                Some(NotReady::WouldBlock) if source.remaining() == 0 => return Ok(moved),
+                Some(stop) => pause(open, stop, PollEvents::WRITABLE, &mut waiter, true).await,
             };
             if let Err(errno) = outcome {
                 if errno == Errno::EPIPE {
@@ -264,7 +264,7 @@ pub fn finish_write<'a>(
             }
             match write_once(open, position.get(), source, caller) {
                 Ok(written) => {
-                    place.consume();
+                    waiter.consume();
                     if source.remaining() == 0 || written < PIECE {
                         return Ok(source.progress());
                     }
@@ -320,7 +320,7 @@ pub async fn write_at(open: &OpenFile, position: i64, source: &mut Source<'_>, c
 
 /// One try, from `position` on, which moves by as much as the cursor. Faults that need no waiting are no end of it.
 #[inline]
-fn read_once(open: &OpenFile, position: &mut u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
+fn read_once(open: &OpenFile, position: &mut u64, destination: &mut Destination<'_>) -> Result<usize, NotReady> {
     let start = destination.progress();
     loop {
         let before = destination.progress();
@@ -328,7 +328,7 @@ fn read_once(open: &OpenFile, position: &mut u64, destination: &mut Destination<
         *position = position.saturating_add((destination.progress() - before) as u64);
         match result {
             Ok(_) => return Ok(destination.progress() - start),
-            Err(Stop::Fault(fault)) if destination.settle_now(fault) == Ok(true) => {}
+            Err(NotReady::Fault(fault)) if destination.fault_in_now(fault) == Ok(true) => {}
             Err(stop) => return Err(stop),
         }
     }
@@ -342,7 +342,7 @@ fn write_once(
     position: &mut u64,
     source: &mut Source<'_>,
     caller: &dyn Caller,
-) -> Result<usize, Stop> {
+) -> Result<usize, NotReady> {
     if open.has_position() {
         let appends = open.flags().contains(OpenFlags::APPEND);
         before_write(open.inode(), if appends { open.file().size() } else { *position }, source, caller)?;
@@ -352,7 +352,7 @@ fn write_once(
     let result = loop {
         match write_until_fault(open, position, source) {
             Ok(_) => break Ok(source.progress() - start),
-            Err(Stop::Fault(fault)) if source.settle_now(fault) == Ok(true) => {}
+            Err(NotReady::Fault(fault)) if source.fault_in_now(fault) == Ok(true) => {}
             Err(stop) => break Err(stop),
         }
     };
@@ -361,7 +361,7 @@ fn write_once(
 }
 
 #[inline]
-fn write_until_fault(open: &OpenFile, position: &mut u64, source: &mut Source<'_>) -> Result<usize, Stop> {
+fn write_until_fault(open: &OpenFile, position: &mut u64, source: &mut Source<'_>) -> Result<usize, NotReady> {
     if open.has_position() && open.flags().contains(OpenFlags::APPEND) {
         let (moved, end) = open.file().append(source)?;
         *position = end;
@@ -379,12 +379,12 @@ fn write_until_fault(open: &OpenFile, position: &mut u64, source: &mut Source<'_
 /// `EBADF` with `O_PATH`, `ENOTTY`, `EFAULT`, and the file's own.
 pub async fn ioctl(open: &OpenFile, request: u32, argument: usize, caller: &dyn Caller) -> Result<usize> {
     let file = open.usable()?;
-    let mut place = Place::default();
+    let mut waiter = Waiter::default();
     loop {
         match file.ioctl(request, argument, caller) {
             Ok(value) => return Ok(value),
-            Err(Stop::Fault(fault)) => caller.settle(fault).await?,
-            Err(stop) => pause(open, stop, PollEvents::all(), &mut place, false).await?,
+            Err(NotReady::Fault(fault)) => caller.fault_in(fault).await?,
+            Err(stop) => pause(open, stop, PollEvents::all(), &mut waiter, false).await?,
         }
     }
 }
@@ -395,11 +395,11 @@ pub async fn ioctl(open: &OpenFile, request: u32, argument: usize, caller: &dyn 
 /// `EBADF`, `EINVAL` for what can't be synchronised, `EIO`.
 pub async fn synchronise(open: &OpenFile, data_only: bool) -> Result<()> {
     let file = open.usable()?;
-    let mut place = Place::default();
+    let mut waiter = Waiter::default();
     loop {
         match file.synchronise(data_only) {
             Ok(()) => return Ok(()),
-            Err(stop) => pause(open, stop, PollEvents::all(), &mut place, false).await?,
+            Err(stop) => pause(open, stop, PollEvents::all(), &mut waiter, false).await?,
         }
     }
 }
@@ -424,9 +424,9 @@ fn write_lock(open: &OpenFile) -> Option<&Mutex<()>> {
 }
 
 async fn admit(open: &OpenFile, operation: Operation, caller: &dyn Caller) -> Result<()> {
-    let mut place = Place::default();
+    let mut waiter = Waiter::default();
     while let Err(stop) = open.file().admit(operation, caller) {
-        pause(open, stop, PollEvents::all(), &mut place, false).await?;
+        pause(open, stop, PollEvents::all(), &mut waiter, false).await?;
     }
     Ok(())
 }
@@ -437,13 +437,13 @@ async fn admit(open: &OpenFile, operation: Operation, caller: &dyn Caller) -> Re
 /// A wake-up stays noted in the listener until the operation succeeds: if it fails instead, or is dropped, the wake-up
 /// is handed on.
 #[derive(Default)]
-struct Place<'a> {
+struct Waiter<'a> {
     listener: Option<Listener<&'a WaitQueue>>,
     /// Registered since it was last woken, and tried since.
     armed: bool,
 }
 
-impl Place<'_> {
+impl Waiter<'_> {
     /// The operation got what it waited for, by the wake-up that came before it was tried. One that came while it was tried
     /// may be for what it left over, and is handed on.
     fn consume(&mut self) {
@@ -456,30 +456,30 @@ impl Place<'_> {
 /// Waits until it is worth trying again after `stop`.
 async fn pause<'a>(
     open: &'a OpenFile,
-    stop: Stop,
+    stop: NotReady,
     events: PollEvents,
-    place: &mut Place<'a>,
+    waiter: &mut Waiter<'a>,
     may_refuse: bool,
 ) -> Result<()> {
     match stop {
-        Stop::Error(errno) => return Err(errno),
-        Stop::Fault(_) => return Err(Errno::EFAULT),
-        Stop::Signalled | Stop::Yield => yield_now().await,
-        Stop::WouldBlock if may_refuse && open.flags().contains(OpenFlags::NON_BLOCK) => return Err(Errno::EAGAIN),
-        Stop::WouldBlock => match &mut place.listener {
-            Some(listener) if place.armed => {
+        NotReady::Error(errno) => return Err(errno),
+        NotReady::Fault(_) => return Err(Errno::EFAULT),
+        NotReady::Signalled | NotReady::Yield => yield_now().await,
+        NotReady::WouldBlock if may_refuse && open.flags().contains(OpenFlags::NON_BLOCK) => return Err(Errno::EAGAIN),
+        NotReady::WouldBlock => match &mut waiter.listener {
+            Some(listener) if waiter.armed => {
                 listener.woken().await;
-                place.armed = false;
+                waiter.armed = false;
             }
             Some(listener) => {
                 listener.register().await;
-                place.armed = true;
+                waiter.armed = true;
             }
             None => {
                 let queue = open.file().wait_queue(events).ok_or(Errno::EAGAIN)?;
                 let listener = Listener::new(queue, Kind::Exclusive, events.to_wait_for());
-                place.listener.insert(listener).register().await;
-                place.armed = true;
+                waiter.listener.insert(listener).register().await;
+                waiter.armed = true;
             }
         },
     }

@@ -11,7 +11,7 @@ use abi::Result;
 use machine::folder::{FolderEntry, OpenNode};
 use memory::Destination;
 use sync::SpinLock;
-use vfs::{DirectoryEntry, DirectorySink, File, FileKind, FileTraits, Inode, Stop};
+use vfs::{DirectoryEntry, DirectorySink, File, FileKind, FileTraits, Inode, NotReady};
 
 use super::errno;
 use super::inode::HostInode;
@@ -73,7 +73,7 @@ impl File for HostDirectory {
         FileTraits::SEEKABLE
     }
 
-    fn read(&self, _: u64, _: &mut Destination<'_>) -> Result<usize, Stop> {
+    fn read(&self, _: u64, _: &mut Destination<'_>) -> Result<usize, NotReady> {
         Err(abi::Errno::EISDIR.into())
     }
 
@@ -103,7 +103,7 @@ impl File for HostDirectory {
         self.inode.attributes().size
     }
 
-    fn synchronise(&self, data_only: bool) -> Result<(), Stop> {
+    fn synchronise(&self, data_only: bool) -> Result<(), NotReady> {
         Ok(self.open.synchronise(data_only).map_err(errno)?)
     }
 }

@@ -6,7 +6,7 @@ use core::ops::Range;
 use abi::{Errno, Result};
 use machine::folder::OpenNode;
 use memory::{Destination, Pager, Search, Source};
-use vfs::{AllocateMode, File, FileTraits, OpenFlags, Stop, Whence};
+use vfs::{AllocateMode, File, FileTraits, NotReady, OpenFlags, Whence};
 
 use super::errno;
 use super::inode::HostInode;
@@ -45,7 +45,7 @@ impl HostFile {
         HostFile { inode, pages, open, durability }
     }
 
-    fn write_to(&self, place: Place, source: &mut Source<'_>) -> Result<(usize, u64), Stop> {
+    fn write_to(&self, place: Place, source: &mut Source<'_>) -> Result<(usize, u64), NotReady> {
         let written = self.pages.write_at(&self.open, place, source)?;
         if self.durability != Durability::Nothing {
             self.open.synchronise(self.durability == Durability::Data).map_err(errno)?;
@@ -70,18 +70,18 @@ impl File for HostFile {
         FileTraits::SEEKABLE
     }
 
-    fn read(&self, position: u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
+    fn read(&self, position: u64, destination: &mut Destination<'_>) -> Result<usize, NotReady> {
         self.pages.read_at(&self.open, position, destination)
     }
 
-    fn write(&self, position: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
+    fn write(&self, position: u64, source: &mut Source<'_>) -> Result<usize, NotReady> {
         if position.checked_add(source.remaining() as u64).is_none_or(|end| end > MAX_SIZE) {
             return Err(Errno::EFBIG.into());
         }
         self.write_to(Place::At(position), source).map(|(moved, _)| moved)
     }
 
-    fn append(&self, source: &mut Source<'_>) -> Result<(usize, u64), Stop> {
+    fn append(&self, source: &mut Source<'_>) -> Result<(usize, u64), NotReady> {
         self.write_to(Place::End, source)
     }
 
@@ -102,7 +102,7 @@ impl File for HostFile {
         self.pages.allocate(&self.open, mode, range.start, range.end - range.start).map(|()| None)
     }
 
-    fn synchronise(&self, data_only: bool) -> Result<(), Stop> {
+    fn synchronise(&self, data_only: bool) -> Result<(), NotReady> {
         self.pages.write_back_all()?;
         Ok(self.open.synchronise(data_only).map_err(errno)?)
     }

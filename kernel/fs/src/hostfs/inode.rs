@@ -11,8 +11,8 @@ use abi::{Errno, Result};
 use machine::folder::{Change, NewNode, Node, Ownership, Rename, Status};
 use sync::SpinLock;
 use vfs::{
-    Attributes, Caller, Claims, DeviceNumber, File, FileKind, FileLocks, Inode, Link, NewContents, NewInode,
-    OpenRequest, Permissions, Pipe, RenameFlags, SetAttributes, Time, XattrFlags,
+    Attributes, Caller, DeviceNumber, File, FileKind, FileLocks, Inode, Link, NewContents, NewInode, OpenRequest,
+    Permissions, Pipe, RenameFlags, SetAttributes, Time, WriteDenial, XattrFlags,
 };
 
 use super::directory::HostDirectory;
@@ -36,7 +36,7 @@ pub(super) struct HostInode {
     last: SpinLock<Status>,
     contents: Contents,
     locks: FileLocks,
-    claims: Claims,
+    write_denial: WriteDenial,
 }
 
 /// What the guest adds to it.
@@ -66,7 +66,7 @@ impl HostInode {
             last: SpinLock::new(*found),
             contents,
             locks: FileLocks::default(),
-            claims: Claims::default(),
+            write_denial: WriteDenial::default(),
         }
     }
 
@@ -310,8 +310,8 @@ impl Inode for HostInode {
         Some(&self.locks)
     }
 
-    fn claims(&self) -> Option<&Claims> {
-        Some(&self.claims)
+    fn write_denial(&self) -> Option<&WriteDenial> {
+        Some(&self.write_denial)
     }
 
     fn xattr(&self, name: &[u8]) -> Result<Box<[u8]>> {

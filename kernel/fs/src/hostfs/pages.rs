@@ -24,7 +24,7 @@ use machine::folder::{Change, HostError, OpenNode, Status};
 use machine::memory::fallible;
 use memory::{Destination, Frame, Mappings, PAGE_SIZE, PageBudget, Pager, PagerError, Source, Visited};
 use sync::SpinLock;
-use vfs::{AllocateMode, Stop};
+use vfs::{AllocateMode, NotReady};
 
 use super::errno;
 
@@ -176,7 +176,7 @@ impl FilePages {
     }
 
     /// Reads from `offset` on.
-    pub fn read_at(&self, open: &OpenNode, offset: u64, to: &mut Destination<'_>) -> Result<usize, Stop> {
+    pub fn read_at(&self, open: &OpenNode, offset: u64, to: &mut Destination<'_>) -> Result<usize, NotReady> {
         let before = to.progress();
         let mut buffer = try_zeroed(to.remaining().min(CHUNK))?;
         while to.remaining() > 0 {
@@ -211,7 +211,7 @@ impl FilePages {
     }
 
     /// Writes all of `from`. Returns how many bytes, and the position behind them.
-    pub fn write_at(&self, open: &OpenNode, place: Place, from: &mut Source<'_>) -> Result<(usize, u64), Stop> {
+    pub fn write_at(&self, open: &OpenNode, place: Place, from: &mut Source<'_>) -> Result<(usize, u64), NotReady> {
         let _writing = self.writing.lock();
         let before = from.progress();
         let mut buffer = try_zeroed(from.remaining().min(CHUNK))?;

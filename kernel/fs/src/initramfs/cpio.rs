@@ -12,8 +12,8 @@ use hashbrown::HashMap;
 use machine::memory::fallible;
 use memory::Source;
 use vfs::{
-    Context, Credentials, DeviceNumber, File, FileKind, KernelCaller, Lookup, NewContents, OpenFlags, OpenRequest,
-    Path, SetAttributes, Stop, Time, Vfs,
+    Context, Credentials, DeviceNumber, File, FileKind, KernelCaller, Lookup, NewContents, NotReady, OpenFlags,
+    OpenRequest, Path, SetAttributes, Time, Vfs,
 };
 
 use super::stream::Stream;
@@ -171,7 +171,7 @@ fn unpack_entry(stream: &mut impl Stream, target: &mut Target<'_>, base: u64) ->
                 return Err(stream.error(Reason::BadChecksum));
             }
             target.summary.bytes += u64::from(header.size);
-            target.settle(&path, &header).map_err(refused)?;
+            target.apply_header(&path, &header).map_err(refused)?;
         }
         FileKind::Symlink => {
             if header.size == 0 || header.size >= PATH_MAX {
@@ -209,7 +209,7 @@ fn write_all(file: &Arc<dyn File>, mut position: u64, bytes: &[u8]) -> Result<()
         match file.write(position, &mut source) {
             Ok(0) => return Err(Errno::EIO),
             Ok(moved) => position += moved as u64,
-            Err(Stop::Error(errno)) => return Err(errno),
+            Err(NotReady::Error(errno)) => return Err(errno),
             Err(_) => return Err(Errno::EIO),
         }
     }
@@ -258,7 +258,7 @@ impl<'a> Target<'a> {
         }
         let path = self.context().make(self.root, name, header.mode & 0o7777, contents)?;
         self.remember(&path, header);
-        self.settle(&path, header)?;
+        self.apply_header(&path, header)?;
         Ok(path)
     }
 
@@ -284,7 +284,7 @@ impl<'a> Target<'a> {
                 self.context().make(self.root, name, header.mode & 0o7777, NewContents::Directory)?
             }
         };
-        self.settle(&path, header)?;
+        self.apply_header(&path, header)?;
         fallible(|| self.directories.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
         self.directories.push((path, header.modified()));
         Ok(())
@@ -328,7 +328,7 @@ impl<'a> Target<'a> {
     }
 
     /// Owner, permissions and times as the archive has them.
-    fn settle(&self, path: &Path, header: &Header) -> Result<(), Errno> {
+    fn apply_header(&self, path: &Path, header: &Header) -> Result<(), Errno> {
         let modified = Some(header.modified());
         path.inode().set_attributes(&SetAttributes {
             permissions: Some(header.mode & 0o7777),

@@ -13,8 +13,8 @@ use abi::{Errno, Result};
 use memory::{Destination, Source};
 use sync::SpinLock;
 use vfs::{
-    Attributes, Caller, DirectorySink, File, FileKind, FileTraits, Inode, Link, OpenRequest, Path, Permissions,
-    SetAttributes, Stop, Time,
+    Attributes, Caller, DirectorySink, File, FileKind, FileTraits, Inode, Link, NotReady, OpenRequest, Path,
+    Permissions, SetAttributes, Time,
 };
 
 use super::source::{Residence, ResidentFiles};
@@ -173,7 +173,7 @@ struct TextFile<C> {
 
 impl<C: Contents> TextFile<C> {
     /// The part in which `position` lies, or the end. On the way there it pauses now and then.
-    fn part_at(&self, position: u64) -> Result<Part, Stop> {
+    fn part_at(&self, position: u64) -> Result<Part, NotReady> {
         let kept = self.part.lock().take().filter(|part| part.start <= position && (position != 0 || part.paused));
         let mut part = kept.unwrap_or_default();
         for _ in 0..PARTS_PASSED {
@@ -195,7 +195,7 @@ impl<C: Contents> TextFile<C> {
         }
         part.paused = true;
         *self.part.lock() = Some(part);
-        Err(Stop::Yield)
+        Err(NotReady::Yield)
     }
 }
 
@@ -204,7 +204,7 @@ impl<C: Contents> File for TextFile<C> {
         FileTraits::SEEKABLE
     }
 
-    fn read(&self, position: u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
+    fn read(&self, position: u64, destination: &mut Destination<'_>) -> Result<usize, NotReady> {
         let part = self.part_at(position)?;
         let rest = usize::try_from(position - part.start).ok().and_then(|offset| part.text.get(offset..));
         let moved = destination.write(rest.unwrap_or_default());
@@ -212,7 +212,7 @@ impl<C: Contents> File for TextFile<C> {
         Ok(moved?)
     }
 
-    fn write(&self, position: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
+    fn write(&self, position: u64, source: &mut Source<'_>) -> Result<usize, NotReady> {
         // Values are short; only a write at the start says something.
         let length = source.remaining();
         let mut bytes = [0; WRITE_LIMIT];
@@ -297,7 +297,7 @@ impl<D: Directory> File for DirectoryFile<D> {
         FileTraits::SEEKABLE
     }
 
-    fn read(&self, _position: u64, _destination: &mut Destination<'_>) -> Result<usize, Stop> {
+    fn read(&self, _position: u64, _destination: &mut Destination<'_>) -> Result<usize, NotReady> {
         Err(Errno::EISDIR.into())
     }
 

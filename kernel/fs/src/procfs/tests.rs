@@ -4,7 +4,7 @@ use alloc::string::String;
 use memory::{AddressSpace, Destination, Source};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use vfs::{File, MountFlags, MountNamespace, OpenFile, OpenFlags, OpenRequest, Path, Stop, Vfs};
+use vfs::{File, MountFlags, MountNamespace, NotReady, OpenFile, OpenFlags, OpenRequest, Path, Vfs};
 
 #[derive(Clone)]
 struct Fake {
@@ -369,20 +369,20 @@ impl Bench {
     }
 }
 
-fn read_all(file: &dyn File) -> Result<String, Stop> {
+fn read_all(file: &dyn File) -> Result<String, NotReady> {
     let mut bytes = Vec::new();
     let mut part = [0; 100];
     loop {
         match file.read(bytes.len() as u64, &mut Destination::kernel(&mut part)) {
             Ok(0) => return Ok(String::from_utf8(bytes).unwrap()),
             Ok(count) => bytes.extend_from_slice(&part[..count]),
-            Err(Stop::Yield) => {}
+            Err(NotReady::Yield) => {}
             Err(stop) => return Err(stop),
         }
     }
 }
 
-fn write(file: &dyn File, text: &str) -> Result<usize, Stop> {
+fn write(file: &dyn File, text: &str) -> Result<usize, NotReady> {
     file.write(0, &mut Source::kernel(text.as_bytes()))
 }
 
@@ -592,7 +592,7 @@ fn a_long_text_costs_what_is_read() {
         loop {
             match file.read(position, &mut Destination::kernel(&mut bytes)) {
                 Ok(count) => break String::from_utf8(bytes[..count].to_vec()).unwrap(),
-                Err(stop) => assert_eq!(stop, Stop::Yield),
+                Err(stop) => assert_eq!(stop, NotReady::Yield),
             }
         }
     };

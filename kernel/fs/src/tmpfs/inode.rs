@@ -10,8 +10,8 @@ use abi::{Errno, Result};
 use memory::{PAGE_SIZE, PageCache, Pager};
 use sync::{Mutex, SpinLock};
 use vfs::{
-    Attributes, Caller, Claims, DeviceNumber, File, FileKind, FileLocks, Inode, Link, NewContents, NewInode,
-    OpenRequest, Permissions, Pipe, RenameFlags, SetAttributes, Time, XattrFlags,
+    Attributes, Caller, DeviceNumber, File, FileKind, FileLocks, Inode, Link, NewContents, NewInode, OpenRequest,
+    Permissions, Pipe, RenameFlags, SetAttributes, Time, WriteDenial, XattrFlags,
 };
 
 use super::Shared;
@@ -38,7 +38,7 @@ pub(super) struct TmpfsInode {
     pub contents: Contents,
     xattrs: SpinLock<Xattrs>,
     locks: FileLocks,
-    claims: Claims,
+    write_denial: WriteDenial,
 }
 
 /// What is in it.
@@ -93,7 +93,7 @@ impl TmpfsInode {
             contents,
             xattrs: SpinLock::default(),
             locks: FileLocks::default(),
-            claims: Claims::default(),
+            write_denial: WriteDenial::default(),
         }))
     }
 
@@ -378,8 +378,8 @@ impl Inode for TmpfsInode {
         Ok(pipe.lock().get_or_insert_with(|| Pipe::new(self.number, self.permissions())).clone())
     }
 
-    fn claims(&self) -> Option<&Claims> {
-        Some(&self.claims)
+    fn write_denial(&self) -> Option<&WriteDenial> {
+        Some(&self.write_denial)
     }
 
     fn write_lock(&self) -> Option<&Mutex<()>> {

@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use abi::{Errno, Result};
 use memory::{CacheError, Destination, PAGE_SIZE, Pager, Search, Source};
-use vfs::{AllocateMode, DirectoryEntry, DirectorySink, File, FileTraits, Inode, Stop, Whence};
+use vfs::{AllocateMode, DirectoryEntry, DirectorySink, File, FileTraits, Inode, NotReady, Whence};
 
 use super::inode::{Contents, Regular, TmpfsInode};
 
@@ -17,7 +17,7 @@ const BATCH: usize = 256;
 
 impl TmpfsInode {
     /// Writes at `position`; vfs holds the file's write lock.
-    fn write_from(&self, regular: &Regular, position: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
+    fn write_from(&self, regular: &Regular, position: u64, source: &mut Source<'_>) -> Result<usize, NotReady> {
         if position.checked_add(source.remaining() as u64).is_none_or(|end| end > MAX_SIZE) {
             return Err(Errno::EFBIG.into());
         }
@@ -29,7 +29,7 @@ impl TmpfsInode {
     }
 }
 
-fn stop(error: CacheError) -> Stop {
+fn stop(error: CacheError) -> NotReady {
     match error {
         CacheError::Fault(fault) => fault.into(),
         CacheError::NoSpace => Errno::ENOSPC.into(),
@@ -42,7 +42,7 @@ impl File for TmpfsInode {
         FileTraits::SEEKABLE | FileTraits::WRITE_LOCK
     }
 
-    fn read(&self, position: u64, destination: &mut Destination<'_>) -> Result<usize, Stop> {
+    fn read(&self, position: u64, destination: &mut Destination<'_>) -> Result<usize, NotReady> {
         let regular = match &self.contents {
             Contents::Regular(regular) => regular,
             Contents::Directory(_) => return Err(Errno::EISDIR.into()),
@@ -53,12 +53,12 @@ impl File for TmpfsInode {
         Ok(moved)
     }
 
-    fn write(&self, position: u64, source: &mut Source<'_>) -> Result<usize, Stop> {
+    fn write(&self, position: u64, source: &mut Source<'_>) -> Result<usize, NotReady> {
         let regular = self.regular()?;
         self.write_from(regular, position, source)
     }
 
-    fn append(&self, source: &mut Source<'_>) -> Result<(usize, u64), Stop> {
+    fn append(&self, source: &mut Source<'_>) -> Result<(usize, u64), NotReady> {
         let regular = self.regular()?;
         let end = regular.cache.size();
         let moved = self.write_from(regular, end, source)?;
@@ -130,7 +130,7 @@ impl File for TmpfsInode {
         Ok(next)
     }
 
-    fn synchronise(&self, _: bool) -> Result<(), Stop> {
+    fn synchronise(&self, _: bool) -> Result<(), NotReady> {
         Ok(())
     }
 }

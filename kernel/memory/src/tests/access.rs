@@ -75,7 +75,7 @@ fn a_destination_stops_exactly_at_a_fault_and_goes_on() {
     let fault = to.write(text).unwrap_err();
     assert_eq!(fault, UserFault { copied: 10, address: area + PAGE, write: true });
     assert_eq!((to.progress(), to.remaining()), (10, 20));
-    wait(to.settle(fault)).unwrap();
+    wait(to.fault_in(fault)).unwrap();
     assert_eq!(to.write(&text[10..]), Ok(20));
     assert_eq!((to.progress(), to.remaining()), (30, 0));
     assert_eq!(to.write(b"more"), Ok(0));
@@ -120,10 +120,10 @@ fn hostile_slices_fault_and_never_loop() {
     assert_eq!(to.remaining(), usize::MAX);
     let fault = to.write(b"abcdefgh").unwrap_err();
     assert_eq!((fault.copied, to.progress()), (4, 4));
-    assert_eq!(wait(to.settle(fault)), Err(Errno::EFAULT));
+    assert_eq!(wait(to.fault_in(fault)), Err(Errno::EFAULT));
     let mut from = Source::user(&space, usize::MAX - 2, 100);
     let fault = from.read(&mut [0; 10]).unwrap_err();
-    assert_eq!(wait(from.settle(fault)), Err(Errno::EFAULT));
+    assert_eq!(wait(from.fault_in(fault)), Err(Errno::EFAULT));
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn waiting_operations_may_move_between_cpus() {
     let kernel = kernel();
     let space = kernel.space();
     let to = Destination::user(&space, 0, 1);
-    is_send(to.settle(UserFault { copied: 0, address: 0, write: true }));
+    is_send(to.fault_in(UserFault { copied: 0, address: 0, write: true }));
     is_send(space.unmap(0, PAGE));
     is_send(space.clear());
     is_send(space.set_break(0));

@@ -87,7 +87,7 @@ fn a_fault_in_the_middle_of_a_write_keeps_what_came() {
     assert_eq!(fault.address, area + 2 * PAGE);
     assert_eq!(source.progress(), 2 * PAGE - 50);
     assert_eq!(crate::Pager::size(&cache), (2 * PAGE - 50) as u64);
-    assert_eq!(wait(source.settle(fault)), Err(Errno::EFAULT));
+    assert_eq!(wait(source.fault_in(fault)), Err(Errno::EFAULT));
     let bytes = read(&cache, 0, 3 * PAGE);
     assert_eq!(bytes.len(), 2 * PAGE - 50);
     assert!(bytes.iter().enumerate().all(|(at, byte)| *byte == if at < PAGE + 50 { 7 } else { 0 }));

@@ -3,7 +3,7 @@
 use super::*;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::{MemoryFault, Pager, PagerError, Relief, Rescue, ResidentFiles, Resolution};
+use crate::{MemoryFault, OomKiller, OomOutcome, Pager, PagerError, ResidentFiles, Resolution};
 use machine::memory::Frame;
 
 fn mapped(result: Result<Resolution, MemoryFault>) -> bool {
@@ -279,16 +279,16 @@ struct Generous {
     asked: AtomicUsize,
 }
 
-impl Rescue for Generous {
-    fn make_room(&self, _space: &AddressSpace) -> Relief {
+impl OomKiller for Generous {
+    fn out_of_memory(&self, _space: &AddressSpace) -> OomOutcome {
         let asked = self.asked.fetch_add(1, Ordering::Relaxed);
         if asked >= 3 {
-            return Relief::GiveUp;
+            return OomOutcome::GiveUp;
         }
         if asked == 2 {
             wait(self.other.advise(self.area, 4096 * PAGE, 4)).unwrap();
         }
-        Relief::Wait
+        OomOutcome::Wait
     }
 }
 
@@ -299,12 +299,12 @@ fn whoever_needs_memory_waits_until_another_gives_it_back() {
     let other = kernel.space();
     let area = other.anonymous(0, 4096, READ_WRITE, PRIVATE).unwrap();
     (0..4096).for_each(|page| other.set_byte(area + page * PAGE, 1).unwrap());
-    let rescue = Arc::new(Generous { other, area, asked: AtomicUsize::new(0) });
-    kernel.memory.set_rescue(rescue.clone());
+    let oom_killer = Arc::new(Generous { other, area, asked: AtomicUsize::new(0) });
+    kernel.memory.set_rescue(oom_killer.clone());
     let space = kernel.space();
     let area = space.anonymous(0, free, READ_WRITE, PRIVATE | MapFlags::NO_RESERVE).unwrap();
     let touched = (0..free).take_while(|page| space.set_byte(area + page * PAGE, 1).is_ok()).count();
-    assert_eq!(rescue.asked.load(Ordering::Relaxed), 4, "two turns for nothing, one that helped, one that gave up");
+    assert_eq!(oom_killer.asked.load(Ordering::Relaxed), 4, "two turns for nothing, one that helped, one that gave up");
     assert!(touched > free - 4096, "the pages that were given back were used");
 }
 

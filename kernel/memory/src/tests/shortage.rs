@@ -4,7 +4,7 @@
 use super::*;
 use core::sync::atomic::AtomicBool;
 
-use crate::{Destination, Frame, MemoryFault, Pager, Relief, Rescue, Resolution};
+use crate::{Destination, Frame, MemoryFault, OomKiller, OomOutcome, Pager, Resolution};
 
 /// A program at the point where it touches something, and what must be seen before and after.
 struct Scene {
@@ -188,14 +188,14 @@ struct Later<'a> {
     gives_up: AtomicBool,
 }
 
-impl Rescue for Later<'static> {
-    fn make_room(&self, _: &AddressSpace) -> Relief {
+impl OomKiller for Later<'static> {
+    fn out_of_memory(&self, _: &AddressSpace) -> OomOutcome {
         match self.asked.fetch_add(1, Ordering::Relaxed) {
             0 | 1 => {}
-            _ if self.gives_up.load(Ordering::Relaxed) => return Relief::GiveUp,
+            _ if self.gives_up.load(Ordering::Relaxed) => return OomOutcome::GiveUp,
             _ => self.store.left.store(ALL, Ordering::Relaxed),
         }
-        Relief::Wait
+        OomOutcome::Wait
     }
 }
 
@@ -275,7 +275,7 @@ fn a_call_that_gets_no_memory_for_a_page_faults_there() {
                 match cache.read_at(at, &mut destination) {
                     Ok(_) if destination.remaining() == 0 => return Ok(()),
                     Ok(_) => {}
-                    Err(fault) => wait(destination.settle(fault))?,
+                    Err(fault) => wait(destination.fault_in(fault))?,
                 }
             }
         });

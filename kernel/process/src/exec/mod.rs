@@ -27,7 +27,7 @@ use vfs::{Context, Lookup, MountFlags, OpenFile, Path, wait};
 use crate::process::{Image, Program};
 use crate::run::NewImage;
 use crate::signal::{Information, send};
-use crate::{Credentials, Failure, Interrupted, Outcome, Thread, shortage};
+use crate::{Credentials, Failure, Interrupted, Outcome, Thread, oom};
 
 mod elf;
 mod load;
@@ -197,12 +197,12 @@ async fn open(thread: &Arc<Thread>, directory: Option<&Path>, path: &[u8], looku
 }
 
 fn try_to_open(thread: &Arc<Thread>, directory: Option<&Path>, path: &[u8], lookup: Lookup) -> Result<Arc<OpenFile>> {
-    let place = thread.working_place();
+    let fs = thread.fs_context();
     let credentials = thread.credentials();
-    let places = place.places();
+    let paths = fs.paths();
     let context =
-        Context { root: &places.root, credentials: credentials.for_files(), caller: &**thread, umask: place.umask() };
-    context.open_program(directory.unwrap_or(&places.working), path, lookup)
+        Context { root: &paths.root, credentials: credentials.for_files(), caller: &**thread, umask: fs.umask() };
+    context.open_program(directory.unwrap_or(&paths.working), path, lookup)
 }
 
 /// The first bytes of a file, followed by zeros.
@@ -308,11 +308,11 @@ async fn become_alone(thread: &Arc<Thread>) -> Result<(), Failure> {
     process.end_execution();
     result?;
     if thread.tid() != process.pid() {
-        let mut family = thread.kernel().processes().lock();
-        let entry = family.remove_thread(thread.tid(), thread);
+        let mut table = thread.kernel().processes().lock();
+        let entry = table.remove_thread(thread.tid(), thread);
         thread.set_tid(process.pid());
-        let leader = family.set_thread(process.pid(), thread.state().clone());
-        drop(family);
+        let leader = table.set_thread(process.pid(), thread.state().clone());
+        drop(table);
         drop((entry, leader));
     }
     Ok(())
@@ -324,7 +324,7 @@ async fn commit(thread: &Arc<Thread>, prepared: Prepared) -> Arc<Image> {
     thread.release_futexes().await;
     let image = Image::new(prepared.space);
     let old = process.set_image(image.clone());
-    process.give_back();
+    process.end_vfork();
     if let Some(old) = old {
         process.note_peak_resident(old.space());
         old.leave().await;
@@ -355,7 +355,7 @@ async fn commit(thread: &Arc<Thread>, prepared: Prepared) -> Arc<Image> {
         }
         Err(errno) => {
             if want_of_memory(errno) == Errno::ENOMEM {
-                shortage::tell(thread.kernel(), process);
+                oom::tell(thread.kernel(), process);
             }
             send::force(thread, Information::kernel(Signal::SEGV));
         }

@@ -48,16 +48,16 @@ struct Entry {
     key: Key,
     bits: u32,
     waker: Option<Waker>,
-    place: Arc<Place>,
+    position: Arc<QueuePosition>,
 }
 
 /// Where a waiter stands, shared by its entry and its future. Changed only under the lock of the bucket it is in.
-struct Place {
+struct QueuePosition {
     bucket: AtomicUsize,
     number: AtomicU64,
 }
 
-impl Place {
+impl QueuePosition {
     /// Not in any bucket: woken.
     const NOWHERE: usize = usize::MAX;
 
@@ -66,7 +66,7 @@ impl Place {
     }
 
     fn leave(&self) {
-        self.bucket.store(Place::NOWHERE, Ordering::Release);
+        self.bucket.store(QueuePosition::NOWHERE, Ordering::Release);
     }
 }
 
@@ -95,8 +95,8 @@ type Woken = SmallVec<[Waker; BATCH]>;
 impl Bucket {
     /// Enters a waiter as the last.
     fn append(&mut self, index: usize, entry: Entry) {
-        entry.place.number.store(self.next, Ordering::Relaxed);
-        entry.place.bucket.store(index, Ordering::Release);
+        entry.position.number.store(self.next, Ordering::Relaxed);
+        entry.position.bucket.store(index, Ordering::Release);
         self.entries.insert(self.next, entry);
         self.next += 1;
     }
@@ -122,7 +122,7 @@ impl Bucket {
     /// Takes out waiters and marks them as woken. Their wakers are to be called after the lock is released.
     fn wake(&mut self, numbers: &[u64], woken: &mut Woken) {
         for entry in numbers.iter().filter_map(|number| self.entries.remove(number)) {
-            entry.place.leave();
+            entry.position.leave();
             // bounded: a batch at most, which lies in place
             woken.extend(entry.waker);
         }
@@ -147,16 +147,17 @@ impl Futexes {
         bits: u32,
         unchanged: impl FnOnce() -> Result<bool, E>,
     ) -> Result<Option<Waiting<'_>>, E> {
-        let place = Arc::new(Place { bucket: AtomicUsize::new(Place::NOWHERE), number: AtomicU64::new(0) });
+        let position =
+            Arc::new(QueuePosition { bucket: AtomicUsize::new(QueuePosition::NOWHERE), number: AtomicU64::new(0) });
         let index = self.index(&key);
         if let Some(bucket) = self.buckets.get(index) {
             let mut bucket = bucket.lock();
             if !unchanged()? {
                 return Ok(None);
             }
-            bucket.append(index, Entry { key, bits, waker: None, place: place.clone() });
+            bucket.append(index, Entry { key, bits, waker: None, position: position.clone() });
         }
-        Ok(Some(Waiting { futexes: self, place }))
+        Ok(Some(Waiting { futexes: self, position }))
     }
 
     /// Whether so many may wait for a word that waking them all takes long.
@@ -278,13 +279,13 @@ impl Futexes {
 /// A waiter. It is ready once woken; dropping it leaves the table.
 pub struct Waiting<'a> {
     futexes: &'a Futexes,
-    place: Arc<Place>,
+    position: Arc<QueuePosition>,
 }
 
 impl Waiting<'_> {
     /// Whether the wake-up came.
     pub fn is_woken(&self) -> bool {
-        self.place.bucket() == Place::NOWHERE
+        self.position.bucket() == QueuePosition::NOWHERE
     }
 
     /// Gives up waiting. Tells whether the wake-up came before that: then it is a success, as the waker was told it woke somebody.
@@ -295,7 +296,7 @@ impl Waiting<'_> {
     /// Leaves the table, if it still stands there.
     fn take_out(&self) -> bool {
         let entry = self.with_bucket(|bucket, number| {
-            self.place.leave();
+            self.position.leave();
             bucket.entries.remove(&number)
         });
         entry.flatten().is_some()
@@ -304,11 +305,11 @@ impl Waiting<'_> {
     /// Calls `act` with the bucket this waiter stands in and its number there; not if it was woken.
     fn with_bucket<R>(&self, act: impl FnOnce(&mut Bucket, u64) -> R) -> Option<R> {
         loop {
-            let index = self.place.bucket();
+            let index = self.position.bucket();
             let mut bucket = self.futexes.buckets.get(index)?.lock();
             // It may have been moved to another bucket before the lock was ours.
-            if self.place.bucket() == index {
-                let number = self.place.number.load(Ordering::Relaxed);
+            if self.position.bucket() == index {
+                let number = self.position.number.load(Ordering::Relaxed);
                 return Some(act(&mut bucket, number));
             }
         }

@@ -1,7 +1,7 @@
-//! A process: a group of threads that share memory, files, signals and a place in the family tree.
+//! A process: a group of threads that share memory, files, signals and a place in the tree of processes.
 //!
-//! **Who synchronises.** Each part has its own small lock. Where several are held, the order is: the family's lock, the
-//! process's signals, its list of threads, a thread's signals. Parent, group and session change only under the family's
+//! **Who synchronises.** Each part has its own small lock. Where several are held, the order is: the process table's lock, the
+//! process's signals, its list of threads, a thread's signals. Parent, group and session change only under the table's
 //! lock and can be read freely.
 
 mod attributes;
@@ -18,7 +18,7 @@ use machine::memory::fallible;
 use memory::AddressSpace;
 use smallvec::SmallVec;
 use sync::{RwSpinLock, SpinGuard, SpinLock, WaitQueue};
-use vfs::{FileTable, Path, TableUse, WorkingPlace};
+use vfs::{FileTable, FsContext, Path, TableUse};
 
 use crate::limits::Limits;
 use crate::signal::{Actions, ProcessSignals, attention};
@@ -41,7 +41,7 @@ pub struct Program {
 /// What is gone when the process is over.
 struct Resources {
     files: TableUse,
-    place: Arc<WorkingPlace>,
+    fs: Arc<FsContext>,
     image: Arc<Image>,
 }
 
@@ -130,8 +130,8 @@ pub struct Process {
     /// Woken when a child has something to report.
     child_event: WaitQueue,
     /// The parent of a vfork(2) waits for this child to execute or end.
-    borrows: AtomicBool,
-    lent_back: WaitQueue,
+    in_vfork: AtomicBool,
+    vfork_done: WaitQueue,
     /// Init: signals with default actions do nothing.
     unkillable: AtomicBool,
     /// It has called execve(2): its parent can't set its group any more.
@@ -155,7 +155,7 @@ pub(crate) struct NewProcess {
     pub exit_signal: u32,
     pub actions: Arc<Actions>,
     pub files: TableUse,
-    pub place: Arc<WorkingPlace>,
+    pub fs: Arc<FsContext>,
     pub image: Arc<Image>,
     pub program: Program,
     pub credentials: Arc<Credentials>,
@@ -164,7 +164,7 @@ pub(crate) struct NewProcess {
 
 impl Process {
     pub(crate) fn new(new: NewProcess) -> Process {
-        let resources = Resources { files: new.files, place: new.place, image: new.image };
+        let resources = Resources { files: new.files, fs: new.fs, image: new.image };
         Process {
             pid: new.pid,
             kernel: new.kernel,
@@ -188,8 +188,8 @@ impl Process {
             zombie: AtomicBool::new(false),
             report: AtomicU32::new(report::NONE),
             child_event: WaitQueue::new(),
-            borrows: AtomicBool::new(false),
-            lent_back: WaitQueue::new(),
+            in_vfork: AtomicBool::new(false),
+            vfork_done: WaitQueue::new(),
             unkillable: AtomicBool::new(false),
             executed: AtomicBool::new(false),
             reaps: AtomicBool::new(false),
@@ -407,10 +407,10 @@ impl Process {
     }
 
     /// Root, working directory and umask; the kernel's root once it is over.
-    pub fn working_place(&self) -> Arc<WorkingPlace> {
+    pub fn fs_context(&self) -> Arc<FsContext> {
         match &*self.resources.lock() {
-            Some(resources) => resources.place.clone(),
-            None => self.kernel.no_place().clone(),
+            Some(resources) => resources.fs.clone(),
+            None => self.kernel.no_fs_context().clone(),
         }
     }
 
@@ -423,7 +423,7 @@ impl Process {
         self.resources.lock().as_mut().map(|resources| core::mem::replace(&mut resources.image, image))
     }
 
-    /// The end: files are closed unless another process shares the table, and the places are let go of.
+    /// The end: files are closed unless another process shares the table, and root and working directory are let go of.
     pub(crate) async fn close_files(&self) {
         let resources = self.resources.lock().take();
         if let Some(resources) = resources {
@@ -539,7 +539,7 @@ impl Process {
     }
 
     /// All threads have ended: if nothing else decided how the process ends, its leader's status does.
-    pub(crate) fn settle_exit_status(&self) {
+    pub(crate) fn fix_exit_status(&self) {
         let leader = self.leader_status.load(Ordering::Relaxed);
         let _ = self.exit_status.compare_exchange(RUNNING, leader, Ordering::AcqRel, Ordering::Acquire);
     }
@@ -585,24 +585,24 @@ impl Process {
     }
 
     /// It executes in its parent's memory, and the parent waits.
-    pub(crate) fn set_borrows(&self) {
-        self.borrows.store(true, Ordering::Relaxed);
+    pub(crate) fn begin_vfork(&self) {
+        self.in_vfork.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn borrows(&self) -> bool {
-        self.borrows.load(Ordering::Acquire)
+    pub(crate) fn in_vfork(&self) -> bool {
+        self.in_vfork.load(Ordering::Acquire)
     }
 
     /// It has left its parent's memory.
-    pub(crate) fn give_back(&self) {
-        if self.borrows.load(Ordering::Relaxed) {
-            self.borrows.store(false, Ordering::Release);
-            self.lent_back.wake_all();
+    pub(crate) fn end_vfork(&self) {
+        if self.in_vfork.load(Ordering::Relaxed) {
+            self.in_vfork.store(false, Ordering::Release);
+            self.vfork_done.wake_all();
         }
     }
 
-    pub(crate) const fn lent_back(&self) -> &WaitQueue {
-        &self.lent_back
+    pub(crate) const fn vfork_done(&self) -> &WaitQueue {
+        &self.vfork_done
     }
 
     /// When it was made, in nanoseconds since boot.

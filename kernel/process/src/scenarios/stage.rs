@@ -13,7 +13,7 @@ use machine::memory::{Access, Space};
 use machine::user::{General, PageFault, Trap};
 use memory::Memory;
 use sched::Executor;
-use vfs::{Context, FileTable, KernelCaller, Lookup, MountFlags, MountNamespace, OpenFlags, Opening, Stop, Vfs};
+use vfs::{Context, FileTable, KernelCaller, Lookup, MountFlags, MountNamespace, NotReady, OpenFlags, Opening, Vfs};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::clone::{CloneRequest, clone};
@@ -283,7 +283,7 @@ async fn answer(thread: &Arc<Thread>, call: Call) -> Result<Outcome, Failure> {
         raw::__NR_rt_sigreturn => loop {
             match frame::return_from_handler(thread) {
                 Ok(outcome) => return Ok(outcome),
-                Err(Stop::Fault(fault)) => thread.space().settle(fault).await?,
+                Err(NotReady::Fault(fault)) => thread.space().fault_in(fault).await?,
                 Err(_) => return Err(Errno::EFAULT.into()),
             }
         },
@@ -392,9 +392,9 @@ fn shared() -> &'static (Arc<Executor>, Arc<Memory>) {
 }
 
 /// A call that has to wait begins anew.
-fn later(stop: Stop) -> Failure {
+fn later(stop: NotReady) -> Failure {
     match stop {
-        Stop::Error(errno) => errno.into(),
+        NotReady::Error(errno) => errno.into(),
         _ => Interrupted::RestartAlways.into(),
     }
 }

@@ -9,7 +9,7 @@ use memory::MemoryFault;
 
 use super::{Information, attention, code, send};
 use crate::thread::LastTrap;
-use crate::{Thread, shortage};
+use crate::{Thread, oom};
 
 /// Numbers of exceptions, by Intel's manual.
 mod vector {
@@ -68,7 +68,7 @@ impl Thread {
             MemoryFault::OutOfMemory if self.has_attention(attention::EXIT) => return,
             // Nobody could be ended instead.
             MemoryFault::OutOfMemory => {
-                shortage::tell(self.kernel(), self.process());
+                oom::tell(self.kernel(), self.process());
                 return send::force(self, Information::kernel(Signal::KILL));
             }
             MemoryFault::NotMapped | MemoryFault::Wait(_) | MemoryFault::Busy => (Signal::SEGV, code::SEGV_NOT_MAPPED),

@@ -16,7 +16,7 @@ use abi::signal::{
 use abi::{Errno, Result};
 use machine::user::{General, Registers};
 use memory::{Access, AddressSpace, MemoryFault, UserFault};
-use vfs::Stop;
+use vfs::NotReady;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::mask::{is_on, state_flags};
@@ -146,7 +146,7 @@ fn context_of(general: &General) -> SignalContext {
 /// Writes the extended state with its marks.
 async fn write_state(thread: &Thread, space: &AddressSpace, address: usize) -> Result<()> {
     while let Err(fault) = thread.with_registers(|registers| try_write_state(registers, space, address)) {
-        space.settle(fault).await?;
+        space.fault_in(fault).await?;
     }
     Ok(())
 }
@@ -171,8 +171,8 @@ fn try_write_state(registers: &mut Registers, space: &AddressSpace, address: usi
 /// read or makes no sense is answered with `SIGSEGV`.
 ///
 /// # Errors
-/// [`Stop::Fault`]: a page of the frame is missing; fetch it and call again.
-pub fn return_from_handler(thread: &Arc<Thread>) -> Result<Outcome, Stop> {
+/// [`NotReady::Fault`]: a page of the frame is missing; fetch it and call again.
+pub fn return_from_handler(thread: &Arc<Thread>) -> Result<Outcome, NotReady> {
     let address = thread.with_registers(|registers| registers.general.rsp).wrapping_sub(8);
     let mut context = UserContext::new_zeroed();
     let context_at = address.wrapping_add(core::mem::offset_of!(SignalFrame, context));
@@ -202,17 +202,17 @@ pub fn return_from_handler(thread: &Arc<Thread>) -> Result<Outcome, Stop> {
 }
 
 /// Reads from the program's memory; false if there is nothing to be read.
-fn read(thread: &Thread, address: usize, bytes: &mut [u8]) -> Result<bool, Stop> {
+fn read(thread: &Thread, address: usize, bytes: &mut [u8]) -> Result<bool, NotReady> {
     let space = thread.space();
     let Err(fault) = space.space().read(address, bytes) else { return Ok(true) };
     match space.resolve(fault.address, Access::READ) {
-        Ok(_) | Err(MemoryFault::Wait(_) | MemoryFault::Busy) => Err(Stop::Fault(fault)),
+        Ok(_) | Err(MemoryFault::Wait(_) | MemoryFault::Busy) => Err(NotReady::Fault(fault)),
         Err(_) => Ok(false),
     }
 }
 
 /// Takes the extended state from a frame. False if it can't be read or makes no sense.
-fn take_state(thread: &Thread, address: usize) -> Result<bool, Stop> {
+fn take_state(thread: &Thread, address: usize) -> Result<bool, NotReady> {
     let mut legacy = [0; LEGACY_STATE];
     if !read(thread, address, &mut legacy)? {
         return Ok(false);
@@ -230,7 +230,7 @@ fn take_whole_state<const ROOM: usize>(
     address: usize,
     size: usize,
     legacy: &[u8; LEGACY_STATE],
-) -> Result<bool, Stop> {
+) -> Result<bool, NotReady> {
     let mut state = [0; ROOM];
     let Some((first, rest)) = state.split_at_mut_checked(LEGACY_STATE) else { return Ok(false) };
     first.copy_from_slice(legacy);

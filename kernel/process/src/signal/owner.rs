@@ -8,7 +8,7 @@ use vfs::{Band, DefaultOwner, IoReason, OwnerKind};
 
 use super::send::{Recipients, post, post_thread};
 use super::{Information, code};
-use crate::pid::Family;
+use crate::pid::ProcessTable;
 use crate::{Credentials, Kernel, Pid, Thread};
 
 /// A thread, a process or a process group, and who named it. It is meant by its number, and gets nothing once the
@@ -52,10 +52,10 @@ impl FileOwner {
     }
 
     /// Looks something up while the number is whose it was.
-    fn look_up<T>(&self, look: impl FnOnce(&Family) -> Option<T>) -> Option<T> {
+    fn look_up<T>(&self, look: impl FnOnce(&ProcessTable) -> Option<T>) -> Option<T> {
         let kernel = self.kernel.upgrade()?;
-        let family = kernel.processes().lock();
-        if family.life(self.number) == Some(self.life) { look(&family) } else { None }
+        let table = kernel.processes().lock();
+        if table.life(self.number) == Some(self.life) { look(&table) } else { None }
     }
 
     /// Sends a signal to all whom it concerns: the first of `reasons` that there is room for.
@@ -67,12 +67,12 @@ impl FileOwner {
         };
         match self.kind {
             OwnerKind::Thread => {
-                if let Some(thread) = self.look_up(|family| family.thread(self.number).cloned()) {
+                if let Some(thread) = self.look_up(|table| table.thread(self.number).cloned()) {
                     send(&thread.credentials(), &|information| post_thread(&thread, information));
                 }
             }
             OwnerKind::Process => {
-                if let Some(process) = self.look_up(|family| family.process(self.number).cloned()) {
+                if let Some(process) = self.look_up(|table| table.process(self.number).cloned()) {
                     send(&process.credentials(), &|information| post(&process, information));
                 }
             }
@@ -99,11 +99,11 @@ impl vfs::FileOwner for FileOwner {
     }
 
     fn identity(&self) -> (OwnerKind, u32) {
-        let is_there = self.look_up(|family| {
+        let is_there = self.look_up(|table| {
             let is_there = match self.kind {
-                OwnerKind::Thread => family.thread(self.number).is_some(),
-                OwnerKind::Process => family.process(self.number).is_some(),
-                OwnerKind::Group => family.has_group(self.number),
+                OwnerKind::Thread => table.thread(self.number).is_some(),
+                OwnerKind::Process => table.process(self.number).is_some(),
+                OwnerKind::Group => table.has_group(self.number),
             };
             is_there.then_some(self.number)
         });

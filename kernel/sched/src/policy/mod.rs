@@ -70,7 +70,7 @@ pub trait Policy: Send {
 /// What a policy keeps in each task. Written only with the lock of the queue the task is in, or by whoever holds the
 /// task between two queues; atomics, relaxed, because tasks are shared.
 #[derive(Debug)]
-pub struct Share {
+pub struct SchedEntity {
     /// Counted in some queue's load: waiting or current.
     queued: AtomicBool,
     weight: AtomicU32,
@@ -79,9 +79,9 @@ pub struct Share {
     lag: AtomicI64,
 }
 
-impl Share {
-    pub(crate) fn new(weight: u32) -> Share {
-        Share {
+impl SchedEntity {
+    pub(crate) fn new(weight: u32) -> SchedEntity {
+        SchedEntity {
             queued: AtomicBool::new(false),
             weight: AtomicU32::new(weight),
             virtual_time: AtomicU64::new(0),

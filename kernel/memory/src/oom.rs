@@ -2,7 +2,7 @@
 //!
 //! The allocator keeps a reserve for the kernel ([`FrameAllocator`](crate::FrameAllocator)), and says in steps that the
 //! end is near: no new processes, no more pages for programs, and last nothing at all until somebody has given memory
-//! back. Who that is to be is not this room's to know: a [`Rescue`] chooses. Whoever needs memory waits here meanwhile.
+//! back. Who that is to be is not this room's to know: a [`OomKiller`] chooses. Whoever needs memory waits here meanwhile.
 //! Before anybody has to go, pages go that can be had again: those that a [`Cache`] keeps of files which lie elsewhere.
 
 use alloc::sync::{Arc, Weak};
@@ -18,7 +18,7 @@ const BATCH: u64 = 256;
 
 /// What becomes of somebody who needs memory when there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Relief {
+pub enum OomOutcome {
     /// Somebody is giving memory back: try again, and again.
     Wait,
     /// There is nobody left to take memory from, or it is the asker who has to go.
@@ -32,18 +32,19 @@ pub trait Cache: Send + Sync {
 }
 
 /// Who makes room when memory is out: the process room, which knows who has how much.
-pub trait Rescue: Send + Sync {
+pub trait OomKiller: Send + Sync {
     /// Memory is out for `space`. Makes somebody give it back, unless somebody is at it.
-    fn make_room(&self, space: &AddressSpace) -> Relief;
+    fn out_of_memory(&self, space: &AddressSpace) -> OomOutcome;
 }
 
 impl AddressSpace {
     /// Lets others run while one of them gives memory back. True if it is worth trying again.
     #[cold]
-    pub(crate) async fn find_room(&self) -> bool {
+    pub(crate) async fn wait_for_memory(&self) -> bool {
         let has_given = self.memory().free_slice() || self.memory().give_back(BATCH) > 0;
-        let make_room = || self.memory().rescue().map_or(Relief::GiveUp, |rescue| rescue.make_room(self));
-        if !has_given && make_room() == Relief::GiveUp {
+        let out_of_memory =
+            || self.memory().oom_killer().map_or(OomOutcome::GiveUp, |oom_killer| oom_killer.out_of_memory(self));
+        if !has_given && out_of_memory() == OomOutcome::GiveUp {
             return false;
         }
         // Also after what was freed here: it may take very many slices until one of them gives a frame back.
@@ -53,7 +54,7 @@ impl AddressSpace {
 
     /// Waits while the kernel itself is short of memory, before its program may ask for anything more.
     pub async fn wait_for_reserve(&self) {
-        while self.memory().frames().is_critical() && self.find_room().await {}
+        while self.memory().frames().is_critical() && self.wait_for_memory().await {}
     }
 }
 

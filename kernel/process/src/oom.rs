@@ -9,7 +9,7 @@ use alloc::sync::{Arc, Weak};
 use abi::signal::Signal;
 use drivers::Level;
 use machine::memory::FrameSource;
-use memory::{AddressSpace, Relief, Rescue};
+use memory::{AddressSpace, OomKiller, OomOutcome};
 use sync::SpinLock;
 
 use crate::signal::{Information, send};
@@ -25,7 +25,7 @@ const GRACE: u64 = 100_000_000;
 const NEVER: i32 = -1000;
 
 /// Chooses who has to end. See the module's page.
-pub(crate) struct Shortage {
+pub(crate) struct ProcessKiller {
     kernel: Weak<Kernel>,
     ending: SpinLock<Option<Ending>>,
 }
@@ -38,43 +38,43 @@ struct Ending {
 
 impl Ending {
     /// What it means to who asks now. None if somebody else has to end.
-    fn relief(&mut self, kernel: &Kernel, space: &AddressSpace, now: u64) -> Option<Relief> {
+    fn outcome(&mut self, kernel: &Kernel, space: &AddressSpace, now: u64) -> Option<OomOutcome> {
         if let Some(process) = self.process.upgrade() {
             if !process.is_zombie() {
-                return (now < self.since.saturating_add(PATIENCE)).then(|| relief(&process, space));
+                return (now < self.since.saturating_add(PATIENCE)).then(|| outcome(&process, space));
             }
             *self = Ending { process: Weak::new(), since: now };
         }
         let is_enough = now < self.since.saturating_add(GRACE) && !kernel.memory().frames().is_scarce();
-        is_enough.then_some(Relief::Wait)
+        is_enough.then_some(OomOutcome::Wait)
     }
 }
 
-impl Shortage {
-    pub fn new(kernel: Weak<Kernel>) -> Arc<Shortage> {
-        Arc::new(Shortage { kernel, ending: SpinLock::new(None) })
+impl ProcessKiller {
+    pub fn new(kernel: Weak<Kernel>) -> Arc<ProcessKiller> {
+        Arc::new(ProcessKiller { kernel, ending: SpinLock::new(None) })
     }
 }
 
-impl Rescue for Shortage {
-    fn make_room(&self, space: &AddressSpace) -> Relief {
-        let Some(kernel) = self.kernel.upgrade() else { return Relief::GiveUp };
+impl OomKiller for ProcessKiller {
+    fn out_of_memory(&self, space: &AddressSpace) -> OomOutcome {
+        let Some(kernel) = self.kernel.upgrade() else { return OomOutcome::GiveUp };
         let mut ending = self.ending.lock();
         let now = machine::time::now();
-        if let Some(relief) = ending.as_mut().and_then(|ending| ending.relief(&kernel, space, now)) {
-            return relief;
+        if let Some(outcome) = ending.as_mut().and_then(|ending| ending.outcome(&kernel, space, now)) {
+            return outcome;
         }
-        let Some(process) = largest(&kernel) else { return Relief::GiveUp };
+        let Some(process) = select_victim(&kernel) else { return OomOutcome::GiveUp };
         *ending = Some(Ending { process: Arc::downgrade(&process), since: now });
         drop(ending);
-        end(&kernel, &process);
-        relief(&process, space)
+        oom_kill(&kernel, &process);
+        outcome(&process, space)
     }
 }
 
 /// What it means to who needs memory for `space` that this process ends.
-fn relief(process: &Process, space: &AddressSpace) -> Relief {
-    if is_of(process, space) { Relief::GiveUp } else { Relief::Wait }
+fn outcome(process: &Process, space: &AddressSpace) -> OomOutcome {
+    if is_of(process, space) { OomOutcome::GiveUp } else { OomOutcome::Wait }
 }
 
 fn is_of(process: &Process, space: &AddressSpace) -> bool {
@@ -82,7 +82,7 @@ fn is_of(process: &Process, space: &AddressSpace) -> bool {
 }
 
 /// The process that is worst by [`badness`], the youngest of several. Those that are ending already don't count.
-fn largest(kernel: &Kernel) -> Option<Arc<Process>> {
+fn select_victim(kernel: &Kernel) -> Option<Arc<Process>> {
     let total = kernel.memory().frames().total_frames();
     let mut found: Option<(Arc<Process>, usize)> = None;
     let mut next = 1;
@@ -109,7 +109,7 @@ fn badness(process: &Process, total: usize) -> usize {
     pages.saturating_add_signed(added).max(1)
 }
 
-fn end(kernel: &Kernel, process: &Arc<Process>) {
+fn oom_kill(kernel: &Kernel, process: &Arc<Process>) {
     tell(kernel, process);
     let _ = send::post(process, Information::kernel(Signal::KILL));
 }
@@ -153,7 +153,7 @@ mod tests {
         until(|| told.lock().unwrap().len() == 4);
         let total = stage.kernel.memory().frames().total_frames() as i32;
         let process = |pid| stage.kernel.processes().next(pid).unwrap();
-        let victim = || largest(&stage.kernel).map(|process| process.pid());
+        let victim = || select_victim(&stage.kernel).map(|process| process.pid());
         assert_eq!(victim(), Some(4), "the youngest of equals");
         // A fiftieth of all memory is more than these programs have.
         assert!(total / 50 > 100);
@@ -280,18 +280,18 @@ mod tests {
         steps.extend([Say("ready"), call!(__NR_pause)]);
         let told = stage.start_as(Role::Init, steps);
         until(|| told.lock().unwrap().len() == 2);
-        let shortage = Shortage::new(Arc::downgrade(&stage.kernel));
+        let killer = ProcessKiller::new(Arc::downgrade(&stage.kernel));
         let [small, large] = [2, 3].map(|pid| stage.kernel.processes().next(pid).unwrap());
         let space = small.space().unwrap();
-        assert_eq!(shortage.make_room(&space), Relief::Wait);
+        assert_eq!(killer.out_of_memory(&space), OomOutcome::Wait);
         until(|| large.is_zombie());
-        assert_eq!(shortage.make_room(&space), Relief::Wait);
+        assert_eq!(killer.out_of_memory(&space), OomOutcome::Wait);
         assert!(!small.is_dead());
         // Memory is out nevertheless.
         let frames = stage.kernel.memory().frames();
         let left = || if frames.is_scarce() { None } else { Frame::allocate_dirty() };
         let taken: Vec<_> = core::iter::from_fn(left).collect();
-        assert_eq!(shortage.make_room(&space), Relief::GiveUp);
+        assert_eq!(killer.out_of_memory(&space), OomOutcome::GiveUp);
         drop(taken);
         until(|| small.is_zombie());
     }
@@ -304,11 +304,11 @@ mod tests {
         let init = stage.kernel.processes().next(1).unwrap();
         let mut over = Ending { process: Weak::new(), since: 5 };
         let space = init.space().unwrap();
-        assert_eq!(over.relief(&stage.kernel, &space, 4 + GRACE), Some(Relief::Wait));
-        assert_eq!(over.relief(&stage.kernel, &space, 5 + GRACE), None);
+        assert_eq!(over.outcome(&stage.kernel, &space, 4 + GRACE), Some(OomOutcome::Wait));
+        assert_eq!(over.outcome(&stage.kernel, &space, 5 + GRACE), None);
         let mut ending = Ending { process: Arc::downgrade(&init), since: 5 };
-        assert_eq!(ending.relief(&stage.kernel, &space, 4 + PATIENCE), Some(Relief::GiveUp));
-        assert_eq!(ending.relief(&stage.kernel, &space, 5 + PATIENCE), None);
+        assert_eq!(ending.outcome(&stage.kernel, &space, 4 + PATIENCE), Some(OomOutcome::GiveUp));
+        assert_eq!(ending.outcome(&stage.kernel, &space, 5 + PATIENCE), None);
     }
 
     /// Nobody can be ended: a call fails with `EFAULT`, a fault ends who asked.
