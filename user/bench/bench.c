@@ -12,8 +12,6 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -24,21 +22,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bench.h"
+
 static const char *self;
-
-static unsigned long long ticks(void)
-{
-	unsigned low, high;
-
-	__asm__ volatile("lfence; rdtsc" : "=a"(low), "=d"(high) : : "memory");
-	return (unsigned long long)high << 32 | low;
-}
-
-static void fail(const char *what)
-{
-	perror(what);
-	exit(1);
-}
 
 /* --- calls ------------------------------------------------------------------------------------------------------- */
 
@@ -200,7 +186,6 @@ static void fork_exec(int count)
 
 /* --- memory ------------------------------------------------------------------------------------------------------- */
 
-#define PAGE 4096
 static char *fresh;
 
 static void map_fresh(int pages)

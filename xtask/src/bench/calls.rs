@@ -4,24 +4,12 @@
 //! and by wall time, in runs that alternate between the kernels, because instructions leave out what misses of the
 //! TLB and its flushes cost.
 
+use super::guest::Measured;
 use super::median;
-use crate::console::Console;
-use crate::initramfs::{Initramfs, Session};
-use crate::qemu::{Accelerator, Clock, Guest, Machine};
-use crate::run::Hardware;
-use crate::{linux, programs};
-use anyhow::{Context, Result, ensure};
+use crate::linux;
+use crate::qemu::{Clock, Guest};
+use anyhow::{Context, Result};
 use std::fmt::Write;
-use std::time::Duration;
-
-/// Linux at its best, and nothing random in either kernel.
-const LINUX_OPTIONS: &str = "quiet init_on_alloc=0 mitigations=off nokaslr norandmaps";
-const ORRERY_OPTIONS: &str = "quiet norandmaps";
-
-/// QEMU emulates `rep movsb` byte by byte, so neither kernel may believe it is quick.
-const CPU: &str = "max,-erms,-fsrm";
-
-const LIMIT: Duration = Duration::from_secs(300);
 
 /// A row's name and ticks.
 type Figures = Vec<(String, f64)>;
@@ -63,42 +51,10 @@ fn find(figures: &Figures, name: &str) -> Option<f64> {
 
 /// Boots `guest` with the benchmark as its session.
 fn run(guest: Guest, clock: Clock, rows: &[String]) -> Result<Figures> {
-    let mut archive = Initramfs::standard()?;
-    for program in programs::compile("user/bench")? {
-        archive.program(&format!("bin/{}", program.name), &program)?;
-    }
-    let mut command = vec!["/bin/bench".to_string()];
-    command.extend_from_slice(rows);
-    archive.session(Session { command, ..Session::default() });
-    let accelerator = Some(Accelerator::Tcg).filter(|_| clock == Clock::Instructions);
-    let hardware = Hardware { cpus: 1, memory: 512, machine: Machine::Q35, kernel: guest, accelerator };
-    let mut vm = hardware.vm(archive, if guest == Guest::Linux { LINUX_OPTIONS } else { ORRERY_OPTIONS })?;
-    vm.clock = clock;
-    if vm.accelerator == Accelerator::Tcg {
-        vm.cpu = CPU;
-    }
-    let (status, screen) = Console::start(&vm)?.end(LIMIT)?;
-    ensure!(status == 0, "the benchmark ended with status {status}:\n{screen}");
-    let figures: Figures = screen.lines().filter_map(row).collect();
-    ensure!(!figures.is_empty() && screen.lines().any(|line| line == "end"), "no figures:\n{screen}");
-    Ok(figures)
-}
-
-/// `row<tab>NAME<tab>TICKS`; the terminal may have made spaces of the tabs.
-fn row(line: &str) -> Option<(String, f64)> {
-    let rest = line.strip_prefix("row")?;
-    let (name, ticks) = rest.trim().rsplit_once(char::is_whitespace)?;
-    Some((name.trim().to_string(), ticks.parse().context("ticks").ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::row;
-
-    #[test]
-    fn rows_are_read_with_tabs_and_with_spaces() {
-        assert_eq!(row("row\tnull call\t329.0"), Some(("null call".into(), 329.0)));
-        assert_eq!(row("row     null call       329.0"), Some(("null call".into(), 329.0)));
-        assert_eq!(row("Linux says hello"), None);
-    }
+    let measured = Measured { program: "bench", rows, cpus: 1, memory: 512, clock };
+    let figure = |fields: Vec<String>| match fields.as_slice() {
+        [name, ticks] => Ok((name.clone(), ticks.parse().context("ticks")?)),
+        _ => anyhow::bail!("no row of this benchmark: {fields:?}"),
+    };
+    measured.run(guest)?.into_iter().map(figure).collect()
 }

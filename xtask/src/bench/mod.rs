@@ -4,13 +4,17 @@
 //! | file | what it measures |
 //! | --- | --- |
 //! | `calls.rs` | operations of the kernel: guest instructions, and wall time of interleaved runs |
+//! | `growth.rs` | how operations grow with what is there already |
 //! | `boot.rs` | from the start of QEMU to the shell's prompt |
 //! | `host.rs` | the host machine, native Linux, user-mode Linux, proot |
+//! | `guest.rs` | a benchmark program as the session of either kernel |
 //!
 //! A benchmark is never a test: it prints, and judges nothing. `--write` keeps the tables in `docs/src/benchmarks.md`.
 
 mod boot;
 mod calls;
+mod growth;
+mod guest;
 mod host;
 mod page;
 
@@ -29,7 +33,7 @@ pub struct Bench {
     /// Interleaved runs for wall time, and boots of each kind.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
-    /// Only these rows of `calls`, by name.
+    /// Only these rows of `calls` or `growth`, by name.
     #[arg(long, value_name = "ROW")]
     row: Vec<String>,
 }
@@ -39,6 +43,8 @@ pub struct Bench {
 enum What {
     /// Operations of the kernel.
     Calls,
+    /// How operations grow with what is there already.
+    Growth,
     /// Boots.
     Boot,
     /// The host machine.
@@ -54,6 +60,9 @@ impl Bench {
         let mut tables = Vec::new();
         if wanted(What::Calls) {
             tables.push(("calls", calls::measure(self.runs, &self.row)?));
+        }
+        if wanted(What::Growth) {
+            tables.push(("growth", growth::measure(&self.row)?));
         }
         if wanted(What::Boot) {
             tables.push(("boot", boot::measure(self.runs)?));
