@@ -102,8 +102,8 @@ impl Layout {
     }
 
     /// Removes some areas. False if there are none.
-    fn release_chunk(&mut self) -> bool {
-        let Some(areas) = self.areas.pop_chunk() else { return false };
+    fn release_some(&mut self) -> bool {
+        let Some(areas) = self.areas.pop_some() else { return false };
         areas.into_iter().for_each(|area| Layout::release(&mut self.released, area));
         true
     }
@@ -249,7 +249,7 @@ impl AddressSpace {
             });
             budget.pace(SLICE).await;
         }
-        while self.change_now(|layout| layout.release_chunk()) {
+        while self.change_now(|layout| layout.release_some()) {
             budget.pace(AREAS).await;
         }
     }

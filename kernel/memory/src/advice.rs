@@ -318,9 +318,7 @@ impl Layout {
         }
         self.areas.split(part.start)?;
         self.areas.split(part.end)?;
-        if let Some(position) = self.areas.position(part.start) {
-            self.areas.modify(position, |area| area.flags = flags);
-        }
+        self.areas.modify(part.start, |area| area.flags = flags);
         Ok(())
     }
 

@@ -133,8 +133,7 @@ impl AddressSpace {
         }
         layout.areas.split(part.start)?;
         layout.areas.split(part.end)?;
-        let position = layout.areas.position(part.start).ok_or(Errno::ENOMEM)?;
-        layout.areas.modify(position, |area| {
+        layout.areas.modify(part.start, |area| {
             area.access = access;
             if charge {
                 area.flags |= AreaFlags::ACCOUNTED;
@@ -144,7 +143,7 @@ impl AddressSpace {
             }
         });
         if part.len() <= SLICE * PAGE_SIZE
-            && let Some(area) = layout.areas.get(position)
+            && let Some(area) = layout.areas.containing(part.start)
         {
             self.space().protect(part, page_rights(area));
         }

@@ -52,7 +52,7 @@ impl Discarded {
                 if space.unmap_some(0..USER_TOP, SLICE).is_some() {
                     return true;
                 }
-                areas.pop_chunk().is_some()
+                areas.pop_some().is_some()
             }
             Discarded::Pages(leaves) => (0..SLICE / LEAF as usize).all(|_| leaves.pop_first().is_some()),
             Discarded::Other(other) => other.free_some(),

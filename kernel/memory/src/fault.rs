@@ -111,8 +111,7 @@ impl AddressSpace {
         if layout.exclusion == Some(Exclusion::ChangesAndFaults) {
             return Err(MemoryFault::Busy);
         }
-        let Some(position) = layout.areas.position(page) else { return Err(MemoryFault::NotMapped) };
-        let area = match layout.areas.get(position) {
+        let area = match layout.areas.first_ending_above(page) {
             Some(area) if area.range.start > page => {
                 drop(layout);
                 return self.grow_stack(page, access);
@@ -126,7 +125,7 @@ impl AddressSpace {
             Backing::File { .. } => self.file_page(page, area, access),
         };
         if access.contains(Access::WRITE) && !area.flags.contains(AreaFlags::WRITTEN) {
-            layout.areas.modify(position, |area| area.flags |= AreaFlags::WRITTEN);
+            layout.areas.modify(page, |area| area.flags |= AreaFlags::WRITTEN);
         }
         result
     }
@@ -293,9 +292,7 @@ impl AddressSpace {
             if !allows(area.access, access) {
                 return Err(MemoryFault::NotPermitted);
             }
-            if let Some(position) = layout.areas.position(area.range.start) {
-                layout.areas.modify(position, |area| area.range.start = page);
-            }
+            layout.areas.modify(area.range.start, |area| area.range.start = page);
             Ok(())
         })?;
         self.resolve(page, access)

@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | `frames`, `per_cpu_cache` | [`FrameAllocator`]: buddy system and per-CPU stocks |
 //! | `kernel_memory` | [`Memory`]: what all address spaces of one kernel share |
-//! | `area`, `area_set` | one area; all areas of a space in order, split and merged |
+//! | `area`, `area_set`, `area_tree` | one area; all areas of a space, split and merged; their tree, which knows its gaps |
 //! | `address_space` | [`AddressSpace`]: creation, fork, tear-down, limits |
 //! | `map`, `change`, `remap`, `brk`, `advice` | mmap(2), munmap(2); mprotect(2); mremap(2); brk(2); madvise(2), msync(2), mincore(2), mlock(2) |
 //! | `fault` | [`AddressSpace::resolve`]: demand-zero, copy-on-write, file pages, growing stacks |
@@ -39,6 +39,7 @@ mod address_space;
 mod advice;
 mod area;
 mod area_set;
+mod area_tree;
 mod brk;
 mod change;
 mod cursor;

@@ -46,6 +46,13 @@ pub struct MapRequest {
     pub backing: Backing,
 }
 
+impl MapRequest {
+    /// Whether what is there goes; else the place is free.
+    fn replaces(&self) -> bool {
+        self.flags.contains(MapFlags::FIXED) && !self.flags.contains(MapFlags::FIXED_NO_REPLACE)
+    }
+}
+
 /// Where the large parts of a program lie, decided at exec.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Placement {
@@ -136,7 +143,9 @@ impl AddressSpace {
     fn map_area(&self, layout: &mut Layout, request: &MapRequest) -> Result<(Range<usize>, AreaFlags), Errno> {
         let area = self.check_area(layout, request)?;
         let (range, flags) = (area.range.clone(), area.flags);
-        layout.unmap_now(self.space(), range.clone())?;
+        if request.replaces() {
+            layout.unmap_now(self.space(), range.clone())?;
+        }
         layout.add(area)?;
         Ok((range, flags))
     }
@@ -168,7 +177,7 @@ impl AddressSpace {
             return Err(Errno::EEXIST);
         }
         let area = self.area_for(request, range, layout.future_flags)?;
-        let replaced = layout.areas.covered(&area.range);
+        let replaced = if request.replaces() { layout.areas.covered(&area.range) } else { 0 };
         layout.check_locked(&area)?;
         layout.check_growth(&area, area.pages() - replaced)?;
         check_commit(self.memory(), &area, area.pages())?;
@@ -444,12 +453,15 @@ impl Layout {
         if makes_hole && self.areas.len() >= MAXIMUM_AREAS {
             return Err(Errno::ENOMEM);
         }
-        self.areas.split(range.start)?;
-        self.areas.split(range.end)?;
+        let (start, end) = (first.range.start, first.range.end);
+        if start < range.start {
+            self.areas.split(range.start)?;
+        }
+        if end != range.end {
+            self.areas.split(range.end)?;
+        }
         self.note_resident(space.resident());
-        let areas = if budget == usize::MAX { budget } else { AREAS };
-        let within = self.areas.ascending(range.start).take_while(|area| area.range.start < range.end);
-        let limit = { within }.nth(areas).map(|area| area.range.start);
+        let limit = if end < range.end && budget != usize::MAX { self.start_after(AREAS, &range) } else { None };
         let next = space.unmap_some(range.start..limit.unwrap_or(range.end), budget).or(limit);
         let done = range.start..next.unwrap_or(range.end);
         if next.is_some() {
@@ -458,6 +470,12 @@ impl Layout {
         let released = &mut self.released;
         self.areas.remove_within(done, |area| Layout::release(released, area));
         Ok(next)
+    }
+
+    /// Where the area starts in `range` that has so many of it below.
+    fn start_after(&self, areas: usize, range: &Range<usize>) -> Option<usize> {
+        let mut within = self.areas.ascending(range.start).take_while(|area| area.range.start < range.end);
+        within.nth(areas).map(|area| area.range.start)
     }
 }
 

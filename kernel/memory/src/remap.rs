@@ -188,9 +188,8 @@ impl AddressSpace {
         if source.end == area.range.end
             && let Some(end) = end
             && !layout.areas.overlaps(&(source.end..end))
-            && let Some(position) = layout.areas.position(source.start)
+            && layout.areas.modify(area.range.start, |area| area.range.end = end)
         {
-            layout.areas.modify(position, |area| area.range.end = end);
             layout.merge(area.range.start..end);
             return Ok(Plan::There(source.start));
         }

@@ -1,12 +1,13 @@
 //! The room's tests, a file a topic, on the host machine's frames and spaces.
 
 mod access;
+mod areas;
 mod cache;
 mod calls;
 mod faults;
 mod forks;
 mod frames;
-mod gaps;
+
 mod long;
 mod maps;
 mod shortage;
