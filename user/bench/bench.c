@@ -379,6 +379,6 @@ int main(int argc, char **argv)
 	for (size_t index = 0; index < sizeof rows / sizeof rows[0]; index++)
 		if (wanted(rows[index].name, argc - 1, argv + 1))
 			measure(&rows[index]);
-	puts("end");
+	say_end();
 	return 0;
 }

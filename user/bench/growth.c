@@ -616,6 +616,6 @@ int main(int argc, char **argv)
 		if (wanted(rows[index].name, argc - 1, argv + 1))
 			for (int step = 0, count = rows[index].first; step < STEPS; step++, count *= 10)
 				measure_beside(&rows[index], count);
-	puts("end");
+	say_end();
 	return 0;
 }

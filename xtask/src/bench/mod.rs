@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `calls.rs` | operations of the kernel: guest instructions, and wall time of interleaved runs |
 //! | `growth.rs` | how operations grow with what is there already |
+//! | `scaling.rs` | what two CPUs do of operations, beside one |
 //! | `boot.rs` | from the start of QEMU to the shell's prompt |
 //! | `host.rs` | the host machine, native Linux, user-mode Linux, proot |
 //! | `guest.rs` | a benchmark program as the session of either kernel |
@@ -17,6 +18,7 @@ mod growth;
 mod guest;
 mod host;
 mod page;
+mod scaling;
 
 use anyhow::Result;
 use std::process::ExitCode;
@@ -33,7 +35,7 @@ pub struct Bench {
     /// Interleaved runs for wall time, and boots of each kind.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
-    /// Only these rows of `calls` or `growth`, by name.
+    /// Only these rows of `calls`, `growth` or `scaling`, by name.
     #[arg(long, value_name = "ROW")]
     row: Vec<String>,
 }
@@ -45,6 +47,8 @@ enum What {
     Calls,
     /// How operations grow with what is there already.
     Growth,
+    /// What two CPUs do, beside one.
+    Scaling,
     /// Boots.
     Boot,
     /// The host machine.
@@ -63,6 +67,9 @@ impl Bench {
         }
         if wanted(What::Growth) {
             tables.push(("growth", growth::measure(&self.row)?));
+        }
+        if wanted(What::Scaling) {
+            tables.push(("scaling", scaling::measure(self.runs, &self.row)?));
         }
         if wanted(What::Boot) {
             tables.push(("boot", boot::measure(self.runs)?));
