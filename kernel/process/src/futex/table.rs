@@ -2,7 +2,8 @@
 //!
 //! A waiter stands in one of the table's buckets, found by the [`Key`] of the word. It enters under the bucket's lock after comparing
 //! the word there; a waker changes the word first and takes the lock afterwards: so no wake-up falls between the comparison
-//! and the sleep. In a bucket the waiters stand in the order they came.
+//! and the sleep. In a bucket the waiters stand word by word (by the hashes of their keys), those of a word in the order they came: who
+//! waits for other words costs a waker next to nothing.
 //!
 //! There may be tens of thousands of them. Whoever wakes or moves many does so a batch at a time, and only those who stood there
 //! when he began: a [`Line`] keeps how far he has come. Others get the bucket between two batches.
@@ -27,8 +28,11 @@ use crate::atomic::{AtomicU64, AtomicUsize, Ordering};
 /// How many are woken or moved under one holding of a bucket's lock.
 const BATCH: usize = 16;
 
-/// How many are looked at under one holding of it: others' words may have the same bucket.
+/// How many are looked at under one holding of it: not all may be wanted.
 const LOOKS: usize = 256;
+
+/// Where a waiter stands in its bucket: the hash of its key, and its number.
+type Rank = (u64, u64);
 
 /// Everybody who waits for a word.
 pub struct Futexes {
@@ -38,8 +42,7 @@ pub struct Futexes {
 
 #[derive(Default)]
 struct Bucket {
-    /// By their numbers.
-    entries: BTreeMap<u64, Entry>,
+    entries: BTreeMap<Rank, Entry>,
     /// The number of who comes next.
     next: u64,
 }
@@ -54,6 +57,7 @@ struct Entry {
 /// Where a waiter stands, shared by its entry and its future. Changed only under the lock of the bucket it is in.
 struct QueuePosition {
     bucket: AtomicUsize,
+    hash: AtomicU64,
     number: AtomicU64,
 }
 
@@ -63,6 +67,10 @@ impl QueuePosition {
 
     fn bucket(&self) -> usize {
         self.bucket.load(Ordering::Acquire)
+    }
+
+    fn rank(&self) -> Rank {
+        (self.hash.load(Ordering::Relaxed), self.number.load(Ordering::Relaxed))
     }
 
     fn leave(&self) {
@@ -93,26 +101,34 @@ impl Line {
 type Woken = SmallVec<[Waker; BATCH]>;
 
 impl Bucket {
-    /// Enters a waiter as the last.
-    fn append(&mut self, index: usize, entry: Entry) {
+    /// Enters a waiter as the last of its word.
+    fn append(&mut self, index: usize, hash: u64, entry: Entry) {
+        entry.position.hash.store(hash, Ordering::Relaxed);
         entry.position.number.store(self.next, Ordering::Relaxed);
         entry.position.bucket.store(index, Ordering::Release);
-        self.entries.insert(self.next, entry);
+        self.entries.insert((hash, self.next), entry);
         self.next += 1;
     }
 
-    /// The numbers of the next waiters of the line that are wanted, up to `count` or a batch. The line is over when `count` are found.
+    /// Where the next waiters of the line stand that are wanted, up to `count` or a batch. The line is over when `count` are found.
     #[expect(clippy::disallowed_methods, reason = "a batch at most, which lies in place")]
-    fn find(&self, line: &mut Line, count: usize, wanted: impl Fn(&Entry) -> bool) -> SmallVec<[u64; BATCH]> {
+    fn find(
+        &self,
+        hash: u64,
+        line: &mut Line,
+        count: usize,
+        wanted: impl Fn(&Entry) -> bool,
+    ) -> SmallVec<[Rank; BATCH]> {
         let end = *line.end.get_or_insert(self.next);
         let mut found = SmallVec::new();
-        for (looks, (&number, entry)) in self.entries.range(line.next.min(end)..end).enumerate() {
+        let line_of_word = (hash, line.next.min(end))..(hash, end);
+        for (looks, (&rank, entry)) in self.entries.range(line_of_word).enumerate() {
             if found.len() == count.min(BATCH) || looks == LOOKS {
-                line.next = number;
+                line.next = rank.1;
                 return found;
             }
             if wanted(entry) {
-                found.push(number);
+                found.push(rank);
             }
         }
         line.finish();
@@ -120,8 +136,8 @@ impl Bucket {
     }
 
     /// Takes out waiters and marks them as woken. Their wakers are to be called after the lock is released.
-    fn wake(&mut self, numbers: &[u64], woken: &mut Woken) {
-        for entry in numbers.iter().filter_map(|number| self.entries.remove(number)) {
+    fn wake(&mut self, ranks: &[Rank], woken: &mut Woken) {
+        for entry in ranks.iter().filter_map(|rank| self.entries.remove(rank)) {
             entry.position.leave();
             // bounded: a batch at most, which lies in place
             woken.extend(entry.waker);
@@ -147,22 +163,26 @@ impl Futexes {
         bits: u32,
         unchanged: impl FnOnce() -> Result<bool, E>,
     ) -> Result<Option<Waiting<'_>>, E> {
-        let position =
-            Arc::new(QueuePosition { bucket: AtomicUsize::new(QueuePosition::NOWHERE), number: AtomicU64::new(0) });
-        let index = self.index(&key);
+        let position = Arc::new(QueuePosition {
+            bucket: AtomicUsize::new(QueuePosition::NOWHERE),
+            hash: AtomicU64::new(0),
+            number: AtomicU64::new(0),
+        });
+        let hash = self.hash(&key);
+        let index = self.index(hash);
         if let Some(bucket) = self.buckets.get(index) {
             let mut bucket = bucket.lock();
             if !unchanged()? {
                 return Ok(None);
             }
-            bucket.append(index, Entry { key, bits, waker: None, position: position.clone() });
+            bucket.append(index, hash, Entry { key, bits, waker: None, position: position.clone() });
         }
         Ok(Some(Waiting { futexes: self, position }))
     }
 
     /// Whether so many may wait for a word that waking them all takes long.
     pub fn is_crowded(&self, key: Key) -> bool {
-        self.buckets.get(self.index(&key)).is_some_and(|bucket| bucket.lock().entries.len() > LOOKS)
+        self.buckets.get(self.index(self.hash(&key))).is_some_and(|bucket| bucket.lock().entries.len() > LOOKS)
     }
 
     /// Wakes up to `count` waiters of a word, in the order they came, whose bits have one in common with `bits`.
@@ -177,13 +197,14 @@ impl Futexes {
 
     /// Wakes the next of the line, up to `count`. Says how many; the line tells whether there may be more.
     pub fn wake_some(&self, key: Key, count: usize, bits: u32, line: &mut Line) -> usize {
-        let Some(bucket) = self.buckets.get(self.index(&key)) else {
+        let hash = self.hash(&key);
+        let Some(bucket) = self.buckets.get(self.index(hash)) else {
             line.end = Some(0);
             return 0;
         };
         let mut woken = Woken::new();
         let mut bucket = bucket.lock();
-        let found = bucket.find(line, count, |entry| entry.key == key && entry.bits & bits != 0);
+        let found = bucket.find(hash, line, count, |entry| entry.key == key && entry.bits & bits != 0);
         bucket.wake(&found, &mut woken);
         drop(bucket);
         woken.into_iter().for_each(Waker::wake);
@@ -208,22 +229,19 @@ impl Futexes {
         unchanged: impl FnOnce() -> Result<bool, E>,
     ) -> Result<Option<(usize, usize)>, E> {
         let mut woken = Woken::new();
-        let moved = self.with_both(from, to, |source, target, target_index| {
+        let (hash, target_hash) = (self.hash(&from), self.hash(&to));
+        let target_index = self.index(target_hash);
+        let moved = self.with_both(hash, target_hash, |source, mut target| {
             if !unchanged()? {
                 return Ok(None);
             }
-            let found = source.find(line, wake.saturating_add(carry), |entry| entry.key == from);
+            let found = source.find(hash, line, wake.saturating_add(carry), |entry| entry.key == from);
             let (to_wake, to_move) = found.split_at(wake.min(found.len()));
             source.wake(to_wake, &mut woken);
-            match target {
-                None => to_move.iter().for_each(|number| {
-                    source.entries.get_mut(number).into_iter().for_each(|entry| entry.key = to);
-                }),
-                Some(target) => {
-                    for entry in to_move.iter().filter_map(|number| source.entries.remove(number)) {
-                        target.append(target_index, Entry { key: to, ..entry });
-                    }
-                }
+            for rank in to_move {
+                let Some(entry) = source.entries.remove(rank) else { continue };
+                let entry = Entry { key: to, ..entry };
+                target.as_deref_mut().unwrap_or(source).append(target_index, target_hash, entry);
             }
             if found.len() == wake.saturating_add(carry) {
                 line.finish();
@@ -245,34 +263,33 @@ impl Futexes {
         other: Key,
         change: impl FnOnce() -> Result<bool, E>,
     ) -> Result<(bool, [Line; 2]), E> {
-        let changed = self.with_both(one, other, |source, target, _| {
+        let changed = self.with_both(self.hash(&one), self.hash(&other), |source, target| {
             let ends = [source.next, target.map_or(source.next, |target| target.next)];
             Ok((change()?, ends.map(|end| Line { next: 0, end: Some(end) })))
         });
         changed.unwrap_or_else(|| Ok((false, [Line { next: 0, end: Some(0) }, Line { next: 0, end: Some(0) }])))
     }
 
-    /// Locks the buckets of two keys; the second is `None` if it is the first. The index is the second's.
-    fn with_both<R>(
-        &self,
-        one: Key,
-        other: Key,
-        act: impl FnOnce(&mut Bucket, Option<&mut Bucket>, usize) -> R,
-    ) -> Option<R> {
-        let (first, second) = (self.index(&one), self.index(&other));
+    /// Locks the buckets of two keys, by their hashes; the second is `None` if it is the first.
+    fn with_both<R>(&self, one: u64, other: u64, act: impl FnOnce(&mut Bucket, Option<&mut Bucket>) -> R) -> Option<R> {
+        let (first, second) = (self.index(one), self.index(other));
         let lock = |index: usize| self.buckets.get(index).map(SpinLock::lock);
         if first == second {
             let mut both = lock(first)?;
-            return Some(act(&mut both, None, second));
+            return Some(act(&mut both, None));
         }
         let mut low = lock(first.min(second))?;
         let mut high = lock(first.max(second))?;
         let (source, target) = if first < second { (&mut low, &mut high) } else { (&mut high, &mut low) };
-        Some(act(source, Some(target), second))
+        Some(act(source, Some(target)))
     }
 
-    fn index(&self, key: &Key) -> usize {
-        self.hasher.hash_one(key) as usize & (self.buckets.len() - 1)
+    fn hash(&self, key: &Key) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    fn index(&self, hash: u64) -> usize {
+        hash as usize & (self.buckets.len() - 1)
     }
 }
 
@@ -295,22 +312,21 @@ impl Waiting<'_> {
 
     /// Leaves the table, if it still stands there.
     fn take_out(&self) -> bool {
-        let entry = self.with_bucket(|bucket, number| {
+        let entry = self.with_bucket(|bucket, rank| {
             self.position.leave();
-            bucket.entries.remove(&number)
+            bucket.entries.remove(&rank)
         });
         entry.flatten().is_some()
     }
 
-    /// Calls `act` with the bucket this waiter stands in and its number there; not if it was woken.
-    fn with_bucket<R>(&self, act: impl FnOnce(&mut Bucket, u64) -> R) -> Option<R> {
+    /// Calls `act` with the bucket this waiter stands in and its rank there; not if it was woken.
+    fn with_bucket<R>(&self, act: impl FnOnce(&mut Bucket, Rank) -> R) -> Option<R> {
         loop {
             let index = self.position.bucket();
             let mut bucket = self.futexes.buckets.get(index)?.lock();
             // It may have been moved to another bucket before the lock was ours.
             if self.position.bucket() == index {
-                let number = self.position.number.load(Ordering::Relaxed);
-                return Some(act(&mut bucket, number));
+                return Some(act(&mut bucket, self.position.rank()));
             }
         }
     }
@@ -320,8 +336,8 @@ impl Future for Waiting<'_> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let old = self.with_bucket(|bucket, number| {
-            let entry = bucket.entries.get_mut(&number)?;
+        let old = self.with_bucket(|bucket, rank| {
+            let entry = bucket.entries.get_mut(&rank)?;
             let known = entry.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker()));
             if known { None } else { entry.waker.replace(context.waker().clone()) }
         });

@@ -165,9 +165,9 @@ fn many_are_woken_and_moved_some_at_a_time() {
     let waiters: Vec<_> = (0..MANY).map(|_| enter(&futexes, key(8), ANY)).collect();
     assert!(futexes.is_crowded(key(8)));
     let mut line = Line::default();
-    assert_eq!(futexes.wake_some(key(8), MANY, ANY, &mut line), 0, "others stand in front");
+    assert_eq!(futexes.wake_some(key(8), usize::MAX, ANY, &mut line), BATCH, "those of another word are not looked at");
     let late = enter(&futexes, key(8), ANY);
-    let (mut woken, mut rounds) = (0, 0);
+    let (mut woken, mut rounds) = (BATCH, 1);
     while !line.is_over() {
         woken += futexes.wake_some(key(8), usize::MAX, ANY, &mut line);
         rounds += 1;
@@ -177,4 +177,15 @@ fn many_are_woken_and_moved_some_at_a_time() {
     assert_eq!(requeue(&futexes, key(16), 0, usize::MAX), (0, 1));
     assert_eq!(futexes.wake(key(16), usize::MAX, ANY) + futexes.wake(key(24), usize::MAX, ANY), MANY + 1);
     assert!(others.iter().all(Waiting::is_woken) && !futexes.is_crowded(key(8)));
+}
+
+#[test]
+fn those_who_are_not_wanted_are_looked_at_some_at_a_time() {
+    let futexes = Futexes::new(1);
+    let others: Vec<_> = (0..LOOKS).map(|_| enter(&futexes, key(8), 2)).collect();
+    let wanted = enter(&futexes, key(8), 1);
+    let mut line = Line::default();
+    assert_eq!((futexes.wake_some(key(8), 1, 1, &mut line), line.is_over()), (0, false));
+    assert_eq!((futexes.wake_some(key(8), 1, 1, &mut line), line.is_over()), (1, true));
+    assert!(wanted.is_woken() && !others.iter().any(Waiting::is_woken));
 }
