@@ -25,8 +25,8 @@ use crate::thread::{Name, NewThread};
 use crate::ucounts::Users;
 use crate::{Credentials, Pid, Process, Processes, Thread};
 
-/// How many buckets the futexes' table has for every CPU.
-const FUTEX_BUCKETS_PER_CPU: usize = 64;
+/// How many buckets the futexes' table has for every CPU, as on Linux.
+const FUTEX_BUCKETS_PER_CPU: usize = 256;
 
 /// How the machine is to stop: reboot(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -35,6 +35,8 @@ pub struct Thread {
 /// A thread, for everybody. See the module's page.
 pub struct ThreadState {
     tid: AtomicU32,
+    /// In its process's list of threads; changed under the lock of that.
+    position: AtomicUsize,
     process: Arc<Process>,
     task: Arc<Task>,
     /// Touched by the thread's own future only; the lock is what that costs in safe code.
@@ -131,6 +133,7 @@ impl Thread {
         let signals = ThreadSignals { mask: new.mask, ..ThreadSignals::default() };
         let state = ThreadState {
             tid: AtomicU32::new(new.tid),
+            position: AtomicUsize::new(0),
             process: new.process,
             task: new.task,
             registers: SpinLock::new(new.registers),
@@ -216,6 +219,14 @@ impl ThreadState {
     /// A thread that executes a new program becomes its process's leader.
     pub(crate) fn set_tid(&self, tid: Pid) {
         self.tid.store(tid, Ordering::Relaxed);
+    }
+
+    pub(crate) fn position(&self) -> usize {
+        self.position.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_position(&self, position: usize) {
+        self.position.store(position, Ordering::Relaxed);
     }
 
     /// The process it belongs to.

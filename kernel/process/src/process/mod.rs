@@ -7,16 +7,15 @@
 mod attributes;
 mod image;
 mod report;
+mod threads;
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use abi::Result;
 pub use abi::process::ExitStatus;
 use abi::signal::SignalSet;
-use abi::{Errno, Result};
-use machine::memory::fallible;
 use memory::AddressSpace;
-use smallvec::SmallVec;
 use sync::{RwSpinLock, SpinGuard, SpinLock, WaitQueue};
 use vfs::{FileTable, FsContext, Path, TableUse};
 
@@ -28,6 +27,7 @@ use crate::usage::Usage;
 use crate::{Credentials, Kernel, Pid, ThreadState};
 
 pub use image::Image;
+use threads::Threads;
 
 /// What a process executes.
 #[derive(Clone, Default)]
@@ -45,46 +45,9 @@ struct Resources {
     image: Arc<Image>,
 }
 
-/// The threads of a process, the oldest first.
-#[derive(Default)]
-struct Threads {
-    list: SmallVec<[Arc<ThreadState>; 1]>,
-    /// How many, from the oldest on, were told to end since that began.
-    told: usize,
-    /// How many, from the oldest on, were told to look whether the process is stopped since that changed.
-    nudged: usize,
-    /// Somebody goes on to tell them.
-    nudging: bool,
-}
-
 /// How many threads are told to end at once. Each that ends tells some of the rest.
 const TOLD_AT_ONCE: usize = 256;
 const TOLD_BY_EACH: usize = 16;
-
-impl Threads {
-    /// Tells some more to end, but not `but`.
-    fn tell(&mut self, most: usize, but: Option<Pid>) {
-        for thread in self.list.iter().skip(self.told).take(most).filter(|thread| Some(thread.tid()) != but) {
-            thread.raise_attention(attention::EXIT);
-            thread.task().interrupt();
-        }
-        self.told = self.list.len().min(self.told + most);
-    }
-
-    /// Tells some more to look whether the process is stopped. True if others are left.
-    fn nudge(&mut self, most: usize) -> bool {
-        self.list.iter().skip(self.nudged).take(most).for_each(|thread| thread.task().interrupt());
-        self.nudged = self.list.len().min(self.nudged + most);
-        self.nudged < self.list.len()
-    }
-
-    fn remove(&mut self, thread: &ThreadState) -> Option<Arc<ThreadState>> {
-        let place = self.list.iter().position(|other| core::ptr::eq(&**other, thread))?;
-        self.told -= usize::from(place < self.told);
-        self.nudged -= usize::from(place < self.nudged);
-        Some(self.list.remove(place))
-    }
-}
 
 /// What children and threads that are no more have used.
 #[derive(Clone, Copy, Default)]
@@ -251,7 +214,7 @@ impl Process {
 
     /// Its thread with this number.
     pub fn thread(&self, tid: Pid) -> Option<Arc<ThreadState>> {
-        self.threads.lock().list.iter().find(|thread| thread.tid() == tid).cloned()
+        self.threads.lock().iter().find(|thread| thread.tid() == tid).cloned()
     }
 
     /// Fills `found` with the smallest numbers of threads above `after`, in ascending order, and returns how many.
@@ -276,29 +239,29 @@ impl Process {
 
     /// How many threads it has.
     pub fn thread_count(&self) -> usize {
-        self.threads.lock().list.len()
+        self.threads.lock().len()
     }
 
     /// The leader, or else the oldest thread.
     pub fn first_thread(&self) -> Option<Arc<ThreadState>> {
-        self.threads.lock().list.first().cloned()
+        self.threads.lock().first().cloned()
     }
 
     /// Calls `act` for each thread, under the lock of their list.
     pub fn each_thread(&self, act: impl FnMut(&Arc<ThreadState>)) {
-        self.threads.lock().list.iter().for_each(act);
+        self.threads.lock().iter().for_each(act);
     }
 
     /// Whether some thread satisfies `test`; the oldest is asked first.
     pub(crate) fn find_thread(&self, test: impl FnMut(&Arc<ThreadState>) -> bool) -> bool {
-        self.threads.lock().list.iter().any(test)
+        self.threads.lock().iter().any(test)
     }
 
     /// Whether the process is stopped has changed: `most` threads are told to look. True if somebody has to tell the others, and nobody
     /// is about it yet.
     pub(crate) fn begin_nudging(&self, most: usize) -> bool {
         let mut threads = self.threads.lock();
-        threads.nudged = 0;
+        threads.begin_nudging();
         threads.nudge(most) && !core::mem::replace(&mut threads.nudging, true)
     }
 
@@ -313,13 +276,11 @@ impl Process {
     ///
     /// # Errors
     /// `ENOMEM`.
-    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     pub(crate) fn add_thread(&self, thread: &Arc<ThreadState>) -> Result<()> {
         // A stop or an end either finds the thread in the list, or is found here.
         let mut signals = self.signals.lock();
         let mut threads = self.threads.lock();
-        fallible(|| threads.list.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
-        threads.list.push(thread.clone());
+        threads.add(thread.clone())?;
         drop(threads);
         signals.stop.join(thread);
         if self.watches_processor_time() {
@@ -336,7 +297,7 @@ impl Process {
     pub(crate) fn remove_thread(&self, thread: &ThreadState) -> bool {
         let mut threads = self.threads.lock();
         let gone = threads.remove(thread);
-        let last = threads.list.is_empty();
+        let last = threads.len() == 0;
         let executing = self.executing.load(Ordering::Acquire);
         if self.exit_status().is_some() || executing != 0 {
             threads.tell(TOLD_BY_EACH, self.exit_status().is_none().then_some(executing));
@@ -533,7 +494,7 @@ impl Process {
         let word = status.wait_status() as u32;
         if self.exit_status.compare_exchange(RUNNING, word, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             let mut threads = self.threads.lock();
-            threads.told = 0;
+            threads.begin_telling();
             threads.tell(TOLD_AT_ONCE, None);
         }
     }
@@ -557,7 +518,7 @@ impl Process {
             return false;
         }
         let mut threads = self.threads.lock();
-        threads.told = 0;
+        threads.begin_telling();
         threads.tell(TOLD_AT_ONCE, Some(thread.tid()));
         true
     }

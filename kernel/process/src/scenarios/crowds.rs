@@ -18,6 +18,8 @@ use crate::{Kernel, Pid, Process, Role, call};
 
 const MANY: usize = 2 * AT_ONCE + 100;
 
+const THREAD: u32 = raw::CLONE_VM | raw::CLONE_FS | raw::CLONE_FILES | raw::CLONE_SIGHAND | raw::CLONE_THREAD;
+
 /// The kernel's task, which does something only when the test lets it.
 struct Delivery(Pin<Box<dyn Future<Output = ()>>>);
 
@@ -105,7 +107,6 @@ fn a_signal_to_a_large_group_goes_on_by_itself() {
 fn a_large_process_is_stopped_and_continued_in_slices() {
     let stage = Stage::new(&[]);
     let kernel = &stage.kernel;
-    let thread = raw::CLONE_VM | raw::CLONE_FS | raw::CLONE_FILES | raw::CLONE_SIGHAND | raw::CLONE_THREAD;
     let steps = vec![
         call!(__NR_fork),
         IfZero("child"),
@@ -116,7 +117,7 @@ fn a_large_process_is_stopped_and_continued_in_slices() {
         Load((MANY - 1).into()),
         Keep(0),
         Label("more"),
-        call!(__NR_clone, thread as usize, 0, 0, 0, 0),
+        call!(__NR_clone, THREAD as usize, 0, 0, 0, 0),
         IfZero("thread"),
         Loop(0, "more"),
         Say("ready"),
@@ -154,4 +155,44 @@ fn a_large_process_is_stopped_and_continued_in_slices() {
     delivery.until(|| count(RunState::Stopped) == MANY);
     post(Signal::KILL);
     until(|| process.is_zombie());
+}
+
+/// Threads leave from anywhere in the list; who is left keeps its order, and the oldest is found.
+#[test]
+fn the_list_of_threads_closes_up_behind_those_who_leave() {
+    let stage = Stage::new(&[]);
+    let steps = vec![
+        Load(99.into()),
+        Keep(0),
+        Label("more"),
+        call!(__NR_clone, THREAD as usize, 0, 0, 0, 0),
+        IfZero("thread"),
+        Loop(0, "more"),
+        Say("ready"),
+        Label("thread"),
+        call!(__NR_pause),
+        Jump("thread"),
+    ];
+    let told = stage.start_as(Role::Init, steps);
+    until(|| !told.lock().unwrap().is_empty());
+    let process = stage.kernel.processes().process(1).unwrap();
+    let all = || {
+        let mut all = Vec::new();
+        process.each_thread(|thread| all.push(thread.clone()));
+        all
+    };
+    let mut expected = all();
+    assert_eq!(expected.len(), 100);
+    // In an order that meets all parts of the list: 37 has no factor in common with 100.
+    for step in 0..99 {
+        let place = 37 * step % expected.len();
+        let gone = expected.remove(place);
+        assert!(!process.remove_thread(&gone));
+        let left = all();
+        assert!(left.iter().zip(&expected).all(|(one, other)| Arc::ptr_eq(one, other)));
+        assert_eq!((left.len(), process.thread_count()), (expected.len(), expected.len()));
+        assert!(Arc::ptr_eq(&process.first_thread().unwrap(), &expected[0]));
+        assert!(!process.remove_thread(&gone), "it is not there any more");
+    }
+    assert!(process.remove_thread(&expected[0]));
 }
