@@ -187,6 +187,9 @@ impl AreaSet {
             };
             let (start, end) = (area.range.start, area.range.end);
             if !area.continues_in(next) {
+                if end == range.end {
+                    return;
+                }
                 at = end;
                 continue;
             }

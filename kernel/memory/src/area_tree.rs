@@ -361,7 +361,7 @@ impl Subtree {
                 let place = |children: &[Subtree]| child_for(children, start).min(children.len() - 1);
                 let mut at = place(children);
                 if children.get(at).is_some_and(Subtree::is_full) {
-                    split_child(children, at, start >= self.extent.end)?;
+                    split_child(children, at, start)?;
                     at = place(children);
                 }
                 children.get_mut(at).ok_or(Errno::ENOMEM)?.insert(area)?;
@@ -396,14 +396,22 @@ impl Subtree {
         match &mut self.node {
             Node::Leaf(areas) => {
                 let at = areas.partition_point(|area| area.range.end <= address);
-                let result = change(areas.get_mut(at).filter(|area| area.range.start <= address)?);
-                self.extent.update(areas, at);
+                let area = areas.get_mut(at).filter(|area| area.range.start <= address)?;
+                let before = area.extent();
+                let result = change(area);
+                if area.extent() != before {
+                    self.extent.update(areas, at);
+                }
                 Some(result)
             }
             Node::Inner(children) => {
                 let at = child_for(children, address);
-                let result = children.get_mut(at)?.modify(address, change)?;
-                self.extent.update(children, at);
+                let child = children.get_mut(at)?;
+                let before = child.extent;
+                let result = child.modify(address, change)?;
+                if child.extent != before {
+                    self.extent.update(children, at);
+                }
                 Some(result)
             }
         }
@@ -438,8 +446,18 @@ impl Subtree {
         found
     }
 
-    /// Keeps so many; what is above them becomes another.
-    fn split_off(&mut self, keep: usize) -> Result<Subtree, Errno> {
+    /// Keeps the lower half, the upper becomes another. But those who add one area below or above the last leave full nodes behind,
+    /// if they are split where the next area, which starts at `next`, will be.
+    fn split(&mut self, next: usize) -> Result<Subtree, Errno> {
+        let at = match &self.node {
+            Node::Leaf(areas) => areas.partition_point(|area| area.range.end <= next),
+            Node::Inner(children) => child_for(children, next),
+        };
+        let keep = match at {
+            _ if at < FANOUT / 4 => at + 1,
+            _ if at > FANOUT / 4 * 3 => FANOUT - 1,
+            _ => FANOUT / 2,
+        };
         let upper = match &mut self.node {
             Node::Leaf(areas) => Node::Leaf(move_from(areas, keep)?),
             Node::Inner(children) => Node::Inner(move_from(children, keep)?),
@@ -496,12 +514,12 @@ fn child_for(children: &[Subtree], address: usize) -> usize {
     children.partition_point(|child| child.extent.end <= address)
 }
 
-/// Splits a full child in two; so that, if the next area `is_last`, the lower stays nearly full: fork adds them in order.
+/// Splits a full child in two, for an area that starts at `next`.
 #[expect(clippy::disallowed_methods, reason = "room was made before")]
-fn split_child(children: &mut Vec<Subtree>, at: usize, is_last: bool) -> Result<(), Errno> {
+fn split_child(children: &mut Vec<Subtree>, at: usize, next: usize) -> Result<(), Errno> {
     fallible(|| children.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
     let child = children.get_mut(at).ok_or(Errno::ENOMEM)?;
-    let upper = child.split_off(if is_last { FANOUT - 1 } else { FANOUT / 2 })?;
+    let upper = child.split(next)?;
     children.insert(at + 1, upper);
     Ok(())
 }

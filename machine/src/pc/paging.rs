@@ -1,8 +1,9 @@
 //! Page tables of a user address space.
 //!
 //! Four levels; the upper half of the root is the kernel's and the same in all spaces ([`super::kernel_space`]). Tables
-//! exist only where something is mapped, and an empty one is freed with what it held. [`super::table`] has the entries
-//! and what is counted about them.
+//! exist only where something is mapped, and an empty one is freed with what it held, but for one: who empties a leaf table page by
+//! page often fills it again, and so the last that became empty stays until another does. [`super::table`] has the entries and what
+//! is counted about them.
 //!
 //! One spin lock a space; who changes entries holds it until every CPU has forgotten what was removed
 //! ([`super::shootdown`]) and only then drops frames. [`Removed`] sees to the order. Two spaces (fork) are locked in the order
@@ -64,6 +65,8 @@ pub struct Tables {
     lock: SpinLock<()>,
     /// Pages mapped. Written under the lock.
     resident: AtomicUsize,
+    /// The first address of the leaf table that became empty last; it may have pages again, or be gone. Used under the lock.
+    emptied: AtomicUsize,
 }
 
 /// Bytes a leaf table maps.
@@ -165,7 +168,7 @@ impl Tables {
     pub fn new() -> Result<Tables, OutOfMemory> {
         let root = Table::new().ok_or(OutOfMemory)?;
         super::kernel_space::share_kernel_half(root);
-        Ok(Tables { root, lock: SpinLock::new(()), resident: AtomicUsize::new(0) })
+        Ok(Tables { root, lock: SpinLock::new(()), resident: AtomicUsize::new(0), emptied: AtomicUsize::new(0) })
     }
 
     /// Makes this CPU use the space.
@@ -291,9 +294,10 @@ impl Tables {
             let base = range.start & !(LEAF - 1);
             let leaf = self.leaf(base)?;
             self.clear_leaf(leaf, base, indices(&range, base, 0), removed);
-            if leaf.occupied() > 0 {
-                return None;
-            } // else below, where empty tables go
+            if leaf.occupied() == 0 {
+                self.keep_empty(base, removed);
+            }
+            return None;
         }
         let removed = RefCell::new(removed);
         let start = range.start;
@@ -310,6 +314,15 @@ impl Tables {
             |parent, index, table, base| removed.borrow_mut().table_if_empty(parent, index, table, base),
         )
         .break_value()
+    }
+
+    /// Keeps an empty leaf table, and no longer the one that was kept before.
+    fn keep_empty(&self, base: usize, removed: &mut Removed<'_>) {
+        let before = self.emptied.load(Relaxed);
+        if before != base {
+            self.emptied.store(base, Relaxed);
+            self.free_empty_tables(before..before + LEAF, removed);
+        }
     }
 
     /// Empties the part of a leaf that lies in the range; returns how many pages that were.
@@ -496,11 +509,11 @@ impl Tables {
     pub fn move_range(&self, from: Range<usize>, to: usize) -> Result<(), OutOfMemory> {
         let _lock = self.lock();
         let mut removed = Removed::new(self);
-        let (start, target) = (from.start, to..to + from.len());
+        let target = to..to + from.len();
         // Tables come first: nothing that may fail comes after something has changed.
-        let tables = self.each_leaf(from.clone(), |leaf, base, indices| {
-            leaf.entries(indices)
-                .try_for_each(|(index, _)| self.leaf_or_new(base + (index << shift(0)) - start + to).map(drop))
+        let tables = self.each_part(from.clone(), to, |part| match part.leaf.entries(part.indices.clone()).next() {
+            Some(_) => self.leaf_or_new(part.target).map(drop),
+            None => Ok(()),
         });
         if tables.is_err() {
             self.free_empty_tables(target, &mut removed);
@@ -511,21 +524,35 @@ impl Tables {
             self.clear_leaf(leaf, base, indices, &mut removed);
             Ok(())
         })?;
-        self.each_leaf(from.clone(), |leaf, base, indices| {
-            for (index, _) in leaf.entries(indices) {
-                let page = base + (index << shift(0));
-                let target = page - start + to;
-                let table = self.leaf(target).ok_or(OutOfMemory)?;
-                let entry = leaf.take(index);
-                if entry.must_flush(Entry(0)) {
-                    removed.stale(page);
-                }
-                table.insert(self::index(target, 0), entry);
+        self.each_part(from.clone(), to, |part| {
+            if let Some(table) = self.leaf(part.target) {
+                part.move_to(table, &mut removed);
             }
             Ok(())
         })?;
         self.free_empty_tables(from, &mut removed);
         Ok(())
+    }
+
+    /// Calls `visit` for each part of a leaf table in `from` that goes to one leaf table when the range goes to `to`. Under the lock.
+    #[inline]
+    fn each_part(
+        &self,
+        from: Range<usize>,
+        to: usize,
+        mut visit: impl FnMut(Part) -> Result<(), OutOfMemory>,
+    ) -> Result<(), OutOfMemory> {
+        let start = from.start;
+        self.each_leaf(from, |leaf, base, mut rest| {
+            while !rest.is_empty() {
+                let page = base + (rest.start << shift(0));
+                let target = page - start + to;
+                let end = rest.end.min(rest.start + ENTRIES - index(target, 0));
+                visit(Part { leaf, indices: rest.start..end, page, target })?;
+                rest.start = end;
+            }
+            Ok(())
+        })
     }
 
     /// Frees the tables in the range that have no entries. Under the lock.
@@ -554,6 +581,37 @@ impl Tables {
         let mut tables = 0;
         let _: ControlFlow<()> = self.walk(0..USER_TOP, |_, _, _| ControlFlow::Continue(()), |_, _, _, _| tables += 1);
         tables
+    }
+}
+
+/// A part of a leaf table that moves: its first page, and where that goes.
+struct Part {
+    leaf: Table,
+    indices: Range<usize>,
+    page: usize,
+    target: usize,
+}
+
+impl Part {
+    /// Moves the entries to the leaf table of the target, where there are none.
+    fn move_to(self, table: Table, removed: &mut Removed<'_>) {
+        let (first, target) = (self.indices.start, index(self.target, 0));
+        let (mut groups, mut moved, mut is_stale) = (0, 0, false);
+        let last = self.page + ((self.indices.len() - 1) << shift(0));
+        for (index, _) in self.leaf.entries(self.indices) {
+            let entry = self.leaf.replace(index, Entry(0));
+            is_stale |= entry.must_flush(Entry(0));
+            let to = target + index - first;
+            table.set(to, entry);
+            groups |= group_of(to);
+            moved += 1;
+        }
+        if is_stale {
+            removed.stale(self.page);
+            removed.stale(last);
+        }
+        self.leaf.uncount(moved);
+        table.count(groups, moved);
     }
 }
 

@@ -175,6 +175,12 @@ impl Table {
         self.state().store((self.state().load(Relaxed) | groups << 16) + added, Relaxed);
     }
 
+    /// As many entries are gone as were exchanged for none.
+    #[inline]
+    pub fn uncount(self, removed: u32) {
+        self.state().store(self.state().load(Relaxed) - removed, Relaxed);
+    }
+
     /// Exchanges an occupied entry for another. A full barrier, as every locked instruction.
     #[inline]
     pub fn replace(self, index: usize, entry: Entry) -> Entry {

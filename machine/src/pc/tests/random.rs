@@ -387,6 +387,29 @@ fn a_page_without_a_table_is_not_there() {
     }
 }
 
+/// The leaf table that became empty last serves the next page there without memory, but there is one such table, not more.
+#[test]
+fn one_empty_table_is_kept() {
+    let access = Access::READ | Access::WRITE;
+    let (frame, space) = (Frame::zeroed().unwrap(), Tables::new().unwrap());
+    let fill_and_empty = |page: usize| {
+        space.map(page, frame.clone(), access).unwrap();
+        space.unmap(page..page + PAGE_SIZE, usize::MAX);
+        assert_eq!((space.tables(), space.resident(), frame.references()), (3, 0, 1));
+    };
+    fill_and_empty(FIRST);
+    frames::allow(0);
+    fill_and_empty(FIRST + PAGE_SIZE);
+    frames::allow(usize::MAX);
+    for leaf in [1, 5, 512, 3] {
+        fill_and_empty(FIRST + (leaf << 21));
+        assert!(!shootdown::access(space.root(), FIRST, false));
+    }
+    space.map(FIRST, frame.clone(), access).unwrap();
+    space.unmap(0..super::paging::USER_TOP, usize::MAX);
+    assert_eq!(space.tables(), 0, "all go when all is emptied");
+}
+
 /// A run that goes over the end of a table ends there if there is no other; a child that gets no table leaves its parent what it has.
 #[test]
 fn what_is_shown_by_part_is_whole_for_each_page() {
