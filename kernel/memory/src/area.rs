@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use core::ops::Range;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::memory::Protection;
 use bitflags::bitflags;
@@ -39,10 +40,8 @@ bitflags! {
         const RANDOM = 1 << 11;
         /// Counted against the commit limit: it was private and writable at some time.
         const ACCOUNTED = 1 << 12;
-        /// Some page may be the program's own copy: it was written once. Areas merge regardless (Linux: `anon_vma`).
-        const WRITTEN = 1 << 13;
         /// The kernel's own, shown to every program (`VM_SPECIAL`): it doesn't grow, and mlock(2) passes it over.
-        const SPECIAL = 1 << 14;
+        const SPECIAL = 1 << 13;
     }
 }
 
@@ -71,8 +70,37 @@ pub struct Area {
     pub access: Access,
     /// What is special.
     pub flags: AreaFlags,
+    /// Some page may be the program's own copy. Areas merge regardless (Linux: `anon_vma`).
+    pub written: Written,
     /// Where pages come from.
     pub backing: Backing,
+}
+
+/// Whether an area was written to once. A page fault notes it, which shares the areas with others.
+#[derive(Default)]
+pub struct Written(AtomicBool);
+
+impl Written {
+    /// Whether it was.
+    #[inline]
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// It is.
+    #[inline]
+    pub fn set(&self) {
+        if !self.get() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Clone for Written {
+    #[inline]
+    fn clone(&self) -> Written {
+        Written(AtomicBool::new(self.get()))
+    }
 }
 
 impl Area {
@@ -144,7 +172,7 @@ impl Area {
     pub(crate) fn continues_in(&self, next: &Area) -> bool {
         self.range.end == next.range.start
             && self.access == next.access
-            && self.flags | AreaFlags::WRITTEN == next.flags | AreaFlags::WRITTEN
+            && self.flags == next.flags
             && match (&self.backing, &next.backing) {
                 (Backing::Anonymous, Backing::Anonymous) => true,
                 (Backing::File { file, offset }, Backing::File { file: its_file, offset: its_offset }) => {

@@ -196,7 +196,9 @@ impl AreaSet {
             let Some(joined) = self.remove(end) else { return };
             self.modify(start, |area| {
                 area.range.end = joined.range.end;
-                area.flags |= joined.flags;
+                if joined.written.get() {
+                    area.written.set();
+                }
             });
             removed(joined);
         }

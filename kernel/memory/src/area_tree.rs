@@ -351,7 +351,9 @@ impl Subtree {
     fn insert(&mut self, area: Area) -> Result<(), Errno> {
         match &mut self.node {
             Node::Leaf(areas) => {
-                fallible(|| areas.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
+                // Programs have some areas, few have many.
+                let room = if areas.is_empty() { FANOUT / 2 } else { 1 };
+                fallible(|| areas.try_reserve(room)).map_err(|_| Errno::ENOMEM)?;
                 let at = areas.partition_point(|other| other.range.end <= area.range.start);
                 areas.insert(at, area);
                 self.extent.update(areas, at);

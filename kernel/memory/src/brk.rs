@@ -5,7 +5,7 @@ use machine::memory::{Access, PAGE_SIZE, USER_TOP};
 use sync::Budget;
 
 use crate::address_space::{AddressSpace, Layout, SLICE};
-use crate::area::{Area, AreaFlags, Backing};
+use crate::area::{Area, AreaFlags, Backing, Written};
 use crate::exclusion::Exclusion;
 use crate::map::{MAXIMUM_AREAS, page_align};
 
@@ -73,6 +73,7 @@ impl AddressSpace {
             range: old_end..new_end,
             access: Access::READ | Access::WRITE,
             flags: flags | layout.future_flags,
+            written: Written::default(),
             backing: Backing::Anonymous,
         };
         layout.check_growth(&area, area.pages())?;

@@ -137,7 +137,7 @@ impl AddressSpace {
             area.access = access;
             if charge {
                 area.flags |= AreaFlags::ACCOUNTED;
-            } else if anonymous && !access.contains(Access::WRITE) && !area.flags.contains(AreaFlags::WRITTEN) {
+            } else if anonymous && !access.contains(Access::WRITE) && !area.written.get() {
                 // Never written, and it can't be now: nothing is promised any more.
                 area.flags -= AreaFlags::ACCOUNTED;
             }

@@ -1,9 +1,13 @@
 //! Who may look at an address space and change it, and how the others wait: the counterpart of Linux's mmap_lock.
 //!
-//! The lock of a space spins, but not for long. Its holder may have to wait until other CPUs have forgotten translations,
+//! The lock of a space is shared by page faults, which supply pages and change no area: two CPUs may fault at once, and what a
+//! fault zeroes or copies keeps no other fault waiting. Who changes areas, or takes pages out, is alone.
+//!
+//! The lock spins, but not for long. Its holder may have to wait until other CPUs have forgotten translations,
 //! and those may be virtual CPUs that wait for their turn on a busy host: a CPU that spun meanwhile would keep the core from
 //! just them. So calls and faults try for [`TURNS`] turns, and then sleep until the lock is given up. Who can't sleep (a look from
-//! /proc, a futex's key) spins on, and is let in first: who takes the lock again and again could else keep it out for ever.
+//! /proc, a futex's key) spins on, and is let in first: who takes the lock again and again could else keep it out for ever. For the
+//! same reason no further fault is let in while a change tries.
 //!
 //! A change of an address space happens under its lock, which spins; so a long one goes in steps, and between two of
 //! them others run. What is torn down or taken out is consistent after each step, and others may come in between. Where
@@ -15,7 +19,7 @@
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use sync::{SpinGuard, SpinLock, WaitQueue};
+use sync::{ReadGuard, RwSpinLock, WaitQueue, WriteGuard};
 
 use crate::address_space::{AddressSpace, Layout};
 
@@ -24,54 +28,86 @@ const TURNS: usize = 256;
 
 /// The lock of a space. It is given up in one way only, which wakes who sleeps for it.
 pub(crate) struct LayoutLock {
-    layout: SpinLock<Layout>,
-    /// How many spin because they can't sleep.
+    layout: RwSpinLock<Layout>,
+    /// How many spin: those who can sleep soon, and in the upper half those who can't sleep.
     spinning: AtomicUsize,
     /// Those who sleep until the lock is given up.
     unlocked: WaitQueue,
 }
 
+/// One who spins because he can't sleep.
+const SLEEPLESS: usize = 1 << (usize::BITS / 2);
+
+/// One who spins for some turns.
+const PATIENT: usize = 1;
+
 impl LayoutLock {
     pub fn new(layout: Layout) -> LayoutLock {
-        LayoutLock { layout: SpinLock::new(layout), spinning: AtomicUsize::new(0), unlocked: WaitQueue::new() }
+        LayoutLock { layout: RwSpinLock::new(layout), spinning: AtomicUsize::new(0), unlocked: WaitQueue::new() }
     }
 
-    /// Spins until the lock is ours, before those who can sleep.
+    /// Spins until the lock is ours alone, before those who can sleep.
     #[inline]
     pub fn lock(&self) -> LayoutGuard<'_> {
-        self.guard(self.layout.try_lock().unwrap_or_else(|| self.spin()))
+        self.guard(self.layout.try_write().unwrap_or_else(|| self.spin()))
     }
 
     #[cold]
-    fn spin(&self) -> SpinGuard<'_, Layout> {
-        self.spinning.fetch_add(1, Ordering::Relaxed);
-        let layout = self.layout.lock();
-        self.spinning.fetch_sub(1, Ordering::Relaxed);
-        layout
+    fn spin(&self) -> WriteGuard<'_, Layout> {
+        let _announced = Announced::new(&self.spinning, SLEEPLESS);
+        self.layout.write()
     }
 
-    /// The layout, unless somebody else has it for long. Who gets none sleeps in [`LayoutLock::unlocked`].
+    /// The layout alone, unless others have it for long. Who gets none sleeps in [`LayoutLock::unlocked`].
     #[inline]
     pub fn try_lock(&self) -> Option<LayoutGuard<'_>> {
-        self.lock_if_free().or_else(|| {
-            (1..TURNS).find_map(|_| {
-                machine::cpu::relax();
-                self.lock_if_free()
-            })
+        self.lock_if_free().or_else(|| self.try_on())
+    }
+
+    #[cold]
+    fn try_on(&self) -> Option<LayoutGuard<'_>> {
+        let _announced = Announced::new(&self.spinning, PATIENT);
+        (1..TURNS).find_map(|_| {
+            machine::cpu::relax();
+            self.lock_if_free()
         })
     }
 
-    /// The layout, if nobody else has it at this moment or spins for it.
+    /// The layout, if nobody else has it at this moment or spins for it because he can't sleep.
     #[inline]
     fn lock_if_free(&self) -> Option<LayoutGuard<'_>> {
+        if self.spinning.load(Ordering::Relaxed) >= SLEEPLESS {
+            return None;
+        }
+        self.layout.try_write().map(|layout| self.guard(layout))
+    }
+
+    /// The layout, shared with page faults, unless somebody else has it alone for long. Who gets none sleeps in
+    /// [`LayoutLock::unlocked`].
+    #[inline]
+    pub fn try_share(&self) -> Option<SharedLayout<'_>> {
+        self.share_if_free().or_else(|| self.try_to_share_on())
+    }
+
+    #[cold]
+    fn try_to_share_on(&self) -> Option<SharedLayout<'_>> {
+        (1..TURNS).find_map(|_| {
+            machine::cpu::relax();
+            self.share_if_free()
+        })
+    }
+
+    /// The layout, if nobody has it alone at this moment or spins for it.
+    #[inline]
+    fn share_if_free(&self) -> Option<SharedLayout<'_>> {
         if self.spinning.load(Ordering::Relaxed) > 0 {
             return None;
         }
-        self.layout.try_lock().map(|layout| self.guard(layout))
+        self.layout.try_read().map(|layout| SharedLayout { layout, _next: WakeNext(&self.unlocked) })
     }
 
     #[inline]
-    fn guard<'a>(&'a self, layout: SpinGuard<'a, Layout>) -> LayoutGuard<'a> {
+    fn guard<'a>(&'a self, layout: WriteGuard<'a, Layout>) -> LayoutGuard<'a> {
         LayoutGuard { layout, _next: WakeNext(&self.unlocked) }
     }
 
@@ -86,10 +122,33 @@ impl LayoutLock {
     }
 }
 
+/// Somebody spins, until it is dropped.
+struct Announced<'a>(&'a AtomicUsize, usize);
+
+impl Announced<'_> {
+    fn new(spinning: &AtomicUsize, who: usize) -> Announced<'_> {
+        spinning.fetch_add(who, Ordering::Relaxed);
+        Announced(spinning, who)
+    }
+}
+
+impl Drop for Announced<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
+    }
+}
+
 /// The layout, locked. Whoever sleeps for it is woken afterwards.
 pub(crate) struct LayoutGuard<'a> {
     // The order matters: the lock is given up first.
-    layout: SpinGuard<'a, Layout>,
+    layout: WriteGuard<'a, Layout>,
+    _next: WakeNext<'a>,
+}
+
+/// The layout, shared with page faults: no area changes, and no page goes. Whoever sleeps for it is woken afterwards.
+pub(crate) struct SharedLayout<'a> {
+    // As above.
+    layout: ReadGuard<'a, Layout>,
     _next: WakeNext<'a>,
 }
 
@@ -99,6 +158,15 @@ impl Drop for WakeNext<'_> {
     #[inline]
     fn drop(&mut self) {
         self.0.wake_one();
+    }
+}
+
+impl Deref for SharedLayout<'_> {
+    type Target = Layout;
+
+    #[inline]
+    fn deref(&self) -> &Layout {
+        &self.layout
     }
 }
 
@@ -141,6 +209,12 @@ impl AddressSpace {
     #[inline]
     pub(crate) fn try_layout(&self) -> Option<LayoutGuard<'_>> {
         self.layout_lock().try_lock()
+    }
+
+    /// The layout, shared with page faults, unless somebody else has it alone for long.
+    #[inline]
+    pub(crate) fn try_share_layout(&self) -> Option<SharedLayout<'_>> {
+        self.layout_lock().try_share()
     }
 
     /// Changes the layout, once nobody keeps changes out. See [`AddressSpace::change_now`]. Cancel-safe.

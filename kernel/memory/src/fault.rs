@@ -1,7 +1,8 @@
 //! Page faults: the page that is missing, or not yet writable, is supplied.
 //!
-//! [`AddressSpace::resolve`] is one try under the space's lock, so two threads that fault at the same page at once get one
-//! page: the second finds it there. What it does:
+//! [`AddressSpace::resolve`] is one try under the space's lock, which it shares with other faults: it looks at what is mapped, makes
+//! a page of zeros or a copy, and maps it if what is mapped is still the same. So two threads that fault at the same page at once get
+//! one page: the second's is dropped, and it finds the first's when it tries again. What it does:
 //!
 //! | area | read | write |
 //! | --- | --- | --- |
@@ -107,27 +108,32 @@ impl AddressSpace {
     /// One try to let `access` at `address` succeed. See the module's page.
     pub fn resolve(&self, address: usize, access: Access) -> Result<Resolution, MemoryFault> {
         let page = address & !(PAGE_SIZE - 1);
-        let mut layout = self.try_layout().ok_or(MemoryFault::Busy)?;
-        if layout.exclusion == Some(Exclusion::ChangesAndFaults) {
-            return Err(MemoryFault::Busy);
+        let layout = self.try_share_layout().ok_or(MemoryFault::Busy)?;
+        let area = layout.area_for_fault(page, access)?;
+        if area.range.start > page {
+            drop(layout);
+            return self.grow_stack(page, access);
         }
-        let area = match layout.areas.first_ending_above(page) {
-            Some(area) if area.range.start > page => {
-                drop(layout);
-                return self.grow_stack(page, access);
-            }
-            Some(area) if allows(area.access, access) => area,
-            Some(_) => return Err(MemoryFault::NotPermitted),
-            None => return Err(MemoryFault::NotMapped),
-        };
-        let result = match &area.backing {
+        if access.contains(Access::WRITE) {
+            area.written.set();
+        }
+        match &area.backing {
             Backing::Anonymous => self.anonymous_page(page, area, access),
             Backing::File { .. } => self.file_page(page, area, access),
-        };
-        if access.contains(Access::WRITE) && !area.flags.contains(AreaFlags::WRITTEN) {
-            layout.areas.modify(page, |area| area.flags |= AreaFlags::WRITTEN);
         }
-        result
+    }
+
+    /// Maps a page where this one was, or none.
+    #[inline]
+    fn map_over(
+        &self,
+        page: usize,
+        before: Option<&Mapping>,
+        frame: Frame,
+        rights: Access,
+    ) -> Result<Resolution, MemoryFault> {
+        let mapped = self.space().map_over(page, before.map(|before| before.frame_number), frame, rights)?;
+        Ok(if mapped { Resolution::Mapped } else { Resolution::Spurious })
     }
 
     /// Demand-zero.
@@ -142,14 +148,13 @@ impl AddressSpace {
             if FAULT_AHEAD > 1 && self.is_filled_before(page, area) {
                 return self.map_ahead(page, frame, area);
             }
-            self.space().map(page, frame, rights)?;
+            self.map_over(page, None, frame, rights)
         } else if self.memory().is_scarce() {
             // The page itself costs nothing, but the tables to it do.
-            return Err(MemoryFault::OutOfMemory);
+            Err(MemoryFault::OutOfMemory)
         } else {
-            self.space().map(page, self.memory().zero().clone(), rights | Access::COPY_ON_WRITE)?;
+            self.map_over(page, None, self.memory().zero().clone(), rights | Access::COPY_ON_WRITE)
         }
-        Ok(Resolution::Mapped)
     }
 
     /// Whether the pages right before `page` have been written: then the program seems to fill the area.
@@ -193,7 +198,7 @@ impl AddressSpace {
         let rights = effective(area.access);
         if access.contains(Access::WRITE) && mapping.frame_number == self.memory().zero().number() {
             let frame = self.memory().zeroed().ok_or(MemoryFault::OutOfMemory)?;
-            self.space().map(page, frame, rights)?;
+            return self.map_over(page, Some(&mapping), frame, rights);
         } else if access.contains(Access::WRITE) {
             if mapping.references > 1 && self.memory().is_scarce() {
                 return Err(MemoryFault::OutOfMemory);
@@ -224,10 +229,10 @@ impl AddressSpace {
                 let frame = give(false)?;
                 self.map_around(page, frame, area, file, index)?;
             }
-            _ if area.is_shared() => self.space().map(page, give(true)?, rights)?,
+            _ if area.is_shared() => return self.map_over(page, mapped.as_ref(), give(true)?, rights),
             _ => {
                 let copy = self.memory().copy_of(&give(false)?).ok_or(MemoryFault::OutOfMemory)?;
-                self.space().map(page, copy, rights)?;
+                return self.map_over(page, None, copy, rights);
             }
         }
         Ok(Resolution::Mapped)
@@ -285,6 +290,9 @@ impl AddressSpace {
             return Err(MemoryFault::Busy);
         }
         self.change_locked(layout, |layout| {
+            if layout.areas.containing(page).is_some() {
+                return Ok(()); // another thread was faster
+            }
             let area = layout.stack_above(page).ok_or(MemoryFault::NotMapped)?;
             let pages = (area.range.start - page) / PAGE_SIZE;
             layout.check_growth(&area, pages).map_err(|_| MemoryFault::NotMapped)?;
@@ -300,6 +308,19 @@ impl AddressSpace {
 }
 
 impl Layout {
+    /// The area for a fault at `page`: the one there, which allows it, or the first above.
+    #[inline]
+    fn area_for_fault(&self, page: usize, access: Access) -> Result<&Area, MemoryFault> {
+        if self.exclusion == Some(Exclusion::ChangesAndFaults) {
+            return Err(MemoryFault::Busy);
+        }
+        let area = self.areas.first_ending_above(page).ok_or(MemoryFault::NotMapped)?;
+        if area.range.start <= page && !allows(area.access, access) {
+            return Err(MemoryFault::NotPermitted);
+        }
+        Ok(area)
+    }
+
     /// The growing area that a touch at `page` extends.
     fn stack_above(&self, page: usize) -> Option<Area> {
         let area = self.areas.first_ending_above(page)?;

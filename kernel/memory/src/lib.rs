@@ -59,7 +59,7 @@ mod vdso;
 mod views;
 
 pub use address_space::{AddressSpace, Limits};
-pub use area::{Area, AreaFlags, Backing};
+pub use area::{Area, AreaFlags, Backing, Written};
 pub use cursor::{Destination, Source, UserSlice};
 pub use discard::Dismantle;
 pub use fault::{MemoryFault, PageWait, Resolution};

@@ -13,7 +13,7 @@ use machine::memory::{Access, PAGE_SIZE, Space, USER_TOP};
 use sync::Budget;
 
 use crate::address_space::{AREAS, AddressSpace, Layout, Limits, SLICE};
-use crate::area::{Area, AreaFlags, Backing, access_of};
+use crate::area::{Area, AreaFlags, Backing, Written, access_of};
 use crate::exclusion::Exclusion;
 use crate::fault::MemoryFault;
 use crate::kernel_memory::Memory;
@@ -236,7 +236,7 @@ impl AddressSpace {
         flags.set(AreaFlags::SHARED, shared);
         let accounted = access.contains(Access::WRITE) && !shared && !flags.contains(AreaFlags::NO_RESERVE);
         flags.set(AreaFlags::ACCOUNTED, accounted);
-        Ok(Area { range, access, flags, backing })
+        Ok(Area { range, access, flags, written: Written::default(), backing })
     }
 
     /// munmap(2). Large ranges go in slices between which other threads run. `EINVAL`, `ENOMEM` (too many areas).

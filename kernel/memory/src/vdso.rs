@@ -13,7 +13,7 @@ use abi::fallible::try_to_vec;
 use machine::memory::{Access, Frame, PAGE_SIZE, USER_TOP};
 
 use crate::address_space::AddressSpace;
-use crate::area::{Area, AreaFlags, Backing};
+use crate::area::{Area, AreaFlags, Backing, Written};
 use crate::pager::{FileIdentity, MappedFile, Mappings, Pager, PagerError};
 
 /// Bytes of both areas.
@@ -102,6 +102,7 @@ impl AddressSpace {
                 range: start..start + PAGE_SIZE,
                 access,
                 flags: flags | AreaFlags::SPECIAL,
+                written: Written::default(),
                 backing: Backing::File { file: file.clone(), offset: 0 },
             };
             layout.add(area(start, Access::READ, AreaFlags::MAY_READ, &vdso.data))?;

@@ -106,7 +106,14 @@ impl<T: ?Sized> RwSpinLock<T> {
         WriteGuard(self.0.write(), PhantomData)
     }
 
+    /// Shared access if no writer holds the lock at this moment.
+    #[inline]
+    pub fn try_read(&self) -> Option<ReadGuard<'_, T>> {
+        self.0.try_read().map(|guard| ReadGuard(guard, PhantomData))
+    }
+
     /// Sole access if nobody holds the lock at this moment.
+    #[inline]
     pub fn try_write(&self) -> Option<WriteGuard<'_, T>> {
         self.0.try_write().map(|guard| WriteGuard(guard, PhantomData))
     }

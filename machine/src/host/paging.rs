@@ -85,6 +85,11 @@ impl Page {
         if self.copy_on_write { self.access - Access::WRITE } else { self.access }
     }
 
+    /// Whether it has to be copied before it is written.
+    fn is_shared(&self) -> bool {
+        self.copy_on_write && self.frame.references() != 1
+    }
+
     fn shown_in(&self, epoch: u64) -> Access {
         if self.epoch == epoch { self.shown } else { Access::empty() }
     }
@@ -210,6 +215,28 @@ impl<'a> View<'a> {
     }
 }
 
+/// Puts a page into the map, in the place of what was there.
+fn put(
+    pages: &mut BTreeMap<usize, Page>,
+    view: &mut View<'_>,
+    address: usize,
+    frame: Frame,
+    access: Access,
+) -> Result<(), OutOfMemory> {
+    if address >= USER_TOP || !machine::current().zone.contains(frame.number()) || charge(1).is_err() {
+        return Err(OutOfMemory);
+    }
+    let mut page = Page::new(frame, access);
+    let before = pages.remove(&address);
+    let replaces = before.as_ref().is_some_and(|before| !before.shown_in(view.epoch).is_empty());
+    before.into_iter().for_each(|before| push_apart(&mut view.gone, before));
+    if replaces || !page.effective().is_empty() {
+        view.show(address, &mut page, replaces);
+    }
+    pages.insert(address, page);
+    Ok(())
+}
+
 impl Tables {
     pub fn new() -> Result<Tables, OutOfMemory> {
         Ok(Tables { number: new_number(), inner: Mutex::default() })
@@ -230,7 +257,20 @@ impl Tables {
     }
 
     pub fn map(&self, page: usize, frame: Frame, access: Access) -> Result<(), OutOfMemory> {
-        self.map_batch(page, std::iter::once(frame), access)
+        self.change(|pages, view| put(pages, view, page, frame, access))
+    }
+
+    pub fn map_over(
+        &self,
+        page: usize,
+        before: Option<usize>,
+        frame: Frame,
+        access: Access,
+    ) -> Result<bool, OutOfMemory> {
+        self.change(|pages, view| {
+            let is_same = pages.get(&page).map(|page| page.frame.number()) == before;
+            if is_same { put(pages, view, page, frame, access).map(|()| true) } else { Ok(false) }
+        })
     }
 
     pub fn map_batch(
@@ -241,17 +281,9 @@ impl Tables {
     ) -> Result<(), OutOfMemory> {
         self.change(|pages, view| {
             for (address, frame) in (start..).step_by(PAGE_SIZE).zip(frames) {
-                if address >= USER_TOP || !machine::current().zone.contains(frame.number()) || charge(1).is_err() {
-                    return Err(OutOfMemory);
+                if !pages.contains_key(&address) {
+                    put(pages, view, address, frame, access)?;
                 }
-                let mut page = Page::new(frame, access);
-                let before = pages.remove(&address);
-                let replaces = before.as_ref().is_some_and(|before| !before.shown_in(view.epoch).is_empty());
-                before.into_iter().for_each(|before| push_apart(&mut view.gone, before));
-                if replaces || !page.effective().is_empty() {
-                    view.show(address, &mut page, replaces);
-                }
-                pages.insert(address, page);
             }
             Ok(())
         })
@@ -310,12 +342,19 @@ impl Tables {
     }
 
     pub fn break_copy_on_write(&self, address: usize, access: Access) -> Result<bool, OutOfMemory> {
+        let shared = match self.lock().pages.get(&address) {
+            Some(page) => page.is_shared().then(|| page.frame.clone()),
+            None => return Ok(false),
+        };
+        // Copied while nobody is kept waiting.
+        let mut copy = shared.as_ref().map(|shared| Frame::copy_of(shared).ok_or(OutOfMemory)).transpose()?;
         // Dropped when no program sees it any more.
         let mut replaced = None;
         self.change(|pages, view| {
             let Some(page) = pages.get_mut(&address) else { return Ok(false) };
-            if page.copy_on_write && page.frame.references() != 1 {
-                let copy = Frame::copy_of(&page.frame).ok_or(OutOfMemory)?;
+            if page.is_shared() {
+                let is_same = shared.as_ref().is_some_and(|shared| shared.number() == page.frame.number());
+                let Some(copy) = copy.take().filter(|_| is_same) else { return Ok(true) };
                 replaced = Some(std::mem::replace(&mut page.frame, copy));
             }
             page.copy_on_write = false;

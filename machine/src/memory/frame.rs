@@ -86,6 +86,13 @@ impl Frame {
         unsafe { platform::frames::record(self.0.get()) }
     }
 
+    /// Its number, as an entry of a page table has it.
+    #[cfg(any(target_os = "none", test))]
+    #[inline]
+    pub(crate) fn raw(&self) -> NonZeroU32 {
+        self.0
+    }
+
     /// Gives up the reference without dropping it; `from_raw` takes it up again.
     #[cfg(any(target_os = "none", test))]
     #[inline]

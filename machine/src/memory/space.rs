@@ -110,7 +110,20 @@ impl Space {
         self.0.map(user_page(page)?, frame, access)
     }
 
-    /// Shows frames at consecutive pages from `start`, in one walk: fault-around, exec. On failure a first part is mapped.
+    /// As [`map`](Space::map), if what is mapped at `page` is frame number `before`, or nothing if that is none. False if it is not:
+    /// then nothing changes, but that `frame` is dropped. Of two CPUs that supply the same page so only one does.
+    #[inline]
+    pub fn map_over(
+        &self,
+        page: usize,
+        before: Option<usize>,
+        frame: Frame,
+        access: Access,
+    ) -> Result<bool, OutOfMemory> {
+        self.0.map_over(user_page(page)?, before, frame, access)
+    }
+
+    /// Shows frames at consecutive pages from `start` where nothing is, in one walk: fault-around. On failure a first part is mapped.
     /// `frames` runs with the space locked: it must not touch this space.
     pub fn map_batch(
         &self,
@@ -164,7 +177,8 @@ impl Space {
     }
 
     /// Makes the copy-on-write page at `page` private and gives it `access`: in place if this space is the frame's only owner,
-    /// else on a copy. A page that is not copy-on-write just gets `access`. False if nothing is mapped there.
+    /// else on a copy, which is made without a lock: if the page has become another meanwhile, that stays. A page that is not
+    /// copy-on-write just gets `access`. False if nothing is mapped there.
     #[inline]
     pub fn break_copy_on_write(&self, page: usize, access: Access) -> Result<bool, OutOfMemory> {
         self.0.break_copy_on_write(user_page(page)?, access)

@@ -11,7 +11,6 @@
 //!
 //! Addresses were checked by [`crate::memory::Space`]: below `USER_TOP`, whole pages.
 
-use super::copy::copy_page;
 use super::frames;
 use super::shootdown;
 use super::table::{ENTRIES, Entry, Table, group_of};
@@ -229,31 +228,47 @@ impl Tables {
     }
 
     #[inline]
-    fn put(&self, leaf: Table, page: usize, entry: Entry, removed: &mut Removed<'_>) {
-        let index = index(page, 0);
-        if leaf.get(index).0 == 0 {
-            leaf.insert(index, entry);
-            self.add_resident(1);
-        } else {
-            removed.entry(page, leaf.replace(index, entry), entry);
-        }
+    pub fn map(&self, page: usize, frame: Frame, access: Access) -> Result<(), OutOfMemory> {
+        self.map_if(page, frame, access, |_| true).map(drop)
     }
 
     #[inline]
-    pub fn map(&self, page: usize, frame: Frame, access: Access) -> Result<(), OutOfMemory> {
+    pub fn map_over(
+        &self,
+        page: usize,
+        before: Option<usize>,
+        frame: Frame,
+        access: Access,
+    ) -> Result<bool, OutOfMemory> {
+        self.map_if(page, frame, access, |old| old.frame().map(|number| number.get() as usize) == before)
+    }
+
+    /// Maps a page if its entry is as is wished.
+    #[inline]
+    fn map_if(
+        &self,
+        page: usize,
+        frame: Frame,
+        access: Access,
+        wish: impl FnOnce(Entry) -> bool,
+    ) -> Result<bool, OutOfMemory> {
         let _lock = self.lock();
         let leaf = self.leaf_or_new(page)?;
+        let index = index(page, 0);
+        let old = leaf.get(index);
+        if !wish(old) {
+            return Ok(false);
+        }
         // It is mapped because it is about to be used: spare the CPU the marking.
         let written = if access.contains(Access::WRITE) { Entry::DIRTY } else { 0 };
         let entry = Entry(Entry::page(frame.into_raw(), access).0 | Entry::ACCESSED | written);
-        let index = index(page, 0);
-        if leaf.get(index).0 == 0 {
+        if old.0 == 0 {
             leaf.insert(index, entry);
             self.add_resident(1);
         } else {
-            self.put(leaf, page, entry, &mut Removed::new(self));
+            Removed::new(self).entry(page, leaf.replace(index, entry), entry);
         }
-        Ok(())
+        Ok(true)
     }
 
     pub fn map_batch(
@@ -263,7 +278,6 @@ impl Tables {
         access: Access,
     ) -> Result<(), OutOfMemory> {
         let _lock = self.lock();
-        let mut removed = Removed::new(self);
         let mut leaf = None;
         for (page, frame) in (start..USER_TOP).step_by(PAGE_SIZE).zip(frames) {
             let table = match leaf {
@@ -271,7 +285,10 @@ impl Tables {
                 _ => self.leaf_or_new(page)?,
             };
             leaf = Some(table);
-            self.put(table, page, Entry::page(frame.into_raw(), access), &mut removed);
+            if table.get(index(page, 0)).0 == 0 {
+                table.insert(index(page, 0), Entry::page(frame.into_raw(), access));
+                self.add_resident(1);
+            }
         }
         Ok(())
     }
@@ -483,25 +500,33 @@ impl Tables {
 
     #[inline]
     pub fn break_copy_on_write(&self, page: usize, access: Access) -> Result<bool, OutOfMemory> {
-        let _lock = self.lock();
+        let lock = self.lock();
         let Some((leaf, index, entry)) = self.find(page) else { return Ok(false) };
         let Some(number) = entry.frame() else { return Ok(false) };
         let rights = |entry: Entry| Entry(entry.0 & !Entry::COPY_ON_WRITE).with_access(access - Access::COPY_ON_WRITE);
         // SAFETY: the entry's own reference, not given up here.
         let shared = core::mem::ManuallyDrop::new(unsafe { Frame::from_raw(number) });
         if entry.has(Entry::COPY_ON_WRITE) && shared.references() != 1 {
-            let copy = Frame::allocate_dirty().ok_or(OutOfMemory)?;
-            // SAFETY: both are whole frames that stay owned; the copy was nobody's before.
-            unsafe { copy_page(copy.bytes(), shared.bytes()) };
-            let new = rights(Entry::page(copy.into_raw(), Access::empty()));
-            let new = Entry(new.0 | Entry::ACCESSED | Entry::DIRTY);
-            let mut removed = Removed::new(self);
-            removed.entry(page, leaf.replace(index, new), new);
-            return Ok(true);
+            let shared = Frame::clone(&shared);
+            drop(lock);
+            return self.replace_by_copy(page, &shared, access);
         }
         let old = leaf.update(index, |entry| Entry(rights(entry).0 | Entry::ACCESSED | Entry::DIRTY));
         if old.must_flush(rights(old)) {
             shootdown::flush(self.root.physical(), page..page + PAGE_SIZE);
+        }
+        Ok(true)
+    }
+
+    /// Copies a page without the lock, and shows the copy if the page is what it was.
+    fn replace_by_copy(&self, page: usize, shared: &Frame, access: Access) -> Result<bool, OutOfMemory> {
+        let copy = Frame::copy_of(shared).ok_or(OutOfMemory)?;
+        let _lock = self.lock();
+        let is_same = |entry: Entry| entry.has(Entry::COPY_ON_WRITE) && entry.frame() == Some(shared.raw());
+        if let Some((leaf, index, _)) = self.find(page).filter(|(_, _, entry)| is_same(*entry)) {
+            let new = Entry::page(copy.into_raw(), access - Access::COPY_ON_WRITE);
+            let new = Entry(new.0 | Entry::ACCESSED | Entry::DIRTY);
+            Removed::new(self).entry(page, leaf.replace(index, new), new);
         }
         Ok(true)
     }

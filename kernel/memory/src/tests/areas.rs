@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Weak;
 
-use crate::area::{Area, AreaFlags};
+use crate::area::{Area, AreaFlags, Written};
 use crate::area_set::AreaSet;
 use crate::area_tree::looks;
 use crate::{Access, Backing};
@@ -32,7 +32,7 @@ impl Numbers {
 
 fn area(range: Range<usize>, grows: bool) -> Area {
     let flags = if grows { AreaFlags::GROWS_DOWN } else { AreaFlags::empty() };
-    Area { range, access: Access::READ, flags, backing: Backing::Anonymous }
+    Area { range, access: Access::READ, flags, written: Written::default(), backing: Backing::Anonymous }
 }
 
 /// The free ranges, found by going through all areas.

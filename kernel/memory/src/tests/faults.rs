@@ -368,3 +368,58 @@ fn threads_that_fault_together_get_one_page() {
     }
     assert_eq!(space.usage().resident, PAGES);
 }
+
+/// The page of zeros that was read, and pages shared with a child, become one copy each, whoever writes first.
+#[test]
+fn threads_that_write_together_get_one_copy() {
+    let kernel = kernel();
+    const PAGES: usize = 100;
+    for byte in [0, 7] {
+        let space = kernel.space();
+        let area = space.anonymous(0, PAGES, READ_WRITE, PRIVATE).unwrap();
+        let pages = || (0..PAGES).map(|page| area + page * PAGE);
+        if byte == 0 {
+            pages().for_each(|page| assert_eq!(space.byte(page), Ok(0)));
+        } else {
+            pages().for_each(|page| space.set_byte(page + 100, byte).unwrap());
+        }
+        let child = wait(space.fork()).unwrap();
+        let together = std::sync::Barrier::new(3);
+        std::thread::scope(|scope| {
+            for thread in 0..3 {
+                let (space, together) = (&space, &together);
+                scope.spawn(move || {
+                    for page in pages() {
+                        together.wait();
+                        space.set_byte(page + thread, 1).unwrap();
+                    }
+                });
+            }
+        });
+        for page in pages() {
+            assert!((0..3).all(|thread| space.byte(page + thread) == Ok(1)), "a write is lost");
+            assert_eq!((space.byte(page + 100), child.byte(page + 100), child.byte(page)), (Ok(byte), Ok(byte), Ok(0)));
+        }
+    }
+}
+
+/// Faults share the lock; who changes areas has it alone, and is not kept out by one fault after the other.
+#[test]
+fn a_fault_keeps_no_other_fault_waiting() {
+    let kernel = kernel();
+    let space = kernel.space();
+    let area = space.anonymous(0, 4, READ_WRITE, PRIVATE).unwrap();
+    space.set_byte(area, 1).unwrap();
+    let held = space.try_share_layout().unwrap();
+    assert!(matches!(space.resolve(area + PAGE, Access::WRITE), Ok(Resolution::Mapped)));
+    assert!(space.try_layout().is_none(), "a change while a fault looks at the areas");
+    std::thread::scope(|scope| {
+        let change = scope.spawn(|| drop(space.layout()));
+        while !matches!(space.resolve(area + 2 * PAGE, Access::WRITE), Err(MemoryFault::Busy)) {
+            space.space().unmap(area + 2 * PAGE..area + 3 * PAGE);
+        }
+        drop(held);
+        change.join().unwrap();
+    });
+    space.set_byte(area + 2 * PAGE, 1).unwrap();
+}
