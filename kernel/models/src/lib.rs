@@ -8,6 +8,7 @@
 //! | `wait_queue`, `waiters` | kernel/sync/src |
 //! | `state`, `halted` | kernel/sched/src: the state of a task, and CPUs that halt |
 //! | `futex` | kernel/process/src/futex/table.rs |
+//! | `pid` | kernel/process/src/pid: which numbers are taken, and signals to all processes |
 //! | `count` | machine/src/memory: how many own a frame |
 //! | `numbers`, `mirror` | machine/src/vdso: a clock's numbers, and the vDSO's reader of them |
 //! | `shootdown` | machine/src/pc/shootdown/protocol.rs |
@@ -28,7 +29,7 @@ extern crate self as sync;
 
 mod shim;
 
-pub use shim::{SpinGuard, SpinLock, atomic, memory};
+pub use shim::{Once, SpinGuard, SpinLock, atomic, memory};
 
 #[path = "../../sync/src/wait_queue.rs"]
 pub mod wait_queue;
@@ -41,6 +42,7 @@ pub mod halted;
 pub mod state;
 
 pub mod futex;
+pub mod pid;
 
 #[path = "../../../machine/src/memory/count.rs"]
 pub mod count;

@@ -76,7 +76,36 @@ pub mod atomic {
             }
         )*};
     }
+    impl Default for AtomicUsize {
+        fn default() -> Self {
+            AtomicUsize::new(0)
+        }
+    }
+
     atomic!(AtomicUsize: usize, AtomicU64: u64, AtomicU32: u32, AtomicU8: u8);
+}
+
+/// As `sync::Once`; made before there are other threads.
+#[derive(Default)]
+pub struct Once<T>(OnceLock<T>);
+
+#[allow(missing_docs, reason = "as in `sync`")]
+impl<T> Once<T> {
+    pub const fn new() -> Once<T> {
+        Once(OnceLock::new())
+    }
+
+    pub fn get(&self) -> Option<&T> {
+        self.0.get()
+    }
+
+    pub fn get_or_try<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
+        if let Some(value) = self.0.get() {
+            return Ok(value);
+        }
+        let value = make()?;
+        Ok(self.0.get_or_init(|| value))
+    }
 }
 
 /// As `sync::SpinGuard`.

@@ -13,7 +13,7 @@ use fs::procfs::{
 use fs::random::Random;
 use machine::memory::FrameSource;
 use memory::PAGE_SIZE;
-use process::{Kernel, PID_LIMIT, activity};
+use process::{Kernel, activity};
 use tty::Terminal;
 use vfs::{DeviceClass, DeviceNumber};
 
@@ -225,7 +225,11 @@ impl SystemSource for System {
     }
 
     fn process_number_limit(&self) -> u32 {
-        PID_LIMIT
+        self.with(|kernel| kernel.processes().limit())
+    }
+
+    fn set_process_number_limit(&self, limit: u64) -> Result<()> {
+        self.kernel.upgrade().map_or(Ok(()), |kernel| kernel.processes().set_limit(limit))
     }
 
     fn thread_limit(&self) -> u32 {

@@ -10,6 +10,7 @@ use crate::credentials::Capability;
 use crate::limits::Resource;
 use crate::process::{Image, NewProcess};
 use crate::thread::NewThread;
+use crate::ucounts::CountedThread;
 use crate::{Failure, Interrupted, Pid, Process, Thread};
 
 /// What clone(2) is asked for.
@@ -168,15 +169,25 @@ fn check(thread: &Thread, request: &CloneRequest) -> Result<()> {
 
 /// `EAGAIN` if the user has as many threads as he may.
 fn check_limit(parent: &Thread) -> Result<()> {
-    let limit = parent.process().lock_limits().soft(Resource::Processes);
-    let credentials = parent.credentials();
-    let counts = credentials.counts();
-    let exempt = || credentials.has(Capability::SysResource) || credentials.has(Capability::SysAdmin);
-    if u64::from(counts.threads()) >= limit && !counts.is_superuser() && !exempt() {
+    let counts = parent.credentials().counts().clone();
+    if exceeds_limit(parent, u64::from(counts.threads()) + 1) {
         return Err(Errno::EAGAIN);
     }
     parent.forget_exceeding();
     Ok(())
+}
+
+/// Counts one more thread of the user. Who comes at the same time is counted too, so that the limit holds.
+fn count(parent: &Thread) -> Result<CountedThread> {
+    let counted = CountedThread::count(parent.credentials().counts());
+    if exceeds_limit(parent, counted.user().threads().into()) { Err(Errno::EAGAIN) } else { Ok(counted) }
+}
+
+fn exceeds_limit(parent: &Thread, threads: u64) -> bool {
+    let limit = parent.process().lock_limits().soft(Resource::Processes);
+    let credentials = parent.credentials();
+    let exempt = || credentials.has(Capability::SysResource) || credentials.has(Capability::SysAdmin);
+    threads > limit && !credentials.counts().is_superuser() && !exempt()
 }
 
 /// The descriptors of a new process; none for a thread, which has those of its process.
@@ -262,8 +273,7 @@ async fn make_process(
     let process = Process::new(NewProcess {
         pid,
         kernel: own.kernel().clone(),
-        group: own.group_id(),
-        session: own.session_id(),
+        group: own.group(),
         exit_signal: request.exit_signal,
         actions,
         files,
@@ -284,35 +294,78 @@ async fn make_process(
 /// was sent to the whole group.
 fn enter(parent: &Arc<Thread>, request: &CloneRequest, child: &Arc<Thread>) -> Result<(), Failure> {
     let processes = parent.kernel().processes();
-    let process = child.process();
-    let own = parent.process();
-    let mut table = processes.lock();
-    // While a signal is on its way through the group, a child might be passed over.
-    let on_its_way = !request.has(flag::THREAD) && table.is_signalled(own.group_id());
-    let result = if parent.is_signalled() || on_its_way {
-        Err(Interrupted::RestartAlways.into())
-    } else if let Err(errno) = check_limit(parent).and_then(|()| process.add_thread(child.state())) {
-        // Asked again, now that nobody can come in between.
-        Err(errno.into())
-    } else {
-        if !request.has(flag::THREAD) {
-            let elder = if request.has(flag::PARENT) { own.parent_pid() } else { own.pid() };
-            process.set_group_id(own.group_id());
-            process.set_session_id(own.session_id());
-            if request.has(flag::PARENT) {
-                process.set_exit_signal(own.exit_signal());
-            }
-            table.insert(process.clone(), elder);
+    let result = match add_thread(parent, child) {
+        Ok(counted) if request.has(flag::THREAD) => {
+            processes.enter(child.tid(), child.state().clone(), counted, None);
+            Ok(())
         }
-        table.set_thread(child.tid(), child.state().clone());
-        Ok(())
+        Ok(counted) => enter_process(parent, request, child, counted),
+        Err(failure) => {
+            processes.release(child.tid());
+            Err(failure)
+        }
     };
-    table.release(child.tid());
-    drop(table);
     if result.is_err() {
         forget_image(request, child);
     }
     result
+}
+
+/// Counts the new thread for its user, and adds it to its process.
+fn add_thread(parent: &Thread, child: &Thread) -> Result<CountedThread, Failure> {
+    if parent.is_signalled() {
+        return Err(Interrupted::RestartAlways.into());
+    }
+    let counted = count(parent)?;
+    child.process().add_thread(child.state())?;
+    Ok(counted)
+}
+
+/// Enters the process in the table before it is linked to anybody: see [`crate::pid`].
+fn enter_process(
+    parent: &Thread,
+    request: &CloneRequest,
+    child: &Thread,
+    counted: CountedThread,
+) -> Result<(), Failure> {
+    let processes = parent.kernel().processes();
+    let process = child.process();
+    processes.enter(child.tid(), child.state().clone(), counted, Some(process.clone()));
+    let linked = if processes.are_all_signalled() {
+        Err(Interrupted::RestartAlways.into())
+    } else {
+        link(parent, request, process)
+    };
+    if linked.is_err() {
+        drop(processes.remove_thread(child.tid(), child));
+        processes.remove_process(process.pid());
+    }
+    linked
+}
+
+/// Makes the new process a child, and a member of its parent's group.
+fn link(parent: &Thread, request: &CloneRequest, process: &Arc<Process>) -> Result<(), Failure> {
+    let own = parent.process();
+    loop {
+        let of_parent = request.has(flag::PARENT);
+        let elder = if of_parent { own.parent().ok_or(Errno::EINVAL)? } else { own.clone() };
+        let mut children = elder.children().lock();
+        // The parent's parent may just have given it away.
+        if children.is_closed() {
+            continue;
+        }
+        parent.kernel().processes().join_group_of(own, process, |members| {
+            // While a signal is on its way through the group, a child might be passed over.
+            let restart = parent.is_signalled() || members.are_signalled();
+            if restart { Err(Failure::from(Interrupted::RestartAlways)) } else { Ok(()) }
+        })?;
+        if of_parent {
+            process.set_exit_signal(own.exit_signal());
+        }
+        process.set_parent(Some(elder.clone()));
+        children.insert(process.clone());
+        return Ok(());
+    }
 }
 
 /// A process that was to share its parent's memory will not come to be.
@@ -325,12 +378,13 @@ fn forget_image(request: &CloneRequest, child: &Thread) {
 /// Takes back what [`enter`] did: the thread never ran.
 fn leave(request: &CloneRequest, child: &Arc<Thread>) {
     let process = child.process();
+    let processes = child.kernel().processes();
     let last = process.remove_thread(child);
-    let mut table = child.kernel().processes().lock();
-    let thread = table.remove_thread(child.tid(), child);
-    let process = if last { table.remove(process.pid()) } else { None };
-    drop(table);
-    drop((thread, process));
+    drop(processes.remove_thread(child.tid(), child));
+    if last {
+        process.disown();
+        processes.remove(process);
+    }
     forget_image(request, child);
 }
 

@@ -1,7 +1,7 @@
 //! The end: of a thread, and with the last thread of a process.
 //!
 //! In this order, so that whoever is told finds everything done: the thread's futexes are released; the last thread frees
-//! memory and closes files; then, under the process table's lock, children find a new parent and the process becomes a
+//! memory and closes files; then children find a new parent and, under the lock of its parent's children, the process becomes a
 //! zombie; then parents are told, and groups that nobody looks after any more are continued with a hangup.
 
 use alloc::sync::Arc;
@@ -13,7 +13,8 @@ use smallvec::SmallVec;
 use sync::Budget;
 
 use crate::futex::{ANY, Key, release_robust_list};
-use crate::pid::ProcessTable;
+use crate::pid::ProcessGroup;
+use crate::process::Children;
 use crate::signal::{Information, attention, code, send};
 use crate::{Kernel, Pid, Process, Thread, ThreadState};
 
@@ -53,7 +54,7 @@ impl Thread {
             self.image().leave().await;
             end_process(&process, &self, tid).await;
         } else {
-            let gone = process.kernel().processes().lock().remove_thread(tid, &self);
+            let gone = process.kernel().processes().remove_thread(tid, &self);
             drop(gone);
         }
     }
@@ -96,14 +97,14 @@ impl Thread {
     }
 }
 
-/// How many children are given away under one holding of the process table's lock.
+/// How many children are given away under one holding of the locks of both parents' children.
 const BATCH: usize = 16;
 
 /// So many of something, which take no memory: an end can't fail.
 type Batch<T> = SmallVec<[T; BATCH]>;
 
-/// Whom to tell what about a batch of children, or about the process itself; collected under the process table's lock and done
-/// after it.
+/// Whom to tell what about a batch of children, or about the process itself; collected under the locks of children and
+/// done after them.
 #[derive(Default)]
 struct News {
     /// Parents, the child that is over, and the signal they get about it.
@@ -127,124 +128,155 @@ async fn end_process(process: &Arc<Process>, thread: &ThreadState, tid: Pid) {
     {
         terminal.leave_session(pid, true);
     }
-    let gone = processes.lock().remove_thread(tid, thread);
+    let gone = processes.remove_thread(tid, thread);
     drop(gone);
     let mut budget = Budget::new();
     loop {
         let (given, orphaned) = give_children_away(process);
-        hang_up(kernel, orphaned).await;
+        if !orphaned.is_empty() {
+            hang_up(kernel, orphaned).await;
+        }
         if given == 0 {
             break;
         }
         budget.pace(BATCH).await;
     }
-    let orphaned = become_zombie(process);
-    hang_up(kernel, orphaned).await;
+    if let Some(orphaned) = become_zombie(process) {
+        hang_up(kernel, Batch::from_iter([orphaned])).await;
+    }
 }
 
 /// Nobody looks after these groups any more, and some of their members are stopped.
-async fn hang_up(kernel: &Kernel, groups: Batch<Pid>) {
-    for group in groups {
-        send::post_group_slowly(kernel, group, Signal::HUP).await;
-        send::post_group_slowly(kernel, group, Signal::CONT).await;
+async fn hang_up(kernel: &Kernel, groups: Batch<Arc<ProcessGroup>>) {
+    for group in groups.into_iter().filter(|group| group.is_newly_orphaned_and_stopped()) {
+        send::post_group_slowly(kernel, &group, Signal::HUP).await;
+        send::post_group_slowly(kernel, &group, Signal::CONT).await;
     }
 }
 
-/// The process has no threads and no children any more: its parent is told. Returns its group if that is orphaned now and has stopped
-/// members.
-#[expect(clippy::disallowed_methods, reason = "a batch at most, which lies in place")]
-fn become_zombie(process: &Arc<Process>) -> Batch<Pid> {
-    let kernel = process.kernel();
-    let processes = kernel.processes();
+/// The process has no threads and no children any more: its parent is told. Returns its group if that may be orphaned now.
+fn become_zombie(process: &Arc<Process>) -> Option<Arc<ProcessGroup>> {
     let mut news = News::default();
-    let mut table = processes.lock();
-    let group = process.group_id();
-    let parent = table.process(process.parent_pid());
-    let holds = parent.is_some_and(|parent| parent.session_id() == process.session_id() && parent.group_id() != group);
-    process.become_zombie();
-    let mut orphaned = Batch::new();
-    if holds && table.is_orphaned_and_stopped(group) {
-        orphaned.push(group);
+    let mut orphaned = None;
+    loop {
+        let Some(parent) = process.parent() else {
+            // Nobody is left who could ask: init itself, at the end.
+            process.become_zombie();
+            break;
+        };
+        let mut siblings = parent.children().lock();
+        // The parent may just have given it away.
+        if !process.is_child_of(&parent) {
+            continue;
+        }
+        siblings.end(process);
+        announce(&parent, &mut siblings, process, &mut news);
+        drop(siblings);
+        if parent.session_id() == process.session_id() && parent.group_id() != process.group_id() {
+            orphaned = Some(process.group());
+        }
+        break;
     }
-    announce(&mut table, process, &mut news);
-    drop(table);
-    news.tell();
+    news.tell(process.kernel());
     orphaned
 }
 
 /// Gives some children to the nearest ancestor that asked for orphans, or else to init. The process may have been the last
-/// link of their groups to the rest of its session. Returns how many, and the groups that are orphaned now and have stopped members.
-#[expect(clippy::disallowed_methods, reason = "a batch at most, which lies in place")]
-fn give_children_away(process: &Arc<Process>) -> (usize, Batch<Pid>) {
-    let kernel = process.kernel();
+/// link of their groups to the rest of its session. Returns how many, and the groups that may be orphaned now.
+fn give_children_away(process: &Arc<Process>) -> (usize, Batch<Arc<ProcessGroup>>) {
     let mut news = News::default();
-    let mut groups = Batch::<Pid>::new();
-    let mut table = kernel.processes().lock();
-    let heir = heir(&table, process);
+    let mut groups = Batch::new();
     let mut given = 0;
-    while given < BATCH
-        && let Some(child) = table.first_child(process.pid()).cloned()
-    {
-        given += 1;
-        let group = child.group_id();
-        let linked = child.session_id() == process.session_id() && group != process.group_id();
-        if linked && !groups.contains(&group) {
-            groups.push(group);
+    let mut children = process.children().lock();
+    while !children.close() {
+        let Some(heir) = heir(process) else {
+            // The machine is about to stop.
+            while let Some(child) = children.pop() {
+                child.set_parent(None);
+            }
+            continue;
+        };
+        let mut others = heir.children().lock();
+        if others.is_closed() {
+            // It has ended meanwhile: there is another.
+            continue;
         }
-        if let Some(thread) = child.first_thread()
-            && let Some(signal) = thread.parent_death_signal()
+        while given < BATCH
+            && let Some(child) = children.pop()
         {
-            news.parent_died.push((thread, signal));
+            given += 1;
+            give_away(process, child, &heir, &mut others, &mut news, &mut groups);
         }
-        table.adopt(child.pid(), heir);
-        // The new parent never asked for a signal of another kind.
-        child.set_exit_signal(raw::SIGCHLD);
-        if child.is_zombie() {
-            announce(&mut table, &child, &mut news);
-        }
+        break;
     }
-    groups.retain(|group| table.is_orphaned_and_stopped(*group));
-    drop(table);
-    news.tell();
+    drop(children);
+    news.tell(process.kernel());
     (given, groups)
 }
 
-fn heir(table: &ProcessTable, process: &Process) -> Pid {
-    let init = process.kernel().processes().init();
-    if process.pid() == init {
-        // The machine is about to stop; nobody is left.
-        return 0;
+/// Gives a child of `process` to `heir`, whose children are `others`.
+#[expect(clippy::disallowed_methods, reason = "a batch at most, which lies in place")]
+fn give_away(
+    process: &Process,
+    child: Arc<Process>,
+    heir: &Arc<Process>,
+    others: &mut Children,
+    news: &mut News,
+    groups: &mut Batch<Arc<ProcessGroup>>,
+) {
+    let group = child.group();
+    let linked = child.session_id() == process.session_id() && group.id() != process.group_id();
+    if linked && !groups.iter().any(|known| Arc::ptr_eq(known, &group)) {
+        groups.push(group);
     }
-    let mut ancestor = process.parent_pid();
-    while let Some(candidate) = table.process(ancestor) {
-        if candidate.is_subreaper() && !candidate.is_dead() {
-            return ancestor;
+    if let Some(thread) = child.first_thread()
+        && let Some(signal) = thread.parent_death_signal()
+    {
+        news.parent_died.push((thread, signal));
+    }
+    child.set_parent(Some(heir.clone()));
+    // The new parent never asked for a signal of another kind.
+    child.set_exit_signal(raw::SIGCHLD);
+    others.insert(child.clone());
+    if child.is_zombie() {
+        announce(heir, others, &child, news);
+    }
+}
+
+/// Who gets the children of a process that ends; nobody those of init.
+fn heir(process: &Process) -> Option<Arc<Process>> {
+    let processes = process.kernel().processes();
+    let init = processes.init();
+    let mut ancestor = process.parent()?;
+    loop {
+        let takes = ancestor.is_subreaper() && !ancestor.is_dead();
+        match ancestor.parent() {
+            Some(next) if !takes && ancestor.pid() != init => ancestor = next,
+            _ => return Some(ancestor).filter(|heir| takes || !heir.children().lock().is_closed()),
         }
-        ancestor = candidate.parent_pid();
     }
-    init
 }
 
 /// A zombie is reported to its parent, or collected if the parent doesn't want to know.
 #[expect(clippy::disallowed_methods, reason = "a batch at most, which lies in place")]
-fn announce(table: &mut ProcessTable, zombie: &Arc<Process>, news: &mut News) {
-    let Some(parent) = table.process(zombie.parent_pid()).cloned() else {
-        // Nobody is left who could ask: init itself, at the end.
-        return;
-    };
+fn announce(parent: &Arc<Process>, siblings: &mut Children, zombie: &Arc<Process>, news: &mut News) {
     let action = parent.signals().lock().actions.get(Signal::CHLD);
     let ignored = action.handler == SignalAction::IGNORE;
     let usual = zombie.exit_signal() == raw::SIGCHLD;
     if usual && (ignored || action.has(action_flags::NO_CHILD_WAIT)) {
-        // bounded: a batch, which lies in place
-        news.collected.extend(table.remove(zombie.pid()));
+        siblings.remove(zombie);
+        zombie.set_parent(None);
+        news.collected.push(zombie.clone());
     }
     let signal = Signal::new(zombie.exit_signal() as i32).ok().filter(|_| !(usual && ignored));
-    news.ended.push((parent, zombie.clone(), signal));
+    news.ended.push((parent.clone(), zombie.clone(), signal));
 }
 
 impl News {
-    fn tell(self) {
+    fn tell(self, kernel: &Kernel) {
+        for child in self.collected {
+            kernel.processes().remove(&child);
+        }
         for (parent, child, signal) in self.ended {
             if let Some(signal) = signal {
                 let (code, status) = match child.end() {

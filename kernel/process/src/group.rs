@@ -8,7 +8,7 @@ use tty::{JobControl, Member, ProcessId, Terminal, TerminalSignal};
 use vfs::NotReady;
 
 use crate::credentials::Capability;
-use crate::pid::ProcessTable;
+use crate::pid::{Members, ProcessGroup, Session};
 use crate::signal::{Information, send};
 use crate::{Credentials, Kernel, Pid, Process, Thread};
 
@@ -19,14 +19,19 @@ use crate::{Credentials, Kernel, Pid, Process, Thread};
 pub fn set_session(thread: &Thread) -> Result<Pid, NotReady> {
     let process = thread.process();
     let pid = process.pid();
-    let mut table = thread.kernel().processes().lock();
-    if process.session_id() == pid || table.has_group(pid) {
-        return Err(Errno::EPERM.into());
-    }
-    table.check_leaves(process)?;
-    table.set_group(process, pid);
-    table.set_session(process, pid);
+    let processes = thread.kernel().processes();
+    processes.begin_group(process, Some(Session::new(pid)), |group, members| {
+        if group.session().id() == pid || group.id() == pid || processes.has_group(pid) {
+            return Err(Errno::EPERM.into());
+        }
+        may_leave(members)
+    })?;
     Ok(pid)
+}
+
+/// Whether a process may leave its group: not before it has the signals that are on their way there.
+fn may_leave(members: &Members) -> Result<(), NotReady> {
+    if members.are_signalled() { Err(NotReady::WouldBlock) } else { Ok(()) }
 }
 
 /// Makes the first process the leader of a session, with `terminal` as the controlling one and itself in the foreground.
@@ -56,8 +61,8 @@ pub fn set_group(thread: &Thread, pid: i32, group: i32) -> Result<(), NotReady> 
         return Err(Errno::EINVAL.into());
     }
     let (pid, group) = (pid as Pid, group as Pid);
-    let mut table = thread.kernel().processes().lock();
-    let process = table.process(pid).ok_or(Errno::ESRCH)?.clone();
+    let processes = thread.kernel().processes();
+    let process = processes.process(pid).ok_or(Errno::ESRCH)?;
     if process.parent_pid() == own.pid() {
         if process.session_id() != own.session_id() {
             return Err(Errno::EPERM.into());
@@ -68,17 +73,18 @@ pub fn set_group(thread: &Thread, pid: i32, group: i32) -> Result<(), NotReady> 
     } else if process.pid() != own.pid() {
         return Err(Errno::ESRCH.into());
     }
-    if process.session_id() == process.pid() {
+    if process.session_id() == pid {
         return Err(Errno::EPERM.into());
     }
-    if group != pid && table.session_of_group(group) != Some(own.session_id()) {
-        return Err(Errno::EPERM.into());
+    // It may begin a session at this moment.
+    let may = |from: &ProcessGroup, members: &Members| {
+        if from.session().id() == pid { Err(Errno::EPERM.into()) } else { may_leave(members) }
+    };
+    if group != pid || processes.has_group(pid) {
+        let to = processes.group(group).filter(|group| group.session().id() == own.session_id());
+        return processes.change_group(&process, &to.ok_or(Errno::EPERM)?, may);
     }
-    if process.group_id() != group {
-        table.check_leaves(&process)?;
-        table.set_group(&process, group);
-    }
-    Ok(())
+    processes.begin_group(&process, None, may)
 }
 
 /// The process a call like getpgid(2) is about: 0 is the caller.
@@ -120,35 +126,6 @@ impl Target {
     }
 }
 
-impl ProcessTable {
-    /// Whether a process may leave its group: not before it has the signals that are on their way there.
-    fn check_leaves(&self, process: &Process) -> Result<(), NotReady> {
-        if self.is_signalled(process.group_id()) { Err(NotReady::WouldBlock) } else { Ok(()) }
-    }
-
-    /// The session a group is in.
-    pub(crate) fn session_of_group(&self, group: Pid) -> Option<Pid> {
-        self.group(group).next().map(|member| member.session_id())
-    }
-
-    /// Whether no member of a group has a parent in another group of the same session: nobody would continue it. An init
-    /// does not count; a first process that is an ordinary program does.
-    pub(crate) fn is_orphaned(&self, group: Pid) -> bool {
-        !self.group(group).any(|member| {
-            !member.is_zombie()
-                && self.process(member.parent_pid()).is_some_and(|parent| {
-                    !parent.is_unkillable() && parent.group_id() != group && parent.session_id() == member.session_id()
-                })
-        })
-    }
-
-    /// Whether a group is orphaned and has members that are stopped.
-    pub(crate) fn is_orphaned_and_stopped(&self, group: Pid) -> bool {
-        let stopped = |member: &Arc<Process>| !member.is_zombie() && member.signals().lock().stop.is_stopped();
-        self.group(group).any(stopped) && self.is_orphaned(group)
-    }
-}
-
 const fn signal_of(signal: TerminalSignal) -> Signal {
     match signal {
         TerminalSignal::Hangup => Signal::HUP,
@@ -184,20 +161,22 @@ impl JobControl for Kernel {
     }
 
     fn set_controlling_terminal(&self, session: ProcessId, terminal: Option<Arc<Terminal>>) {
-        let old = self.processes().lock().set_terminal(session, terminal);
+        let old = self.processes().set_terminal(session, terminal);
         drop(old);
     }
 
     fn session_of_group(&self, group: ProcessId) -> Option<ProcessId> {
-        self.processes().lock().session_of_group(group)
+        self.processes().group(group).filter(|group| !group.lock().is_empty()).map(|group| group.session().id())
     }
 
     fn is_orphaned(&self, group: ProcessId) -> bool {
-        self.processes().lock().is_orphaned(group)
+        self.processes().group(group).is_none_or(|group| group.is_orphaned())
     }
 
     fn signal_group(&self, group: ProcessId, signal: TerminalSignal) {
-        send::post_group(self, group, signal_of(signal));
+        if let Some(group) = self.processes().group(group) {
+            send::post_group(self, &group, signal_of(signal));
+        }
     }
 
     fn signal_leader(&self, session: ProcessId, signal: TerminalSignal) {

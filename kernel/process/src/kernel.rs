@@ -22,7 +22,7 @@ use crate::run::{SystemCalls, run};
 use crate::signal::Actions;
 use crate::signal::deferred::Deferred;
 use crate::thread::{Name, NewThread};
-use crate::ucounts::Users;
+use crate::ucounts::{CountedThread, Users};
 use crate::{Credentials, Pid, Process, Processes, Thread};
 
 /// How many buckets the futexes' table has for every CPU, as on Linux.
@@ -114,7 +114,7 @@ impl Kernel {
             mounts: parts.mounts,
             log: parts.log,
             hooks: parts.hooks,
-            processes: Processes::default(),
+            processes: Processes::new(machine::cpu::count()),
             users: Users::default(),
             futexes: Futexes::new(machine::cpu::count() * FUTEX_BUCKETS_PER_CPU),
             deferred: Arc::default(),
@@ -273,8 +273,7 @@ impl Kernel {
             pid,
             kernel: self.clone(),
             // Those of the kernel: like any process it can become the leader of its own.
-            group: 0,
-            session: 0,
+            group: self.processes.kernel_group().clone(),
             exit_signal: abi::raw::general::SIGCHLD,
             actions: Arc::new(Actions::default()),
             files: TableUse::new(program.files),
@@ -297,9 +296,9 @@ impl Kernel {
             name: Name::new(b"init"),
         });
         {
-            let mut table = self.processes.lock();
-            table.insert(process.clone(), 0);
-            table.set_thread(pid, thread.state().clone());
+            let counted = CountedThread::count(thread.credentials().counts());
+            self.processes.enter(pid, thread.state().clone(), counted, Some(process.clone()));
+            self.processes.enter_kernel_group(&process);
         }
         process.add_thread(thread.state())?;
         let prepared = match &program.role {
@@ -317,11 +316,9 @@ impl Kernel {
         });
         if let Err(errno) = started {
             process.remove_thread(&thread);
-            let mut table = self.processes.lock();
-            let gone = (table.remove_thread(pid, &thread), table.remove(pid));
-            table.forget_last();
-            drop(table);
-            drop(gone);
+            drop(self.processes.remove_thread(pid, &thread));
+            self.processes.remove(&process);
+            self.processes.forget_last();
             return Err(errno);
         }
         self.processes.count_fork();

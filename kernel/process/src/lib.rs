@@ -5,7 +5,7 @@
 //! | `kernel` | [`Kernel`]: the value everything hangs from: executor, memory, files, process table, names, hooks |
 //! | `process`, `thread` | [`Process`], a group of threads; [`Thread`], one future and one set of registers |
 //! | `run` | the heart: enter user mode, answer the trap, settle what is due, again. [`SystemCalls`], [`Outcome`] |
-//! | `pid` | [`Processes`]: numbers, parents, groups and sessions, behind one lock |
+//! | `pid` | [`Processes`]: who has which number, groups and sessions; no lock over all of it |
 //! | [`clone`], [`exec`], [`exit`], [`wait`] | the life of a process |
 //! | [`signal`] | sets, queues, actions, sending, delivery, frames, stopping |
 //! | [`group`] | sessions and groups; job control for terminals |
@@ -17,8 +17,8 @@
 //! **Who calls.** kernel/syscalls parses arguments and calls the plain functions of these modules, one a system call; the terminal
 //! room asks [`group`] through its trait; kernel/orrery makes the [`Kernel`], starts init and shows processes in /proc.
 //!
-//! **Who synchronises.** The order of locks, outermost first: the process table (`pid`), a process's signals, its list of threads, a
-//! thread's signals, the scheduler's queues. Everything else is locked alone. A thread's registers are touched by its own
+//! **Who synchronises.** The order of locks, outermost first: the children of a process, its group (see `pid`), a process's signals, its
+//! list of threads, a thread's signals, the scheduler's queues. Everything else is locked alone. A thread's registers are touched by its own
 //! future only.
 //!
 //! **The life of a thread.** [`clone::clone`] makes a [`Thread`] and its task; the task's future (`run`) loops until the attention
@@ -53,15 +53,15 @@ pub mod wait;
 pub use abi::process::ExitStatus;
 pub use credentials::Credentials;
 pub use kernel::{FirstProgram, Hooks, Kernel, Parts, Role, Shutdown};
-pub use pid::{PID_LIMIT, Pid, Processes};
+pub use pid::{Pid, Processes};
 pub use process::{Image, Process, Program};
 pub use run::{Call, Failure, Immediate, Interrupted, NewImage, Outcome, Resume, SystemCalls, activity};
 pub use thread::{Name, RunState, Thread, ThreadState};
 pub use ucounts::UserCounts;
 
-/// Where the atomics of the futexes' table come from: the models put others in their place.
+/// Where the atomics of the futexes' table, of numbers and of broadcasts come from: the models put others in their place.
 mod atomic {
-    pub use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+    pub use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use crate::credentials::Capability;
 use crate::limits::Resource;
 use crate::process::Image;
 use crate::signal::{Information, Pending, ThreadSignals, attention, code, send};
+use crate::ucounts::CountedThread;
 use crate::usage::Usage;
 use crate::{Credentials, Interrupted, Kernel, Pid, Process, Resume};
 
@@ -284,7 +285,7 @@ impl ThreadState {
             let limit = self.process.lock_limits().soft(Resource::Processes);
             let exceeds = u64::from(new.counts.threads()) > limit && !new.counts.is_superuser();
             self.exceeds_threads.store(exceeds, Ordering::Relaxed);
-            let before = self.kernel().processes().lock().change_user(self.tid(), &new.counts);
+            let before = self.kernel().processes().change_user(self.tid(), CountedThread::count(&new.counts));
             drop(before);
         }
         let changed = old.users.effective != new.users.effective

@@ -2,8 +2,8 @@
 //! Linux calls it `ucounts`.
 //!
 //! One [`UserCounts`] a real user, which his credentials refer to, so that counting is an atomic operation and takes no lock.
-//! Threads are counted by the process table ([`crate::pid`]) under its lock; a queued signal carries its share with it
-//! ([`QueuedSignal`]), so the sum is right however the queue ends.
+//! What is counted carries its share with it ([`CountedThread`], in the process table; [`QueuedSignal`]), so the sum is right however
+//! that ends.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -45,18 +45,32 @@ impl UserCounts {
         self.threads.load(Ordering::Relaxed)
     }
 
-    /// A thread more, or less.
-    pub(crate) fn count_thread(&self, more: bool) {
-        if more {
-            self.threads.fetch_add(1, Ordering::Relaxed);
-        } else {
-            self.threads.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
     /// How many signals are queued for his processes.
     pub fn signals(&self) -> u32 {
         self.signals.load(Ordering::Relaxed)
+    }
+}
+
+/// A thread counted for a user, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct CountedThread(Arc<UserCounts>);
+
+impl CountedThread {
+    /// One more. With it he has [`UserCounts::threads`].
+    pub fn count(user: &Arc<UserCounts>) -> CountedThread {
+        user.threads.fetch_add(1, Ordering::Relaxed);
+        CountedThread(user.clone())
+    }
+
+    /// Whose it is.
+    pub fn user(&self) -> &Arc<UserCounts> {
+        &self.0
+    }
+}
+
+impl Drop for CountedThread {
+    fn drop(&mut self) {
+        self.0.threads.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use abi::raw::general as raw;
 use abi::{Errno, Result};
 
-use crate::process::ExitStatus;
+use crate::process::{Children, ExitStatus};
 use crate::signal::{Report, code};
 use crate::usage::Usage;
 use crate::{Failure, Pid, Process, Thread};
@@ -129,38 +129,54 @@ pub async fn wait(thread: &Arc<Thread>, target: Target, options: WaitOptions) ->
 
 /// Looks once. A child that ended is collected unless `WNOWAIT` is set.
 fn find(process: &Arc<Process>, target: Target, options: WaitOptions) -> Result<Option<Waited>> {
-    let mut table = process.kernel().processes().lock();
-    let mut any = false;
-    let mut found = None;
-    let one = match target {
+    let processes = process.kernel().processes();
+    let mut children = process.children().lock();
+    let found = match target {
         // One child is found by its number.
         Target::Process(pid) => {
-            Some(table.process(pid).filter(|child| child.parent_pid() == process.pid()).ok_or(Errno::ECHILD)?)
+            let child = processes.process(pid);
+            let child = child.filter(|child| child.is_child_of(process) && options.admits(child));
+            let child = child.ok_or(Errno::ECHILD)?;
+            event_of(&child, options).map(|event| (child, event))
         }
-        _ => None,
+        _ => find_among(&children, target, options)?,
     };
-    let all = one.is_none().then(|| table.children(process.pid()));
-    for child in one.into_iter().chain(all.into_iter().flatten()) {
-        if !target.matches(child) || !options.admits(child) {
-            continue;
-        }
-        any = true;
-        if let Some(event) = event_of(child, options) {
-            found = Some((child.clone(), event));
-            break;
-        }
-    }
-    let Some((child, event)) = found else { return if any { Ok(None) } else { Err(Errno::ECHILD) } };
+    let Some((child, event)) = found else { return Ok(None) };
     let collect = matches!(event, Event::Ended(_)) && !options.has(raw::WNOWAIT);
-    let gone = if collect { table.remove(child.pid()) } else { None };
-    drop(table);
-    drop(gone);
+    if collect {
+        children.remove(&child);
+        child.set_parent(None);
+    }
+    drop(children);
+    if collect {
+        processes.remove(&child);
+    }
     let mut usage = child.usage();
     usage.add(&child.children_usage());
     if collect {
         process.inherit_usage(&child);
     }
     Ok(Some(Waited { pid: child.pid(), user: child.credentials().users.real, event, usage }))
+}
+
+/// The first child of a kind that has something to report: among those that ended, and then among the others.
+fn find_among(children: &Children, target: Target, options: WaitOptions) -> Result<Option<(Arc<Process>, Event)>> {
+    let mut any = false;
+    let reports = options.has(raw::WSTOPPED) || options.has(raw::WCONTINUED);
+    for child in children.ended().chain(children.living()) {
+        if !target.matches(&child) || !options.admits(&child) {
+            continue;
+        }
+        any = true;
+        if let Some(event) = event_of(&child, options) {
+            return Ok(Some((child, event)));
+        }
+        if !reports && !child.is_zombie() {
+            // None of the others has ended, either.
+            break;
+        }
+    }
+    if any { Ok(None) } else { Err(Errno::ECHILD) }
 }
 
 /// What of a child is worth reporting.

@@ -32,6 +32,7 @@
 extern crate alloc;
 
 mod mutex;
+mod once;
 mod semaphore;
 mod spin_lock;
 mod wait_queue;
@@ -44,6 +45,7 @@ mod atomic {
 }
 
 pub use mutex::{Mutex, MutexGuard};
+pub use once::Once;
 pub use semaphore::{Permit, Semaphore};
 pub use spin_lock::{ReadGuard, RwSpinLock, SpinGuard, SpinLock, WriteGuard};
 pub use wait_queue::{Listener, NoPlace, WaitQueue};

@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
 /// How a CPU passes the time while it spins.
-struct ServeOthers;
+pub(crate) struct ServeOthers;
 
 impl spin::RelaxStrategy for ServeOthers {
     #[inline]

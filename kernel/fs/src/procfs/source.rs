@@ -501,6 +501,11 @@ pub trait SystemSource: Send + Sync {
     fn randomises_addresses(&self) -> bool;
     /// Largest process number plus one.
     fn process_number_limit(&self) -> u32;
+    /// Sets it for processes to come.
+    ///
+    /// # Errors
+    /// `EINVAL` if it can't be that.
+    fn set_process_number_limit(&self, limit: u64) -> Result<()>;
     /// How many threads there may be.
     fn thread_limit(&self) -> u32;
     /// Open files of the system: in use, and how many there may be.

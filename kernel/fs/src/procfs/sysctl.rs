@@ -68,7 +68,13 @@ const SYS: &[(&str, Setting)] = &[
             ("ostype", Fixed(|system, text| text.put(format_args!("{}", system.name().system)))),
             ("overflowgid", Fixed(|_, text| text.put(format_args!("65534")))),
             ("overflowuid", Fixed(|_, text| text.put(format_args!("65534")))),
-            ("pid_max", Fixed(|system, text| text.put(format_args!("{}", system.process_number_limit())))),
+            (
+                "pid_max",
+                Changeable(
+                    |system, text| text.put(format_args!("{}", system.process_number_limit())),
+                    |system, text| system.set_process_number_limit(number(text)?),
+                ),
+            ),
             ("printk", Fixed(|_, text| text.put(format_args!("4\t4\t1\t7")))),
             (
                 "random",
@@ -99,6 +105,12 @@ const SYS: &[(&str, Setting)] = &[
         ]),
     ),
 ];
+
+/// A decimal number, as a program writes it.
+fn number(text: &[u8]) -> Result<u64> {
+    let text = core::str::from_utf8(text).map_err(|_| Errno::EINVAL)?;
+    text.trim_ascii().parse().map_err(|_| Errno::EINVAL)
+}
 
 fn random_uuid(system: &dyn SystemSource, text: &mut Text) {
     let mut bytes = [0; 16];

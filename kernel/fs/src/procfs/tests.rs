@@ -4,6 +4,7 @@ use alloc::string::String;
 use memory::{AddressSpace, Destination, Source};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use vfs::{File, MountFlags, MountNamespace, NotReady, OpenFile, OpenFlags, OpenRequest, Path, Vfs};
 
 #[derive(Clone)]
@@ -205,6 +206,7 @@ struct FakeSystem {
     processes: Mutex<BTreeMap<u32, Arc<FakeProcess>>>,
     host: Mutex<Vec<u8>>,
     reads: Mutex<u64>,
+    pid_max: AtomicU32,
 }
 
 impl SystemSource for FakeSystem {
@@ -307,7 +309,11 @@ impl SystemSource for FakeSystem {
         true
     }
     fn process_number_limit(&self) -> u32 {
-        32768
+        self.pid_max.load(Ordering::Relaxed)
+    }
+    fn set_process_number_limit(&self, limit: u64) -> Result<()> {
+        self.pid_max.store(u32::try_from(limit).map_err(|_| Errno::EINVAL)?, Ordering::Relaxed);
+        Ok(())
     }
     fn thread_limit(&self) -> u32 {
         1000
@@ -628,6 +634,12 @@ fn settings_are_read_and_the_host_name_set() {
     let bench = Bench::new([]);
     assert_eq!(write(&*bench.open("sys/kernel/hostname").unwrap(), "orrery\n"), Ok(7));
     assert_eq!(bench.text("sys/kernel/hostname"), "orrery\n");
+    let pid_max = bench.open("sys/kernel/pid_max").unwrap();
+    assert_eq!(write(&*pid_max, " 4194304\n"), Ok(9));
+    assert_eq!(bench.text("sys/kernel/pid_max"), "4194304\n");
+    for wrong in ["", "many", "-1", "99999999999999999999"] {
+        assert_eq!(write(&*pid_max, wrong), Err(Errno::EINVAL.into()), "{wrong}");
+    }
     assert_eq!(write(&*bench.open("sys/kernel/osrelease").unwrap(), "7"), Err(Errno::EPERM.into()));
     assert_eq!(bench.text("sys/fs/file-nr"), "3\t0\t9999\n");
     assert_eq!(bench.text("sys/kernel/random/boot_id"), "01010101-0101-4101-8101-010101010101\n");

@@ -308,11 +308,12 @@ async fn become_alone(thread: &Arc<Thread>) -> Result<(), Failure> {
     process.end_execution();
     result?;
     if thread.tid() != process.pid() {
-        let mut table = thread.kernel().processes().lock();
-        let entry = table.remove_thread(thread.tid(), thread);
+        let processes = thread.kernel().processes();
+        let tid = thread.tid();
+        // The leader's number stays counted, and for a moment both numbers are the thread's.
+        let leader = processes.replace_leader(process.pid(), thread.state().clone());
         thread.set_tid(process.pid());
-        let leader = table.set_thread(process.pid(), thread.state().clone());
-        drop(table);
+        let entry = processes.remove_thread(tid, thread);
         drop((entry, leader));
     }
     Ok(())

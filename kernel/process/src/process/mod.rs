@@ -1,10 +1,10 @@
 //! A process: a group of threads that share memory, files, signals and a place in the tree of processes.
 //!
-//! **Who synchronises.** Each part has its own small lock. Where several are held, the order is: the process table's lock, the
-//! process's signals, its list of threads, a thread's signals. Parent, group and session change only under the table's
-//! lock and can be read freely.
+//! **Who synchronises.** Each part has its own small lock. Where several are held, the order is that of `pid`: children, groups, the
+//! process's signals, its list of threads, a thread's signals. The numbers of parent, group and session can be read freely.
 
 mod attributes;
+mod children;
 mod image;
 mod report;
 mod threads;
@@ -20,12 +20,15 @@ use sync::{RwSpinLock, SpinGuard, SpinLock, WaitQueue};
 use vfs::{FileTable, FsContext, Path, TableUse};
 
 use crate::limits::Limits;
+use crate::pid::ProcessGroup;
 use crate::signal::{Actions, ProcessSignals, attention};
 use crate::thread::{Name, RunState};
 use crate::timers::IntervalTimers;
 use crate::usage::Usage;
 use crate::{Credentials, Kernel, Pid, ThreadState};
 
+pub(crate) use children::Children;
+use children::Siblings;
 pub use image::Image;
 use threads::Threads;
 
@@ -63,9 +66,15 @@ const RUNNING: u32 = u32::MAX;
 pub struct Process {
     pid: Pid,
     kernel: Arc<Kernel>,
-    parent: AtomicU32,
-    group: AtomicU32,
-    session: AtomicU32,
+    parent: SpinLock<Option<Arc<Process>>>,
+    /// Copies, for those who only want to know the numbers.
+    parent_pid: AtomicU32,
+    group_id: AtomicU32,
+    session_id: AtomicU32,
+    /// Its neighbours among the children of its parent.
+    siblings: SpinLock<Siblings>,
+    children: SpinLock<Children>,
+    group: SpinLock<Arc<ProcessGroup>>,
     /// Sent to the parent at the end; 0 for none.
     exit_signal: AtomicU32,
     threads: SpinLock<Threads>,
@@ -113,8 +122,7 @@ pub struct Process {
 pub(crate) struct NewProcess {
     pub pid: Pid,
     pub kernel: Arc<Kernel>,
-    pub group: Pid,
-    pub session: Pid,
+    pub group: Arc<ProcessGroup>,
     pub exit_signal: u32,
     pub actions: Arc<Actions>,
     pub files: TableUse,
@@ -131,9 +139,13 @@ impl Process {
         Process {
             pid: new.pid,
             kernel: new.kernel,
-            parent: AtomicU32::new(0),
-            group: AtomicU32::new(new.group),
-            session: AtomicU32::new(new.session),
+            parent: SpinLock::new(None),
+            parent_pid: AtomicU32::new(0),
+            group_id: AtomicU32::new(new.group.id()),
+            session_id: AtomicU32::new(new.group.session().id()),
+            siblings: SpinLock::default(),
+            children: SpinLock::default(),
+            group: SpinLock::new(new.group),
             exit_signal: AtomicU32::new(new.exit_signal),
             threads: SpinLock::default(),
             thread_event: WaitQueue::new(),
@@ -178,29 +190,73 @@ impl Process {
 
     /// Its parent's number; 0 for the first process.
     pub fn parent_pid(&self) -> Pid {
-        self.parent.load(Ordering::Relaxed)
+        self.parent_pid.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_parent(&self, parent: Pid) {
-        self.parent.store(parent, Ordering::Relaxed);
+    /// Its parent. It may have another at once, unless the lock of this one's children is held.
+    pub(crate) fn parent(&self) -> Option<Arc<Process>> {
+        self.parent.lock().clone()
     }
 
-    /// Its process group.
+    /// It has another parent. The caller holds the locks of the children of both.
+    pub(crate) fn set_parent(&self, parent: Option<Arc<Process>>) {
+        self.parent_pid.store(parent.as_ref().map_or(0, |parent| parent.pid), Ordering::Relaxed);
+        let old = core::mem::replace(&mut *self.parent.lock(), parent);
+        drop(old);
+    }
+
+    /// Whether it is the parent's child. For certain only while the lock of the parent's children is held.
+    pub(crate) fn is_child_of(&self, parent: &Arc<Process>) -> bool {
+        self.parent.lock().as_ref().is_some_and(|own| Arc::ptr_eq(own, parent))
+    }
+
+    /// Takes it out of the children of its parent.
+    pub(crate) fn disown(&self) {
+        while let Some(parent) = self.parent() {
+            let mut children = parent.children.lock();
+            if self.is_child_of(&parent) {
+                children.remove(self);
+                self.set_parent(None);
+            }
+        }
+    }
+
+    /// Its children.
+    pub(crate) const fn children(&self) -> &SpinLock<Children> {
+        &self.children
+    }
+
+    /// For [`Children`].
+    pub(crate) const fn siblings(&self) -> &SpinLock<Siblings> {
+        &self.siblings
+    }
+
+    /// Its process group. It may be in another at once, unless the lock of this one's members is held.
+    pub(crate) fn group(&self) -> Arc<ProcessGroup> {
+        self.group.lock().clone()
+    }
+
+    /// Whether it is in a group. For certain only while the lock of the group's members is held.
+    pub(crate) fn is_in(&self, group: &Arc<ProcessGroup>) -> bool {
+        Arc::ptr_eq(&self.group.lock(), group)
+    }
+
+    /// It is in another group. The caller holds the locks of the members of both.
+    pub(crate) fn set_group(&self, group: &Arc<ProcessGroup>) {
+        self.group_id.store(group.id(), Ordering::Relaxed);
+        self.session_id.store(group.session().id(), Ordering::Relaxed);
+        let old = core::mem::replace(&mut *self.group.lock(), group.clone());
+        drop(old);
+    }
+
+    /// The number of its process group.
     pub fn group_id(&self) -> Pid {
-        self.group.load(Ordering::Relaxed)
+        self.group_id.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_group_id(&self, group: Pid) {
-        self.group.store(group, Ordering::Relaxed);
-    }
-
-    /// Its session.
+    /// The number of its session.
     pub fn session_id(&self) -> Pid {
-        self.session.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set_session_id(&self, session: Pid) {
-        self.session.store(session, Ordering::Relaxed);
+        self.session_id.load(Ordering::Relaxed)
     }
 
     /// The signal its parent gets when it ends, 0 for none.

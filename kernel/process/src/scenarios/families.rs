@@ -426,12 +426,12 @@ fn nobody_forks_while_a_signal_is_on_its_way() {
         Label("child"),
         call!(__NR_exit, 0),
     ];
-    stage.kernel.processes().lock().begin_signalling(0);
+    stage.kernel.processes().begin_signalling(None);
     let lines = stage.start_as(Role::Init, steps);
     until(|| !lines.lock().unwrap().is_empty());
     std::thread::sleep(Duration::from_millis(20));
     assert_eq!(*lines.lock().unwrap(), told(&[("thread", 0)]));
-    stage.kernel.processes().lock().end_signalling(0);
+    stage.kernel.processes().end_signalling(None);
     until(|| lines.lock().unwrap().len() == 2);
 }
 

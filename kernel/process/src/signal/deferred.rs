@@ -32,7 +32,7 @@ enum Work {
 
 impl Work {
     /// The group a signal is on its way to.
-    const fn group(&self) -> Option<Pid> {
+    fn group(&self) -> Option<Pid> {
         match self {
             Work::Signal(_, walk) => walk.group(),
             Work::Stop(_) => None,

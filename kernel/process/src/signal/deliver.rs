@@ -73,7 +73,7 @@ impl Thread {
             Delivery::Stop(signal) => {
                 // Nobody would ever continue a group that no shell looks after; SIGSTOP alone stops even there.
                 let process = self.process();
-                if signal == Signal::STOP || !self.kernel().processes().lock().is_orphaned(process.group_id()) {
+                if signal == Signal::STOP || !process.group().is_orphaned() {
                     process.stop_all(signal);
                 }
             }

@@ -8,8 +8,7 @@ use vfs::{Band, DefaultOwner, IoReason, OwnerKind};
 
 use super::send::{Recipients, post, post_thread};
 use super::{Information, code};
-use crate::pid::ProcessTable;
-use crate::{Credentials, Kernel, Pid, Thread};
+use crate::{Credentials, Kernel, Pid, Processes, Thread};
 
 /// A thread, a process or a process group, and who named it. It is meant by its number, and gets nothing once the
 /// number is another's.
@@ -29,7 +28,7 @@ impl FileOwner {
     /// `ESRCH`: nobody has this number.
     pub fn new(thread: &Thread, kind: OwnerKind, number: Pid) -> Result<Arc<FileOwner>> {
         let kernel = thread.kernel();
-        let life = kernel.processes().lock().life(number).ok_or(Errno::ESRCH)?;
+        let life = kernel.processes().life(number).ok_or(Errno::ESRCH)?;
         let credentials = thread.credentials();
         let users = (credentials.users.real, credentials.users.effective);
         Ok(Arc::new(FileOwner { kernel: Arc::downgrade(kernel), kind, number, life, users }))
@@ -52,10 +51,11 @@ impl FileOwner {
     }
 
     /// Looks something up while the number is whose it was.
-    fn look_up<T>(&self, look: impl FnOnce(&ProcessTable) -> Option<T>) -> Option<T> {
+    fn look_up<T>(&self, look: impl FnOnce(&Processes) -> Option<T>) -> Option<T> {
         let kernel = self.kernel.upgrade()?;
-        let table = kernel.processes().lock();
-        if table.life(self.number) == Some(self.life) { look(&table) } else { None }
+        let found = look(kernel.processes());
+        // What was found keeps the number: so it is whose it was.
+        found.filter(|_| kernel.processes().life(self.number) == Some(self.life))
     }
 
     /// Sends a signal to all whom it concerns: the first of `reasons` that there is room for.
@@ -67,21 +67,19 @@ impl FileOwner {
         };
         match self.kind {
             OwnerKind::Thread => {
-                if let Some(thread) = self.look_up(|table| table.thread(self.number).cloned()) {
+                if let Some(thread) = self.look_up(|processes| processes.thread(self.number)) {
                     send(&thread.credentials(), &|information| post_thread(&thread, information));
                 }
             }
             OwnerKind::Process => {
-                if let Some(process) = self.look_up(|table| table.process(self.number).cloned()) {
+                if let Some(process) = self.look_up(|processes| processes.process(self.number)) {
                     send(&process.credentials(), &|information| post(&process, information));
                 }
             }
             OwnerKind::Group => {
                 let Some(kernel) = self.kernel.upgrade() else { return };
-                // They keep the number from being reused.
-                let members = Recipients::new(&kernel, Some(self.number));
-                if self.look_up(|_| Some(())).is_some() {
-                    members
+                if let Some(group) = self.look_up(|processes| processes.group(self.number)) {
+                    Recipients::new(&kernel, Some(group))
                         .for_each(|process| send(&process.credentials(), &|information| post(&process, information)));
                 }
             }
@@ -99,11 +97,11 @@ impl vfs::FileOwner for FileOwner {
     }
 
     fn identity(&self) -> (OwnerKind, u32) {
-        let is_there = self.look_up(|table| {
+        let is_there = self.look_up(|processes| {
             let is_there = match self.kind {
-                OwnerKind::Thread => table.thread(self.number).is_some(),
-                OwnerKind::Process => table.process(self.number).is_some(),
-                OwnerKind::Group => table.has_group(self.number),
+                OwnerKind::Thread => processes.thread(self.number).is_some(),
+                OwnerKind::Process => processes.process(self.number).is_some(),
+                OwnerKind::Group => processes.has_group(self.number),
             };
             is_there.then_some(self.number)
         });

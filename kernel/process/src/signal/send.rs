@@ -16,7 +16,7 @@ use super::pending::Queue;
 use super::{Information, attention, code};
 use crate::group::Target;
 use crate::limits::Resource;
-use crate::pid::{EVERYBODY, Processes};
+use crate::pid::{ProcessGroup, Processes};
 use crate::process::ExitStatus;
 use crate::{Credentials, Kernel, Pid, Process, Thread, ThreadState};
 
@@ -255,22 +255,23 @@ pub async fn kill_many(thread: &Thread, pid: i32, signal: Option<Signal>) -> Res
     let (own, group) = match pid {
         i32::MIN => return Err(Errno::ESRCH),
         -1 => (thread.process().pid(), None),
-        0 => (0, Some(thread.process().group_id())),
-        _ => (0, Some(pid.unsigned_abs())),
+        0 => (0, Some(thread.process().group())),
+        _ => (0, Some(thread.kernel().processes().group(pid.unsigned_abs()).ok_or(Errno::ESRCH)?)),
     };
     // Whatever comes after KILL changes nothing; anything else must not overtake what a terminal has sent.
-    if let Some(group) = group
+    if let Some(group) = &group
         && signal != Some(Signal::KILL)
     {
-        let _ = thread.killable(thread.kernel().deferred().passed(group)).await;
+        let _ = thread.killable(thread.kernel().deferred().passed(group.id())).await;
     }
+    let all = group.is_none();
     let mut outcomes = Outcomes::default();
     let mut budget = Budget::new();
     for target in Recipients::new(thread.kernel(), group).filter(|target| target.pid() != own) {
         outcomes.note(sender.send(&target, information));
         budget.pace(1).await;
     }
-    if group.is_none() && outcomes.any {
+    if all && outcomes.any {
         // Unlike with a group, somebody who may not be signalled is no error: Linux reports the last failure only.
         return outcomes.last_failure.filter(|errno| *errno != Errno::EPERM).map_or(Ok(()), Err);
     }
@@ -305,17 +306,17 @@ pub(crate) struct Recipients<'a> {
 }
 
 /// How far a signal has come on its way.
-#[derive(Clone, Copy)]
 pub(crate) struct Walk {
     /// `None`: all processes.
-    group: Option<Pid>,
+    group: Option<Arc<ProcessGroup>>,
     first: Pid,
     next: Pid,
 }
 
 impl Walk {
-    pub const fn group(&self) -> Option<Pid> {
-        self.group
+    /// The number of the group, if it is one.
+    pub fn group(&self) -> Option<Pid> {
+        self.group.as_ref().map(|group| group.id())
     }
 
     /// Whether it may have reached somebody.
@@ -331,16 +332,20 @@ impl Walk {
 
 impl Recipients<'_> {
     /// Those of a group, or all but the first process.
-    pub fn new(kernel: &Kernel, group: Option<Pid>) -> Recipients<'_> {
+    pub fn new(kernel: &Kernel, group: Option<Arc<ProcessGroup>>) -> Recipients<'_> {
         let processes = kernel.processes();
-        let noted = processes.lock().begin_signalling(group.unwrap_or(EVERYBODY));
+        let noted = processes.begin_signalling(group.as_ref());
         let first = if group.is_none() { 2 } else { 1 };
         Recipients { processes, walk: Walk { group, first, next: first }, noted }
     }
 
     /// The rest is for another to go on with, and none of them forks until he has. `None` if there is nobody.
     pub fn suspend(mut self) -> Option<Walk> {
-        core::mem::take(&mut self.noted).then_some(self.walk)
+        if !core::mem::take(&mut self.noted) {
+            return None;
+        }
+        let walk = &mut self.walk;
+        Some(Walk { group: walk.group.take(), first: walk.first, next: walk.next })
     }
 }
 
@@ -348,29 +353,30 @@ impl Iterator for Recipients<'_> {
     type Item = Arc<Process>;
 
     fn next(&mut self) -> Option<Arc<Process>> {
-        while self.noted {
-            let process = self.processes.next(self.walk.next)?;
-            self.walk.next = process.pid() + 1;
-            if self.walk.group.is_none_or(|group| process.group_id() == group) {
-                return Some(process);
-            }
+        if !self.noted {
+            return None;
         }
-        None
+        let process = match &self.walk.group {
+            Some(group) => group.next_member(self.walk.next)?,
+            None => self.processes.next(self.walk.next)?,
+        };
+        self.walk.next = process.pid() + 1;
+        Some(process)
     }
 }
 
 impl Drop for Recipients<'_> {
     fn drop(&mut self) {
         if self.noted {
-            self.processes.lock().end_signalling(self.walk.group.unwrap_or(EVERYBODY));
+            self.processes.end_signalling(self.walk.group.as_ref());
         }
     }
 }
 
 /// Sends a signal of the kernel to a whole group. Others run meanwhile.
-pub(crate) async fn post_group_slowly(kernel: &Kernel, group: Pid, signal: Signal) {
-    kernel.deferred().passed(group).await;
-    post_to_all_slowly(Recipients::new(kernel, Some(group)), signal).await;
+pub(crate) async fn post_group_slowly(kernel: &Kernel, group: &Arc<ProcessGroup>, signal: Signal) {
+    kernel.deferred().passed(group.id()).await;
+    post_to_all_slowly(Recipients::new(kernel, Some(group.clone())), signal).await;
 }
 
 pub(super) async fn post_to_all_slowly(recipients: Recipients<'_>, signal: Signal) {
@@ -388,10 +394,10 @@ pub(super) fn post_to_all(recipients: Recipients<'_>, signal: Signal) {
 }
 
 /// As [`post_group_slowly`], for who can't wait: all but the first some hundred may get it later.
-pub fn post_group(kernel: &Kernel, group: Pid, signal: Signal) {
+pub(crate) fn post_group(kernel: &Kernel, group: &Arc<ProcessGroup>, signal: Signal) {
     // None that is on its way is overtaken.
-    let at_once = if kernel.deferred().concerns(group) { 0 } else { AT_ONCE };
-    let mut recipients = Recipients::new(kernel, Some(group));
+    let at_once = if kernel.deferred().concerns(group.id()) { 0 } else { AT_ONCE };
+    let mut recipients = Recipients::new(kernel, Some(group.clone()));
     let mut told = 0;
     for process in recipients.by_ref().take(at_once) {
         let _ = post(&process, Information::kernel(signal));

@@ -168,7 +168,7 @@ impl Process {
 
     /// Tells the parent that the process was stopped or continued.
     pub(crate) fn notify_parent_of_stop(self: &Arc<Self>, report: Report) {
-        let Some(parent) = self.kernel().processes().process(self.parent_pid()) else { return };
+        let Some(parent) = self.parent() else { return };
         let (code, status) = match report {
             Report::Stopped(signal) => (code::CHILD_STOPPED, i32::from(signal.number())),
             Report::Continued => (code::CHILD_CONTINUED, i32::from(Signal::CONT.number())),
