@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | [`tmpfs`] | [`Tmpfs`](tmpfs::Tmpfs): files on the page cache, with size limits; the root file system |
+//! | [`slow`] | a store for tmpfs that delays and fails, for tests |
 //! | [`initramfs`] | unpacks the archive the machine was started with into the root |
 //! | [`hostfs`] | [`HostFs`](hostfs::HostFs): a folder of the host |
 //! | [`devfs`] | `/dev`: null, zero, full, random and what drivers add |
@@ -26,4 +27,5 @@ pub mod initramfs;
 pub mod kernel_log;
 pub mod procfs;
 pub mod random;
+pub mod slow;
 pub mod tmpfs;

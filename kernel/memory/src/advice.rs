@@ -14,7 +14,7 @@ use crate::address_space::{AREAS, AddressSpace, Layout, SLICE};
 use crate::area::{Area, AreaFlags, Backing};
 use crate::fault::MemoryFault;
 use crate::map::{MAXIMUM_AREAS, is_aligned, page_align};
-use crate::pager::MappedFile;
+use crate::pager::{MappedFile, PagerError};
 
 impl AddressSpace {
     /// madvise(2). Advice about pages that aren't mapped is `ENOMEM`, after it was followed for the others. `EINVAL` for
@@ -154,10 +154,11 @@ impl AddressSpace {
             let mut at = pages.start;
             while at < pages.end {
                 let next = pages.end.min(at + SLICE as u64);
-                file.pager.write_back(at..next).map_err(|_| Errno::EIO)?;
+                file.pager.write_back(at..next).await.map_err(PagerError::errno)?;
                 at = next;
                 budget.pace(SLICE).await;
             }
+            file.identity.check_written(&*file.pager).map_err(PagerError::errno)?;
         }
         if complete { Ok(()) } else { Err(Errno::ENOMEM) }
     }

@@ -6,7 +6,6 @@
 //! once.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -17,14 +16,14 @@ use sync::{Budget, SpinLock, WaitQueue};
 use crate::address_space::SLICE;
 use crate::area_set::AreaSet;
 use crate::kernel_memory::Memory;
-use crate::page_cache::{LEAF, Leaf};
+use crate::page_cache::{LEAF, Leaves};
 
 /// What is to be freed.
 pub(crate) enum Discarded {
     /// A space nobody executes in.
     Space(Arc<Space>, AreaSet),
     /// Pages of a file.
-    Pages(BTreeMap<u64, Box<Leaf>>),
+    Pages(Leaves),
     /// What others have.
     Other(Box<dyn Dismantle>),
 }

@@ -67,7 +67,10 @@ pub use frames::FrameAllocator;
 pub use kernel_memory::Memory;
 pub use map::{MAXIMUM_AREAS, MINIMUM_ADDRESS, MapRequest};
 pub use oom::{Cache, OomKiller, OomOutcome};
-pub use page_cache::{CacheError, PageBudget, PageCache, Search};
+pub use page_cache::{
+    Backing as PageBacking, CacheError, CutRequest, Flusher, PageBudget, PageCache, ReadRequest, Search, SlowBacking,
+    SlowQueue, WriteErrors, WriteRequest,
+};
 pub use pager::{FileIdentity, MappedFile, Mappings, Pager, PagerError, Visited};
 pub use user_access::check_range;
 pub use views::{AreaView, ProgramLayout, ResidentFiles, Usage};

@@ -5,8 +5,11 @@
 //! back. Who that is to be is not this room's to know: a [`OomKiller`] chooses. Whoever needs memory waits here meanwhile.
 //! Before anybody has to go, pages go that can be had again: those that a [`Cache`] keeps of files which lie elsewhere.
 
+use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::future::Future;
+use core::pin::Pin;
 
 use sync::yield_now;
 
@@ -29,6 +32,16 @@ pub enum OomOutcome {
 pub trait Cache: Send + Sync {
     /// Gives up to so many pages back, and tells how many. Called without locks.
     fn give_back(&self, pages: u64) -> u64;
+
+    /// Whether it keeps pages that can be given back once they are written.
+    fn has_to_write(&self) -> bool {
+        false
+    }
+
+    /// Begins to write some of those, and resolves when a part of that has come to its end. False if it can't.
+    fn write_some(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        Box::pin(core::future::ready(false))
+    }
 }
 
 /// Who makes room when memory is out: the process room, which knows who has how much.
@@ -41,7 +54,11 @@ impl AddressSpace {
     /// Lets others run while one of them gives memory back. True if it is worth trying again.
     #[cold]
     pub(crate) async fn wait_for_memory(&self) -> bool {
-        let has_given = self.memory().free_slice() || self.memory().give_back(BATCH) > 0;
+        let memory = self.memory();
+        let mut has_given = memory.free_slice() || memory.give_back(BATCH) > 0;
+        if !has_given && let Some(written) = memory.write_some() {
+            has_given = written.await;
+        }
         let out_of_memory =
             || self.memory().oom_killer().map_or(OomOutcome::GiveUp, |oom_killer| oom_killer.out_of_memory(self));
         if !has_given && out_of_memory() == OomOutcome::GiveUp {
@@ -69,9 +86,15 @@ impl Memory {
 
     /// Asks the caches for so many pages, and returns how many they gave.
     #[expect(clippy::disallowed_methods, reason = "as many as there are file systems of that kind")]
-    fn give_back(&self, pages: u64) -> u64 {
+    pub(crate) fn give_back(&self, pages: u64) -> u64 {
         let caches: Vec<Arc<dyn Cache>> = self.caches().read().iter().filter_map(Weak::upgrade).collect();
         caches.iter().fold(0, |given, cache| if given < pages { given + cache.give_back(pages - given) } else { given })
+    }
+
+    /// Lets a cache write pages that it can give back then. `None` if none has any.
+    fn write_some(&self) -> Option<Pin<Box<dyn Future<Output = bool> + Send>>> {
+        let cache = self.caches().read().iter().filter_map(Weak::upgrade).find(|cache| cache.has_to_write())?;
+        Some(Box::pin(async move { cache.write_some().await }))
     }
 }
 

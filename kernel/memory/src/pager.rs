@@ -18,6 +18,7 @@ use machine::memory::Frame;
 use sync::{Budget, SpinLock};
 
 use crate::address_space::AddressSpace;
+use crate::page_cache::WriteErrors;
 
 /// Why a page of a file can't be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,17 @@ pub enum PagerError {
     Io,
     /// The page is on its way: wait with [`Pager::ready`] and ask again.
     Wait,
+}
+
+impl PagerError {
+    /// What a system call says that has nothing better to say.
+    pub fn errno(self) -> Errno {
+        match self {
+            PagerError::NoSpace => Errno::ENOSPC,
+            PagerError::OutOfMemory => Errno::ENOMEM,
+            PagerError::BeyondEnd | PagerError::Io | PagerError::Wait => Errno::EIO,
+        }
+    }
 }
 
 /// What holds the pages of a file. Called with the address space's lock held: never sleeps, never touches user memory.
@@ -53,14 +65,34 @@ pub trait Pager: Send + Sync {
     /// who maps them, and has none.
     fn mappings(&self) -> Option<&Mappings>;
 
-    /// Brings what programs wrote to pages `range` through shared mappings to where the file is kept, and returns when
-    /// it is there: msync(2) with `MS_SYNC`. A file that lives in RAM is there already. Called without locks.
+    /// Brings what was written to pages `range` to where the file is kept, and resolves when it is there: msync(2) with `MS_SYNC`,
+    /// fsync(2). A file that lives in RAM is there already. What can't be written is noted in [`write_errors`](Self::write_errors).
+    /// Called without locks. Cancel-safe.
     ///
     /// # Errors
-    /// [`PagerError::NoSpace`], [`PagerError::Io`].
-    fn write_back(&self, range: Range<u64>) -> Result<(), PagerError> {
+    /// [`PagerError::NoSpace`], [`PagerError::Io`], of a file that notes no errors.
+    fn write_back(&self, range: Range<u64>) -> Pin<Box<dyn Future<Output = Result<(), PagerError>> + Send + '_>> {
         let _ = range;
-        Ok(())
+        Box::pin(core::future::ready(Ok(())))
+    }
+
+    /// What could not be written, to be told to everybody who has the file open.
+    fn write_errors(&self) -> Option<&WriteErrors> {
+        None
+    }
+
+    /// Whether the file lies elsewhere: then a change of the length has a second step, [`finish_cut`](Self::finish_cut), that may have to
+    /// wait.
+    fn has_backing(&self) -> bool {
+        false
+    }
+
+    /// After the file became shorter: where it is kept it becomes so, too. Nobody writes meanwhile. Not to be given up.
+    ///
+    /// # Errors
+    /// [`PagerError::Io`]; the file is shorter nevertheless.
+    fn finish_cut(&self) -> Pin<Box<dyn Future<Output = Result<(), PagerError>> + Send + '_>> {
+        Box::pin(core::future::ready(Ok(())))
     }
 
     /// Resolves when page `index`, for which [`PagerError::Wait`] was returned, is worth asking for again. Cancel-safe.
@@ -81,6 +113,14 @@ pub trait FileIdentity: Send + Sync {
     fn device(&self) -> (u32, u32);
     /// The inode number.
     fn inode(&self) -> u64;
+    /// Whether something could not be written to `pager`, its file, that this open file has not been told of. Said once.
+    ///
+    /// # Errors
+    /// [`PagerError::Io`], [`PagerError::NoSpace`].
+    fn check_written(&self, pager: &dyn Pager) -> Result<(), PagerError> {
+        let _ = pager;
+        Ok(())
+    }
 }
 
 /// An open file that may be mapped.

@@ -101,7 +101,7 @@ async fn open_slowly(
     let opening = user::fetching(thread, || begin_open(thread, directory, path, flags, mode)).await?;
     let file = match opening {
         Opening::Busy(file, truncation) => {
-            thread.interruptible(pin!(truncation.begin())).await??.finish().await;
+            thread.interruptible(pin!(truncation.begin())).await??.finish().await?;
             file
         }
         opening => thread.interruptible(pin!(opening.complete())).await??,

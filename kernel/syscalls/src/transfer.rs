@@ -569,8 +569,7 @@ pub(crate) fn truncate(thread: &Arc<Thread>, path: CString, length: i64) -> Resu
 /// truncate(2) of a file that somebody writes.
 pub(crate) async fn truncate_waiting(thread: &Arc<Thread>, path: CString, length: i64) -> Result<(), Failure> {
     let truncation = user::fetching(thread, || truncation(thread, path, length)).await?;
-    thread.killable(truncation.begin()).await??.finish().await;
-    Ok(())
+    Ok(thread.killable(truncation.begin()).await??.finish().await?)
 }
 
 fn truncation(thread: &Arc<Thread>, path: CString, length: i64) -> Result<Truncation, NotReady> {
@@ -592,8 +591,7 @@ pub(crate) fn ftruncate(thread: &Arc<Thread>, file: Descriptor, length: i64) -> 
 pub(crate) async fn ftruncate_waiting(thread: &Arc<Thread>, file: Descriptor, length: i64) -> Result<(), Failure> {
     let length = u64::try_from(length).map_err(|_| Errno::EINVAL)?;
     let truncation = thread.files().get(file.0)?.truncate(length, &**thread)?;
-    thread.killable(truncation.begin()).await??.finish().await;
-    Ok(())
+    Ok(thread.killable(truncation.begin()).await??.finish().await?)
 }
 
 /// fallocate(2)

@@ -255,7 +255,7 @@ pub(crate) async fn fetching<T>(thread: &Arc<Thread>, attempt: impl Fn() -> Resu
             Err(NotReady::Fault(fault)) => fetch(thread, fault).await?,
             Err(NotReady::Yield) => sched::yield_now().await,
             Err(NotReady::Error(errno)) => return Err(errno),
-            Err(NotReady::WouldBlock | NotReady::Signalled) => return Err(Errno::EAGAIN),
+            Err(NotReady::WouldBlock | NotReady::Page(_) | NotReady::Signalled) => return Err(Errno::EAGAIN),
         }
     }
 }

@@ -14,7 +14,7 @@ use core::ops::Range;
 use abi::raw::general as raw;
 use abi::{Errno, Result};
 use bitflags::bitflags;
-use memory::{Destination, Pager, Search, Source, UserFault};
+use memory::{CacheError, Destination, Pager, Search, Source, UserFault};
 use sync::WaitQueue;
 
 use crate::caller::Caller;
@@ -29,6 +29,9 @@ pub enum NotReady {
     WouldBlock,
     /// A page of the program is missing. Resolve it and call again.
     Fault(UserFault),
+    /// This page of the file is on its way, or there is no room for it yet: wait for it with its pager, and call again. `O_NONBLOCK`
+    /// changes nothing about that.
+    Page(u64),
     /// The caller was sent a signal instead (`SIGTTIN`): let it be delivered, then call again.
     Signalled,
     /// It has taken long, and is not done: let others run, then call again.
@@ -51,6 +54,18 @@ impl From<Errno> for NotReady {
 impl From<UserFault> for NotReady {
     fn from(fault: UserFault) -> NotReady {
         NotReady::Fault(fault)
+    }
+}
+
+impl From<CacheError> for NotReady {
+    fn from(error: CacheError) -> NotReady {
+        match error {
+            CacheError::Fault(fault) => fault.into(),
+            CacheError::NoSpace => Errno::ENOSPC.into(),
+            CacheError::OutOfMemory => Errno::ENOMEM.into(),
+            CacheError::Io => Errno::EIO.into(),
+            CacheError::Wait(index) => NotReady::Page(index),
+        }
     }
 }
 
@@ -97,6 +112,8 @@ bitflags! {
         const WRITE_LOCK = 1 << 4;
         /// Can tell by signals that it became ready: `O_ASYNC`.
         const SIGNALS = 1 << 5;
+        /// Lies elsewhere: its pager writes it back, and notes what could not be written.
+        const BACKED = 1 << 6;
     }
 }
 
@@ -277,7 +294,8 @@ pub trait File: Send + Sync {
         Err(Errno::EOPNOTSUPP)
     }
 
-    /// Everything written is safe on its device: fsync(2), or fdatasync(2) when `data_only`.
+    /// Everything written is safe on its device: fsync(2), or fdatasync(2) when `data_only`. Of a file with [`FileTraits::BACKED`] its
+    /// pages have been written back before.
     ///
     /// # Errors
     /// `EINVAL` for what can't be synchronised, `EIO`; [`NotReady::WouldBlock`] while it goes on.

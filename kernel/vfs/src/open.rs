@@ -146,7 +146,7 @@ impl Opening {
             Opening::Done(file) => Ok(file),
             Opening::Fifo(fifo) => fifo.complete().await,
             Opening::Busy(file, truncation) => {
-                truncation.begin().await?.finish().await;
+                truncation.begin().await?.finish().await?;
                 Ok(file)
             }
         }

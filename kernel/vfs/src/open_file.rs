@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use abi::{Errno, Result};
-use memory::{FileIdentity, MappedFile, Search};
+use memory::{FileIdentity, MappedFile, Pager, PagerError, Search};
 use sync::{Mutex, SpinLock, yield_now};
 
 use crate::Access;
@@ -51,6 +51,8 @@ pub struct OpenFile {
     /// Held over a whole read or write at the file's position, page faults included, so that processes that share it
     /// never get the same bytes: Linux's `f_pos_lock`. Files without positions never take it.
     pub(crate) position: Mutex<u64>,
+    /// Up to which error of its pages it has been told: see [`memory::WriteErrors`].
+    told: AtomicU32,
     /// That it writes or executes the file.
     _claim: Option<WriteAccess>,
 }
@@ -71,7 +73,8 @@ impl OpenFile {
         let traits = file.traits();
         let flags = AtomicU32::new(flags.bits());
         let signal_io = SpinLock::new(None);
-        Arc::new(OpenFile { signal_io, file, origin, traits, flags, position: Mutex::new(0), _claim: claim })
+        let told = AtomicU32::new(if traits.contains(FileTraits::BACKED) { errors_told(&*file) } else { 0 });
+        Arc::new(OpenFile { signal_io, file, origin, traits, flags, position: Mutex::new(0), told, _claim: claim })
     }
 
     /// A file opened with `O_PATH`: a name and nothing more.
@@ -439,6 +442,16 @@ impl FileIdentity for OpenFile {
     fn inode(&self) -> u64 {
         self.origin.inode().number()
     }
+
+    fn check_written(&self, pager: &dyn Pager) -> core::result::Result<(), PagerError> {
+        pager.write_errors().map_or(Ok(()), |errors| errors.check(&self.told))
+    }
+}
+
+/// What somebody who opens the file now needs not be told.
+#[cold]
+fn errors_told(file: &dyn File) -> u32 {
+    file.pager().and_then(|pager| Some(pager.write_errors()?.sample())).unwrap_or_default()
 }
 
 /// What is behind `O_PATH`: nothing.

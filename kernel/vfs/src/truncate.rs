@@ -5,7 +5,7 @@
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
-use memory::{PAGE_SIZE, Pager};
+use memory::{PAGE_SIZE, Pager, PagerError};
 use sync::{Mutex, MutexGuard};
 
 use crate::caller::Caller;
@@ -63,13 +63,16 @@ impl Truncation {
         Ok(Truncation { inode: inode.clone(), changes, _claim: claim })
     }
 
-    /// Changes the length now; `None` while somebody writes, or if that may take long since others map the file.
+    /// Changes the length now; `None` while somebody writes, or if that may take long since others map the file, or it lies elsewhere.
     ///
     /// # Errors
     /// The file system's.
     pub fn try_now(&self) -> Option<Result<()>> {
         let _exclusion = try_exclude(self.inode.write_lock())?;
         let mapped = self.inode.mapped();
+        if mapped.as_deref().is_some_and(Pager::has_backing) {
+            return None;
+        }
         if mapped.as_deref().and_then(Pager::mappings).is_some_and(|mappings| !mappings.is_empty()) {
             return None;
         }
@@ -107,11 +110,18 @@ pub struct Cut<'a> {
 }
 
 impl Cut<'_> {
-    /// Takes from all programs what they map of the part that is cut off. Not to be given up.
-    pub async fn finish(self) {
-        let Some(pager) = self.truncation.inode.mapped() else { return };
+    /// Takes from all programs what they map of the part that is cut off, and cuts the file where it lies. Not to be given up.
+    ///
+    /// # Errors
+    /// `EIO`; what could be cut off is.
+    pub async fn finish(self) -> Result<()> {
+        let Some(pager) = self.truncation.inode.mapped() else { return Ok(()) };
         if let Some(mappings) = pager.mappings() {
             mappings.unmap_slowly(&*pager, self.truncation.first_gone()..u64::MAX).await;
         }
+        if !pager.has_backing() {
+            return Ok(());
+        }
+        pager.finish_cut().await.map_err(PagerError::errno)
     }
 }

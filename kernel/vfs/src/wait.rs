@@ -12,8 +12,10 @@
 //! signal drops the future, and what was moved until then stands in the cursor, which the caller still has: if its
 //! `progress()` is not 0, that is what the call returns instead of `EINTR`.
 
+use alloc::boxed::Box;
+
 use abi::{Errno, Result};
-use memory::{Destination, PAGE_SIZE, Source};
+use memory::{Destination, FileIdentity, PAGE_SIZE, PagerError, Source};
 use sync::{Budget, Kind, Listener, Mutex, MutexGuard, WaitQueue, yield_now};
 
 use crate::Access;
@@ -392,16 +394,19 @@ pub async fn ioctl(open: &OpenFile, request: u32, argument: usize, caller: &dyn 
 /// fsync(2), fdatasync(2).
 ///
 /// # Errors
-/// `EBADF`, `EINVAL` for what can't be synchronised, `EIO`.
+/// `EBADF`, `EINVAL` for what can't be synchronised; `EIO`, `ENOSPC` if something could not be written that this open file has not
+/// been told of.
 pub async fn synchronise(open: &OpenFile, data_only: bool) -> Result<()> {
     let file = open.usable()?;
-    let mut waiter = Waiter::default();
-    loop {
-        match file.synchronise(data_only) {
-            Ok(()) => return Ok(()),
-            Err(stop) => pause(open, stop, PollEvents::all(), &mut waiter, false).await?,
-        }
+    let pager = if open.traits().contains(FileTraits::BACKED) { file.pager() } else { None };
+    if let Some(pager) = &pager {
+        pager.write_back(0..u64::MAX).await.map_err(PagerError::errno)?;
     }
+    let mut waiter = Waiter::default();
+    while let Err(stop) = file.synchronise(data_only) {
+        pause(open, stop, PollEvents::all(), &mut waiter, false).await?;
+    }
+    pager.map_or(Ok(()), |pager| open.check_written(&*pager)).map_err(PagerError::errno)
 }
 
 fn check_position(open: &OpenFile, position: i64) -> Result<u64> {
@@ -453,6 +458,13 @@ impl Waiter<'_> {
     }
 }
 
+/// Waits for a page of the file.
+async fn until_page(open: &OpenFile, index: u64) -> Result<()> {
+    let pager = open.file().pager().ok_or(Errno::EIO)?;
+    pager.ready(index).await;
+    Ok(())
+}
+
 /// Waits until it is worth trying again after `stop`.
 async fn pause<'a>(
     open: &'a OpenFile,
@@ -465,6 +477,8 @@ async fn pause<'a>(
         NotReady::Error(errno) => return Err(errno),
         NotReady::Fault(_) => return Err(Errno::EFAULT),
         NotReady::Signalled | NotReady::Yield => yield_now().await,
+        // Large in a future that every transfer holds.
+        NotReady::Page(index) => Box::pin(until_page(open, index)).await?,
         NotReady::WouldBlock if may_refuse && open.flags().contains(OpenFlags::NON_BLOCK) => return Err(Errno::EAGAIN),
         NotReady::WouldBlock => match &mut waiter.listener {
             Some(listener) if waiter.armed => {

@@ -13,10 +13,13 @@
 //! come the locks of address spaces (protecting, unmapping), and under those, taken by page faults as well, `cached`.
 //! `openings` is taken before `cached`.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::future::{Future, ready};
 use core::ops::Range;
+use core::pin::Pin;
 
 use abi::fallible::{TryVec, try_zeroed};
 use abi::{Errno, Result};
@@ -500,12 +503,15 @@ impl Pager for FilePages {
         Some(&self.mappings)
     }
 
-    fn write_back(&self, range: Range<u64>) -> Result<(), PagerError> {
-        let Some(open) = self.opening(OpenNode::is_writable) else { return Ok(()) };
-        FilePages::write_back(self, &open, range).map_err(|error| match error {
+    fn write_back(&self, range: Range<u64>) -> Pin<Box<dyn Future<Output = Result<(), PagerError>> + Send + '_>> {
+        let written = match self.opening(OpenNode::is_writable) {
+            Some(open) => FilePages::write_back(self, &open, range),
+            None => Ok(()),
+        };
+        Box::pin(ready(written.map_err(|error| match error {
             Errno::ENOSPC | Errno::EDQUOT => PagerError::NoSpace,
             _ => PagerError::Io,
-        })
+        })))
     }
 }
 

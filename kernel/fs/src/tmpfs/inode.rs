@@ -67,10 +67,9 @@ impl TmpfsInode {
         shared.take_inode()?;
         let now = Time::now();
         let contents = match new.contents {
-            NewContents::Regular => Contents::Regular(Regular {
-                cache: Arc::new(PageCache::new(shared.pages.clone())),
-                write_lock: Mutex::new(()),
-            }),
+            NewContents::Regular => {
+                Contents::Regular(Regular { cache: shared.new_cache(), write_lock: Mutex::new(()) })
+            }
             NewContents::Directory => Contents::Directory(SpinLock::new(Directory::new(shared.seed))),
             NewContents::Symlink(text) => Contents::Symlink(text.into()),
             NewContents::Fifo => Contents::Fifo(SpinLock::new(None)),
@@ -188,6 +187,12 @@ impl TmpfsInode {
 
 impl Drop for TmpfsInode {
     fn drop(&mut self) {
+        if let Contents::Regular(regular) = &self.contents
+            && regular.cache.has_backing()
+        {
+            // Nobody can have it any more: what is dirty need not be written.
+            regular.cache.cut(0);
+        }
         self.shared.give_space(self.xattrs.lock().space());
         self.shared.give_inode();
     }
@@ -198,6 +203,7 @@ impl Inode for TmpfsInode {
         let Permissions { mode, user, group } = self.permissions();
         let represented = self.device();
         let blocks = match &self.contents {
+            Contents::Regular(Regular { cache, .. }) if cache.has_backing() => cache.size().div_ceil(512),
             Contents::Regular(regular) => regular.cache.resident() * (PAGE_SIZE as u64 / 512),
             _ => 0,
         };

@@ -24,7 +24,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Errno, Result};
 use machine::memory::FrameSource;
-use memory::{Memory, PAGE_SIZE, PageBudget};
+use memory::{Memory, PAGE_SIZE, PageBudget, PageCache};
 use vfs::{Caller, FileSystem, FileSystemType, Inode, NewContents, NewInode, Statistics};
 
 use inode::TmpfsInode;
@@ -55,6 +55,14 @@ struct Shared {
     last_number: AtomicU64,
     /// What the hashes of names start from.
     seed: u64,
+    /// Where regular files lie; `None`: here.
+    store: Option<Arc<dyn Store>>,
+}
+
+/// Where the contents of regular files lie that are not in RAM alone: then tmpfs keeps their names.
+pub trait Store: Send + Sync {
+    /// An empty file, whose pages in RAM are paid for by `pages`.
+    fn new_file(&self, pages: &Arc<PageBudget>) -> Arc<PageCache>;
 }
 
 /// What an inode or a name counts among attributes: Linux's `BOGO_INODE_SIZE`.
@@ -89,6 +97,13 @@ impl Shared {
         self.inode_space.load(Ordering::Relaxed).div_ceil(INODE_SPACE)
     }
 
+    fn new_cache(&self) -> Arc<PageCache> {
+        match &self.store {
+            None => Arc::new(PageCache::new(self.pages.clone())),
+            Some(store) => store.new_file(&self.pages),
+        }
+    }
+
     fn new_number(&self) -> u64 {
         self.last_number.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -101,6 +116,20 @@ impl Tmpfs {
     /// # Errors
     /// `EINVAL` for an option that is not known, `ENOMEM`.
     pub fn new(memory: &Arc<Memory>, name: &'static str, options: &str, random: u64) -> Result<Arc<Tmpfs>> {
+        Tmpfs::over(memory, name, options, random, None)
+    }
+
+    /// The same, with regular files that lie in `store`.
+    ///
+    /// # Errors
+    /// As [`Tmpfs::new`].
+    pub fn over(
+        memory: &Arc<Memory>,
+        name: &'static str,
+        options: &str,
+        random: u64,
+        store: Option<Arc<dyn Store>>,
+    ) -> Result<Arc<Tmpfs>> {
         let total = memory.frames().total_frames() as u64;
         let options = Options::parse_for(options, total)?;
         let default_limit = total / 2;
@@ -110,6 +139,7 @@ impl Tmpfs {
             inode_limit: AtomicU64::new(options.inodes.unwrap_or(default_limit)),
             last_number: AtomicU64::new(0),
             seed: random,
+            store,
         });
         let (user, group) = (options.user.unwrap_or(0), options.group.unwrap_or(0));
         let permissions = options.mode.unwrap_or(MODE);

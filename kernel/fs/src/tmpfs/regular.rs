@@ -25,21 +25,14 @@ impl TmpfsInode {
         if source.remaining() > 0 {
             self.touch();
         }
-        regular.cache.write_at(position, source).map_err(stop)
-    }
-}
-
-fn stop(error: CacheError) -> NotReady {
-    match error {
-        CacheError::Fault(fault) => fault.into(),
-        CacheError::NoSpace => Errno::ENOSPC.into(),
-        CacheError::OutOfMemory => Errno::ENOMEM.into(),
+        Ok(regular.cache.write_at(position, source)?)
     }
 }
 
 impl File for TmpfsInode {
     fn traits(&self) -> FileTraits {
-        FileTraits::SEEKABLE | FileTraits::WRITE_LOCK
+        let is_backed = self.regular().is_ok_and(|regular| regular.cache.has_backing());
+        FileTraits::SEEKABLE | FileTraits::WRITE_LOCK | if is_backed { FileTraits::BACKED } else { FileTraits::empty() }
     }
 
     fn read(&self, position: u64, destination: &mut Destination<'_>) -> Result<usize, NotReady> {
@@ -97,6 +90,9 @@ impl File for TmpfsInode {
     fn seek_hole_or_data(&self, position: u64, whence: Whence) -> Result<Search> {
         let cache = &self.regular()?.cache;
         match whence {
+            // A store doesn't say where it has holes.
+            Whence::Hole if cache.has_backing() => Ok(Search::Found(cache.size())),
+            _ if cache.has_backing() => Ok(Search::Found(position)),
             Whence::Hole => Ok(cache.next_hole(position)),
             _ => cache.next_data(position).map(Search::Found).ok_or(Errno::ENXIO),
         }
@@ -107,7 +103,13 @@ impl File for TmpfsInode {
             return Err(Errno::EOPNOTSUPP);
         }
         let regular = self.regular()?;
-        let next = if mode.contains(AllocateMode::PUNCH_HOLE) {
+        let next = if regular.cache.has_backing() {
+            // A store promises no room, and makes no holes.
+            if mode.contains(AllocateMode::PUNCH_HOLE) {
+                return Err(Errno::EOPNOTSUPP);
+            }
+            None
+        } else if mode.contains(AllocateMode::PUNCH_HOLE) {
             // Beyond the end there is nothing to punch, and asking for it must not take for ever.
             let end = range.end.min(regular.cache.size().next_multiple_of(PAGE_SIZE as u64));
             regular.cache.punch(range.start..end.max(range.start))
@@ -116,16 +118,15 @@ impl File for TmpfsInode {
             if (range.end - range.start).div_ceil(PAGE_SIZE as u64) > self.shared.pages.limit() {
                 return Err(Errno::ENOSPC);
             }
-            let next = regular.cache.allocate(range.clone()).map_err(|error| match error {
+            regular.cache.allocate(range.clone()).map_err(|error| match error {
                 CacheError::NoSpace => Errno::ENOSPC,
                 _ => Errno::ENOMEM,
-            })?;
-            if next.is_none() && !mode.contains(AllocateMode::KEEP_SIZE) {
-                // bounded: a size, no collection
-                regular.cache.extend(range.end);
-            }
-            next
+            })?
         };
+        if next.is_none() && !mode.intersects(AllocateMode::KEEP_SIZE | AllocateMode::PUNCH_HOLE) {
+            // bounded: a size, no collection
+            regular.cache.extend(range.end);
+        }
         self.touch();
         Ok(next)
     }

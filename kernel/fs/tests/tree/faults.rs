@@ -226,7 +226,8 @@ fn long_transfers_give_way_and_can_be_given_up() {
         let mut reading = pin!(wait::read_at(&open, 0, &mut destination, &world));
         assert!(poll_once(reading.as_mut(), &count).is_pending());
     }
-    assert!(destination.progress() > 0 && destination.progress() < LENGTH);
+    // Of a slow file not even the first page may be there.
+    assert!((destination.progress() > 0 || files_are_slow()) && destination.progress() < LENGTH);
     let end = LENGTH - PAGE;
     let mut destination = Destination::user(&program.0, buffer, LENGTH);
     assert_eq!(block_on(wait::read_at(&open, end as i64, &mut destination, &world)), Ok(PAGE + 5));

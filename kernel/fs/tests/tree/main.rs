@@ -22,19 +22,21 @@ mod races;
 mod regular;
 mod rename;
 mod rules;
+mod slow;
 mod walk;
 
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::task::{Context as Task, Poll, Wake, Waker};
 
 use abi::{Errno, Result};
 use drivers::KernelLog;
 use fs::devfs::{DevFs, DevFsType};
 use fs::random::Random;
-use fs::tmpfs::{Tmpfs, TmpfsType};
+use fs::slow::SlowStore;
+use fs::tmpfs::{Store, Tmpfs, TmpfsType};
 use machine::memory::FrameSource;
 use memory::{AddressSpace, Destination, Memory, Source};
 use sync::{Permit, Semaphore};
@@ -74,7 +76,7 @@ struct World {
 impl World {
     fn new() -> World {
         let tmpfs = |memory: &Arc<Memory>| -> Arc<dyn vfs::FileSystem> {
-            Tmpfs::new(memory, "rootfs", "nr_inodes=0", 2).unwrap()
+            Tmpfs::over(memory, "rootfs", "nr_inodes=0", 2, slow_store(memory)).unwrap()
         };
         World::on(tmpfs, MountFlags::empty())
     }
@@ -186,7 +188,8 @@ impl World {
     fn open(&self, name: &str, flags: OpenFlags) -> Result<Arc<OpenFile>> {
         match self.opening(name, flags, 0o666)? {
             Opening::Done(file) => Ok(file),
-            _ => panic!("{name} is a FIFO, or busy"),
+            Opening::Fifo(_) => panic!("{name} is a FIFO"),
+            busy => block_on(busy.complete()),
         }
     }
 
@@ -216,14 +219,14 @@ impl World {
     }
 
     fn truncate(&self, open: &OpenFile, size: u64) -> Result<()> {
-        let truncation = open.truncate(size, self)?;
+        self.complete(open.truncate(size, self)?)
+    }
+
+    fn complete(&self, truncation: vfs::Truncation) -> Result<()> {
         if let Some(done) = truncation.try_now() {
             return done;
         }
-        block_on(async {
-            truncation.begin().await?.finish().await;
-            Ok(())
-        })
+        block_on(async { truncation.begin().await?.finish().await })
     }
 
     fn list(&self, name: &str) -> Vec<String> {
@@ -241,7 +244,10 @@ impl World {
         self.context().check_access(&self.look(name)?, access)
     }
 
+    /// Frames that are free once what is in flight has ended.
     fn free_frames(&self) -> usize {
+        let store = SLOW.read().unwrap().clone();
+        while store.as_ref().is_some_and(|store| store.queue().step()) {}
         self.memory.frames().free_frames()
     }
 }
@@ -284,6 +290,24 @@ impl Caller for World {
     }
 }
 
+/// The store of all slow files. Whoever waits lets time pass there.
+static SLOW: RwLock<Option<Arc<SlowStore>>> = RwLock::new(None);
+
+/// With `SLOW_FILES=SEED` in the environment every file of a test lies in a store that takes its time, and fails to write now and
+/// then.
+fn slow_store(memory: &Arc<Memory>) -> Option<Arc<dyn Store>> {
+    let seed = std::env::var("SLOW_FILES").ok()?.parse().unwrap();
+    let store = SlowStore::new(memory, seed, 5);
+    store.queue().set_failing(0, 20);
+    *SLOW.write().unwrap() = Some(store.clone());
+    Some(store)
+}
+
+/// Whether [`slow_store`] found a seed.
+fn files_are_slow() -> bool {
+    SLOW.read().unwrap().is_some()
+}
+
 struct Unpark(std::thread::Thread);
 
 impl Wake for Unpark {
@@ -292,13 +316,22 @@ impl Wake for Unpark {
     }
 }
 
-/// Runs a future to its end on this thread.
+/// Runs a future to its end on this thread. Slow files are forgotten before, now and then.
 fn block_on<F: Future>(future: F) -> F::Output {
+    let store = SLOW.read().unwrap().clone();
+    if let Some(store) = store.filter(|store| store.queue().draw(3) == 0) {
+        run(store.forget());
+    }
+    run(future)
+}
+
+fn run<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     loop {
         match future.as_mut().poll(&mut Task::from_waker(&waker)) {
             Poll::Ready(value) => return value,
+            Poll::Pending if SLOW.read().unwrap().as_ref().is_some_and(|store| store.queue().step()) => {}
             Poll::Pending => std::thread::park(),
         }
     }

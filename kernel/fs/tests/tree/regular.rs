@@ -14,9 +14,11 @@ fn positions_and_holes() {
     assert_eq!(seek(3 * PAGE as i64, Whence::Start), Ok(3 * PAGE as u64));
     assert_eq!(world.write(&open, b"end"), Ok(3));
     assert_eq!(open.attributes().size, 3 * PAGE as u64 + 3);
-    assert_eq!(open.attributes().blocks, 8, "only the last page takes memory");
-    assert_eq!(seek(0, Whence::Data), Ok(3 * PAGE as u64));
-    assert_eq!(seek(0, Whence::Hole), Ok(0));
+    if !files_are_slow() {
+        assert_eq!(open.attributes().blocks, 8, "only the last page takes memory");
+        assert_eq!(seek(0, Whence::Data), Ok(3 * PAGE as u64));
+        assert_eq!(seek(0, Whence::Hole), Ok(0));
+    }
     assert_eq!(seek(3 * PAGE as i64 + 1, Whence::Hole), Ok(3 * PAGE as u64 + 3));
     assert_eq!(seek(1 << 40, Whence::Data), Err(Errno::ENXIO));
     assert_eq!(seek(-1, Whence::Start), Err(Errno::EINVAL));
@@ -44,6 +46,11 @@ fn allocation_and_punching() {
     let world = World::new();
     let open = world.create("f").unwrap();
     world.write(&open, &[1; 4 * PAGE]).unwrap();
+    if files_are_slow() {
+        // Their store has no holes.
+        assert_eq!(block_on(open.allocate(0x3, 0, 1, &world)), Err(Errno::EOPNOTSUPP));
+        return;
+    }
     assert_eq!(block_on(open.allocate(0x3, PAGE as i64 / 2, 2 * PAGE as i64, &world)), Ok(()));
     assert_eq!(open.attributes().blocks, 3 * 8);
     let bytes = world.read_file("f").unwrap();

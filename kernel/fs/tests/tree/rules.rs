@@ -314,7 +314,7 @@ fn truncation_by_name_asks_kind_and_right() {
     world.mkdir("d").unwrap();
     let truncate = |world: &World, name: &str| {
         let path = world.look(name)?;
-        world.context().truncate(&path, 4).map(|change| change.try_now().unwrap().unwrap())
+        world.context().truncate(&path, 4).and_then(|change| world.complete(change))
     };
     assert_eq!(truncate(&world, "d"), Err(Errno::EISDIR));
     assert_eq!(truncate(&world, "f"), Ok(()));

@@ -2,6 +2,7 @@
 
 mod access;
 mod areas;
+mod backed;
 mod cache;
 mod calls;
 mod faults;
@@ -11,6 +12,7 @@ mod frames;
 mod long;
 mod maps;
 mod shortage;
+mod stored;
 mod vdso;
 
 use core::future::Future;

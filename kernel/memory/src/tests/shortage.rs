@@ -4,7 +4,7 @@
 use super::*;
 use core::sync::atomic::AtomicBool;
 
-use crate::{Destination, Frame, MemoryFault, OomKiller, OomOutcome, Pager, Resolution};
+use crate::{CacheError, Destination, Frame, MemoryFault, OomKiller, OomOutcome, Pager, Resolution};
 
 /// A program at the point where it touches something, and what must be seen before and after.
 struct Scene {
@@ -275,7 +275,8 @@ fn a_call_that_gets_no_memory_for_a_page_faults_there() {
                 match cache.read_at(at, &mut destination) {
                     Ok(_) if destination.remaining() == 0 => return Ok(()),
                     Ok(_) => {}
-                    Err(fault) => wait(destination.fault_in(fault))?,
+                    Err(CacheError::Fault(fault)) => wait(destination.fault_in(fault))?,
+                    Err(error) => panic!("{error:?}"),
                 }
             }
         });

@@ -1,0 +1,226 @@
+//! Reading: what read(2) and page faults find, and how what they don't find is fetched.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::future::Future;
+use core::pin::Pin;
+
+use machine::memory::{Frame, PAGE_SIZE, fallible};
+
+use super::backing::ReadRequest;
+use super::read_ahead::MOST;
+use super::{Backed, CacheError, PAGE, PageCache};
+use crate::cursor::Destination;
+use crate::pager::PagerError;
+
+impl PageCache {
+    /// Reads from `offset` on, until the file ends or `to` is full, and returns how many bytes. On an error `to` tells what
+    /// was read before.
+    ///
+    /// # Errors
+    /// [`CacheError::Fault`]; of a file with a backing also [`CacheError::Wait`], [`CacheError::Io`], [`CacheError::OutOfMemory`].
+    pub fn read_at(&self, offset: u64, to: &mut Destination<'_>) -> Result<usize, CacheError> {
+        let mut at = offset;
+        while to.remaining() > 0 {
+            let (frame, size) = {
+                let mut pages = self.pages.lock();
+                let frame = match &self.backed {
+                    None => pages.get(at / PAGE).cloned(),
+                    Some(_) => pages.get_referenced(at / PAGE).cloned(),
+                };
+                (frame, pages.size)
+            };
+            let within = (at % PAGE) as usize;
+            let rest = usize::try_from(size.saturating_sub(at)).unwrap_or(usize::MAX);
+            let length = rest.min(PAGE_SIZE - within).min(to.remaining());
+            if length == 0 {
+                break;
+            }
+            if let Some(backed) = &self.backed {
+                let asked = (within + rest.min(to.remaining())).div_ceil(PAGE_SIZE) as u64;
+                match frame {
+                    Some(_) => self.read_on(backed, at / PAGE),
+                    None => {
+                        self.fetch_with_room(backed, at / PAGE, asked)
+                            .map_err(|error| CacheError::new(error, at / PAGE))?;
+                        continue;
+                    }
+                }
+            }
+            at += match frame {
+                Some(frame) => to.write_frame(&frame, within, length)?,
+                None => to.zero(length)?,
+            } as u64;
+        }
+        Ok((at - offset) as usize)
+    }
+
+    /// As [`fetch`](Self::fetch), and takes memory from pages that can be had again. Called without locks.
+    pub(super) fn fetch_with_room(&self, backed: &Backed, index: u64, asked: u64) -> Result<(), PagerError> {
+        loop {
+            match self.fetch(backed, index, asked) {
+                Err(PagerError::OutOfMemory) if backed.flusher.make_room()? => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Begins to read page `index`, which was missing, and what is likely to be wanted after it. When this returns without an error
+    /// it is worth looking again.
+    ///
+    /// # Errors
+    /// [`PagerError::Wait`] while it is on its way, [`PagerError::Io`], [`PagerError::OutOfMemory`].
+    pub(super) fn fetch(&self, backed: &Backed, index: u64, asked: u64) -> Result<(), PagerError> {
+        let count = {
+            let mut pages = self.pages.lock();
+            if pages.in_flight.take_failure(index) {
+                return Err(PagerError::Io);
+            }
+            if pages.get(index).is_some() {
+                return Ok(());
+            }
+            if pages.in_flight.is_cutting() || pages.in_flight.is_read(index) {
+                return Err(PagerError::Wait);
+            }
+            let window = pages.read_ahead.miss(index, asked);
+            pages.absent(index, window.min(pages.size.div_ceil(PAGE).saturating_sub(index)))
+        };
+        self.begin_read(backed, index, count, Some(index))?;
+        let mut pages = self.pages.lock();
+        match pages.get(index).is_some() {
+            true => Ok(()),
+            false if pages.in_flight.take_failure(index) => Err(PagerError::Io),
+            false if pages.in_flight.is_read(index) || pages.in_flight.is_cutting() => Err(PagerError::Wait),
+            // It came and went, or was cut off.
+            false => Ok(()),
+        }
+    }
+
+    /// See [`Pager::page`](crate::Pager::page). Called with an address space's lock held.
+    pub(super) fn backed_page(&self, backed: &Backed, index: u64, write: bool) -> Result<Frame, PagerError> {
+        loop {
+            if write {
+                backed.flusher.admit()?;
+            }
+            let found = {
+                let mut pages = self.pages.lock();
+                if index >= pages.size.div_ceil(PAGE) {
+                    return Err(PagerError::BeyondEnd);
+                }
+                let found = pages.get_referenced(index).cloned();
+                if write && found.is_some() {
+                    self.note_dirty(backed, &mut pages, index);
+                }
+                found
+            };
+            if let Some(frame) = found {
+                self.read_on(backed, index);
+                return Ok(frame);
+            }
+            match self.fetch(backed, index, 1) {
+                Ok(()) => {}
+                // Dirty pages can be had again when they are written.
+                Err(PagerError::OutOfMemory) if backed.flusher.has_to_write() => return Err(PagerError::Wait),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Page `index` is used: reads on if it is time for it. What can't be done now is not done.
+    pub(super) fn read_on(&self, backed: &Backed, index: u64) {
+        let (first, count) = {
+            let mut pages = self.pages.lock();
+            let Some((first, count)) = pages.read_ahead.hit(index) else { return };
+            let end = pages.size.div_ceil(PAGE);
+            if pages.in_flight.is_cutting() || first >= end {
+                return;
+            }
+            (first, pages.absent(first, count.min(end - first)))
+        };
+        let _ = self.begin_read(backed, first, count, None);
+    }
+
+    /// Asks the backing for pages that are neither here nor on their way, as far as that is still so.
+    fn begin_read(&self, backed: &Backed, first: u64, count: u64, wanted: Option<u64>) -> Result<(), PagerError> {
+        let mut frames = self.frames(count.min(MOST))?;
+        let unused = {
+            let mut pages = self.pages.lock();
+            let end = pages.size.div_ceil(PAGE).saturating_sub(first);
+            let still =
+                if pages.in_flight.is_cutting() { 0 } else { pages.absent(first, end.min(frames.len() as u64)) };
+            let unused = frames.len() as u64 - still;
+            frames.truncate(still as usize);
+            for (index, frame) in (first..).zip(&frames) {
+                pages.in_flight.begin_read(index, frame.number());
+            }
+            pages.in_flight.requests += usize::from(still > 0);
+            unused
+        };
+        self.budget.give(unused);
+        if let Some(cache) = backed.this.upgrade().filter(|_| !frames.is_empty()) {
+            backed.backing.read(ReadRequest { cache, first, frames, wanted });
+        }
+        Ok(())
+    }
+
+    /// Frames for so many pages, paid for: one at least, fewer than asked for when memory is short.
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
+    fn frames(&self, count: u64) -> Result<Vec<Frame>, PagerError> {
+        let mut frames = Vec::new();
+        fallible(|| frames.try_reserve_exact(count as usize)).map_err(|_| PagerError::OutOfMemory)?;
+        for _ in 0..count {
+            match self.frame() {
+                Ok(frame) => frames.push(frame),
+                Err(error) if frames.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(frames)
+    }
+
+    /// A frame for a page, paid for. What is in it is anybody's.
+    pub(super) fn frame(&self) -> Result<Frame, PagerError> {
+        self.budget.take()?;
+        Frame::allocate_dirty().ok_or_else(|| {
+            self.budget.give(1);
+            PagerError::OutOfMemory
+        })
+    }
+
+    /// The backing has read these pages, or could not.
+    pub(super) fn end_read(&self, first: u64, frames: Vec<Frame>, wanted: Option<u64>, result: Result<(), PagerError>) {
+        let count = frames.len() as u64;
+        let mut kept = 0;
+        {
+            let mut pages = self.pages.lock();
+            for (index, frame) in (first..).zip(frames) {
+                if !pages.in_flight.end_read(index, frame.number()) {
+                    continue;
+                }
+                if result.is_ok() {
+                    frame.zero(pages.size.saturating_sub(index * PAGE).min(PAGE) as usize..PAGE_SIZE);
+                    pages.insert(index, frame);
+                    kept += 1;
+                } else if wanted == Some(index) {
+                    pages.in_flight.fail(index);
+                }
+            }
+            pages.in_flight.requests -= 1;
+        }
+        self.budget.give(count - kept);
+        self.wake();
+    }
+
+    /// See [`Pager::ready`](crate::Pager::ready).
+    pub(super) fn until_ready(&self, index: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move {
+            let Some(backed) = &self.backed else { return };
+            let is_ready = || {
+                let pages = self.pages.lock();
+                (!pages.in_flight.is_read(index) && !pages.in_flight.is_cutting()).then_some(())
+            };
+            backed.changed.wait_until(is_ready).await;
+            backed.flusher.until_room().await;
+        })
+    }
+}
