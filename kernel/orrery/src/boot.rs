@@ -16,7 +16,8 @@ use fs::devfs::{DevFs, DevFsType};
 use fs::initramfs::{self, UnpackError};
 use fs::procfs::{ProcFs, ProcFsType};
 use fs::random::Random;
-use fs::tmpfs::{Tmpfs, TmpfsType};
+use fs::slow::SlowStore;
+use fs::tmpfs::{Store, Tmpfs, TmpfsType};
 use machine::device::{Program, StandardStreams};
 use machine::memory::{FrameSource, OutOfMemory};
 use memory::Memory;
@@ -161,7 +162,8 @@ fn assemble() -> Result<Arc<Executor>, Failure> {
 
     let random = Random::new();
     let vfs = Vfs::new(random.word());
-    let root = Tmpfs::new(&memory, "rootfs", "", random.word()).map_err(part("the root file system"))?;
+    let store = options.slow_files.map(|seed| slow_store(&executor, &memory, seed));
+    let root = Tmpfs::over(&memory, "rootfs", "", random.word(), store).map_err(part("the root file system"))?;
     let mounts = MountNamespace::new(&vfs, root, "rootfs", MountFlags::empty()).map_err(part("the root mount"))?;
     let calls = Calls::new(options.trace_calls);
     let ending = Arc::new(Ending::new(&options, program.is_some(), calls.clone(), log.clone()));
@@ -184,6 +186,36 @@ fn assemble() -> Result<Arc<Executor>, Failure> {
         }
     })?;
     Ok(executor)
+}
+
+/// Steps of a slow store's time that a request takes at most, and how long one is, in nanoseconds.
+const SLOWNESS: u64 = 8;
+const STEP: u64 = 20_000;
+
+/// How often its pages are forgotten that are not in use, in nanoseconds.
+const FORGET: u64 = 100_000_000;
+
+/// A store that takes its time, and the tasks that serve it.
+fn slow_store(executor: &Arc<Executor>, memory: &Arc<Memory>, seed: u64) -> Arc<dyn Store> {
+    let store = SlowStore::new(memory, seed, SLOWNESS);
+    let (queue, flusher, forgetful) = (store.queue().clone(), store.flusher().clone(), store.clone());
+    let sleep = {
+        let executor = executor.clone();
+        move |nanoseconds| executor.sleep_until(machine::time::now().saturating_add(nanoseconds))
+    };
+    let (step, pause) = (sleep.clone(), sleep.clone());
+    let disk = sched::Parameters { name: "slow store", ..Default::default() };
+    let _ = executor.spawn(&disk, async move { queue.run(|| step(STEP)).await });
+    let forgetting = sched::Parameters { name: "forget", ..Default::default() };
+    let _ = executor.spawn(&forgetting, async move {
+        loop {
+            pause(FORGET).await;
+            forgetful.forget().await;
+        }
+    });
+    let writer = sched::Parameters { name: "flusher", ..Default::default() };
+    let _ = executor.spawn(&writer, async move { flusher.run(sleep).await });
+    store
 }
 
 fn new_kernel(parts: Parts, calls: impl SystemCalls) -> Result<Arc<Kernel>, Failure> {

@@ -32,6 +32,8 @@ pub struct Options {
     /// `fail_allocation=N`: the Nth request for kernel memory that can be refused is, for tests.
     #[cfg(feature = "fail-allocations")]
     pub fail_allocation: Option<u64>,
+    /// `slow_files=SEED`: the files of the root file system lie in a store that takes its time, for tests.
+    pub slow_files: Option<u64>,
     /// Words for init's argument list.
     pub init_arguments: Vec<String>,
     /// Words for init's environment.
@@ -67,6 +69,7 @@ impl Default for Options {
             report_unknown: false,
             #[cfg(feature = "fail-allocations")]
             fail_allocation: None,
+            slow_files: None,
             init_arguments: Vec::new(),
             init_environment: Vec::new(),
             complaints: Vec::new(),
@@ -113,6 +116,10 @@ impl Options {
             ("fail_allocation", number) => match number.and_then(|number| number.parse().ok()) {
                 Some(number) => self.fail_allocation = Some(number),
                 None => self.complain(word, "wants a number, as in fail_allocation=100; ignored"),
+            },
+            ("slow_files", seed) => match seed.and_then(|seed| seed.parse().ok()) {
+                Some(seed) => self.slow_files = Some(seed),
+                None => self.complain(word, "wants a number, as in slow_files=1; ignored"),
             },
             ("norandmaps", None) => self.randomize_addresses = false,
             ("strace", None | Some("1")) => self.trace_calls = true,

@@ -24,6 +24,11 @@ pub const SOAKS: &[Entry] = &[
         },
     },
     Entry {
+        name: "slow-files",
+        what: "the tests of files on a store that delays, mixes up and fails its requests, a seed a round",
+        round: Kind::Room { package: "fs", test: "slow::from_the_environment" },
+    },
+    Entry {
         name: "fuzz-host",
         what: "random system calls with hostile arguments, as an ordinary user, on the host machine",
         round: Kind::Booted { place: Place::Host, cpus: 4, memory: 256, command: fuzz },

@@ -28,7 +28,15 @@ const MEMORY: u32 = 512;
 /// Linux is asked by one job at a time; the others then find its answers kept.
 static ASKING: Mutex<()> = Mutex::new(());
 
-/// Twins on one CPU and on four, on a virtual machine and on the host machine, there with its second engine and its first.
+/// A kernel whose files take their time: the seed is in the environment's `SLOW_FILES`, or 1.
+const SLOW: &str = "twin on slow files";
+
+/// Twins that don't run there: two tell where a file has holes, which a slow store doesn't say, and one is about how soon an idle CPU
+/// helps, which the tasks of the store change.
+const NOT_ON_SLOW: [&str; 3] = ["affinity", "stat_fields", "truncate_holes"];
+
+/// Twins on one CPU and on four, on a virtual machine and on the host machine, there with its second engine and its first; and on
+/// files that take their time.
 pub fn jobs() -> Result<Vec<Job>> {
     let mut names = Vec::new();
     for file in programs::files_of(&paths::root().join("tests/twin"))? {
@@ -37,16 +45,19 @@ pub fn jobs() -> Result<Vec<Job>> {
         }
     }
     let job = |place: Place, cpus: u32, engine: Option<&'static str>, title: &'static str| {
-        let mut checks: Vec<String> = names.iter().map(|name| format!("{title}: {name}")).collect();
+        let fits = move |name: &str| title != SLOW || !NOT_ON_SLOW.contains(&name);
+        let fitting = names.iter().filter(|name| fits(name));
+        let mut checks: Vec<String> = fitting.map(|name| format!("{title}: {name}")).collect();
         let longest = format!("{title}: {}", polls::NAME);
         if place == Place::Host {
             checks.push(longest.clone());
         }
         Job::at(place, cpus, title, checks, move |context, report| {
-            let wanted = |program: &Program| context.wants(&format!("{title}: {}", program.name));
+            let wanted =
+                |program: &Program| fits(&program.name) && context.wants(&format!("{title}: {}", program.name));
             let twins: Vec<Program> = programs::compile("tests/twin")?.into_iter().filter(wanted).collect();
             let expected = linux_answers(&twins, context.fresh)?;
-            let screen = run(context.kernel, place, cpus, engine, &twins)?;
+            let screen = run(context.kernel, place, cpus, engine, &options_for(title), &twins)?;
             keep_for_a_look(&batch::results(&screen));
             for (name, result) in compare(&expected, &screen) {
                 report.check(&format!("{title}: {name}"), result);
@@ -63,11 +74,25 @@ pub fn jobs() -> Result<Vec<Job>> {
         job(Place::Host, 4, None, "twin on the host with 4 CPUs"),
         job(Place::Host, 1, None, "twin on the host with 1 CPU"),
         job(Place::Host, 3, Some("ptrace"), "twin on the host with 3 CPUs, traced"),
+        job(Place::Host, 4, None, SLOW),
     ])
 }
 
+/// The kernel's options for a job.
+fn options_for(title: &str) -> String {
+    let seed = || std::env::var("SLOW_FILES").unwrap_or_else(|_| "1".into());
+    if title == SLOW { format!("quiet slow_files={}", seed()) } else { "quiet".into() }
+}
+
 /// Runs twins in one boot; gives the screen, also when the machine did not come to its end.
-fn run(kernel: Guest, place: Place, cpus: u32, engine: Option<&'static str>, twins: &[Program]) -> Result<String> {
+fn run(
+    kernel: Guest,
+    place: Place,
+    cpus: u32,
+    engine: Option<&'static str>,
+    options: &str,
+    twins: &[Program],
+) -> Result<String> {
     let mut archive = Initramfs::standard()?;
     let mut items = Vec::new();
     for twin in twins {
@@ -78,22 +103,29 @@ fn run(kernel: Guest, place: Place, cpus: u32, engine: Option<&'static str>, twi
         items.push(polls::item());
     }
     batch::prepare(&mut archive, &items);
-    Ok(start(kernel, place, cpus, engine, archive)?.screen_at_end(Duration::from_secs(200)))
+    Ok(start(kernel, place, cpus, engine, options, archive)?.screen_at_end(Duration::from_secs(200)))
 }
 
-fn start(kernel: Guest, place: Place, cpus: u32, engine: Option<&'static str>, archive: Initramfs) -> Result<Console> {
+fn start(
+    kernel: Guest,
+    place: Place,
+    cpus: u32,
+    engine: Option<&'static str>,
+    options: &str,
+    archive: Initramfs,
+) -> Result<Console> {
     let Some(machine) = place.model() else {
         return Console::start_on_host(&Hosted {
             cpus,
             memory: MEMORY,
             archive,
-            options: "quiet".into(),
+            options: options.into(),
             engine,
             tool: None,
         });
     };
     let hardware = Hardware { cpus, memory: MEMORY, machine, kernel, accelerator: None };
-    let mut vm = hardware.vm(archive, "quiet")?;
+    let mut vm = hardware.vm(archive, options)?;
     if vm.accelerator == Accelerator::Tcg {
         // With five levels of page tables Linux has a larger address space, which some answers tell.
         vm.cpu = "max,-la57";
@@ -119,7 +151,7 @@ fn linux_answers(twins: &[Program], fresh: bool) -> Result<BTreeMap<String, Done
     if unknown.is_empty() {
         return Ok(answers);
     }
-    let screen = run(Guest::Linux, Place::Q35, 1, None, &unknown)?;
+    let screen = run(Guest::Linux, Place::Q35, 1, None, "quiet", &unknown)?;
     let mut results = batch::results(&screen);
     let mut unusable = Vec::new();
     for twin in &unknown {
