@@ -56,7 +56,7 @@ pub struct Flusher {
 #[derive(Default)]
 struct Files {
     all: BTreeMap<u64, Weak<PageCache>>,
-    /// Those that are dirty, with when they became so. They stay until they are clean, whoever closes them.
+    /// Those that are dirty or being written, with when they became so. They stay until all is written, whoever closes them.
     dirty: BTreeMap<u64, (Arc<PageCache>, u64)>,
     last_id: u64,
     /// The file that was asked for pages last.
@@ -230,7 +230,7 @@ impl Flusher {
         }
     }
 
-    /// So many pages of the file are dirty no more; perhaps it has none left.
+    /// So many pages of the file are dirty no more; perhaps all is written, or gone.
     pub(super) fn cleaned(&self, id: u64, pages: u64, is_clean: bool) {
         self.dirty.fetch_sub(pages, Ordering::Relaxed);
         if is_clean {
@@ -244,7 +244,7 @@ impl Flusher {
         self.dirty.fetch_sub(pages, Ordering::Relaxed);
     }
 
-    /// So many pages are not being written any more; perhaps the file has no dirty ones left. The caller holds the file.
+    /// So many pages are not being written any more; perhaps all of the file is. The caller holds the file.
     pub(super) fn end_write(&self, id: u64, pages: u64, is_clean: bool) {
         self.writing.fetch_sub(pages, Ordering::Relaxed);
         if is_clean {

@@ -45,6 +45,8 @@ pub(super) struct Pages {
     pub size: u64,
     /// How many are dirty.
     pub dirty: u64,
+    /// How many are being written, those that were cut off meanwhile too.
+    pub writing: u64,
     /// The page write(2) is copying into: it stays until that is done.
     pub pinned: Option<u64>,
     /// Where the clock's hand stands.
@@ -139,6 +141,11 @@ impl Pages {
     pub fn absent(&self, first: u64, most: u64) -> u64 {
         (first..first + most).take_while(|&index| self.get(index).is_none() && !self.in_flight.is_read(index)).count()
             as u64
+    }
+
+    /// Whether all that was written is where the file is kept.
+    pub fn is_clean(&self) -> bool {
+        self.dirty == 0 && self.writing == 0
     }
 
     /// The page is dirty now. False if it was so already, or is not here.

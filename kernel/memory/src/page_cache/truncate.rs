@@ -45,7 +45,7 @@ impl PageCache {
             // Pages may lie beyond the old end too, from `allocate` with the size kept.
             let gone = if shrinks { pages.cut(first_gone) } else { Default::default() };
             if let Some(backed) = &self.backed {
-                backed.flusher.cleaned(backed.id, dirty - pages.dirty, pages.dirty == 0);
+                backed.flusher.cleaned(backed.id, dirty - pages.dirty, pages.is_clean());
             }
             (shrinks, gone)
         };

@@ -80,6 +80,7 @@ impl PageCache {
                 return Run::Busy;
             }
             pages.in_flight.requests += 1;
+            pages.writing += frames.len() as u64;
             backed.flusher.begin_write(frames.len() as u64);
             (first, frames, pages.size)
         };
@@ -126,7 +127,8 @@ impl PageCache {
                 }
             }
             pages.in_flight.requests -= 1;
-            backed.flusher.end_write(backed.id, count, pages.dirty == 0);
+            pages.writing -= count;
+            backed.flusher.end_write(backed.id, count, pages.is_clean());
         }
         backed.flusher.note_end(result);
         if let Err(error) = result {

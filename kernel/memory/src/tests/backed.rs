@@ -259,6 +259,21 @@ fn who_writes_back_does_not_wait_for_what_is_cut_off() {
 }
 
 #[test]
+fn who_synchronises_waits_for_what_others_began_to_write() {
+    let kernel = kernel();
+    let file = slow_file(&kernel, 0, Stored::new(14, 9));
+    file.run(file.write(0, &[1; 100 * PAGE])).unwrap();
+    assert!(poll(&mut Box::pin(file.cache.write_back(0..u64::MAX))).is_pending());
+    assert_eq!((file.cache.dirty(), file.stored.queue.in_flight()), (0, 4));
+    while file.stored.queue.in_flight() == 4 {
+        file.stored.queue.step();
+    }
+    assert!(file.flusher.unwritten() > 0);
+    file.run(file.flusher.write_back(u64::MAX));
+    assert_eq!(file.flusher.unwritten(), 0);
+}
+
+#[test]
 fn a_fault_on_a_page_that_is_cut_off_meanwhile_is_beyond_the_end() {
     let kernel = kernel();
     let file = slow_file(&kernel, 4, Stored::new(8, 9));
