@@ -7,6 +7,7 @@
 //! | [`memory`] | [`memory::Frame`]: counted pages of untyped RAM; [`memory::Space`]: user address spaces, copies to and from them |
 //! | [`user`] | [`user::Registers`] of a program, [`user::enter`] to run it until it traps |
 //! | [`vdso`] | the two pages by which programs read the clock without a system call |
+//! | [`rcu`] | pointers that are read without a lock |
 //! | [`device`] | what was found: serial ports, interrupt lines, boot files; entropy |
 //! | [`folder`] | folders of the host shown to the guest |
 //! | [`power`], [`debug`] | stop and reset; the emergency console, backtraces |
@@ -28,6 +29,7 @@ pub mod device;
 pub mod folder;
 pub mod memory;
 pub mod power;
+pub mod rcu;
 pub mod time;
 pub mod user;
 pub mod vdso;

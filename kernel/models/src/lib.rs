@@ -11,6 +11,7 @@
 //! | `pid` | kernel/process/src/pid: which numbers are taken, and signals to all processes |
 //! | `count` | machine/src/memory: how many own a frame |
 //! | `numbers`, `mirror` | machine/src/vdso: a clock's numbers, and the vDSO's reader of them |
+//! | `readers` | machine/src/rcu/readers.rs: who reads without a lock, and who waits for that |
 //! | `shootdown` | machine/src/pc/shootdown/protocol.rs |
 //!
 //! Stops of processes with threads have their model beside them (kernel/process/src/signal/stop_tests.rs): all of it happens under
@@ -52,6 +53,7 @@ pub mod mirror;
 #[path = "../../../machine/src/vdso/numbers.rs"]
 pub mod numbers;
 
+pub mod rcu;
 pub mod shootdown;
 
 /// Runs `threads` in every order, but for those with more than `switches` switches that nobody asked for; `None`: all.

@@ -25,6 +25,9 @@ thread_local! {
     static CURRENT: Cell<usize> = const { Cell::new(0) };
 }
 
+/// One more than the highest number a thread of this process ever had.
+static PLAYED: AtomicUsize = AtomicUsize::new(1);
+
 /// See [`crate::cpu::ARE_THREADS`].
 pub const ARE_THREADS: bool = true;
 
@@ -391,7 +394,14 @@ pub fn current() -> usize {
 
 /// Makes this thread play `cpu`. For tests, and for the threads that are CPUs.
 pub fn set_current(cpu: usize) {
-    CURRENT.set(cpu.min(MAX_CPUS - 1));
+    let cpu = cpu.min(MAX_CPUS - 1);
+    PLAYED.fetch_max(cpu + 1, Ordering::SeqCst);
+    CURRENT.set(cpu);
+}
+
+/// How many CPUs may be reading ([`crate::rcu`]): all below the highest that a thread of this process played.
+pub fn readers() -> usize {
+    PLAYED.load(Ordering::SeqCst)
 }
 
 /// The index: what a CPU of the host does ahead is the host's to bound.

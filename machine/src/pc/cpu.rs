@@ -35,6 +35,12 @@ pub fn slots() -> usize {
     count()
 }
 
+/// How many CPUs may be reading ([`crate::rcu`]).
+#[inline]
+pub fn readers() -> usize {
+    count()
+}
+
 /// This CPU's number.
 #[inline]
 pub fn current() -> usize {
