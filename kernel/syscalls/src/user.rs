@@ -168,7 +168,11 @@ impl CString {
             let wanted = (PIECE - address % PIECE).min(room - string.len());
             let piece = piece.get_mut(..wanted).unwrap_or_default();
             read_bytes(thread, address, piece)?;
-            match piece.iter().position(|&byte| byte == 0) {
+            match position_of_zero(piece) {
+                // As a rule it is all in one piece, which lies in place.
+                Some(end) if string.is_empty() => {
+                    return Ok(PathBuffer::from_slice(piece.get(..end).unwrap_or_default()));
+                }
                 Some(end) => {
                     fallible(|| string.try_reserve(end)).map_err(|_| Errno::ENOMEM)?;
                     string.extend_from_slice(piece.get(..end).unwrap_or_default());
@@ -182,6 +186,23 @@ impl CString {
         }
         Err(too_long.into())
     }
+}
+
+/// Where the first zero is, eight bytes at a time.
+#[inline]
+fn position_of_zero(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let (words, tail) = bytes.as_chunks();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        // The lowest bit that is set belongs to the first zero; those above it may be wrong.
+        let zeros = word.wrapping_sub(ONES) & !word & (ONES << 7);
+        if zeros != 0 {
+            return Some(index * 8 + zeros.trailing_zeros() as usize / 8);
+        }
+    }
+    let last = tail.iter().position(|&byte| byte == 0)?;
+    Some(words.len() * 8 + last)
 }
 
 /// Reads the structure at `address`.
@@ -270,4 +291,22 @@ fn access(thread: &Arc<Thread>, mut attempt: impl FnMut(&Space) -> Result<(), Us
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_zero_is_found_wherever_it_is() {
+        for length in 0..40 {
+            for zero in 0..=length {
+                for other in [1, 0x80, 0xff] {
+                    let mut bytes = vec![other; length];
+                    bytes.iter_mut().skip(zero).step_by(3).for_each(|byte| *byte = 0);
+                    assert_eq!(position_of_zero(&bytes), (zero < length).then_some(zero));
+                }
+            }
+        }
+    }
 }
