@@ -162,6 +162,7 @@ fn assemble() -> Result<Arc<Executor>, Failure> {
 
     let random = Random::new();
     let vfs = Vfs::new(random.word());
+    vfs.cache_in(&memory);
     let store = options.slow_files.map(|seed| slow_store(&executor, &memory, seed));
     let root = Tmpfs::over(&memory, "rootfs", "", random.word(), store).map_err(part("the root file system"))?;
     let mounts = MountNamespace::new(&vfs, root, "rootfs", MountFlags::empty()).map_err(part("the root mount"))?;

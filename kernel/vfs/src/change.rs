@@ -7,13 +7,12 @@ use alloc::sync::Arc;
 
 use abi::raw::general as raw;
 use abi::{Errno, Result};
-use sync::WriteGuard;
+use sync::SpinGuard;
 
 use crate::credentials::{Access, Capabilities, Credentials};
-use crate::dentry::{Children, Dentry};
+use crate::dentry::{Children, Dentry, Place};
 use crate::inode::{FileKind, Inode, NewContents, NewInode, Permissions, RenameFlags};
 use crate::mount::Path;
-use crate::name::to_name;
 use crate::walk::{Context, Last, Takes, Walk};
 
 impl Context<'_> {
@@ -62,7 +61,8 @@ impl Context<'_> {
     /// `EEXIST`, `EROFS`, `EACCES`, `EPERM`, `ENOSPC` and those of path resolution.
     pub fn make(&self, start: &Path, name: &[u8], permissions: u32, contents: NewContents<'_>) -> Result<Path> {
         let mut walk = Walk::new(self, start, name, Takes::Parent);
-        let last = walk.begin()?;
+        walk.begin()?;
+        let last = walk.walk_to_last()?;
         let Last::Name(component) = last else { return Err(Errno::EEXIST) };
         let name = walk.name(component);
         let (directory, hash) = (walk.dentry(), component.hash);
@@ -101,7 +101,7 @@ impl Context<'_> {
         name: &[u8],
         new: &NewInode<'_>,
     ) -> Result<Arc<Dentry>> {
-        children.reserve(hash)?;
+        directory.reserve(children, hash)?;
         let inode = directory.inode().create(name, new)?;
         directory.adopt(children, hash, name, inode)
     }
@@ -135,7 +135,8 @@ impl Context<'_> {
     /// link(2).
     pub fn link(&self, old: &Path, start: &Path, name: &[u8]) -> Result<()> {
         let mut walk = Walk::new(self, start, name, Takes::Parent);
-        let last = walk.begin()?;
+        walk.begin()?;
+        let last = walk.walk_to_last()?;
         let Last::Name(component) = last else { return Err(Errno::EEXIST) };
         let name = walk.name(component);
         let (directory, hash) = (walk.dentry(), component.hash);
@@ -153,7 +154,7 @@ impl Context<'_> {
         if old.dentry.is_directory() {
             return Err(Errno::EPERM);
         }
-        children.reserve(hash)?;
+        directory.reserve(&mut children, hash)?;
         directory.inode().link(name, old.inode())?;
         directory.adopt(&mut children, hash, name, old.inode().clone())?;
         Ok(())
@@ -165,7 +166,8 @@ impl Context<'_> {
     /// unlink(2).
     pub fn unlink(&self, start: &Path, name: &[u8]) -> Result<()> {
         let mut walk = Walk::new(self, start, name, Takes::Parent);
-        let last = walk.begin()?;
+        walk.begin()?;
+        let last = walk.walk_to_last()?;
         let Last::Name(component) = last else { return Err(Errno::EISDIR) };
         walk.mount().check_writable()?;
         let name = walk.name(component);
@@ -180,7 +182,7 @@ impl Context<'_> {
             return Err(Errno::EBUSY);
         }
         directory.inode().unlink(name)?;
-        let removed = children.remove(hash, name);
+        let removed = directory.remove_entry(&mut children, hash, name);
         victim.mark_removed();
         drop(children);
         drop((victim, removed));
@@ -193,7 +195,8 @@ impl Context<'_> {
     /// rmdir(2).
     pub fn rmdir(&self, start: &Path, name: &[u8]) -> Result<()> {
         let mut walk = Walk::new(self, start, name, Takes::Parent);
-        let last = walk.begin()?;
+        walk.begin()?;
+        let last = walk.walk_to_last()?;
         let component = match last {
             Last::Name(component) => component,
             Last::Dot => return Err(Errno::EINVAL),
@@ -214,7 +217,7 @@ impl Context<'_> {
         directory.inode().rmdir(name)?;
         inside.set_removed();
         drop(inside);
-        let removed = children.remove(hash, name);
+        let removed = directory.remove_entry(&mut children, hash, name);
         victim.mark_removed();
         drop(children);
         victim.take_apart();
@@ -236,9 +239,11 @@ impl Context<'_> {
             return Err(Errno::EINVAL);
         }
         let mut from = Walk::new(self, old_start, old_name, Takes::Parent);
-        let old_last = from.begin()?;
+        from.begin()?;
+        let old_last = from.walk_to_last()?;
         let mut to = Walk::new(self, new_start, new_name, Takes::Parent);
-        let new_last = to.begin()?;
+        to.begin()?;
+        let new_last = to.walk_to_last()?;
         if !Arc::ptr_eq(from.mount(), to.mount()) {
             return Err(Errno::EXDEV);
         }
@@ -314,27 +319,32 @@ impl Context<'_> {
         }
         let mut inside =
             target.as_ref().filter(|target| target.is_directory() && !exchange).map(|target| target.lock());
-        let (old_name, new_name) = (to_name(old.text)?, to_name(new.text)?);
-        locked.to().reserve(new_hash)?;
+        let (old_place, new_place) = (Place::new(from, old.text)?, Place::new(to, new.text)?);
+        to.reserve(locked.to(), new_hash)?;
         if exchange {
-            locked.from().reserve(old_hash)?;
+            from.reserve(locked.from(), old_hash)?;
         }
         from.inode().rename(old.text, to.inode(), new.text, flags)?;
         if let Some(inside) = &mut inside {
             inside.set_removed();
         }
         drop(inside);
-        let left = locked.from().remove(old_hash, old.text);
-        let replaced = locked.to().remove(new_hash, new.text);
-        moved.move_to(to, locked.to(), new_hash, new_name);
-        match &target {
-            Some(target) if exchange => target.move_to(from, locked.from(), old_hash, old_name),
-            Some(target) => target.mark_removed(),
-            None => {}
+        let left = from.remove_entry(locked.from(), old_hash, old.text);
+        let replaced = to.remove_entry(locked.to(), new_hash, new.text);
+        let old_places = match &target {
+            Some(target) if exchange => {
+                let other = target.move_to(from, locked.from(), old_hash, old_place);
+                [moved.move_to(to, locked.to(), new_hash, new_place), other]
+            }
+            _ => [moved.move_to(to, locked.to(), new_hash, new_place), None],
+        };
+        let target = target.filter(|_| !exchange);
+        if let Some(target) = &target {
+            target.mark_removed();
         }
         drop(locked);
-        drop(left);
-        Ok(if exchange { None } else { replaced.or(target) })
+        drop((left, replaced, old_places));
+        Ok(target)
     }
 }
 
@@ -349,8 +359,8 @@ struct Name<'a> {
 /// The locks of the one or two directories a rename changes: an ancestor before its descendant, and otherwise by
 /// address, which nobody else does with two at a time (see the page of `dentry`).
 enum BothLocked<'a> {
-    Same(WriteGuard<'a, Children>),
-    Apart { from: WriteGuard<'a, Children>, to: WriteGuard<'a, Children> },
+    Same(SpinGuard<'a, Children>),
+    Apart { from: SpinGuard<'a, Children>, to: SpinGuard<'a, Children> },
 }
 
 impl<'a> BothLocked<'a> {

@@ -2,7 +2,8 @@
 //!
 //! A [`Dentry`] knows its parent and name (for `..`, getcwd(2) and `/proc/PID/fd`) and, when it is a directory, those
 //! of its entries that somebody looked up. Parents are kept alive by their children and children by their parent's
-//! table; a name that is removed leaves the table and lives on as long as somebody has it open.
+//! table; a name that is removed leaves the table and lives on as long as somebody has it open. How an entry is found is
+//! the page of [`crate::lookup`].
 //!
 //! **Who owns whom.** Parent and child in a table hold each other, so something else has to part them. Only an *attached*
 //! directory keeps entries: one that the root of its super block leads to, from table to table. The super block takes
@@ -11,94 +12,112 @@
 //! /proc/PID that are made anew at each look, never has a table and goes with its last user. The one exception are
 //! *pinned* entries: the way to a mount stays in the tables for as long as the mount does.
 //!
-//! A file system that is kept elsewhere may be larger than this machine: of its dentries that nobody uses, only so many
-//! are kept. The others live as long as their names, since they are all there is of the file system.
-//!
-//! **Locks.** The table of a directory's children is also the lock of the directory: it is held for writing over each
-//! change, the file system's part included, so that the two never disagree. A walk takes it for reading, for one look.
-//! Who needs two of them (rename) holds the super block's rename lock and takes an ancestor before its descendant;
-//! rmdir takes parent before child. The lock of a dentry's place comes last.
+//! **Locks.** A table is read without a lock ([`crate::rcu_tree`]), and so is a dentry's place, which is never changed but
+//! exchanged. Changes of a directory happen under its lock, which is held over the file system's part too, so that the two
+//! never disagree. Who needs two of them (rename) holds the super block's rename lock and takes an ancestor before its
+//! descendant; rmdir takes parent before child. Nothing else is locked under them but the queues of [`crate::unused`].
 
-use alloc::collections::VecDeque;
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use abi::fallible::TryVec;
-use abi::fallible::TryVecDeque;
 use abi::{Errno, Result};
-use smallvec::SmallVec;
-use sync::{RwSpinLock, SpinLock, WriteGuard};
+use machine::rcu::{self, RcuCell, ReadSection, Retired};
+use sync::{SpinGuard, SpinLock};
 
-use crate::hash_tree::HashTree;
 use crate::inode::{FileKind, Inode};
-use crate::name::{self, NAME_MAX, Name, to_name};
+use crate::name::{self, Name, to_name};
+use crate::rcu_tree::{RcuTree, Writer};
+use crate::unused::UnusedDentries;
 
 /// A name in the tree, and what it leads to.
 pub struct Dentry {
-    inode: Arc<dyn Inode>,
+    pub(crate) inode: Arc<dyn Inode>,
     kind: FileKind,
+    /// It says that there is no such file.
+    is_negative: bool,
     /// Whether entries found in this directory are kept.
-    keeps_entries: bool,
+    pub(crate) keeps_entries: bool,
     /// Where entries can change without vfs: the directory is asked before a kept one is believed.
-    outside: Option<Arc<Kept>>,
+    pub(crate) outside: Option<Arc<UnusedDentries>>,
     /// What the hashes of names in this tree start from.
     seed: u64,
-    /// How many mounts hide this dentry or lie on something that is pinned below it, in any namespace.
+    /// How many mounts hide this dentry or lie on something that is pinned below it, in any namespace. Changed under the lock of the
+    /// directory it is in.
     mounts: AtomicUsize,
-    place: RwSpinLock<Place>,
-    children: RwSpinLock<Children>,
+    /// Mounts for which the parent, which would not keep it, was made to. Changed under its lock.
+    pins: AtomicUsize,
+    removed: AtomicBool,
+    /// Never empty.
+    place: RcuCell<Place>,
+    pub(crate) entries: RcuTree<Dentry>,
+    children: SpinLock<Children>,
 }
 
 /// Where a dentry is.
-struct Place {
+pub(crate) struct Place {
     /// `None` for a root.
     parent: Option<Arc<Dentry>>,
     name: Name,
-    removed: bool,
-    /// Mounts for which the parent, which would not keep it, was made to.
-    pins: usize,
 }
 
-/// The entries of a directory that are in the cache.
+impl Place {
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(parent: &Arc<Dentry>, name: &[u8]) -> Result<Arc<Place>> {
+        Ok(Arc::new(Place { parent: Some(parent.clone()), name: to_name(name)? }))
+    }
+}
+
+/// What the lock of a directory guards: its entries in the cache.
 #[derive(Default)]
 pub(crate) struct Children {
-    table: HashTree<(Name, Arc<Dentry>)>,
+    pub(crate) writer: Writer,
     /// The root of the super block leads here, so that entries can be kept.
-    attached: bool,
+    pub(crate) attached: bool,
     /// The directory was removed; nothing can be made in it.
     removed: bool,
+    /// Some of its entries may be negative.
+    pub(crate) has_had_negative: bool,
 }
 
 impl Dentry {
     /// The root of a file system, or of an anonymous file, whose `name` then stands for its path.
     pub(crate) fn root(inode: Arc<dyn Inode>, seed: u64, name: &[u8]) -> Result<Arc<Dentry>> {
-        Dentry::new(inode, seed, None, name, true)
+        let outside = inode.changes_outside().then(Arc::default);
+        let place = Arc::new(Place { parent: None, name: to_name(name)? });
+        Ok(Dentry::new(inode, seed, outside, place, Kind::Positive { attached: true }))
+    }
+
+    /// An entry of this directory.
+    pub(crate) fn entry(self: &Arc<Dentry>, inode: Arc<dyn Inode>, name: &[u8], kind: Kind) -> Result<Arc<Dentry>> {
+        Ok(Dentry::new(inode, self.seed, self.outside.clone(), Place::new(self, name)?, kind))
     }
 
     fn new(
         inode: Arc<dyn Inode>,
         seed: u64,
-        parent: Option<Arc<Dentry>>,
-        name: &[u8],
-        attached: bool,
-    ) -> Result<Arc<Dentry>> {
-        // Files like eventfds are of no kind; here they pass for regular ones.
-        let kind = FileKind::of_mode(inode.permissions().mode).unwrap_or(FileKind::Regular);
-        let outside = match &parent {
-            Some(parent) => parent.outside.clone(),
-            None => inode.changes_outside().then(Arc::default),
-        };
-        Ok(Arc::new(Dentry {
+        outside: Option<Arc<UnusedDentries>>,
+        place: Arc<Place>,
+        kind: Kind,
+    ) -> Arc<Dentry> {
+        let attached = matches!(kind, Kind::Positive { attached: true });
+        Arc::new(Dentry {
+            // Files like eventfds are of no kind; here they pass for regular ones.
+            kind: FileKind::of_mode(inode.permissions().mode).unwrap_or(FileKind::Regular),
+            is_negative: kind == Kind::Negative,
             keeps_entries: inode.keeps_entries(),
             outside,
             inode,
-            kind,
             seed,
             mounts: AtomicUsize::new(0),
-            place: RwSpinLock::new(Place { parent, name: to_name(name)?, removed: false, pins: 0 }),
-            children: RwSpinLock::new(Children { attached, ..Children::default() }),
-        }))
+            pins: AtomicUsize::new(0),
+            removed: AtomicBool::new(false),
+            place: RcuCell::new(place),
+            entries: RcuTree::default(),
+            children: SpinLock::new(Children { attached, ..Children::default() }),
+        })
     }
 
     /// What the name leads to.
@@ -119,15 +138,22 @@ impl Dentry {
         self.kind == FileKind::Directory
     }
 
+    /// Whether it says that there is no such file: a negative dentry.
+    #[inline]
+    pub(crate) fn is_negative(&self) -> bool {
+        self.is_negative
+    }
+
     /// The directory it is in; `None` for a root.
     pub fn parent(&self) -> Option<Arc<Dentry>> {
-        self.place.read().parent.clone()
+        let section = rcu::read();
+        self.place.read(&section)?.parent.clone()
     }
 
     /// Both at once, as they belong together.
-    fn parent_and_name(&self) -> (Option<Arc<Dentry>>, Name) {
-        let place = self.place.read();
-        (place.parent.clone(), place.name.clone())
+    pub(crate) fn parent_and_name(&self) -> Option<(Arc<Dentry>, Arc<Place>)> {
+        let place = self.place.get()?;
+        Some((place.parent.clone()?, place))
     }
 
     /// The parent; the name in it, from its end to its beginning, and a slash are added to `text`. Both at once, as they belong together.
@@ -135,21 +161,26 @@ impl Dentry {
     /// # Errors
     /// `ENOMEM`.
     pub(crate) fn name_backwards(&self, text: &mut Vec<u8>) -> Result<Option<Arc<Dentry>>> {
-        let place = self.place.read();
-        let Some(parent) = &place.parent else { return Ok(None) };
+        let Some((parent, place)) = self.parent_and_name() else { return Ok(None) };
         text.try_extend(place.name.iter().rev().copied())?;
         text.try_push(b'/')?;
-        Ok(Some(parent.clone()))
+        Ok(Some(parent))
     }
 
     /// Its name at this moment.
     pub fn name(&self) -> Name {
-        self.place.read().name.clone()
+        self.place.get().map(|place| place.name.clone()).unwrap_or_default()
+    }
+
+    /// Whether that is its name at this moment.
+    #[inline]
+    pub(crate) fn is_called_in(&self, section: &ReadSection, name: &[u8]) -> bool {
+        self.place.read(section).is_some_and(|place| name::same(&place.get().name, name))
     }
 
     /// Whether its name was removed.
     pub fn is_removed(&self) -> bool {
-        self.place.read().removed
+        self.removed.load(Ordering::Relaxed)
     }
 
     /// Whether something may be mounted on it, in any namespace.
@@ -167,36 +198,34 @@ impl Dentry {
     pub(crate) fn add_mount(self: &Arc<Dentry>) -> Result<()> {
         let mut at = self.clone();
         loop {
-            let Some(parent) = at.parent() else {
+            let Some((parent, place)) = at.parent_and_name() else {
                 at.mounts.fetch_add(1, Ordering::Relaxed);
                 return Ok(());
             };
-            let mut children = parent.children.write();
-            let place = at.place.read();
-            if !place.parent.as_ref().is_some_and(|now| Arc::ptr_eq(now, &parent)) {
+            let mut children = parent.children.lock();
+            if !at.is_in(&parent) {
                 // It was moved meanwhile.
                 continue;
             }
-            if place.removed && Arc::ptr_eq(&at, self) {
+            if at.is_removed() && Arc::ptr_eq(&at, self) {
                 return Err(Errno::ENOENT);
             }
             at.mounts.fetch_add(1, Ordering::Relaxed);
-            let name = place.name.clone();
-            drop(place);
             if children.attached && parent.keeps_entries {
                 return Ok(());
             }
-            let hash = parent.hash(&name);
-            let kept = match children.find(hash, &name) {
-                None => children.insert(hash, &name, at.clone()),
+            let hash = parent.hash(&place.name);
+            let kept = match parent.cached(hash, &place.name) {
+                None => parent.entries.insert(&mut children.writer, hash, at.clone()),
                 Some(_) => Ok(()),
             };
-            drop(children);
             if kept.is_err() {
+                drop(children);
                 self.remove_mount();
                 return kept;
             }
-            at.place.write().pins += 1;
+            at.pins.fetch_add(1, Ordering::Relaxed);
+            drop(children);
             at = parent;
         }
     }
@@ -205,25 +234,37 @@ impl Dentry {
     pub(crate) fn remove_mount(self: &Arc<Dentry>) {
         let mut at = self.clone();
         loop {
+            let Some((parent, place)) = at.parent_and_name() else {
+                at.mounts.fetch_sub(1, Ordering::Relaxed);
+                return;
+            };
+            let mut children = parent.children.lock();
+            if !at.is_in(&parent) {
+                continue;
+            }
             let last = at.mounts.fetch_sub(1, Ordering::Relaxed) == 1;
-            let mut place = at.place.write();
-            if place.pins == 0 {
+            if at.pins.load(Ordering::Relaxed) == 0 {
                 return;
             }
-            place.pins -= 1;
-            let (parent, name) = (place.parent.clone(), place.name.clone());
-            drop(place);
-            let Some(parent) = parent else { return };
-            if last {
-                let hash = parent.hash(&name);
-                let mut children = parent.children.write();
-                let is_this = children.find(hash, &name).is_some_and(|kept| Arc::ptr_eq(kept, &at));
-                let kept = if is_this { children.remove(hash, &name) } else { None };
-                drop(children);
-                drop(kept);
-            }
+            at.pins.fetch_sub(1, Ordering::Relaxed);
+            let unpinned = if last {
+                let hash = parent.hash(&place.name);
+                parent.entries.remove(&mut children.writer, hash, |_, kept| core::ptr::eq(kept, &*at))
+            } else {
+                None
+            };
+            drop(children);
+            drop(unpinned);
             at = parent;
         }
+    }
+
+    /// Whether its parent is this one, at this moment.
+    fn is_in(&self, directory: &Arc<Dentry>) -> bool {
+        let section = rcu::read();
+        self.place
+            .read(&section)
+            .is_some_and(|place| place.parent.as_ref().is_some_and(|parent| Arc::ptr_eq(parent, directory)))
     }
 
     #[inline]
@@ -237,139 +278,69 @@ impl Dentry {
         self.seed
     }
 
-    /// The entry `name` of this directory, whose hash is known. Permissions have been checked. No allocation and no
-    /// exclusive lock on a hit.
-    ///
-    /// # Errors
-    /// `ENOENT`, `ENAMETOOLONG`, `ENOTDIR`, `ENOMEM`.
-    #[inline]
-    pub(crate) fn lookup(self: &Arc<Dentry>, hash: u64, name: &[u8]) -> Result<Arc<Dentry>> {
-        if self.outside.is_none()
-            && let Some(found) = self.children.read().find(hash, name)
-        {
-            return Ok(found.clone());
-        }
-        self.lookup_in_file_system(hash, name)
+    /// Takes a name out of the table. What comes back is to be dropped outside the lock.
+    pub(crate) fn remove_entry(&self, children: &mut Children, hash: u64, name: &[u8]) -> Option<Retired<Dentry>> {
+        self.entries.remove(&mut children.writer, hash, |section, kept| kept.is_called_in(section, name))
     }
 
-    #[cold]
-    fn lookup_in_file_system(self: &Arc<Dentry>, hash: u64, name: &[u8]) -> Result<Arc<Dentry>> {
-        if name.len() > NAME_MAX {
-            return Err(Errno::ENAMETOOLONG);
-        }
-        if !self.keeps_entries {
-            return Dentry::new(self.inode.lookup(name)?, self.seed, Some(self.clone()), name, false);
-        }
-        if self.outside.is_some() {
-            let kept = self.children.read().find(hash, name).cloned();
-            if let Some(found) = kept.filter(|found| self.still_leads_to(name, found)) {
-                return Ok(found);
-            }
-        }
-        let mut children = self.children.write();
-        self.lookup_locked(&mut children, hash, name)
-    }
-
-    /// As [`Dentry::lookup`], by whoever holds the lock on the directory.
-    pub(crate) fn lookup_locked(
-        self: &Arc<Dentry>,
-        children: &mut Children,
-        hash: u64,
-        name: &[u8],
-    ) -> Result<Arc<Dentry>> {
-        if let Some(found) = children.find(hash, name) {
-            if self.still_leads_to(name, found) {
-                return Ok(found.clone());
-            }
-            // Its name leads elsewhere now. Whoever uses it keeps it, like a file whose name was removed.
-            if let Some(stale) = children.remove(hash, name) {
-                stale.mark_removed();
-                stale.take_apart();
-            }
-        }
-        if name.len() > NAME_MAX {
-            return Err(Errno::ENAMETOOLONG);
-        }
-        if children.removed {
-            return Err(Errno::ENOENT);
-        }
-        self.adopt(children, hash, name, self.inode.lookup(name)?)
-    }
-
-    /// Whether a kept entry is still what its name leads to. What something is mounted on stays, lest the mount get
-    /// lost.
-    fn still_leads_to(&self, name: &[u8], kept: &Dentry) -> bool {
-        self.outside.is_none() || kept.is_mount_point() || self.inode.leads_to(name, &kept.inode)
-    }
-
-    /// Enters an inode the file system has under `name`.
-    pub(crate) fn adopt(
-        self: &Arc<Dentry>,
-        children: &mut Children,
-        hash: u64,
-        name: &[u8],
-        inode: Arc<dyn Inode>,
-    ) -> Result<Arc<Dentry>> {
-        let keeps = self.keeps_entries && children.attached;
-        let dentry = Dentry::new(inode, self.seed, Some(self.clone()), name, keeps)?;
-        if keeps {
-            children.insert(hash, name, dentry.clone())?;
-            if let Some(kept) = &self.outside {
-                kept.add(&dentry);
-            }
-        }
-        Ok(dentry)
-    }
-
-    /// Takes the dentry out of its directory's table if nobody uses it, and nothing below it is kept. What was taken
-    /// out goes to `unused`; false if it must stay. The caller holds one reference.
-    fn let_go(self: &Arc<Dentry>, unused: &mut Unused) -> bool {
-        let (Some(parent), name) = self.parent_and_name() else { return true };
+    /// Takes the dentry out of its directory's table if nobody uses it, and nothing below it is kept. False if it must stay. The caller
+    /// holds one reference.
+    pub(crate) fn let_go(self: &Arc<Dentry>) -> bool {
+        let Some((parent, place)) = self.parent_and_name() else { return true };
         // Whoever keeps something new may be holding this very lock.
-        let Some(mut children) = parent.children.try_write() else { return false };
-        let hash = parent.hash(&name);
-        if !children.find(hash, &name).is_some_and(|kept| Arc::ptr_eq(kept, self)) {
+        let Some(mut children) = parent.children.try_lock() else { return false };
+        let hash = parent.hash(&place.name);
+        // The caller's reference and the table's.
+        if !parent.cached(hash, &place.name).is_some_and(|kept| Arc::ptr_eq(&kept, self)) {
             return true;
         }
-        // The caller's reference and the table's. No more can come while the table is locked.
         if Arc::strong_count(self) != 2 {
             return false;
         }
-        // bounded: twice as many as are looked at, which lie in place
-        unused.extend(children.remove(hash, &name));
-        true
+        let removed = parent.entries.remove(&mut children.writer, hash, |_, kept| core::ptr::eq(kept, &**self));
+        // Who had found it by then has a reference of his own now.
+        let Some(removed) = removed.map(Retired::into_arc) else { return true };
+        if Arc::strong_count(self) == 2 {
+            return true;
+        }
+        // It fits in where it was; if not, it lives as long as it is used, like a file whose name was removed.
+        parent.entries.insert(&mut children.writer, hash, removed).is_err()
     }
 
     /// Locks the directory for a change.
-    pub(crate) fn lock(&self) -> WriteGuard<'_, Children> {
-        self.children.write()
+    pub(crate) fn lock(&self) -> SpinGuard<'_, Children> {
+        self.children.lock()
     }
 
     /// A dentry outside every directory, for a file that was made without a name; it counts as removed.
     pub(crate) fn unnamed(self: &Arc<Dentry>, inode: Arc<dyn Inode>, name: &[u8]) -> Result<Arc<Dentry>> {
-        let dentry = Dentry::new(inode, self.seed, Some(self.clone()), name, false)?;
-        dentry.place.write().removed = true;
+        let dentry = self.entry(inode, name, Kind::Positive { attached: false })?;
+        dentry.mark_removed();
         Ok(dentry)
     }
 
     /// Marks the name as gone. The caller took it out of its directory's table.
     pub(crate) fn mark_removed(&self) {
-        self.place.write().removed = true;
+        self.removed.store(true, Ordering::Relaxed);
     }
 
-    /// Enters a moved dentry in its new place, under a name for which there is room in `children`. The caller holds both
-    /// directories and the rename lock.
-    pub(crate) fn move_to(self: &Arc<Dentry>, parent: &Arc<Dentry>, children: &mut Children, hash: u64, name: Name) {
+    /// Enters a moved dentry in its new place, for which there is room in `parent`, and where nothing is. The caller holds both
+    /// directories and the rename lock. Where it was is to be dropped outside the locks.
+    pub(crate) fn move_to(
+        self: &Arc<Dentry>,
+        parent: &Arc<Dentry>,
+        children: &mut Children,
+        hash: u64,
+        place: Arc<Place>,
+    ) -> Option<Retired<Place>> {
+        let old = self.place.replace(Some(place));
         let keeps = parent.keeps_entries && children.attached;
-        let kept = keeps && children.insert(hash, &name, self.clone()).is_ok();
-        let new = Place { parent: Some(parent.clone()), name, removed: false, pins: 0 };
-        let old = core::mem::replace(&mut *self.place.write(), new);
-        if kept {
-            self.children.write().attached = true;
+        if keeps && parent.entries.insert(&mut children.writer, hash, self.clone()).is_ok() {
+            self.children.lock().attached = true;
         } else {
             self.take_apart();
         }
-        drop(old);
+        old
     }
 
     /// Whether this is `other` or lies below it. Stable only under the rename lock.
@@ -397,12 +368,12 @@ impl Dentry {
     /// there may be any number, in any depth. False when nothing is left.
     pub(crate) fn take_apart_some(self: &Arc<Dentry>, at: &mut Arc<Dentry>) -> bool {
         for _ in 0..AT_ONCE {
-            let mut children = at.children.write();
+            let mut children = at.children.lock();
             children.attached = false;
-            let below = children.table.pop();
+            let below = at.entries.pop(&mut children.writer);
             drop(children);
-            *at = match below {
-                Some((_, below)) => below,
+            *at = match below.map(Retired::into_arc) {
+                Some(below) => below,
                 None if Arc::ptr_eq(at, self) => return false,
                 None => match at.parent() {
                     Some(parent) => parent,
@@ -417,77 +388,27 @@ impl Dentry {
 /// How many dentries are forgotten before others run.
 const AT_ONCE: usize = 64;
 
-/// The kept dentries of a file system that is kept elsewhere and may be any size, in the order they came.
-#[derive(Default)]
-struct Kept {
-    queue: SpinLock<VecDeque<Weak<Dentry>>>,
-}
-
-/// How many of them stay though nobody uses them.
-const MOST_KEPT: usize = 16_384;
-
-/// How many are looked at for each new one at most, so that they become fewer again after many were in use.
-const LOOKS: usize = 4;
-
-/// Dentries to be dropped: each that was looked at, and the table's share of it.
-type Unused = SmallVec<[Arc<Dentry>; 2 * LOOKS]>;
-
-impl Kept {
-    /// One more; the oldest that nobody uses goes for it. Called with the lock of its directory held.
-    #[expect(clippy::disallowed_methods, reason = "twice as many as are looked at, which lie in place")]
-    fn add(&self, dentry: &Arc<Dentry>) {
-        let mut unused = Unused::new();
-        let mut queue = self.queue.lock();
-        // Without memory it is not in the queue, and stays until somebody lets its directory go.
-        let _ = queue.try_push_back(Arc::downgrade(dentry));
-        for _ in 0..LOOKS {
-            let oldest = if queue.len() > MOST_KEPT { queue.pop_front() } else { None };
-            let Some(oldest) = oldest else { break };
-            let Some(kept) = oldest.upgrade() else { continue };
-            if !kept.let_go(&mut unused) {
-                queue.push_back(oldest);
-            }
-            unused.push(kept);
-        }
-        drop(queue);
-        // Whatever goes with them goes outside the lock.
-        drop(unused);
-    }
+/// What a new dentry is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A name of a file. A directory keeps entries if it is attached.
+    Positive { attached: bool },
+    /// A name that no file has.
+    Negative,
 }
 
 impl Drop for Dentry {
     /// Lets go of the parent. A chain of removed directories may be any length, so not by recursion.
     fn drop(&mut self) {
-        let mut next = self.place.get_mut().parent.take();
+        let above = |dentry: &mut Dentry| dentry.place.take().and_then(Arc::into_inner).and_then(|place| place.parent);
+        let mut next = above(self);
         while let Some(mut parent) = next.and_then(Arc::into_inner) {
-            next = parent.place.get_mut().parent.take();
+            next = above(&mut parent);
         }
     }
 }
 
 impl Children {
-    #[inline]
-    fn find(&self, hash: u64, name: &[u8]) -> Option<&Arc<Dentry>> {
-        self.table.find(hash, |(kept, _)| kept.as_slice() == name).map(|(_, dentry)| dentry)
-    }
-
-    /// Makes sure that an entry with this hash can be entered. Asked before the file system makes what can't be undone.
-    ///
-    /// # Errors
-    /// `ENOMEM`.
-    pub(crate) fn reserve(&mut self, hash: u64) -> Result<()> {
-        self.table.reserve(hash)
-    }
-
-    fn insert(&mut self, hash: u64, name: &[u8], dentry: Arc<Dentry>) -> Result<()> {
-        self.table.insert(hash, (to_name(name)?, dentry))
-    }
-
-    /// Takes a name out of the table. What comes back is to be dropped outside the lock.
-    pub(crate) fn remove(&mut self, hash: u64, name: &[u8]) -> Option<Arc<Dentry>> {
-        self.table.remove(hash, |(kept, _)| kept.as_slice() == name).map(|(_, dentry)| dentry)
-    }
-
     /// Whether the directory itself was removed.
     pub(crate) fn is_removed(&self) -> bool {
         self.removed

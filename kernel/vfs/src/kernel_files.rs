@@ -5,6 +5,8 @@ use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use abi::Result;
+use machine::memory::FrameSource;
+use memory::{Cache, Memory};
 use sync::{ReadGuard, RwSpinLock, SpinLock};
 
 use crate::device::DeviceRegistry;
@@ -13,6 +15,13 @@ use crate::inode::DeviceNumber;
 use crate::locks::LockWaits;
 use crate::mount::Path;
 use crate::name;
+use crate::unused::UnusedDentries;
+
+/// How many negative dentries are kept at least, and at most: those take 2 MB.
+const FEWEST_NEGATIVE: usize = 64;
+const MOST_NEGATIVE: usize = 8192;
+/// One for so many frames: a twentieth of a small memory when each is new.
+const FRAMES_PER_NEGATIVE: usize = 16;
 
 /// Devices, file system types and super blocks of one kernel. Lives in `process::Kernel`.
 pub struct Vfs {
@@ -26,6 +35,8 @@ pub struct Vfs {
     last_anonymous: AtomicU64,
     /// Who waits for whose record locks.
     pub lock_waits: LockWaits,
+    /// The names that are known not to be there.
+    pub(crate) negative_dentries: Arc<UnusedDentries>,
     seed: u64,
 }
 
@@ -40,8 +51,17 @@ impl Vfs {
             last_device: AtomicU64::new(0),
             last_anonymous: AtomicU64::new(0),
             lock_waits: LockWaits::default(),
+            negative_dentries: Arc::new(UnusedDentries::with_bound(FEWEST_NEGATIVE)),
             seed: random,
         })
+    }
+
+    /// Keeps as many negative dentries as the memory allows, and gives them back when it is out.
+    pub fn cache_in(&self, memory: &Memory) {
+        let share = memory.frames().total_frames() / FRAMES_PER_NEGATIVE;
+        self.negative_dentries.set_bound(share.clamp(FEWEST_NEGATIVE, MOST_NEGATIVE));
+        let cache: Arc<dyn Cache> = self.negative_dentries.clone();
+        memory.add_cache(Arc::downgrade(&cache));
     }
 
     /// The super block of a file system: the one it has, or a new one with a device number of major 0.

@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | `walk`, `paused_walk` | [`Context`]: path resolution with all of Linux's rules, and permission to pass |
 //! | `open`, `change`, `attributes` | what system calls do by path: open(2); mkdir, unlink, rename ...; chmod, chown, utimes, xattrs |
-//! | `dentry`, `name` | [`Dentry`]: names in memory, the cache a walk runs through |
+//! | `dentry`, `lookup`, `unused`, `name` | [`Dentry`]: names in memory, the cache a walk runs through; how an entry is found, and which are let go of |
 //! | `mount`, `namespace` | [`Mount`], [`Path`], [`MountNamespace`]: file systems grafted into one tree |
 //! | `inode`, `filesystem`, `device` | [`Inode`], [`FileSystem`], [`Device`]: what a file system or a driver implements |
 //! | `file`, `caller`, `directory` | [`File`]: the operations of an open file, which never sleep; [`Caller`]: who makes them |
@@ -17,6 +17,7 @@
 //! | `contents` | what every change of a file respects: `RLIMIT_FSIZE`, set-ID bits, running programs |
 //! | `locks` | POSIX record locks and flock(2) |
 //! | `hash_tree`, `ordered_tree` | values by hash and in order, in pieces no larger than a page |
+//! | `rcu_tree` | values by hash that are found without a lock |
 //! | `credentials` | [`Credentials`]: who acts, and what a mode permits |
 //!
 //! **Who calls.** syscalls, with a [`Context`] made from the process's root, working directory and credentials; fs, tty
@@ -47,6 +48,7 @@ mod hash_tree;
 mod inode;
 mod kernel_files;
 mod locks;
+mod lookup;
 mod mount;
 mod name;
 mod namespace;
@@ -56,9 +58,11 @@ mod ordered_tree;
 mod paused_walk;
 mod pipe;
 pub mod poll;
+mod rcu_tree;
 mod signal_io;
 pub mod transfer;
 mod truncate;
+mod unused;
 pub mod wait;
 mod walk;
 

@@ -6,23 +6,24 @@
 //! may be.
 //!
 //! **Locks.** A namespace's list of mounts (see [`crate::namespace`]) is the lock of all changes of its tree; under it
-//! come a mount's place and its children. A walk takes only those last two, for reading.
+//! comes that of what is mounted on one mount. A walk takes neither: it reads both tables and places as it reads those of dentries.
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use abi::fallible::TryVec;
 use abi::raw::general as raw;
 use abi::{Errno, Result};
 use bitflags::bitflags;
-use machine::memory::fallible;
-use sync::RwSpinLock;
+use machine::rcu::{self, RcuCell, ReadSection, Retired, Shared};
+use sync::SpinLock;
 
 use crate::dentry::Dentry;
 use crate::filesystem::{FileSystem, SuperBlock};
-use crate::hash_tree::HashTree;
 use crate::inode::{FileKind, Inode};
+use crate::rcu_tree::{RcuTree, Writer};
 
 bitflags! {
     /// The flags of one mount, with mount(2)'s values.
@@ -64,10 +65,14 @@ pub struct Mount {
     flags: AtomicU32,
     /// In no namespace any more. Changed under the lock of the namespace's list.
     gone: AtomicBool,
-    /// Where it is mounted; `None` for the root of a namespace and for what was unmounted while in use.
-    place: RwSpinLock<Option<MountPoint>>,
+    /// It is being unmounted, if nobody uses it: who finds it asks again under the lock of its parent.
+    closing: AtomicBool,
+    /// Where it is mounted; empty for the root of a namespace and for what was unmounted while in use.
+    place: RcuCell<MountPoint>,
     /// What is mounted on dentries of this mount, by the dentry: one on each. Asked only for dentries that carry a mount somewhere.
-    children: RwSpinLock<HashTree<(Arc<Dentry>, Arc<Mount>)>>,
+    children: RcuTree<Mount>,
+    /// The lock of its changes.
+    writer: SpinLock<Writer>,
 }
 
 /// The id of the mounts anonymous files claim to be on.
@@ -93,8 +98,10 @@ impl Mount {
             source,
             flags: AtomicU32::new(flags.bits()),
             gone: AtomicBool::new(false),
-            place: RwSpinLock::new(None),
-            children: RwSpinLock::new(HashTree::new()),
+            closing: AtomicBool::new(false),
+            place: RcuCell::empty(),
+            children: RcuTree::default(),
+            writer: SpinLock::default(),
         })
     }
 
@@ -154,20 +161,29 @@ impl Mount {
 
     /// Whether something is mounted on it.
     pub fn has_children(&self) -> bool {
-        !self.children.read().is_empty()
+        !self.children.is_empty()
     }
 
     /// The path this is mounted at; `None` for the root of a namespace.
     pub fn mount_point(&self) -> Option<Path> {
-        let place = self.place.read();
-        let place = place.as_ref()?;
+        let place = self.place.get()?;
         Some(Path { mount: place.parent.upgrade()?, dentry: place.dentry.clone() })
     }
 
+    /// What is mounted on `dentry` of this mount, if that can be told without a lock.
+    pub(crate) fn find_mounted<'s>(&'s self, section: &'s ReadSection, dentry: &Dentry) -> Option<Shared<'s, Mount>> {
+        let found = self.children.find(section, place_of(dentry), |mount| mount.get().is_on(section, dentry))?;
+        (!found.closing.load(Ordering::Relaxed)).then_some(found)
+    }
+
     /// What is mounted on `dentry` of this mount.
-    pub(crate) fn mounted_on(&self, dentry: &Arc<Dentry>) -> Option<Arc<Mount>> {
-        let children = self.children.read();
-        children.find(place_of(dentry), |(point, _)| Arc::ptr_eq(point, dentry)).map(|(_, mount)| mount.clone())
+    pub(crate) fn mounted_on(&self, dentry: &Dentry) -> Option<Arc<Mount>> {
+        let _writer = self.writer.lock();
+        self.children.get(place_of(dentry), |mount| mount.is_on(&rcu::read(), dentry))
+    }
+
+    fn is_on(&self, section: &ReadSection, dentry: &Dentry) -> bool {
+        self.place.read(section).is_some_and(|place| ptr::eq(&*place.get().dentry, dentry))
     }
 
     /// Makes everything ready for [`Mount::attach`] at this place, which is not removed from then on.
@@ -175,26 +191,56 @@ impl Mount {
     /// # Errors
     /// `ENOENT` when it was removed, `ENOMEM`.
     pub(crate) fn prepare(to: &Path) -> Result<()> {
-        to.mount.children.write().reserve(place_of(&to.dentry))?;
+        to.mount.children.reserve(&mut to.mount.writer.lock(), place_of(&to.dentry))?;
         to.dentry.add_mount()
     }
 
     /// Mounts this where it was prepared, and where nothing is mounted.
     pub(crate) fn attach(self: &Arc<Mount>, to: &Path) {
-        *self.place.write() = Some(MountPoint { parent: Arc::downgrade(&to.mount), dentry: to.dentry.clone() });
+        let place = MountPoint { parent: Arc::downgrade(&to.mount), dentry: to.dentry.clone() };
+        let before = self.place.replace(Some(Arc::new(place)));
         // Room was made before.
-        let _ = to.mount.children.write().insert(place_of(&to.dentry), (to.dentry.clone(), self.clone()));
+        let _ = to.mount.children.insert(&mut to.mount.writer.lock(), place_of(&to.dentry), self.clone());
+        drop(before);
     }
 
+    /// Takes it off where it is mounted.
     pub(crate) fn detach(self: &Arc<Mount>) {
-        let Some(place) = self.place.write().take() else { return };
-        if let Some(parent) = place.parent.upgrade() {
-            // Dropped without the lock.
-            let removed =
-                parent.children.write().remove(place_of(&place.dentry), |(_, mount)| Arc::ptr_eq(mount, self));
-            drop(removed);
+        let Some(place) = self.place.get() else { return };
+        let Some(parent) = place.parent.upgrade() else { return self.leave_place() };
+        let removed = self.take_off(&parent, &mut parent.writer.lock(), &place.dentry);
+        drop(removed);
+        self.leave_place();
+    }
+
+    /// The same, unless it is used by more than its namespace's list, its parent and the caller; true if it was done. Who finds it
+    /// meanwhile waits for the lock.
+    pub(crate) fn detach_if_unused(self: &Arc<Mount>) -> bool {
+        const KNOWN: usize = 3;
+        let Some(place) = self.place.get() else { return false };
+        let Some(parent) = place.parent.upgrade() else { return false };
+        let mut writer = parent.writer.lock();
+        self.closing.store(true, Ordering::Relaxed);
+        rcu::wait_for_readers();
+        if self.has_children() || Arc::strong_count(self) > KNOWN {
+            self.closing.store(false, Ordering::Relaxed);
+            return false;
         }
-        place.dentry.remove_mount();
+        let removed = self.take_off(&parent, &mut writer, &place.dentry);
+        drop(writer);
+        drop(removed);
+        self.leave_place();
+        true
+    }
+
+    fn take_off(&self, parent: &Mount, writer: &mut Writer, dentry: &Dentry) -> Option<Retired<Mount>> {
+        parent.children.remove(writer, place_of(dentry), |_, mount| ptr::eq(mount, self))
+    }
+
+    fn leave_place(&self) {
+        if let Some(place) = self.place.replace(None).map(Retired::into_arc) {
+            place.dentry.remove_mount();
+        }
     }
 
     /// This mount and all below it, parents first.
@@ -216,12 +262,14 @@ impl Mount {
     ///
     /// # Errors
     /// `ENOMEM`.
-    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     pub(crate) fn children_to<T>(&self, list: &mut Vec<T>, entry: impl Fn(&Arc<Mount>) -> T) -> Result<()> {
-        let children = self.children.read();
-        fallible(|| list.try_reserve(children.len())).map_err(|_| Errno::ENOMEM)?;
-        children.each(|(_, child)| list.push(entry(child)));
-        Ok(())
+        let mut entered = Ok(());
+        self.children.each(&mut self.writer.lock(), |child| {
+            if entered.is_ok() {
+                entered = list.try_push(entry(&child));
+            }
+        });
+        entered
     }
 
     /// Says that it is leaving its namespace's list.
@@ -236,8 +284,8 @@ impl Mount {
 }
 
 /// Where a dentry is found among those that something is mounted on.
-fn place_of(dentry: &Arc<Dentry>) -> u64 {
-    let mixed = (Arc::as_ptr(dentry).addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+fn place_of(dentry: &Dentry) -> u64 {
+    let mixed = (ptr::from_ref(dentry).addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed ^ mixed >> 32
 }
 

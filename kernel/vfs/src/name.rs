@@ -10,8 +10,11 @@ use smallvec::SmallVec;
 /// The longest name of an entry: `NAME_MAX`.
 pub const NAME_MAX: usize = 255;
 
+/// How long a name may be that lies in place.
+const IN_PLACE: usize = 24;
+
 /// A name; short ones lie in place.
-pub type Name = SmallVec<[u8; 24]>;
+pub type Name = SmallVec<[u8; IN_PLACE]>;
 
 /// Bytes of a word.
 const WORD: usize = size_of::<u64>();
@@ -83,12 +86,33 @@ fn mix(state: u64, word: u64) -> u64 {
     (product as u64) ^ ((product >> 64) as u64)
 }
 
+/// Whether two names are the same: in place, since most are too short to be worth a call.
+#[inline]
+pub(crate) fn same(first: &[u8], second: &[u8]) -> bool {
+    if first.len() != second.len() {
+        return false;
+    }
+    let word = |bytes: &[u8; WORD]| u64::from_le_bytes(*bytes);
+    match (first.last_chunk(), second.last_chunk()) {
+        // The last words, and then those before, as far as they are not in the last ones.
+        (Some(last), Some(other)) => {
+            let (words, _) = first.as_chunks();
+            let (others, _) = second.as_chunks();
+            word(last) == word(other) && words.iter().zip(others).all(|(word_of, other)| word(word_of) == word(other))
+        }
+        _ => first.iter().zip(second).all(|(byte, other)| byte == other),
+    }
+}
+
 /// A name of its own.
 ///
 /// # Errors
 /// `ENOMEM` for a long one.
 #[expect(clippy::disallowed_methods, reason = "room was made before")]
 pub fn to_name(bytes: &[u8]) -> Result<Name> {
+    if bytes.len() <= IN_PLACE {
+        return Ok(Name::from_slice(bytes));
+    }
     let mut name = Name::new();
     fallible(|| name.try_reserve_exact(bytes.len())).map_err(|_| Errno::ENOMEM)?;
     name.extend_from_slice(bytes);
@@ -108,6 +132,20 @@ mod tests {
         assert_eq!(hashes.len(), names.len());
         let low: HashSet<_> = hashes.iter().map(|hash| hash & 0xffff).collect();
         assert!(low.len() > 15_000, "{}", low.len());
+    }
+
+    #[test]
+    fn names_are_the_same_byte_by_byte() {
+        let name: Vec<u8> = (1..=40).collect();
+        for length in 0..40 {
+            let first = &name[..length];
+            assert!(same(first, first) && !same(first, &name[..=length]));
+            for other in 0..length {
+                let mut second = first.to_vec();
+                second[other] ^= 0x80;
+                assert!(!same(first, &second), "{length} {other}");
+            }
+        }
     }
 
     #[test]

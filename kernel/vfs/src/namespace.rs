@@ -201,8 +201,7 @@ impl MountNamespace {
             mount.super_block().set_read_only(true);
             return Ok(Gone::default());
         }
-        // Held by the list, by its parent, and by us; anybody else is using it.
-        if !detach && (mount.has_children() || Arc::strong_count(&mount) > 3) {
+        if !detach && !mount.detach_if_unused() {
             return Err(Errno::EBUSY);
         }
         remove_tree(&mut mounts, &mount)

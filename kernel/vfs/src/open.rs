@@ -171,44 +171,47 @@ impl Context<'_> {
             return self.open_unnamed(start, name, flags, mode);
         }
         let mut walk = Walk::new(self, start, name, Takes::Last);
-        let mut last = walk.begin()?;
-        loop {
-            let component = match last {
-                Last::Name(component) if !walk.trailing_slash() || !flags.contains(OpenFlags::CREATE) => component,
-                _ if flags.contains(OpenFlags::CREATE) => return Err(Errno::EISDIR),
-                Last::DotDot => {
-                    walk.up();
-                    break;
-                }
-                _ => break,
-            };
-            let found = match walk.dentry().lookup(component.hash, walk.name(component)) {
-                Ok(found) => found,
-                Err(Errno::ENOENT) if flags.contains(OpenFlags::CREATE) => {
-                    match self.create_at(&walk, component, mode)? {
-                        (path, true) => return self.open_created(path, flags),
-                        (path, false) => path.dentry,
-                    }
-                }
-                Err(errno) => return Err(errno),
-            };
-            if flags.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE) {
-                return Err(Errno::EEXIST);
+        walk.begin()?;
+        if flags.contains(OpenFlags::CREATE) {
+            if let Some(path) = self.walk_and_create(&mut walk, flags, mode)? {
+                return self.open_created(path, flags);
             }
-            let follow = !flags.contains(OpenFlags::NO_FOLLOW) || walk.trailing_slash();
-            if found.kind() != FileKind::Symlink || !follow {
-                walk.enter(found);
-                break;
-            }
-            match walk.follow_last(&found)? {
-                Some(next) => last = next,
-                None => break,
-            }
+        } else {
+            walk.walk_to_end(!flags.contains(OpenFlags::NO_FOLLOW))?;
         }
         if walk.trailing_slash() && !walk.dentry().is_directory() {
             return Err(Errno::ENOTDIR);
         }
         self.open_path(walk.into_path(), flags)
+    }
+
+    /// Walks to a file, and makes it if it is not there: then it is returned.
+    fn walk_and_create(&self, walk: &mut Walk<'_, '_>, flags: OpenFlags, mode: u32) -> Result<Option<Path>> {
+        let mut last = walk.walk_to_last()?;
+        loop {
+            let Last::Name(component) = last else { return Err(Errno::EISDIR) };
+            if walk.trailing_slash() {
+                return Err(Errno::EISDIR);
+            }
+            let found = match walk.lookup_to_create(component) {
+                Err(Errno::ENOENT) => match self.create_at(walk, component, mode)? {
+                    (path, true) => return Ok(Some(path)),
+                    (path, false) => path.dentry,
+                },
+                found => found?,
+            };
+            if flags.contains(OpenFlags::EXCLUSIVE) {
+                return Err(Errno::EEXIST);
+            }
+            if found.kind() != FileKind::Symlink || flags.contains(OpenFlags::NO_FOLLOW) {
+                walk.enter(found);
+                return Ok(None);
+            }
+            match walk.follow_last(&found)? {
+                Some(next) => last = next,
+                None => return Ok(None),
+            }
+        }
     }
 
     /// Makes a regular file where the walk stands. `false`: somebody else was faster.

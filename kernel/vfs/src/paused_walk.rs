@@ -44,7 +44,7 @@ struct Paused {
     start: Path,
     name: Vec<u8>,
     takes: Takes,
-    position: Position,
+    position: Position<'static>,
 }
 
 impl Paused {
@@ -65,7 +65,7 @@ impl PausedWalks {
 
     /// Where this walk stopped last; none if it did not, or for want of memory. It stays known: of two walks of a call the
     /// first begins there again when the second pauses.
-    pub(crate) fn find(&self, start: &Path, name: &[u8], takes: Takes) -> Option<Position> {
+    pub(crate) fn find(&self, start: &Path, name: &[u8], takes: Takes) -> Option<Position<'static>> {
         let walks = self.walks.lock();
         let paused = walks.paused.iter().find(|paused| paused.is_of(start, name, takes))?;
         paused.position.try_clone().ok()
@@ -75,7 +75,7 @@ impl PausedWalks {
     ///
     /// # Errors
     /// `ENOMEM`; `ELOOP` when the call has paused all too often.
-    pub(crate) fn keep(&self, start: &Path, name: &[u8], takes: Takes, position: Position) -> Result<()> {
+    pub(crate) fn keep(&self, start: &Path, name: &[u8], takes: Takes, position: Position<'static>) -> Result<()> {
         let paused = Paused { start: start.clone(), name: try_to_vec(name)?, takes, position };
         let mut walks = self.walks.lock();
         walks.pauses += 1;

@@ -1,14 +1,16 @@
 //! Path resolution, path_resolution(7): from a name to a [`Path`].
 //!
-//! The hot path is the loop of [`Walk::walk_to_last`]: permission to search, one look into the directory's table, and
-//! the clone of one dentry. Symbolic links put their text on a small stack of texts still to be walked, so nothing
+//! The hot path is the loop of [`Walk::descend`]: permission to search and one look into the directory's table, without a lock or a count of
+//! references, until the one to the file that is found. Symbolic links put their text on a small stack of texts still to be walked, so nothing
 //! recurses; a path without links allocates nothing.
 
+use alloc::borrow::Cow;
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
 use bitflags::bitflags;
 use machine::memory::fallible;
+use machine::rcu::{self, ReadSection, Shared};
 use smallvec::SmallVec;
 
 use crate::caller::Caller;
@@ -83,9 +85,8 @@ impl Context<'_> {
             return Ok(start.clone());
         }
         let mut walk = Walk::new(self, start, name, Takes::Last);
-        let last = walk.begin()?;
-        let follow = how.contains(Lookup::FOLLOW) || walk.position.trailing_slash;
-        walk.finish(last, follow)?;
+        walk.begin()?;
+        walk.walk_to_end(how.contains(Lookup::FOLLOW))?;
         if (how.contains(Lookup::DIRECTORY) || walk.position.trailing_slash) && !walk.position.dentry.is_directory() {
             return Err(Errno::ENOTDIR);
         }
@@ -149,10 +150,11 @@ pub(crate) enum Takes {
     Last,
 }
 
-/// Where a resolution under way is, and what is left to walk.
-pub(crate) struct Position {
-    mount: Arc<Mount>,
-    dentry: Arc<Dentry>,
+/// Where a resolution under way is, and what is left to walk. As long as it has not gone anywhere it borrows where it began, and counts no
+/// references.
+pub(crate) struct Position<'a> {
+    mount: Cow<'a, Arc<Mount>>,
+    dentry: Cow<'a, Arc<Dentry>>,
     /// What is walked now. Its remainder comes before those of `outer`.
     current: Progress,
     /// The texts that symbolic links interrupted, each with at least one component left.
@@ -162,13 +164,13 @@ pub(crate) struct Position {
     trailing_slash: bool,
 }
 
-impl Position {
+impl<'a> Position<'a> {
     /// The beginning of a path that is given with this start.
     #[inline]
-    fn at(start: &Path) -> Position {
+    fn at(start: &'a Path) -> Position<'a> {
         Position {
-            mount: start.mount.clone(),
-            dentry: start.dentry.clone(),
+            mount: Cow::Borrowed(&start.mount),
+            dentry: Cow::Borrowed(&start.dentry),
             current: Progress { text: Text::Given, at: 0 },
             outer: SmallVec::new(),
             links: 0,
@@ -180,13 +182,29 @@ impl Position {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub(crate) fn try_clone(&self) -> Result<Position> {
+    pub(crate) fn try_clone(&self) -> Result<Position<'static>> {
         let mut outer = SmallVec::new();
         fallible(|| outer.try_reserve_exact(self.outer.len())).map_err(|_| Errno::ENOMEM)?;
         // bounded: room was made before
         outer.extend(self.outer.iter().cloned());
-        let (mount, dentry, current) = (self.mount.clone(), self.dentry.clone(), self.current.clone());
-        Ok(Position { mount, dentry, current, outer, links: self.links, trailing_slash: self.trailing_slash })
+        let mount = Cow::Owned(Arc::clone(&self.mount));
+        let dentry = Cow::Owned(Arc::clone(&self.dentry));
+        Ok(Position {
+            mount,
+            dentry,
+            current: self.current.clone(),
+            outer,
+            links: self.links,
+            trailing_slash: self.trailing_slash,
+        })
+    }
+}
+
+/// A reference of one's own.
+fn owned<T>(reference: Cow<'_, Arc<T>>) -> Arc<T> {
+    match reference {
+        Cow::Borrowed(reference) => reference.clone(),
+        Cow::Owned(reference) => reference,
     }
 }
 
@@ -196,7 +214,7 @@ pub(crate) struct Walk<'a, 'c> {
     start: &'a Path,
     name: &'a [u8],
     takes: Takes,
-    position: Position,
+    position: Position<'a>,
     /// How many bytes of links were walked since others ran.
     walked: usize,
 }
@@ -209,9 +227,9 @@ impl<'a, 'c> Walk<'a, 'c> {
         Walk { context, start, name, takes, position: Position::at(start), walked: 0 }
     }
 
-    /// Walks everything but the last component, from the start or from where a walk of the same call stopped.
+    /// Begins at the start, or where a walk of the same call stopped.
     #[inline]
-    pub(crate) fn begin(&mut self) -> Result<Last> {
+    pub(crate) fn begin(&mut self) -> Result<()> {
         if self.name.is_empty() {
             return Err(Errno::ENOENT);
         }
@@ -223,7 +241,7 @@ impl<'a, 'c> Walk<'a, 'c> {
         {
             self.resume(walks);
         }
-        self.walk_to_last()
+        Ok(())
     }
 
     /// Goes on where it stopped.
@@ -250,7 +268,7 @@ impl<'a, 'c> Walk<'a, 'c> {
     }
 
     pub(crate) fn into_path(self) -> Path {
-        Path { mount: self.position.mount, dentry: self.position.dentry }
+        Path { mount: owned(self.position.mount), dentry: owned(self.position.dentry) }
     }
 
     /// The name a [`Last::Name`] stands for.
@@ -262,54 +280,140 @@ impl<'a, 'c> Walk<'a, 'c> {
     /// search it.
     pub(crate) fn walk_to_last(&mut self) -> Result<Last> {
         loop {
-            let text = self.position.current.bytes(self.name);
-            let begin = skip_slashes(text, self.position.current.at);
-            let (end, hash) = name::scan(self.position.dentry.seed(), text, begin);
-            let name = text.get(begin..end).unwrap_or_default();
-            let Some(&first) = name.first() else {
-                // Only the text `/`, or a link to it with nothing behind, has no component at all.
-                match self.position.outer.pop() {
-                    Some(outer) => self.position.current = outer,
-                    None => return Ok(Last::Root),
-                }
-                continue;
-            };
-            let next = skip_slashes(text, end);
-            self.may_search()?;
-            let dots = if first == b'.' { dots(name) } else { None };
-            if next == text.len() && self.position.outer.is_empty() {
-                self.position.trailing_slash |= next != end;
-                self.position.current.at = next;
-                return Ok(dots.unwrap_or(Last::Name(Component { begin, end, hash })));
+            if let Reached::Last(last) = self.descend(Stop::BeforeLast)? {
+                return Ok(last);
             }
-            match dots {
-                None => {
-                    let found = self.position.dentry.lookup(hash, name)?;
-                    self.position.current.at = next;
-                    match found.kind() {
-                        FileKind::Directory => self.enter(found),
-                        // What the link's text leads to is walked before the rest of this text.
-                        FileKind::Symlink => {
-                            self.follow(&found)?;
-                            if !self.position.dentry.is_directory() {
-                                return Err(Errno::ENOTDIR);
-                            }
-                        }
-                        _ => return Err(Errno::ENOTDIR),
-                    }
-                }
-                Some(dots) => {
-                    self.position.current.at = next;
-                    if dots == Last::DotDot {
-                        self.up();
-                    }
-                }
+            if let Some(last) = self.step()? {
+                return Ok(last);
             }
         }
     }
 
+    /// Walks to where the path leads, following a link in the last component if `follow` says so, or if a slash is behind it.
+    pub(crate) fn walk_to_end(&mut self, follow: bool) -> Result<()> {
+        loop {
+            match self.descend(Stop::AtLast { follow })? {
+                Reached::End => return Ok(()),
+                Reached::Last(last) => return self.finish(last, follow || self.position.trailing_slash),
+                Reached::Unknown => {}
+            }
+            if let Some(last) = self.step()? {
+                return self.finish(last, follow || self.position.trailing_slash);
+            }
+        }
+    }
+
+    /// Goes down through directories that are in the cache, in one section: it takes no lock, counts no reference but that to where it stops,
+    /// and writes to nothing that another CPU might. Stops before whatever needs more than that: links, `..`, what the cache
+    /// does not have.
+    #[inline]
+    fn descend(&mut self, stop: Stop) -> Result<Reached> {
+        let section = rcu::read();
+        let text = self.position.current.bytes(self.name);
+        let innermost = self.position.outer.is_empty();
+        let mut at = Cached { mount: (&*self.position.mount).into(), dentry: (&*self.position.dentry).into() };
+        let mut next = skip_slashes(text, self.position.current.at);
+        let mut reached = Ok(Reached::Unknown);
+        for _ in 0..AT_ONCE_DOWN {
+            let (end, hash) = name::scan(at.dentry.seed(), text, next);
+            let name = text.get(next..end).unwrap_or_default();
+            if name.is_empty() {
+                break;
+            }
+            if let Err(errno) = self.context.credentials.check(at.dentry.inode().permissions(), Access::EXECUTE) {
+                reached = Err(errno);
+                break;
+            }
+            let behind = skip_slashes(text, end);
+            if innermost && behind == text.len() {
+                let last = Component { begin: next, end, hash };
+                reached = at.arrive(&section, last, name, behind != end, stop);
+                if !matches!(reached, Ok(Reached::Unknown)) {
+                    self.position.trailing_slash |= behind != end;
+                    next = behind;
+                }
+                break;
+            }
+            if name != b"." {
+                let Some(below) = at.below(&section, hash, name).filter(|below| below.dentry.is_directory()) else {
+                    break;
+                };
+                at = below;
+            }
+            next = behind;
+        }
+        let (dentry, mount) = (at.dentry_if_other(&self.position), at.mount_if_other(&self.position));
+        drop(section);
+        self.position.current.at = next;
+        if let Some(dentry) = dentry {
+            self.position.dentry = Cow::Owned(dentry);
+        }
+        if let Some(mount) = mount {
+            self.position.mount = Cow::Owned(mount);
+        }
+        reached
+    }
+
+    /// Takes one component, with locks and references; or tells that it is the last, which is left.
+    #[cold]
+    fn step(&mut self) -> Result<Option<Last>> {
+        let text = self.position.current.bytes(self.name);
+        let begin = skip_slashes(text, self.position.current.at);
+        let (end, hash) = name::scan(self.position.dentry.seed(), text, begin);
+        let name = text.get(begin..end).unwrap_or_default();
+        let Some(&first) = name.first() else {
+            // Only the text `/`, or a link to it with nothing behind, has no component at all.
+            return Ok(match self.position.outer.pop() {
+                Some(outer) => {
+                    self.position.current = outer;
+                    None
+                }
+                None => Some(Last::Root),
+            });
+        };
+        let next = skip_slashes(text, end);
+        self.may_search()?;
+        let dots = if first == b'.' { dots(name) } else { None };
+        if next == text.len() && self.position.outer.is_empty() {
+            self.position.trailing_slash |= next != end;
+            self.position.current.at = next;
+            return Ok(Some(dots.unwrap_or(Last::Name(Component { begin, end, hash }))));
+        }
+        if let Some(dots) = dots {
+            self.position.current.at = next;
+            if dots == Last::DotDot {
+                self.up();
+            }
+            return Ok(None);
+        }
+        let found = self.lookup(hash, name)?;
+        self.position.current.at = next;
+        match found.kind() {
+            FileKind::Directory => self.enter(found),
+            // What the link's text leads to is walked before the rest of this text.
+            FileKind::Symlink => {
+                self.follow(&found)?;
+                if !self.position.dentry.is_directory() {
+                    return Err(Errno::ENOTDIR);
+                }
+            }
+            _ => return Err(Errno::ENOTDIR),
+        }
+        Ok(None)
+    }
+
+    /// The entry `name` of the directory the walk stands in.
+    fn lookup(&self, hash: u64, name: &[u8]) -> Result<Arc<Dentry>> {
+        self.position.dentry.lookup(self.context.caller, hash, name)
+    }
+
+    /// What the last component leads to, for who makes the file if there is none.
+    pub(crate) fn lookup_to_create(&self, component: Component) -> Result<Arc<Dentry>> {
+        self.position.dentry.lookup_to_create(self.context.caller, component.hash, self.name(component))
+    }
+
     /// Takes the last component too, following links if wanted; where links lead, the walk goes on.
-    pub(crate) fn finish(&mut self, mut last: Last, follow: bool) -> Result<()> {
+    fn finish(&mut self, mut last: Last, follow: bool) -> Result<()> {
         loop {
             let component = match last {
                 Last::Name(component) => component,
@@ -319,7 +423,7 @@ impl<'a, 'c> Walk<'a, 'c> {
                     return Ok(());
                 }
             };
-            let found = self.position.dentry.lookup(component.hash, self.name(component))?;
+            let found = self.lookup(component.hash, self.name(component))?;
             if found.kind() != FileKind::Symlink || !follow {
                 self.enter(found);
                 return Ok(());
@@ -332,6 +436,94 @@ impl<'a, 'c> Walk<'a, 'c> {
     }
 }
 
+/// How far [`Walk::descend`] is to go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// To the directory that has the last component, or is to have it.
+    BeforeLast,
+    /// To the file itself, unless it is a link that is to be followed.
+    AtLast { follow: bool },
+}
+
+/// Where [`Walk::descend`] stopped.
+enum Reached {
+    /// Before the last component.
+    Last(Last),
+    /// At the file itself.
+    End,
+    /// Before a component that is not for it.
+    Unknown,
+}
+
+/// Where a walk is in a section.
+#[derive(Clone, Copy)]
+struct Cached<'s> {
+    mount: Shared<'s, Mount>,
+    dentry: Shared<'s, Dentry>,
+}
+
+impl<'s> Cached<'s> {
+    /// What the name leads to, through mounts; the dentry may be negative. None if it takes a lock to tell.
+    // Without the call: the inner part of each path walk.
+    #[inline(always)]
+    fn below(self, section: &'s ReadSection, hash: u64, name: &[u8]) -> Option<Cached<'s>> {
+        let dentry = self.dentry.get().find(section, hash, name)?;
+        if !dentry.is_mount_point() {
+            return Some(Cached { dentry, ..self });
+        }
+        let mount = top_of(section, self.mount.get(), dentry.get())?;
+        Some(Cached { mount, dentry: mount.get().root().into() })
+    }
+
+    /// Takes the last component, as far as it is to be taken here.
+    #[inline]
+    fn arrive(
+        &mut self,
+        section: &'s ReadSection,
+        last: Component,
+        name: &[u8],
+        slash: bool,
+        stop: Stop,
+    ) -> Result<Reached> {
+        let dots = dots(name);
+        let Stop::AtLast { follow } = stop else { return Ok(Reached::Last(dots.unwrap_or(Last::Name(last)))) };
+        if let Some(dots) = dots {
+            return Ok(Reached::Last(dots));
+        }
+        let Some(found) = self.below(section, last.hash, name) else { return Ok(Reached::Unknown) };
+        if found.dentry.is_negative() {
+            return Err(Errno::ENOENT);
+        }
+        if found.dentry.kind() == FileKind::Symlink && (follow || slash) {
+            return Ok(Reached::Unknown);
+        }
+        *self = found;
+        Ok(Reached::End)
+    }
+
+    fn dentry_if_other(self, position: &Position<'_>) -> Option<Arc<Dentry>> {
+        let other = !self.dentry.is((&*position.dentry).into());
+        other.then(|| self.dentry.to_arc())
+    }
+
+    fn mount_if_other(self, position: &Position<'_>) -> Option<Arc<Mount>> {
+        let other = !self.mount.is((&*position.mount).into());
+        other.then(|| self.mount.to_arc())
+    }
+}
+
+/// The last of the mounts on a dentry of `mount`, each on the root of the one before. None if it takes a lock to tell.
+fn top_of<'s>(section: &'s ReadSection, mount: &'s Mount, dentry: &Dentry) -> Option<Shared<'s, Mount>> {
+    let mut top = mount.find_mounted(section, dentry)?;
+    while top.root().is_mount_point() {
+        top = top.get().find_mounted(section, top.root())?;
+    }
+    Some(top)
+}
+
+/// How many components a walk takes in one section at most: who waits for readers spins meanwhile.
+const AT_ONCE_DOWN: usize = 64;
+
 /// The first place at or after `at` that is no slash.
 #[inline]
 fn skip_slashes(text: &[u8], mut at: usize) -> usize {
@@ -342,6 +534,7 @@ fn skip_slashes(text: &[u8], mut at: usize) -> usize {
 }
 
 /// `.` and `..`, which are no names.
+#[inline]
 fn dots(name: &[u8]) -> Option<Last> {
     match name {
         b"." => Some(Last::Dot),
@@ -368,7 +561,7 @@ impl Walk<'_, '_> {
     /// Stands on what was found, or on what is mounted there.
     #[inline]
     pub(crate) fn enter(&mut self, found: Arc<Dentry>) {
-        self.position.dentry = found;
+        self.position.dentry = Cow::Owned(found);
         if self.position.dentry.is_mount_point() {
             self.cross_mounts();
         }
@@ -376,13 +569,13 @@ impl Walk<'_, '_> {
 
     #[cold]
     fn cross_mounts(&mut self) {
-        let here = Path { mount: self.position.mount.clone(), dentry: self.position.dentry.clone() };
+        let here = Path { mount: Arc::clone(&self.position.mount), dentry: Arc::clone(&self.position.dentry) };
         self.stand(here.topmost());
     }
 
     fn stand(&mut self, path: Path) {
-        self.position.mount = path.mount;
-        self.position.dentry = path.dentry;
+        self.position.mount = Cow::Owned(path.mount);
+        self.position.dentry = Cow::Owned(path.dentry);
     }
 
     /// `..`: never above the root, and out of the mount whose root this is.
@@ -398,7 +591,7 @@ impl Walk<'_, '_> {
                 continue;
             }
             if let Some(parent) = self.position.dentry.parent() {
-                self.position.dentry = parent;
+                self.position.dentry = Cow::Owned(parent);
             }
             break;
         }

@@ -16,6 +16,7 @@ mod devices;
 mod faults;
 mod hostfs;
 mod mounts;
+mod negative;
 mod open;
 mod pipes;
 mod races;

@@ -167,3 +167,42 @@ fn nothing_is_mounted_on_what_is_removed() {
         }
     });
 }
+
+/// One thread walks into what another mounts and unmounts: as long as it is in there, nobody unmounts it.
+#[test]
+fn who_is_in_a_mount_keeps_it_mounted() {
+    let world = World::new();
+    world.mkdir("m").unwrap();
+    let (world, done) = (&world, &std::sync::atomic::AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            machine::cpu::set_current(1);
+            let outside = world.root.mount.id();
+            let mut inside = 0_u32;
+            while !done.load(Ordering::Relaxed) {
+                let path = world.look("m").unwrap();
+                if path.mount.id() != outside {
+                    inside += 1;
+                    (0..inside % 64 * 20).for_each(|_| core::hint::spin_loop());
+                    assert!(path.mount.mount_point().is_some(), "unmounted under who is in there");
+                }
+            }
+        });
+        // Until they have met.
+        let mut busy = 0;
+        for round in 0.. {
+            if round >= 20_000 && busy > 0 {
+                break;
+            }
+            let filesystem = world.vfs.file_system_types.find(b"tmpfs").unwrap().mount(b"none", "", world).unwrap();
+            let target = world.look("m").unwrap();
+            world.namespace.mount(&world.vfs, filesystem, b"none", &target, vfs::MountFlags::empty()).unwrap();
+            drop(target);
+            while let Err(errno) = world.namespace.unmount(world.look("m").unwrap(), false) {
+                assert_eq!(errno, Errno::EBUSY);
+                busy += 1;
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
