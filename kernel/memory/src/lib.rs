@@ -23,9 +23,9 @@
 //! **Who calls.** The process room creates, forks and clears address spaces and resolves faults; syscalls calls the mmap
 //! family; vfs and fs move bytes with cursors and keep file pages in a [`PageCache`]; the machine calls the allocator.
 //!
-//! **Who synchronises.** Each address space has one spin lock over its areas, held for the length of one try: a fault, a
-//! map, a slice of an unmap. Who must keep others out for longer says so and lets them sleep (`exclusion`). Under it come, in this order, a pager's own locks, the list of who maps a file, the
-//! machine's `Space`, and the frame allocator. Nothing sleeps under any of them: a page that must be read from a
+//! **Who synchronises.** Each address space has one spin lock over its areas, held for the length of one try: shared by faults, alone
+//! by a map or a slice of an unmap. Who must keep others out for longer says so and lets them sleep (`exclusion`). Under it come, in
+//! this order, a pager's own locks, the list of who maps a file, the machine's `Space`, and the frame allocator. Nothing sleeps under any of them: a page that must be read from a
 //! disk makes the try return [`MemoryFault::Wait`], and the caller waits outside and tries again.
 //! Files that a change lets go of are dropped after the lock is released.
 
