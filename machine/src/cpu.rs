@@ -11,7 +11,7 @@ pub use crate::per_cpu::{PerCpu, PerCpuCell};
 #[cfg(not(target_os = "none"))]
 pub use platform::cpu::{set_count, set_current};
 
-/// The most CPUs that are used: they fit the bits of a `u64`.
+/// The most CPUs that are used: those that flush their TLBs for one another fit the bits of a `u64`.
 pub const MAX_CPUS: usize = 64;
 
 /// Whether the CPUs are threads of another system, which may let them wait at any point for as long as it likes: then the time

@@ -10,6 +10,7 @@
 
 extern crate alloc;
 
+pub mod cpus;
 pub mod errno;
 pub mod fallible;
 pub mod files;

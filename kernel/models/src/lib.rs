@@ -6,7 +6,7 @@
 //! | module | the file |
 //! | --- | --- |
 //! | `wait_queue`, `waiters` | kernel/sync/src |
-//! | `state`, `halted` | kernel/sched/src: the state of a task, and CPUs that halt |
+//! | `state`, `halted`, `cpu_set` | kernel/sched/src: the state of a task, and CPUs that halt |
 //! | `futex` | kernel/process/src/futex/table.rs |
 //! | `pid` | kernel/process/src/pid: which numbers are taken, and signals to all processes |
 //! | `count` | machine/src/memory: how many own a frame |
@@ -37,6 +37,8 @@ pub mod wait_queue;
 #[path = "../../sync/src/waiters.rs"]
 pub mod waiters;
 
+#[path = "../../sched/src/cpu_set.rs"]
+pub mod cpu_set;
 #[path = "../../sched/src/halted.rs"]
 pub mod halted;
 #[path = "../../sched/src/state.rs"]

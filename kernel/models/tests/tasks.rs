@@ -46,7 +46,7 @@ impl Machine {
             kicked: Condvar::new(),
             things: AtomicUsize::new(0),
         };
-        assert_eq!((machine.task.get(), machine.halted.get()), (0, 0));
+        assert_eq!((machine.task.get(), machine.halted.cpus().word(0)), (0, 0));
         Arc::new(machine)
     }
 

@@ -4,6 +4,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use abi::cpus::CpuSet;
 use abi::fallible::try_to_vec;
 use abi::limits::ResourceLimit;
 use abi::{Errno, Result};
@@ -268,7 +269,7 @@ fn thread_status(thread: &ThreadState) -> ThreadStatus {
         policy: 0,
         real_time_priority: 0,
         processor: task.cpu() as u32,
-        allowed_processors: task.affinity() & all_cpus(),
+        allowed_processors: task.affinity().intersection(&all_cpus()),
         pending: pending.0,
         blocked: blocked.0,
         voluntary_switches: usage.voluntary_switches,
@@ -312,8 +313,8 @@ fn zombie(process: &Process) -> ThreadStatus {
     }
 }
 
-fn all_cpus() -> u64 {
-    u64::MAX >> (64 - machine::cpu::count().clamp(1, 64))
+fn all_cpus() -> CpuSet {
+    CpuSet::first(machine::cpu::count())
 }
 
 fn memory_status(space: &AddressSpace) -> MemoryStatus {

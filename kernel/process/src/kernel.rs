@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
+use abi::cpus::CpuSet;
 use abi::{Errno, Result};
 use drivers::{KernelLog, Level};
 use machine::memory::{FrameSource, OutOfMemory};
@@ -235,7 +236,7 @@ impl Kernel {
     }
 
     /// The task of a thread to be, on the CPU of the one that makes it.
-    pub(crate) fn thread_task(&self, tid: Pid, nice: i8, affinity: u64) -> Arc<Task> {
+    pub(crate) fn thread_task(&self, tid: Pid, nice: i8, affinity: CpuSet) -> Arc<Task> {
         let parameters =
             sched::Parameters { name: "thread", identity: tid, nice, affinity, cpu: machine::cpu::current() };
         self.executor.task(&parameters)
@@ -289,7 +290,7 @@ impl Kernel {
             tid: pid,
             process: process.clone(),
             image,
-            task: self.thread_task(pid, 0, u64::MAX),
+            task: self.thread_task(pid, 0, CpuSet::ALL),
             registers,
             mask: abi::signal::SignalSet::EMPTY,
             credentials,

@@ -19,17 +19,20 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::future::Future;
+use core::ops::Range;
 use core::pin::pin;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::task::{Poll, Waker};
 
+use abi::cpus::CpuSet;
 use machine::cpu;
 use machine::memory::OutOfMemory;
 use machine::time;
 use sync::{RwSpinLock, SpinGuard, SpinLock};
 
 use crate::clock::{WATCHDOG_LIMIT, add};
+use crate::cpu_set::AtomicCpuSet;
 use crate::halted::Halted;
 use crate::load::LoadAverages;
 use crate::longest::{Longest, NOTED};
@@ -44,6 +47,9 @@ const FAR_LONGER: u64 = 8;
 
 /// A sample of the load that is taken so many nanoseconds after it was due is late: longer than any slice.
 const LATE_SAMPLE: u64 = 50_000_000;
+
+/// CPUs that a word of a set tells of.
+const WORD: usize = u64::BITS as usize;
 
 /// The queue of a CPU, locked.
 type LockedQueue<'a> = SpinGuard<'a, Box<dyn Policy>>;
@@ -75,8 +81,8 @@ enum Previous {
 /// Polls futures on all CPUs. One per kernel; see the module's page.
 pub struct Executor {
     cpus: Box<[Cpu]>,
-    /// CPUs that run the main loop, a bit each.
-    online: AtomicU64,
+    /// CPUs that run the main loop.
+    online: AtomicCpuSet,
     /// CPUs that halt or are about to.
     halted: Halted,
     /// Tasks started and not over.
@@ -108,7 +114,7 @@ impl Executor {
         let cpus = (0..cpus.clamp(1, cpu::MAX_CPUS)).map(make).map(Cpu::new).collect();
         Arc::new(Executor {
             cpus,
-            online: AtomicU64::new(0),
+            online: AtomicCpuSet::new(),
             halted: Halted::new(),
             tasks: AtomicUsize::new(0),
             room: SpinLock::new(0),
@@ -189,7 +195,7 @@ impl Executor {
                 cpu::wait_for_interrupt();
             }
         };
-        self.online.fetch_or(1 << cpu, Ordering::Relaxed);
+        self.online.insert(cpu);
         let mut ran = None;
         loop {
             cpu::take_interrupts();
@@ -298,14 +304,14 @@ impl Executor {
 
     /// Takes a task that may come to this CPU's queue, from where most wait. False if there is none.
     fn steal(&self, here: &Cpu, thief: usize) -> bool {
-        let mut searched = 0u64;
+        let mut searched = CpuSet::EMPTY;
         let stolen = loop {
             let waiting = |cpu: &(usize, &Cpu)| cpu.1.waiting.load(Ordering::Relaxed);
-            let left = self.cpus.iter().enumerate().filter(|cpu| searched >> cpu.0 & 1 == 0 && waiting(cpu) > 0);
+            let left = self.cpus.iter().enumerate().filter(|cpu| !searched.contains(cpu.0) && waiting(cpu) > 0);
             let Some((number, victim)) = left.max_by_key(waiting) else { return false };
-            searched |= 1 << number;
+            searched.insert(number);
             let mut queue = victim.queue.lock();
-            let stolen = queue.take(&|task| task.affinity() >> thief & 1 == 1);
+            let stolen = queue.take(&|task| task.affinity().contains(thief));
             victim.waiting.store(queue.waiting(), Ordering::Relaxed);
             if let Some(stolen) = stolen {
                 break stolen;
@@ -368,26 +374,34 @@ impl Executor {
         halted || preempts || unmeasured
     }
 
-    /// The CPUs a task may run on now: if none of those it is allowed is there, any.
-    fn allowed(&self, task: &Task) -> u64 {
-        let online = self.online.load(Ordering::Relaxed);
-        match online & task.affinity() {
-            0 => online,
+    /// The CPUs a task may run on now, those from `index` * 64 on: if none of those it is allowed is there, any.
+    fn allowed_word(&self, task: &Task, index: usize) -> u64 {
+        let online = self.online.word(index);
+        match online & task.affinity_word(index) {
+            0 if self.words().all(|word| self.online.word(word) & task.affinity_word(word) == 0) => online,
             allowed => allowed,
         }
     }
 
+    /// The words of sets that tell of CPUs there are.
+    fn words(&self) -> Range<usize> {
+        0..self.cpus.len().div_ceil(WORD)
+    }
+
     /// Whether a task may run on a CPU. While no CPU runs the main loop yet, it is taken as it comes.
     pub(crate) fn may_run(&self, task: &Task, cpu: usize) -> bool {
-        match self.allowed(task) {
-            0 => true,
-            allowed => allowed >> cpu & 1 == 1,
-        }
+        let allowed = self.allowed_word(task, cpu / WORD);
+        allowed >> (cpu % WORD) & 1 == 1 || self.is_idle_yet()
+    }
+
+    /// No CPU runs the main loop yet.
+    fn is_idle_yet(&self) -> bool {
+        self.words().all(|word| self.online.word(word) == 0)
     }
 
     /// Whether a CPU halts that a task could have.
     fn idle_for(&self, task: &Task) -> bool {
-        self.halted.get() & self.allowed(task) != 0
+        self.words().any(|word| self.halted.cpus().word(word) & self.allowed_word(task, word) != 0)
     }
 
     /// A task may run on other CPUs than before: it goes where it now belongs if it waits for its turn, and is made to give
@@ -427,24 +441,25 @@ impl Executor {
     /// Where a task goes that is to run: the CPU it ran on last if that one halts, else one that halts, else (a new one)
     /// where fewest wait, else (a woken one, for the sake of the caches) where it ran last.
     fn place(&self, task: &Task, arrival: Arrival) -> usize {
-        let last = task.cpu();
-        let online = self.online.load(Ordering::Relaxed);
-        if online & online.wrapping_sub(1) == 0 {
-            return if online == 0 { last.min(self.cpus.len() - 1) } else { online.trailing_zeros() as usize };
+        if self.cpus.len() == 1 {
+            return 0;
         }
-        let allowed = self.allowed(task);
-        let halted = self.halted.get() & allowed;
-        if halted >> last & 1 == 1 {
+        let last = task.cpu();
+        let halted = |word: usize| self.halted.cpus().word(word) & self.allowed_word(task, word);
+        if halted(last / WORD) >> (last % WORD) & 1 == 1 {
             return last;
         }
-        if halted != 0 {
-            return halted.trailing_zeros() as usize;
+        if let Some(word) = self.words().find(|word| halted(*word) != 0) {
+            return word * WORD + halted(word).trailing_zeros() as usize;
         }
-        if arrival != Arrival::New && allowed >> last & 1 == 1 {
+        if self.is_idle_yet() {
+            return last.min(self.cpus.len() - 1);
+        }
+        if arrival != Arrival::New && self.may_run(task, last) {
             return last;
         }
         let waiting = |cpu: &usize| self.cpus.get(*cpu).map_or(usize::MAX, |cpu| cpu.waiting.load(Ordering::Relaxed));
-        (0..self.cpus.len()).filter(|cpu| allowed >> cpu & 1 == 1).min_by_key(waiting).unwrap_or(last)
+        (0..self.cpus.len()).filter(|cpu| self.may_run(task, *cpu)).min_by_key(waiting).unwrap_or(last)
     }
 
     /// Changes the weight of a task wherever it is.

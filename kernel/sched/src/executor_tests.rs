@@ -10,7 +10,7 @@ use machine::cpu::Handler;
 /// Runs CPU 0 until it has nothing to do. Returns how many polls that took.
 fn drain(executor: &Executor) -> usize {
     let here = &executor.cpus[0];
-    executor.online.fetch_or(1, Ordering::Relaxed);
+    executor.online.insert(0);
     let (mut ran, mut polls) = (None, 0);
     while let Some((task, now)) = executor.next(here, 0, ran.take()) {
         ran = Some(executor.poll(here, task, now));
@@ -249,7 +249,7 @@ fn four_cpus_lose_no_wake_up() {
             executor.run(number)
         });
     }
-    while executor.online.load(Ordering::SeqCst) != 0b1111 {
+    while executor.online.load() != 0b1111.into() {
         std::thread::yield_now();
     }
     let finished = Arc::new(AtomicUsize::new(0));
@@ -257,7 +257,7 @@ fn four_cpus_lose_no_wake_up() {
         let queues: Arc<Vec<sync::WaitQueue>> = Arc::new((0..MEMBERS).map(|_| sync::WaitQueue::new()).collect());
         let turn = Arc::new(AtomicUsize::new(0));
         for member in 0..MEMBERS {
-            let affinity = if member == 3 { 1 << (ring % 4) } else { u64::MAX };
+            let affinity = if member == 3 { CpuSet::of(ring % 4) } else { CpuSet::ALL };
             let parameters = Parameters { affinity, cpu: member % 4, ..Parameters::default() };
             let (queues, turn, finished) = (queues.clone(), turn.clone(), finished.clone());
             let sleeper = executor.clone();
@@ -266,7 +266,7 @@ fn four_cpus_lose_no_wake_up() {
                     for round in 0..ROUNDS {
                         let mine = round * MEMBERS + member;
                         queues[member].wait_until(|| (turn.load(Ordering::SeqCst) == mine).then_some(())).await;
-                        assert!(affinity >> cpu::current() & 1 == 1);
+                        assert!(affinity.contains(cpu::current()));
                         if round % 100 == 7 {
                             sleeper.sleep_until(time::now() + 1_000_000).await;
                         }
@@ -292,13 +292,13 @@ fn four_cpus_lose_no_wake_up() {
 /// CPUs that are played by hand, none of them idle.
 fn several(cpus: usize) -> Arc<Executor> {
     let executor = Executor::new(cpus);
-    executor.online.store((1 << cpus) - 1, Ordering::Relaxed);
+    executor.online.store(CpuSet::first(cpus));
     executor
 }
 
 /// A task that never ends and gives way at each poll.
 fn endless(executor: &Arc<Executor>, affinity: u64) -> Arc<Task> {
-    let parameters = Parameters { affinity, ..Parameters::default() };
+    let parameters = Parameters { affinity: affinity.into(), ..Parameters::default() };
     let future = async {
         loop {
             yield_now().await;
@@ -329,23 +329,23 @@ fn a_new_task_goes_where_fewest_wait_and_a_woken_one_where_it_was() {
     assert_eq!(executor.place(&tasks[1], Arrival::Woken), 1, "though fewer wait elsewhere");
     assert_eq!(executor.place(&tasks[2], Arrival::New), 0);
     // Its own CPU if that one halts, or else one that does and may be had.
-    executor.halted.set(0b101);
+    executor.halted.cpus().store(0b101.into());
     assert_eq!(executor.place(&tasks[2], Arrival::Woken), 2);
     assert_eq!(executor.place(&tasks[1], Arrival::Woken), 0);
     assert_eq!(executor.place(&tasks[4], Arrival::Woken), 2);
-    executor.halted.set(0b001);
+    executor.halted.cpus().store(0b001.into());
     assert_eq!(executor.place(&tasks[3], Arrival::Woken), 2);
     // Nothing that it may have is there: anything will do.
-    executor.online.store(0b011, Ordering::Relaxed);
+    executor.online.store(0b011.into());
     assert_eq!(executor.place(&tasks[3], Arrival::New), 0);
 }
 
 #[test]
 fn only_an_idle_cpu_is_woken_and_only_by_the_first() {
     let executor = several(2);
-    executor.halted.set(0b10);
+    executor.halted.cpus().store(0b10.into());
     let first = endless(&executor, 0b11);
-    assert_eq!((first.cpu(), executor.halted.get()), (1, 0));
+    assert_eq!((first.cpu(), executor.halted.cpus().word(0)), (1, 0));
     let second = endless(&executor, 0b11);
     assert_eq!(second.cpu(), 0);
 }
@@ -371,14 +371,14 @@ fn a_task_that_waits_moves_when_its_cpus_change() {
     let executor = several(2);
     let task = endless(&executor, 0b01);
     endless(&executor, 0b01);
-    task.set_affinity(0b11);
+    task.set_affinity(0b11.into());
     assert_eq!(waiting(&executor), [2, 0], "no reason to move");
-    task.set_affinity(0b10);
+    task.set_affinity(0b10.into());
     assert_eq!((waiting(&executor), task.cpu(), task.is_misplaced()), (vec![1, 1], 1, false));
     // Set free while a CPU idles, it goes there.
     let bound = endless(&executor, 0b01);
-    executor.halted.set(0b10);
-    bound.set_affinity(0b11);
+    executor.halted.cpus().store(0b10.into());
+    bound.set_affinity(0b11.into());
     assert_eq!((waiting(&executor), bound.cpu()), (vec![1, 2], 1));
 }
 
@@ -387,9 +387,9 @@ fn a_task_that_runs_where_it_may_not_gives_way_and_moves() {
     let executor = several(2);
     let task = endless(&executor, 0b01);
     let (running, now) = executor.next(&executor.cpus[0], 0, None).unwrap();
-    task.set_affinity(0b11);
+    task.set_affinity(0b11.into());
     assert!(!executor.cpus[0].give_way.load(Ordering::Relaxed) && !task.is_misplaced());
-    task.set_affinity(0b10);
+    task.set_affinity(0b10.into());
     assert!(executor.cpus[0].give_way.load(Ordering::Relaxed) && task.is_misplaced());
     let ran = executor.poll(&executor.cpus[0], running, now);
     assert!(turn(&executor, 0, Some(ran)).is_none());
@@ -400,11 +400,11 @@ fn a_task_that_runs_where_it_may_not_gives_way_and_moves() {
 #[test]
 fn who_sleeps_is_not_disturbed_by_a_change_of_its_cpus() {
     let executor = several(2);
-    let parameters = Parameters { affinity: 0b01, ..Parameters::default() };
+    let parameters = Parameters { affinity: 0b01.into(), ..Parameters::default() };
     let task = executor.spawn(&parameters, core::future::pending()).unwrap();
     let ran = turn(&executor, 0, None);
     assert!(turn(&executor, 0, ran).is_none());
-    task.set_affinity(0b10);
+    task.set_affinity(0b10.into());
     assert!(!executor.cpus[0].give_way.load(Ordering::Relaxed) && !task.is_misplaced() && !task.is_runnable());
     task.interrupt();
     assert_eq!((waiting(&executor), task.cpu()), (vec![0, 1], 1));
@@ -413,10 +413,10 @@ fn who_sleeps_is_not_disturbed_by_a_change_of_its_cpus() {
 #[test]
 fn a_task_that_is_queued_where_it_may_not_run_is_passed_on() {
     let executor = several(2);
-    executor.online.store(0b01, Ordering::Relaxed);
+    executor.online.store(0b01.into());
     let (task, other) = (endless(&executor, 0b10), endless(&executor, 0b01));
     assert_eq!(waiting(&executor), [2, 0], "there is no other CPU yet");
-    executor.online.store(0b11, Ordering::Relaxed);
+    executor.online.store(0b11.into());
     let (picked, _) = executor.next(&executor.cpus[0], 0, None).unwrap();
     assert!(Arc::ptr_eq(&picked, &other));
     assert_eq!((waiting(&executor), task.cpu()), (vec![0, 1], 1));
@@ -426,16 +426,16 @@ fn a_task_that_is_queued_where_it_may_not_run_is_passed_on() {
 fn a_task_that_is_put_back_behind_others_goes_where_a_cpu_idles() {
     let executor = several(2);
     let first = endless(&executor, 0b01);
-    first.set_affinity(0b11);
+    first.set_affinity(0b11.into());
     let ran = turn(&executor, 0, None);
-    executor.halted.set(0b10);
+    executor.halted.cpus().store(0b10.into());
     let ran = turn(&executor, 0, ran);
-    assert_eq!((first.cpu(), executor.halted.get()), (0, 0b10), "alone it stays");
+    assert_eq!((first.cpu(), executor.halted.cpus().word(0)), (0, 0b10), "alone it stays");
     endless(&executor, 0b01);
     let ran = turn(&executor, 0, ran);
-    assert_eq!((waiting(&executor), first.cpu(), executor.halted.get()), (vec![0, 1], 1, 0));
+    assert_eq!((waiting(&executor), first.cpu(), executor.halted.cpus().word(0)), (vec![0, 1], 1, 0));
     // The other one is bound, so it stays though CPU 1 idles again.
-    executor.halted.set(0b10);
+    executor.halted.cpus().store(0b10.into());
     endless(&executor, 0b01);
     turn(&executor, 0, ran);
     assert_eq!(waiting(&executor), [1, 1]);
@@ -451,7 +451,7 @@ fn an_idle_cpu_steals_before_it_halts() {
     let here = &executor.cpus[1];
     for _ in 0..2 {
         assert!(executor.halt(here, 1).is_none());
-        assert_eq!((waiting(&executor), task.cpu(), executor.halted.get()), (vec![0, 1], 1, 0));
+        assert_eq!((waiting(&executor), task.cpu(), executor.halted.cpus().word(0)), (vec![0, 1], 1, 0));
         assert_eq!(here.times.idle.load(Ordering::Relaxed), 0);
     }
 }

@@ -11,46 +11,40 @@
 //!     a task in the queue? -> run it       announced? -> take the announcement away, kick
 //! ```
 
-use crate::atomic::{AtomicU64, Ordering, fence};
+use crate::atomic::{Ordering, fence};
+use crate::cpu_set::AtomicCpuSet;
 
-/// CPUs that halt or are about to, a bit each.
+/// CPUs that halt or are about to.
 #[derive(Debug)]
-pub struct Halted(AtomicU64);
+pub struct Halted(AtomicCpuSet);
 
 impl Halted {
     /// All run.
     pub const fn new() -> Halted {
-        Halted(AtomicU64::new(0))
-    }
-
-    /// For tests that play CPUs: those of `cpus` halt.
-    #[cfg(test)]
-    pub(crate) fn set(&self, cpus: u64) {
-        self.0.store(cpus, Ordering::SeqCst);
+        Halted(AtomicCpuSet::new())
     }
 
     /// `cpu` is about to halt. It looks at its queue afterwards.
     pub fn announce(&self, cpu: usize) {
-        self.0.fetch_or(1 << cpu, Ordering::SeqCst);
+        self.0.insert(cpu);
         fence(Ordering::SeqCst);
     }
 
     /// `cpu` does not halt any more.
     pub fn withdraw(&self, cpu: usize) {
-        self.0.fetch_and(!(1 << cpu), Ordering::SeqCst);
+        self.0.remove(cpu);
     }
 
     /// Whether the caller, who has put a task in the queue of `cpu`, has to kick it out of its halt: only the first of several
     /// wakers does.
     pub fn claim(&self, cpu: usize) -> bool {
         fence(Ordering::SeqCst);
-        let bit = 1 << cpu;
-        self.0.load(Ordering::Relaxed) & bit != 0 && self.0.fetch_and(!bit, Ordering::SeqCst) & bit != 0
+        self.0.contains(cpu) && self.0.remove(cpu)
     }
 
-    /// The bits, for choosing a CPU.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+    /// The set, for choosing a CPU.
+    pub fn cpus(&self) -> &AtomicCpuSet {
+        &self.0
     }
 }
 
@@ -63,14 +57,14 @@ mod tests {
         let halted = Halted::new();
         halted.announce(3);
         halted.announce(5);
-        assert_eq!(halted.get(), 1 << 3 | 1 << 5);
+        assert_eq!(halted.cpus().word(0), 1 << 3 | 1 << 5);
         halted.withdraw(3);
-        assert_eq!(halted.get(), 1 << 5);
+        assert_eq!(halted.cpus().word(0), 1 << 5);
         assert!(!halted.claim(3) && halted.claim(5) && !halted.claim(5));
-        assert_eq!(halted.get(), 0);
+        assert_eq!(halted.cpus().word(0), 0);
         halted.announce(1);
         halted.announce(2);
         assert!(halted.claim(2));
-        assert_eq!(halted.get(), 1 << 1);
+        assert_eq!(halted.cpus().word(0), 1 << 1);
     }
 }

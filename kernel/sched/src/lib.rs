@@ -7,6 +7,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | `executor` | [`Executor`]: one queue a CPU, the main loop, wake-up placement, stealing, preemption |
+//! | `cpu_set` | sets of CPUs without a lock |
 //! | `halted` | CPUs that halt, and who kicks them |
 //! | `task`, `state` | [`Task`]: one future and its state machine |
 //! | `policy` | [`Policy`]: the order of a queue; [`Fair`] (the default) and [`Fifo`] |
@@ -29,6 +30,7 @@
 extern crate alloc;
 
 mod clock;
+mod cpu_set;
 mod executor;
 mod halted;
 mod load;

@@ -17,7 +17,7 @@ fn endless(executor: &Arc<Executor>, parameters: &Parameters) -> Arc<Task> {
 
 /// Polls one task of CPU 0.
 fn poll_one(executor: &Executor) -> Ran {
-    executor.online.fetch_or(1, Ordering::Relaxed);
+    executor.online.insert(0);
     let here = &executor.cpus[0];
     let (task, now) = executor.next(here, 0, None).unwrap();
     executor.poll(here, task, now)
@@ -49,7 +49,7 @@ fn a_task_without_any_cpu_there_goes_to_the_last_there_could_be() {
     let executor = Executor::new(3);
     let task = |cpu: usize| executor.task(&Parameters { cpu, ..Parameters::default() });
     assert_eq!([0, 2, 7].map(|cpu| executor.place(&task(cpu), Arrival::New)), [0, 2, 2]);
-    executor.online.store(0b010, Ordering::Relaxed);
+    executor.online.store(0b010.into());
     assert_eq!([0, 2, 7].map(|cpu| executor.place(&task(cpu), Arrival::Woken)), [1; 3]);
 }
 
@@ -62,9 +62,9 @@ fn another_cpu_hears_of_a_task_if_it_halts_is_preempted_or_measures_no_slice() {
         cpu.alarm.store(alarm, Ordering::Relaxed);
         cpu.slice_end.store(slice_end, Ordering::Relaxed);
         for (halted, preempts) in [(false, false), (true, false), (false, true), (true, true)] {
-            executor.halted.set(if halted { 0b110 } else { 0b010 });
+            executor.halted.cpus().store(if halted { 0b110 } else { 0b010 }.into());
             assert_eq!(executor.must_hear(2, cpu, preempts), halted || preempts || unmeasured);
-            assert_eq!(executor.halted.get(), 0b010, "whoever is woken halts no more");
+            assert_eq!(executor.halted.cpus().word(0), 0b010, "whoever is woken halts no more");
         }
     }
 }
@@ -72,12 +72,12 @@ fn another_cpu_hears_of_a_task_if_it_halts_is_preempted_or_measures_no_slice() {
 #[test]
 fn a_thief_gives_up_when_everybody_is_bound() {
     let executor = Executor::new(4);
-    executor.online.store(0b1111, Ordering::Relaxed);
+    executor.online.store(0b1111.into());
     for cpu in [1, 1, 2] {
-        endless(&executor, &Parameters { affinity: 1 << cpu, ..Parameters::default() });
+        endless(&executor, &Parameters { affinity: CpuSet::of(cpu), ..Parameters::default() });
     }
     assert!(!executor.steal(&executor.cpus[3], 3));
-    let task = endless(&executor, &Parameters { affinity: 0b1100, ..Parameters::default() });
+    let task = endless(&executor, &Parameters { affinity: 0b1100.into(), ..Parameters::default() });
     task.set_cpu(2);
     executor.steal(&executor.cpus[2], 2);
     assert!(executor.steal(&executor.cpus[3], 3));
@@ -107,9 +107,9 @@ fn who_runs_is_known_while_it_is_polled() {
 #[test]
 fn a_task_is_what_its_parameters_say_and_its_nice_value_stays_in_range() {
     let executor = Executor::new(1);
-    let parameters = Parameters { name: "it", identity: 9, nice: -5, affinity: 0b101, cpu: 0 };
+    let parameters = Parameters { name: "it", identity: 9, nice: -5, affinity: 0b101.into(), cpu: 0 };
     let task = executor.task(&parameters);
-    assert_eq!((task.name(), task.identity(), task.nice(), task.affinity()), ("it", 9, -5, 0b101));
+    assert_eq!((task.name(), task.identity(), task.nice(), task.affinity()), ("it", 9, -5, 0b101.into()));
     assert_eq!(task.share.weight(), crate::policy::weight_of(-5));
     for (asked, nice) in [(100, 19), (-100, -20), (3, 3)] {
         task.set_nice(asked);

@@ -5,12 +5,14 @@ use alloc::sync::Arc;
 use alloc::task::Wake;
 use core::future::Future;
 use core::pin::Pin;
-use core::sync::atomic::{AtomicBool, AtomicI8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI8, AtomicU32, Ordering};
 use core::task::{Context, Poll, Waker};
 
+use abi::cpus::CpuSet;
 use sync::SpinLock;
 
 use crate::clock::TaskClock;
+use crate::cpu_set::AtomicCpuSet;
 use crate::policy::{Arrival, SchedEntity};
 use crate::state::{ACTIVE, DUE, FINISHED, State, Woken};
 use crate::{Executor, YieldNow};
@@ -25,14 +27,14 @@ pub struct Parameters {
     /// -20 (most) to 19 (least), see sched(7).
     pub nice: i8,
     /// The CPUs it may run on, a bit each.
-    pub affinity: u64,
+    pub affinity: CpuSet,
     /// Where it runs first if that CPU is free.
     pub cpu: usize,
 }
 
 impl Default for Parameters {
     fn default() -> Self {
-        Parameters { name: "kernel", identity: 0, nice: 0, affinity: u64::MAX, cpu: 0 }
+        Parameters { name: "kernel", identity: 0, nice: 0, affinity: CpuSet::ALL, cpu: 0 }
     }
 }
 
@@ -50,7 +52,7 @@ pub struct Task {
     attention: AtomicU32,
     /// The CPU it runs on, waits for, or ran on last.
     cpu: AtomicU32,
-    affinity: AtomicU64,
+    affinity: AtomicCpuSet,
     nice: AtomicI8,
     identity: u32,
     name: &'static str,
@@ -65,11 +67,13 @@ pub struct Task {
 impl Task {
     /// A task of `executor` that has nothing to do yet: see [`Executor::start`].
     pub(crate) fn new(executor: Arc<Executor>, parameters: &Parameters) -> Arc<Task> {
+        let affinity = AtomicCpuSet::new();
+        affinity.store(parameters.affinity);
         Arc::new(Task {
             state: State::new(),
             attention: AtomicU32::new(0),
             cpu: AtomicU32::new(parameters.cpu as u32),
-            affinity: AtomicU64::new(parameters.affinity),
+            affinity,
             nice: AtomicI8::new(parameters.nice.clamp(-20, 19)),
             identity: parameters.identity,
             name: parameters.name,
@@ -146,14 +150,20 @@ impl Task {
     }
 
     /// The CPUs it may run on.
-    pub fn affinity(&self) -> u64 {
-        self.affinity.load(Ordering::Relaxed)
+    pub fn affinity(&self) -> CpuSet {
+        self.affinity.load()
+    }
+
+    /// Those of the CPUs from `index` * 64 on that it may run on.
+    #[inline]
+    pub(crate) fn affinity_word(&self, index: usize) -> u64 {
+        self.affinity.word(index)
     }
 
     /// Allows other CPUs. A task that waits for its turn moves at once if it has to or if a CPU is idle that it may have
     /// now; one that runs where it may not any more is made to give way, and [`Task::is_misplaced`] until it did.
-    pub fn set_affinity(self: &Arc<Self>, cpus: u64) {
-        self.affinity.store(cpus, Ordering::Relaxed);
+    pub fn set_affinity(self: &Arc<Self>, cpus: CpuSet) {
+        self.affinity.store(cpus);
         self.executor.reconsider(self);
     }
 

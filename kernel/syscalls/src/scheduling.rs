@@ -5,6 +5,7 @@
 use alloc::sync::Arc;
 
 use abi::Errno;
+use abi::cpus::CpuSet;
 use abi::raw::general as raw;
 use abi::time::Timespec;
 use process::credentials::{Capability, Credentials};
@@ -15,8 +16,8 @@ use vfs::NotReady;
 use crate::argument::{Address, In, Out};
 use crate::user;
 
-/// The size of a set of CPUs: one word is enough for all there can be.
-const MASK_SIZE: usize = size_of::<u64>();
+/// Sets of CPUs come in words of so many bytes.
+const WORD: usize = size_of::<u64>();
 
 /// What sched_rr_get_interval(2) tells: about what the fair policy gives at a time.
 const SLICE: Timespec = Timespec { seconds: 0, nanoseconds: 3_000_000 };
@@ -44,9 +45,14 @@ fn may_schedule(own: &Credentials, target: &Credentials) -> bool {
     same || own.has(Capability::SysNice)
 }
 
-/// All CPUs, a bit each.
-fn all_cpus() -> u64 {
-    u64::MAX >> (u64::BITS as usize - machine::cpu::count().clamp(1, machine::cpu::MAX_CPUS))
+/// All CPUs.
+fn all_cpus() -> CpuSet {
+    CpuSet::first(machine::cpu::count())
+}
+
+/// The bytes of a set that tells of all CPUs.
+fn mask_size() -> usize {
+    machine::cpu::count().div_ceil(u64::BITS as usize) * WORD
 }
 
 /// sched_yield(2), if there is nobody to give way to.
@@ -63,12 +69,13 @@ pub(crate) async fn sched_yield_waiting(thread: &Arc<Thread>) -> Result<usize, F
 /// sched_getaffinity(2), as the kernel has it: returns the size of the set.
 pub(crate) fn sched_getaffinity(thread: &Arc<Thread>, pid: i32, length: u32, mask: Address) -> Result<usize, NotReady> {
     let length = length as usize;
-    if length * 8 < machine::cpu::count() || !length.is_multiple_of(MASK_SIZE) {
+    if length * 8 < machine::cpu::count() || !length.is_multiple_of(WORD) {
         return Err(Errno::EINVAL.into());
     }
-    let affinity = thread_of(thread, pid)?.task().affinity() & all_cpus();
-    user::write(thread, mask.0, &affinity.to_le_bytes())?;
-    Ok(MASK_SIZE)
+    let affinity = thread_of(thread, pid)?.task().affinity().intersection(&all_cpus());
+    let size = mask_size().min(length);
+    user::write(thread, mask.0, affinity.to_bytes().get(..size).unwrap_or_default())?;
+    Ok(size)
 }
 
 /// sched_setaffinity(2). A shorter set stands for one that ends in zeros; what is beyond the CPUs doesn't count.
@@ -78,15 +85,15 @@ pub(crate) async fn sched_setaffinity(
     length: u32,
     mask: Address,
 ) -> Result<usize, Failure> {
-    let mut bytes = [0; MASK_SIZE];
-    let given = bytes.get_mut(..(length as usize).min(MASK_SIZE)).unwrap_or_default();
+    let mut bytes = [0; CpuSet::CAPACITY / 8];
+    let given = bytes.get_mut(..(length as usize).min(mask_size())).unwrap_or_default();
     thread.space().copy_in(mask.0, given).await?;
     let target = thread_of(thread, pid)?;
     if !may_schedule(&thread.credentials(), &target.credentials()) {
         return Err(Errno::EPERM.into());
     }
-    let wanted = u64::from_le_bytes(bytes) & all_cpus();
-    if wanted == 0 {
+    let wanted = CpuSet::from_bytes(&bytes).intersection(&all_cpus());
+    if wanted.is_empty() {
         return Err(Errno::EINVAL.into());
     }
     target.task().set_affinity(wanted);

@@ -11,10 +11,11 @@ use super::{acpi, boot, cpu, debug, descriptors, local_apic, paging, time, tsc_s
 use crate::cpu::MAX_CPUS;
 use alloc::vec;
 use alloc::vec::Vec;
+use arrayvec::ArrayVec;
 use core::arch::global_asm;
 use core::hint::spin_loop;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 /// Ticks of the TSC that are at least 200 us: the pause the protocol wants between its steps.
 const PAUSE: u64 = 1_000_000;
@@ -44,7 +45,7 @@ static secondary_stacks: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) 
 static secondary_tickets: AtomicU32 = AtomicU32::new(0);
 
 /// By the index of the ACPI tables: who has come.
-static CHECKED_IN: AtomicU64 = AtomicU64::new(0);
+static CHECKED_IN: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
 /// And the blocks they are given.
 static BLOCKS: [AtomicPtr<Block>; MAX_CPUS] = [const { AtomicPtr::new(ptr::null_mut()) }; MAX_CPUS];
 /// Whether the clocks of those that came agree.
@@ -60,14 +61,14 @@ pub fn start(platform: &acpi::Platform, first: &'static Block, page: Option<u8>)
         debug::emergency_print(format_args!("{found} CPUs found, {used} are used\n"));
     }
     let others = || platform.cpus.iter().enumerate().filter(|(_, id)| **id != first.apic_id.get());
-    let mut expected = 0;
+    let mut expected = ArrayVec::<usize, MAX_CPUS>::new();
     if let Some(page) = page
         && others().next().is_some()
     {
         for ((index, _), stack) in others().zip(&secondary_stacks) {
             let Some(top) = paging::map_stack(boot::STACK) else { break };
             stack.store(top, Ordering::Relaxed);
-            expected |= 1 << index;
+            expected.push(index);
         }
         secondary_root.store(paging::kernel_root(), Ordering::Release);
         // SAFETY: the page is RAM reserved for this, the code is shorter than a page.
@@ -75,14 +76,13 @@ pub fn start(platform: &acpi::Platform, first: &'static Block, page: Option<u8>)
             let length = (&raw const secondary_end).offset_from_unsigned(&raw const secondary_start);
             direct(usize::from(page) << 12).copy_from_nonoverlapping(&raw const secondary_start, length);
         }
-        wake(others().map(|(_, id)| *id), expected, page);
+        wake(others().map(|(_, id)| *id), &expected, page);
     }
-    let arrived = CHECKED_IN.load(Ordering::Acquire);
     let mut blocks = vec![first];
     for (index, id) in others() {
         let block = Block::new(blocks.len(), *id);
         // SAFETY: the block's CPU has not seen it yet.
-        if arrived & 1 << index != 0 && unsafe { descriptors::prepare(block) }.is_some() {
+        if has_come(index) && unsafe { descriptors::prepare(block) }.is_some() {
             blocks.push(block);
         } else {
             debug::emergency_print(format_args!("CPU with APIC number {id} did not start\n"));
@@ -91,9 +91,14 @@ pub fn start(platform: &acpi::Platform, first: &'static Block, page: Option<u8>)
     admit(platform, blocks);
 }
 
-/// Sends INIT and the start-up interrupt, and waits for the CPUs of the bit set `expected`.
-fn wake(ids: impl Iterator<Item = u32> + Clone, expected: u64, page: u8) {
-    let all_here = || CHECKED_IN.load(Ordering::Acquire) & expected == expected;
+/// Whether the CPU of this place in the ACPI tables has checked in.
+fn has_come(index: usize) -> bool {
+    CHECKED_IN.get(index).is_some_and(|come| come.load(Ordering::Acquire))
+}
+
+/// Sends INIT and the start-up interrupt, and waits for the CPUs `expected`.
+fn wake(ids: impl Iterator<Item = u32> + Clone, expected: &[usize], page: u8) {
+    let all_here = || expected.iter().all(|index| has_come(*index));
     let wait = |ticks| {
         let start = time::ticks();
         while !all_here() && time::ticks().wrapping_sub(start) < ticks {
@@ -138,7 +143,9 @@ extern "C" fn secondary_main() -> ! {
     let id = initial_apic_id();
     let index = acpi::get().and_then(|platform| platform.cpus.iter().position(|found| *found == id));
     let Some((index, slot)) = index.and_then(|index| Some((index, BLOCKS.get(index)?))) else { boot::halt() };
-    CHECKED_IN.fetch_or(1 << index, Ordering::AcqRel);
+    if let Some(come) = CHECKED_IN.get(index) {
+        come.store(true, Ordering::Release);
+    }
     let block = loop {
         let closed = CLOSED.load(Ordering::Acquire);
         // SAFETY: what is stored there is a leaked block that is this CPU's.

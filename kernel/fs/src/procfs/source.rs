@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use abi::Result;
+use abi::cpus::CpuSet;
 use vfs::{Caller, MountNamespace, OpenFile, Path};
 
 /// A process or thread number.
@@ -61,7 +62,7 @@ pub struct ThreadStatus {
     /// The CPU it last ran on.
     pub processor: u32,
     /// The CPUs it may run on, one bit each.
-    pub allowed_processors: u64,
+    pub allowed_processors: CpuSet,
     /// Signals waiting for this thread alone; signal 1 is bit 0.
     pub pending: u64,
     /// Signals it blocks.

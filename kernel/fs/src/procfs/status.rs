@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use abi::cpus::CpuSet;
 use abi::raw::general as raw;
 use abi::{Errno, Result};
 
@@ -232,13 +233,29 @@ fn signal_lines(process: &ProcessStatus, thread: &ThreadStatus, text: &mut Text)
     }
 }
 
+/// A mask as Linux prints it: words of 32 bits, the highest first.
+fn mask(set: &CpuSet, text: &mut Text) {
+    let highest = (0..CpuSet::CAPACITY).rfind(|&cpu| set.contains(cpu)).map_or(0, |last| last / 32);
+    for index in (0..=highest).rev() {
+        let word = set.0.get(index / 2).map_or(0, |word| (word >> (index % 2 * 32)) as u32);
+        if index == highest {
+            text.put(format_args!("{word:x}"));
+        } else {
+            text.put(format_args!(",{word:08x}"));
+        }
+    }
+}
+
 /// The CPUs as a mask and as a list of ranges.
 fn processor_lines(thread: &ThreadStatus, text: &mut Text) {
-    text.put(format_args!("Cpus_allowed:\t{:x}\nCpus_allowed_list:\t", thread.allowed_processors));
-    let is_in = |cpu: u32| cpu < 64 && thread.allowed_processors & (1 << cpu) != 0;
-    let starts = (0..64).filter(|&cpu| is_in(cpu) && (cpu == 0 || !is_in(cpu - 1)));
+    let allowed = &thread.allowed_processors;
+    text.put(format_args!("Cpus_allowed:\t"));
+    mask(allowed, text);
+    text.put(format_args!("\nCpus_allowed_list:\t"));
+    let is_in = |cpu: usize| allowed.contains(cpu);
+    let starts = (0..CpuSet::CAPACITY).filter(|&cpu| is_in(cpu) && (cpu == 0 || !is_in(cpu - 1)));
     for (index, start) in starts.enumerate() {
-        let end = (start..64).take_while(|&cpu| is_in(cpu)).last().unwrap_or(start);
+        let end = (start..CpuSet::CAPACITY).take_while(|&cpu| is_in(cpu)).last().unwrap_or(start);
         text.put(format_args!("{}{start}", if index > 0 { "," } else { "" }));
         if end > start {
             text.put(format_args!("-{end}"));
@@ -302,4 +319,20 @@ pub(super) fn input_output(subject: &Subject) -> Result<Vec<u8>> {
         text.put(format_args!("{name}: {count}\n"));
     }
     text.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_are_words_of_32_bits_the_highest_first() {
+        let shown = |set: CpuSet| {
+            let mut text = Text::new();
+            mask(&set, &mut text);
+            String::from_utf8(text.finish().unwrap()).unwrap()
+        };
+        assert_eq!((shown(CpuSet::EMPTY), shown(CpuSet::first(4))), ("0".into(), "f".into()));
+        assert_eq!(shown(CpuSet([1 << 33, 0, 0b101, 0])), "5,00000000,00000000,00000002,00000000");
+    }
 }

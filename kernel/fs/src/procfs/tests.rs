@@ -29,7 +29,7 @@ fn thread(id: u32) -> ThreadStatus {
         policy: 0,
         real_time_priority: 0,
         processor: 2,
-        allowed_processors: 0b1011_0001,
+        allowed_processors: 0b1011_0001.into(),
         pending: 0,
         blocked: 1 << 16,
         voluntary_switches: 11,

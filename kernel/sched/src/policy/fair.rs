@@ -204,6 +204,7 @@ impl Policy for Fair {
 mod tests {
     use super::super::simulation::{Behaviour, Simulation};
     use super::*;
+    use abi::cpus::CpuSet;
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -300,7 +301,7 @@ mod tests {
     /// A queue, and tasks of these nice values that are in none.
     fn queue<const N: usize>(nices: [i8; N]) -> (Fair, [Arc<Task>; N]) {
         let simulation = Simulation::new(Fair::default());
-        (Fair::default(), nices.map(|nice| simulation.task(nice, u64::MAX)))
+        (Fair::default(), nices.map(|nice| simulation.task(nice, CpuSet::ALL)))
     }
 
     #[test]

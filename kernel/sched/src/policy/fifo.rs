@@ -66,6 +66,7 @@ impl Policy for Fifo {
 mod tests {
     use super::super::simulation::{Behaviour, Simulation};
     use super::*;
+    use abi::cpus::CpuSet;
 
     #[test]
     fn the_first_runs_until_it_rests() {
@@ -82,11 +83,11 @@ mod tests {
     fn a_thief_takes_only_what_may_run_there() {
         let simulation = Simulation::new(Fifo::default());
         let mut queue = Fifo::default();
-        let tasks: Vec<_> = [0b01, 0b10].map(|affinity| simulation.task(0, affinity)).into();
+        let tasks: Vec<_> = [0b01, 0b10].map(|affinity| simulation.task(0, CpuSet::from(affinity))).into();
         for task in &tasks {
             assert!(!queue.enqueue(task.clone(), Arrival::New));
         }
-        let allowed = |task: &Task| task.affinity() >> 1 & 1 == 1;
+        let allowed = |task: &Task| task.affinity().contains(1);
         let stolen = queue.take(&allowed).unwrap();
         assert!(Arc::ptr_eq(&stolen, &tasks[1]));
         assert!(queue.take(&allowed).is_none());
@@ -99,7 +100,7 @@ mod tests {
         let mut queue = Fifo::default();
         queue.reserve(10).unwrap();
         assert!(queue.queue.capacity() >= 10);
-        let tasks = [(); 2].map(|()| simulation.task(0, u64::MAX));
+        let tasks = [(); 2].map(|()| simulation.task(0, CpuSet::ALL));
         for task in &tasks {
             assert!(!queue.enqueue(task.clone(), Arrival::Woken));
         }

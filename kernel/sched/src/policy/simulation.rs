@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use abi::cpus::CpuSet;
+
 use super::{Arrival, Policy};
 use crate::{Executor, Parameters, Task};
 
@@ -43,13 +45,13 @@ impl<P: Policy> Simulation<P> {
         Simulation { policy, executor, actors: Vec::new(), sleeping: Vec::new(), now: 0, current: None, picked_at: 0 }
     }
 
-    pub fn task(&self, nice: i8, affinity: u64) -> Arc<Task> {
+    pub fn task(&self, nice: i8, affinity: CpuSet) -> Arc<Task> {
         let identity = self.actors.len() as u32;
         self.executor.task(&Parameters { nice, affinity, identity, ..Parameters::default() })
     }
 
     pub fn add(&mut self, nice: i8, behaviour: Behaviour) -> usize {
-        let task = self.task(nice, u64::MAX);
+        let task = self.task(nice, CpuSet::ALL);
         let left = match behaviour {
             Behaviour::Busy => u64::MAX,
             Behaviour::Sleeps { work, .. } | Behaviour::GivesWay { work } => work,
