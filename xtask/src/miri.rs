@@ -1,8 +1,8 @@
 //! `x miri`: the kernel's memory under Miri, which interprets it and reports what Rust does not define: a pointer used beyond what it was made
 //! from, memory that two own, a read of what nobody wrote.
 //!
-//! It runs the room tests of the slab heap, of values for each CPU and of frames, over ordinary memory instead of the host's mappings
-//! (`machine/src/host/frames.rs`), with fewer steps than elsewhere. Miri comes with the nightly compiler, which nothing else here needs:
+//! It runs the room tests of the slab heap, of values for each CPU, of frames and of pointers that are read without a lock, over ordinary memory
+//! instead of the host's mappings (`machine/src/host/frames.rs`), with fewer steps than elsewhere. Miri comes with the nightly compiler, which nothing else here needs:
 //! where it can't be had `x test` says so and goes on.
 
 use crate::paths;
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use std::process::{Command, ExitCode, Stdio};
 
 /// Names of the tests begin so.
-const TESTS: [&str; 4] = ["heap::slab::", "per_cpu::", "memory::frame::", "memory::tests::"];
+const TESTS: [&str; 5] = ["heap::slab::", "per_cpu::", "memory::frame::", "memory::tests::", "rcu::"];
 
 /// Frames are found by their numbers, so pointers to them come from addresses. What a machine has stays to the end of the process. The
 /// clock is the host's.
