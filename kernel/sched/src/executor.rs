@@ -449,8 +449,10 @@ impl Executor {
         if halted(last / WORD) >> (last % WORD) & 1 == 1 {
             return last;
         }
-        if let Some(word) = self.words().find(|word| halted(*word) != 0) {
-            return word * WORD + halted(word).trailing_zeros() as usize;
+        // Each word is read once: a CPU that is chosen must be one of those that were seen.
+        let first_of = |word: usize| lowest(halted(word)).map(|bit| word * WORD + bit);
+        if let Some(cpu) = self.words().find_map(first_of) {
+            return cpu;
         }
         if self.is_idle_yet() {
             return last.min(self.cpus.len() - 1);
@@ -628,6 +630,11 @@ impl Executor {
             self.cpus.iter().map(active).sum::<usize>() as u64
         });
     }
+}
+
+/// The number of the lowest bit that is set.
+fn lowest(bits: u64) -> Option<usize> {
+    (bits != 0).then(|| bits.trailing_zeros() as usize)
 }
 
 impl cpu::Handler for Executor {

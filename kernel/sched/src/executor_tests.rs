@@ -289,6 +289,25 @@ fn four_cpus_lose_no_wake_up() {
     assert!(statistics.cpus.iter().all(|cpu| cpu.idle > 0), "everybody halts in the end: {statistics:?}");
 }
 
+/// A CPU begins and ends to halt all the time: who looks for one that halts finds one that there is.
+#[test]
+fn a_task_goes_to_a_cpu_that_there_is() {
+    let executor = several(4);
+    let task = endless(&executor, u64::MAX);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                executor.halted.announce(2);
+                executor.halted.withdraw(2);
+            }
+        });
+        let highest = (0..300_000).map(|_| executor.place(&task, Arrival::Woken)).max();
+        done.store(true, Ordering::Relaxed);
+        assert!(highest < Some(4), "CPU {highest:?}");
+    });
+}
+
 /// CPUs that are played by hand, none of them idle.
 fn several(cpus: usize) -> Arc<Executor> {
     let executor = Executor::new(cpus);
