@@ -13,6 +13,7 @@
 //! A read that is overtaken (its pages were cut off, or written as a whole) ends for nobody: its frames are no longer those noted
 //! here, and are dropped.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 
 use crate::pager::PagerError;
@@ -20,14 +21,21 @@ use crate::pager::PagerError;
 /// See the module's page.
 #[derive(Default)]
 pub(super) struct InFlight {
-    /// The pages that are being read, each with the number of the frame that is filled.
-    reading: BTreeMap<u64, usize>,
-    /// Pages whose read failed, and who asked has not been told yet.
-    failed: BTreeSet<u64>,
+    /// None until the first page is read: a file in RAM never has it.
+    reads: Option<Box<Reads>>,
     /// Requests the backing has not completed.
     pub requests: usize,
     /// What is to become of the end of the file.
     pub cut: CutState,
+}
+
+/// The reads of a file.
+#[derive(Default)]
+struct Reads {
+    /// The pages that are being read, each with the number of the frame that is filled.
+    under_way: BTreeMap<u64, usize>,
+    /// Pages whose read failed, and who asked has not been told yet.
+    failed: BTreeSet<u64>,
 }
 
 /// How far a change of the length has come in the backing.
@@ -47,7 +55,7 @@ pub(super) enum CutState {
 impl InFlight {
     /// Whether the page is being read.
     pub fn is_read(&self, index: u64) -> bool {
-        self.reading.contains_key(&index)
+        self.reads.as_ref().is_some_and(|reads| reads.under_way.contains_key(&index))
     }
 
     /// Whether no request may begin.
@@ -57,40 +65,46 @@ impl InFlight {
 
     /// The page is being read into this frame.
     pub fn begin_read(&mut self, index: u64, frame: usize) {
+        let reads = self.reads.get_or_insert_default();
         // bounded: by what is read ahead, and by the frames there are
-        self.reading.insert(index, frame);
-        self.failed.remove(&index);
+        reads.under_way.insert(index, frame);
+        reads.failed.remove(&index);
     }
 
     /// The read of the page into this frame ended. True if it still counts.
     pub fn end_read(&mut self, index: u64, frame: usize) -> bool {
-        if self.reading.get(&index) != Some(&frame) {
-            return false;
+        let Some(reads) = &mut self.reads else { return false };
+        let counts = reads.under_way.get(&index) == Some(&frame);
+        if counts {
+            reads.under_way.remove(&index);
         }
-        self.reading.remove(&index);
-        true
+        counts
     }
 
     /// Whoever waits for the page is to be told that it can't be read.
     pub fn fail(&mut self, index: u64) {
         // bounded: by those who wait
-        self.failed.insert(index);
+        self.reads.get_or_insert_default().failed.insert(index);
     }
 
     /// Whether the page could not be read; said once.
     pub fn take_failure(&mut self, index: u64) -> bool {
-        self.failed.remove(&index)
+        self.reads.as_mut().is_some_and(|reads| reads.failed.remove(&index))
     }
 
     /// The page comes from elsewhere: what is being read is for nobody.
     pub fn overtake(&mut self, index: u64) {
-        self.reading.remove(&index);
-        self.failed.remove(&index);
+        if let Some(reads) = &mut self.reads {
+            reads.under_way.remove(&index);
+            reads.failed.remove(&index);
+        }
     }
 
     /// The same for all pages from `first` on.
     pub fn overtake_from(&mut self, first: u64) {
-        self.reading.split_off(&first);
-        self.failed.split_off(&first);
+        if let Some(reads) = &mut self.reads {
+            reads.under_way.split_off(&first);
+            reads.failed.split_off(&first);
+        }
     }
 }
