@@ -19,6 +19,8 @@
 //!   else. Every wait is cancel-safe: dropping the waiting future deregisters it and passes on a wake-up it may have
 //!   received already. That is how a signal interrupts a wait, so these know nothing of signals.
 //!
+//! The tests of all rooms run with a checker of the order in which spinning locks are taken (`lock_order`).
+//!
 //! Long work counts a [`Budget`] and gives way ([`yield_now`]), since nothing interrupts a poll.
 //!
 //! Interrupt handlers run only where the kernel holds nothing (see `machine::cpu`), so a handler may take any spin lock
@@ -31,6 +33,7 @@
 
 extern crate alloc;
 
+mod lock_order;
 mod mutex;
 mod once;
 mod semaphore;

@@ -4,6 +4,8 @@
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
+use crate::lock_order::{Class, Held};
+
 /// How a CPU passes the time while it spins.
 pub(crate) struct ServeOthers;
 
@@ -18,43 +20,56 @@ impl spin::RelaxStrategy for ServeOthers {
 type NotSend = PhantomData<*const ()>;
 
 /// Mutual exclusion for a few instructions. Not recursive; not fair beyond what the cache line gives.
-pub struct SpinLock<T: ?Sized>(spin::mutex::SpinMutex<T, ServeOthers>);
+pub struct SpinLock<T: ?Sized> {
+    class: Class,
+    lock: spin::mutex::SpinMutex<T, ServeOthers>,
+}
 
 /// Access to what a [`SpinLock`] protects, until dropped.
-pub struct SpinGuard<'a, T: ?Sized>(spin::mutex::SpinMutexGuard<'a, T>, NotSend);
+pub struct SpinGuard<'a, T: ?Sized>(
+    spin::mutex::SpinMutexGuard<'a, T>,
+    #[expect(dead_code, reason = "ends with the guard")] Held,
+    NotSend,
+);
 
 impl<T> SpinLock<T> {
     /// A free lock around `value`.
+    #[track_caller]
     pub const fn new(value: T) -> SpinLock<T> {
-        SpinLock(spin::mutex::SpinMutex::new(value))
+        SpinLock { class: Class::here(), lock: spin::mutex::SpinMutex::new(value) }
     }
 
     /// Takes the lock apart.
     pub fn into_inner(self) -> T {
-        self.0.into_inner()
+        self.lock.into_inner()
     }
 }
 
 impl<T: ?Sized> SpinLock<T> {
     /// Spins until the lock is ours.
     #[inline]
+    #[track_caller]
     pub fn lock(&self) -> SpinGuard<'_, T> {
-        SpinGuard(self.0.lock(), PhantomData)
+        self.class.about_to_wait();
+        SpinGuard(self.lock.lock(), self.class.hold(), PhantomData)
     }
 
     /// The lock if it is free at this moment.
     #[inline]
+    #[track_caller]
     pub fn try_lock(&self) -> Option<SpinGuard<'_, T>> {
-        self.0.try_lock().map(|guard| SpinGuard(guard, PhantomData))
+        let guard = self.lock.try_lock()?;
+        Some(SpinGuard(guard, self.class.hold(), PhantomData))
     }
 
     /// The value without locking: whoever has `&mut` has it alone.
     pub fn get_mut(&mut self) -> &mut T {
-        self.0.get_mut()
+        self.lock.get_mut()
     }
 }
 
 impl<T: Default> Default for SpinLock<T> {
+    #[track_caller]
     fn default() -> Self {
         SpinLock::new(T::default())
     }
@@ -78,53 +93,74 @@ impl<T: ?Sized> DerefMut for SpinGuard<'_, T> {
 
 /// Many readers or one writer, spinning. Readers may starve a writer: for data that is read all the time and written
 /// seldom, such as a directory's entries.
-pub struct RwSpinLock<T: ?Sized>(spin::rwlock::RwLock<T, ServeOthers>);
+pub struct RwSpinLock<T: ?Sized> {
+    class: Class,
+    lock: spin::rwlock::RwLock<T, ServeOthers>,
+}
 
 /// Shared access to what an [`RwSpinLock`] protects.
-pub struct ReadGuard<'a, T: ?Sized>(spin::rwlock::RwLockReadGuard<'a, T>, NotSend);
+pub struct ReadGuard<'a, T: ?Sized>(
+    spin::rwlock::RwLockReadGuard<'a, T>,
+    #[expect(dead_code, reason = "ends with the guard")] Held,
+    NotSend,
+);
 
 /// Sole access to what an [`RwSpinLock`] protects.
-pub struct WriteGuard<'a, T: ?Sized>(spin::rwlock::RwLockWriteGuard<'a, T, ServeOthers>, NotSend);
+pub struct WriteGuard<'a, T: ?Sized>(
+    spin::rwlock::RwLockWriteGuard<'a, T, ServeOthers>,
+    #[expect(dead_code, reason = "ends with the guard")] Held,
+    NotSend,
+);
 
 impl<T> RwSpinLock<T> {
     /// A free lock around `value`.
+    #[track_caller]
     pub const fn new(value: T) -> RwSpinLock<T> {
-        RwSpinLock(spin::rwlock::RwLock::new(value))
+        RwSpinLock { class: Class::here(), lock: spin::rwlock::RwLock::new(value) }
     }
 }
 
 impl<T: ?Sized> RwSpinLock<T> {
     /// Spins until no writer holds the lock.
     #[inline]
+    #[track_caller]
     pub fn read(&self) -> ReadGuard<'_, T> {
-        ReadGuard(self.0.read(), PhantomData)
+        self.class.about_to_wait();
+        ReadGuard(self.lock.read(), self.class.hold(), PhantomData)
     }
 
     /// Spins until nobody else holds the lock.
     #[inline]
+    #[track_caller]
     pub fn write(&self) -> WriteGuard<'_, T> {
-        WriteGuard(self.0.write(), PhantomData)
+        self.class.about_to_wait();
+        WriteGuard(self.lock.write(), self.class.hold(), PhantomData)
     }
 
     /// Shared access if no writer holds the lock at this moment.
     #[inline]
+    #[track_caller]
     pub fn try_read(&self) -> Option<ReadGuard<'_, T>> {
-        self.0.try_read().map(|guard| ReadGuard(guard, PhantomData))
+        let guard = self.lock.try_read()?;
+        Some(ReadGuard(guard, self.class.hold(), PhantomData))
     }
 
     /// Sole access if nobody holds the lock at this moment.
     #[inline]
+    #[track_caller]
     pub fn try_write(&self) -> Option<WriteGuard<'_, T>> {
-        self.0.try_write().map(|guard| WriteGuard(guard, PhantomData))
+        let guard = self.lock.try_write()?;
+        Some(WriteGuard(guard, self.class.hold(), PhantomData))
     }
 
     /// The value without locking: whoever has `&mut` has it alone.
     pub fn get_mut(&mut self) -> &mut T {
-        self.0.get_mut()
+        self.lock.get_mut()
     }
 }
 
 impl<T: Default> Default for RwSpinLock<T> {
+    #[track_caller]
     fn default() -> Self {
         RwSpinLock::new(T::default())
     }
@@ -171,6 +207,47 @@ mod tests {
             .collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         assert_eq!(*counter.lock(), 40_000);
+    }
+
+    #[test]
+    #[should_panic(expected = "locks in both orders")]
+    fn locks_that_are_taken_in_both_orders_are_found() {
+        let (first, second) = (SpinLock::new(()), SpinLock::new(()));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let _first = first.lock();
+                let _second = second.lock();
+            });
+        });
+        let _second = second.lock();
+        let _first = first.lock();
+    }
+
+    #[test]
+    #[should_panic(expected = "locks in both orders")]
+    fn so_are_three_that_go_round() {
+        let first = SpinLock::new(());
+        let second = RwSpinLock::new(());
+        let third = SpinLock::new(());
+        drop((first.lock(), second.read()));
+        drop((second.write(), third.lock()));
+        drop((third.lock(), first.lock()));
+    }
+
+    #[test]
+    #[should_panic(expected = "a lock is taken in a read section")]
+    fn so_is_a_lock_that_is_taken_in_a_read_section() {
+        let lock = SpinLock::new(());
+        let _section = machine::rcu::read();
+        drop(lock.lock());
+    }
+
+    #[test]
+    fn a_lock_that_is_tried_for_comes_after_nothing() {
+        let first = SpinLock::new(());
+        let second = SpinLock::new(());
+        drop((first.lock(), second.lock()));
+        drop((second.lock(), first.try_lock()));
     }
 
     #[test]

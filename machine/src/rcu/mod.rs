@@ -35,6 +35,7 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::cpu::{self, MAX_CPUS};
+use crate::lock::Relax;
 use crate::platform;
 
 use readers::Readers;
@@ -71,11 +72,16 @@ impl Drop for ReadSection {
 /// # Panics
 /// In a section of the caller's: that would never end.
 pub fn wait_for_readers() {
-    assert!(!own::reads(), "waited for readers by one of them");
-    READERS.wait(platform::cpu::readers(), cpu::relax);
+    assert!(!is_reading(), "waited for readers by one of them");
+    READERS.wait(platform::cpu::readers(), <Relax as spin::RelaxStrategy>::relax);
 }
 
-/// Whether the caller reads, so that it must not wait for readers.
+/// Whether the caller reads: then it must not wait for readers, nor for a lock.
+pub fn is_reading() -> bool {
+    own::reads()
+}
+
+/// What the caller itself reads.
 #[cfg(target_os = "none")]
 mod own {
     pub fn enter() {}
