@@ -28,7 +28,7 @@ pub struct SpinLock<T: ?Sized> {
 /// Access to what a [`SpinLock`] protects, until dropped.
 pub struct SpinGuard<'a, T: ?Sized>(
     spin::mutex::SpinMutexGuard<'a, T>,
-    #[expect(dead_code, reason = "ends with the guard")] Held,
+    #[allow(dead_code, reason = "ends with the guard")] Held,
     NotSend,
 );
 
@@ -101,14 +101,14 @@ pub struct RwSpinLock<T: ?Sized> {
 /// Shared access to what an [`RwSpinLock`] protects.
 pub struct ReadGuard<'a, T: ?Sized>(
     spin::rwlock::RwLockReadGuard<'a, T>,
-    #[expect(dead_code, reason = "ends with the guard")] Held,
+    #[allow(dead_code, reason = "ends with the guard")] Held,
     NotSend,
 );
 
 /// Sole access to what an [`RwSpinLock`] protects.
 pub struct WriteGuard<'a, T: ?Sized>(
     spin::rwlock::RwLockWriteGuard<'a, T, ServeOthers>,
-    #[expect(dead_code, reason = "ends with the guard")] Held,
+    #[allow(dead_code, reason = "ends with the guard")] Held,
     NotSend,
 );
 

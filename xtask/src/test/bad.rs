@@ -116,6 +116,11 @@ const CASES: &[Case] = &[
     Case {
         name: "8 MiB of memory",
         vm: |context| context.vm(Machine::Microvm, 1, 8, Initramfs::standard()?, "quiet"),
+        expected: Expected::Failure("too little memory to start"),
+    },
+    Case {
+        name: "9 MiB of memory",
+        vm: |context| context.vm(Machine::Microvm, 1, 9, Initramfs::standard()?, "quiet"),
         expected: Expected::Failure("the initramfs does not fit into memory: give the machine more"),
     },
     Case {
