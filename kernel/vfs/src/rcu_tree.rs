@@ -85,10 +85,7 @@ impl<T> RcuTree<T> {
         hash: u64,
         is: impl Fn(Shared<'s, T>) -> bool,
     ) -> Option<Shared<'s, T>> {
-        match self.root.read(section)?.get() {
-            Node::Table(table) => table.find(section, hash, is),
-            Node::Branch(branch) => branch.find(section, hash, is),
-        }
+        self.table(section, hash)?.probe(section, hash, is).map(|(_, value)| value)
     }
 
     /// As [`RcuTree::find`], in a section of its own.
@@ -114,8 +111,9 @@ impl<T> RcuTree<T> {
     pub fn insert(&self, writer: &mut Writer, hash: u64, value: Arc<T>) -> Result<()> {
         self.reserve(writer, hash)?;
         let section = rcu::read();
-        if let Some(table) = self.table(&section, hash, |used| used + 1) {
+        if let Some(table) = self.table(&section, hash) {
             table.insert(hash, value);
+            self.count(&section, hash, |used| used + 1);
         }
         Ok(())
     }
@@ -123,10 +121,10 @@ impl<T> RcuTree<T> {
     /// Takes out the value with this hash for which `is` holds.
     pub fn remove(&self, _: &mut Writer, hash: u64, is: impl Fn(&ReadSection, &T) -> bool) -> Option<Retired<T>> {
         let section = rcu::read();
-        let table = self.table(&section, hash, |used| used)?;
-        let at = table.position(&section, hash, |value| is(&section, value))?;
+        let table = self.table(&section, hash)?;
+        let (at, _) = table.probe(&section, hash, |value| is(&section, &value))?;
         let removed = table.take_at(at);
-        self.table(&section, hash, |used| used - 1);
+        self.count(&section, hash, |used| used - 1);
         drop(section);
         shrink(&self.root, hash, 0);
         removed
@@ -149,28 +147,30 @@ impl<T> RcuTree<T> {
         }
     }
 
-    /// The table for values with this hash. How many values the branches on the way have is changed by `count`.
-    fn table<'s>(
-        &'s self,
-        section: &'s ReadSection,
-        hash: u64,
-        count: impl Fn(usize) -> usize,
-    ) -> Option<&'s Table<T>> {
+    /// The table for values with this hash.
+    #[inline]
+    fn table<'s>(&'s self, section: &'s ReadSection, hash: u64) -> Option<&'s Table<T>> {
         let (mut node, mut depth) = (self.root.read(section)?.get(), 0);
         loop {
             match node {
                 Node::Table(table) => return Some(table),
-                Node::Branch(branch) => {
-                    branch.used.store(count(branch.used.load(Ordering::Relaxed)), Ordering::Relaxed);
-                    node = branch.part(hash, depth)?.read(section)?.get();
-                    depth += 1;
-                }
+                Node::Branch(branch) => (node, depth) = (branch.part(hash, depth)?.read(section)?.get(), depth + 1),
             }
         }
     }
 
+    /// Changes how many values the branches on the way to this hash have.
+    fn count(&self, section: &ReadSection, hash: u64, change: impl Fn(usize) -> usize) {
+        let (mut cell, mut depth) = (&self.root, 0);
+        while let Some(Node::Branch(branch)) = cell.read(section).map(Shared::get) {
+            branch.used.store(change(branch.used.load(Ordering::Relaxed)), Ordering::Relaxed);
+            let Some(part) = branch.part(hash, depth) else { break };
+            (cell, depth) = (part, depth + 1);
+        }
+    }
+
     fn has_room(&self, section: &ReadSection, hash: u64) -> bool {
-        self.table(section, hash, |used| used).is_some_and(Table::has_room)
+        self.table(section, hash).is_some_and(Table::has_room)
     }
 }
 
@@ -275,21 +275,6 @@ impl<T> Branch<T> {
     fn part(&self, hash: u64, depth: u32) -> Option<&RcuCell<Node<T>>> {
         self.parts.get(part(hash, depth))
     }
-
-    fn find<'s>(
-        &'s self,
-        section: &'s ReadSection,
-        hash: u64,
-        is: impl Fn(Shared<'s, T>) -> bool,
-    ) -> Option<Shared<'s, T>> {
-        let (mut branch, mut depth) = (self, 0);
-        loop {
-            match branch.part(hash, depth)?.read(section)?.get() {
-                Node::Table(table) => return table.find(section, hash, is),
-                Node::Branch(below) => (branch, depth) = (below, depth + 1),
-            }
-        }
-    }
 }
 
 impl<T> Table<T> {
@@ -310,20 +295,21 @@ impl<T> Table<T> {
         self.slots.len().wrapping_sub(1)
     }
 
+    /// The value with this hash for which `is` holds, and its slot.
     #[inline]
-    fn find<'s>(
+    fn probe<'s>(
         &'s self,
         section: &'s ReadSection,
         hash: u64,
         is: impl Fn(Shared<'s, T>) -> bool,
-    ) -> Option<Shared<'s, T>> {
+    ) -> Option<(usize, Shared<'s, T>)> {
         let mut at = hash as usize & self.mask();
         // Each slot once: a reader may see values move in front of it.
         for _ in 0..self.slots.len() {
             let slot = self.slots.get(at)?;
             let value = slot.value.read(section)?;
             if slot.hash.load(Ordering::Relaxed) == hash && is(value) {
-                return Some(value);
+                return Some((at, value));
             }
             at = (at + 1) & self.mask();
         }
@@ -375,19 +361,6 @@ impl<T> Table<T> {
             }
         });
         Ok(branch)
-    }
-
-    /// Where the value is. The caller has the writer.
-    fn position(&self, section: &ReadSection, hash: u64, is: impl Fn(&T) -> bool) -> Option<usize> {
-        let mut at = hash as usize & self.mask();
-        loop {
-            let slot = self.slots.get(at)?;
-            let value = slot.value.read(section)?;
-            if slot.hash.load(Ordering::Relaxed) == hash && is(&value) {
-                return Some(at);
-            }
-            at = (at + 1) & self.mask();
-        }
     }
 
     fn pop(&self) -> Option<Retired<T>> {
