@@ -5,7 +5,7 @@ pub type Pid = u32;
 
 /// The errors the numbers have.
 #[derive(Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "as in `abi`")]
 pub enum Errno {
     EAGAIN,
 }

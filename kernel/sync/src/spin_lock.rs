@@ -26,11 +26,11 @@ pub struct SpinLock<T: ?Sized> {
 }
 
 /// Access to what a [`SpinLock`] protects, until dropped.
-pub struct SpinGuard<'a, T: ?Sized>(
-    spin::mutex::SpinMutexGuard<'a, T>,
-    #[allow(dead_code, reason = "ends with the guard")] Held,
-    NotSend,
-);
+pub struct SpinGuard<'a, T: ?Sized> {
+    guard: spin::mutex::SpinMutexGuard<'a, T>,
+    _held: Held,
+    _not_send: NotSend,
+}
 
 impl<T> SpinLock<T> {
     /// A free lock around `value`.
@@ -51,7 +51,7 @@ impl<T: ?Sized> SpinLock<T> {
     #[track_caller]
     pub fn lock(&self) -> SpinGuard<'_, T> {
         self.class.about_to_wait();
-        SpinGuard(self.lock.lock(), self.class.hold(), PhantomData)
+        SpinGuard { guard: self.lock.lock(), _held: self.class.hold(), _not_send: PhantomData }
     }
 
     /// The lock if it is free at this moment.
@@ -59,7 +59,7 @@ impl<T: ?Sized> SpinLock<T> {
     #[track_caller]
     pub fn try_lock(&self) -> Option<SpinGuard<'_, T>> {
         let guard = self.lock.try_lock()?;
-        Some(SpinGuard(guard, self.class.hold(), PhantomData))
+        Some(SpinGuard { guard, _held: self.class.hold(), _not_send: PhantomData })
     }
 
     /// The value without locking: whoever has `&mut` has it alone.
@@ -80,14 +80,14 @@ impl<T: ?Sized> Deref for SpinGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        &self.0
+        &self.guard
     }
 }
 
 impl<T: ?Sized> DerefMut for SpinGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.0
+        &mut self.guard
     }
 }
 
@@ -99,18 +99,18 @@ pub struct RwSpinLock<T: ?Sized> {
 }
 
 /// Shared access to what an [`RwSpinLock`] protects.
-pub struct ReadGuard<'a, T: ?Sized>(
-    spin::rwlock::RwLockReadGuard<'a, T>,
-    #[allow(dead_code, reason = "ends with the guard")] Held,
-    NotSend,
-);
+pub struct ReadGuard<'a, T: ?Sized> {
+    guard: spin::rwlock::RwLockReadGuard<'a, T>,
+    _held: Held,
+    _not_send: NotSend,
+}
 
 /// Sole access to what an [`RwSpinLock`] protects.
-pub struct WriteGuard<'a, T: ?Sized>(
-    spin::rwlock::RwLockWriteGuard<'a, T, ServeOthers>,
-    #[allow(dead_code, reason = "ends with the guard")] Held,
-    NotSend,
-);
+pub struct WriteGuard<'a, T: ?Sized> {
+    guard: spin::rwlock::RwLockWriteGuard<'a, T, ServeOthers>,
+    _held: Held,
+    _not_send: NotSend,
+}
 
 impl<T> RwSpinLock<T> {
     /// A free lock around `value`.
@@ -126,7 +126,7 @@ impl<T: ?Sized> RwSpinLock<T> {
     #[track_caller]
     pub fn read(&self) -> ReadGuard<'_, T> {
         self.class.about_to_wait();
-        ReadGuard(self.lock.read(), self.class.hold(), PhantomData)
+        ReadGuard { guard: self.lock.read(), _held: self.class.hold(), _not_send: PhantomData }
     }
 
     /// Spins until nobody else holds the lock.
@@ -134,7 +134,7 @@ impl<T: ?Sized> RwSpinLock<T> {
     #[track_caller]
     pub fn write(&self) -> WriteGuard<'_, T> {
         self.class.about_to_wait();
-        WriteGuard(self.lock.write(), self.class.hold(), PhantomData)
+        WriteGuard { guard: self.lock.write(), _held: self.class.hold(), _not_send: PhantomData }
     }
 
     /// Shared access if no writer holds the lock at this moment.
@@ -142,7 +142,7 @@ impl<T: ?Sized> RwSpinLock<T> {
     #[track_caller]
     pub fn try_read(&self) -> Option<ReadGuard<'_, T>> {
         let guard = self.lock.try_read()?;
-        Some(ReadGuard(guard, self.class.hold(), PhantomData))
+        Some(ReadGuard { guard, _held: self.class.hold(), _not_send: PhantomData })
     }
 
     /// Sole access if nobody holds the lock at this moment.
@@ -150,7 +150,7 @@ impl<T: ?Sized> RwSpinLock<T> {
     #[track_caller]
     pub fn try_write(&self) -> Option<WriteGuard<'_, T>> {
         let guard = self.lock.try_write()?;
-        Some(WriteGuard(guard, self.class.hold(), PhantomData))
+        Some(WriteGuard { guard, _held: self.class.hold(), _not_send: PhantomData })
     }
 
     /// The value without locking: whoever has `&mut` has it alone.
@@ -171,7 +171,7 @@ impl<T: ?Sized> Deref for ReadGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        &self.0
+        &self.guard
     }
 }
 
@@ -180,14 +180,14 @@ impl<T: ?Sized> Deref for WriteGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        &self.0
+        &self.guard
     }
 }
 
 impl<T: ?Sized> DerefMut for WriteGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.0
+        &mut self.guard
     }
 }
 

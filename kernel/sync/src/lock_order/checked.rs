@@ -24,7 +24,7 @@ struct Order {
     taken_at: Place,
 }
 
-/// All orders of this process's locks, by the class that came before and the one that came after.
+/// All orders of this process's locks, of whichever kernel: they are the same source. By the class that came before and the one that came after.
 static ORDERS: Mutex<Option<HashMap<Place, HashMap<Place, Order>>>> = Mutex::new(None);
 
 /// What a thread holds, and which orders it knows to be noted.
@@ -82,7 +82,6 @@ impl Drop for Held {
 
 /// Does something with this thread's record. Not for a thread that ends, which has none any more; nor for locks that the allocator takes
 /// because the record grows.
-#[track_caller]
 fn with_thread<R>(action: impl FnOnce(&mut Thread) -> R) -> Option<R> {
     THREAD.try_with(|thread| thread.try_borrow_mut().ok().map(|mut thread| action(&mut thread))).ok().flatten()
 }
@@ -98,7 +97,6 @@ impl Thread {
 }
 
 /// Notes that `before` comes before `after`.
-#[track_caller]
 fn note(before: Place, after: Place, order: Order) {
     let mut orders = ORDERS.lock().unwrap_or_else(PoisonError::into_inner);
     let orders = orders.get_or_insert_default();
