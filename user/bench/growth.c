@@ -371,13 +371,18 @@ static void make_mounts(void)
 	make_file(PLACE "/mount0/file");
 }
 
-static void stat_in_mount(int count)
+static void stat_path(const char *path, int count)
 {
 	struct stat status;
 
 	while (count--)
-		if (stat(PLACE "/mount0/file", &status))
+		if (stat(path, &status))
 			fail("stat");
+}
+
+static void stat_in_mount(int count)
+{
+	stat_path(PLACE "/mount0/file", count);
 }
 
 static void mount_unmount(int count)
@@ -400,11 +405,7 @@ static void make_names(void)
 
 static void stat_name(int count)
 {
-	struct stat status;
-
-	while (count--)
-		if (stat(PLACE "/file", &status))
-			fail("stat");
+	stat_path(PLACE "/file", count);
 }
 
 static void stat_nothing(int count)

@@ -10,7 +10,7 @@ use tty::{JobControl, TerminalSignal};
 
 use super::families::until;
 use super::stage::Step::*;
-use super::stage::{Stage, Value};
+use super::stage::{Stage, Step, Value};
 use crate::signal::deferred::AT_ONCE;
 use crate::signal::{Information, Report, send};
 use crate::thread::RunState;
@@ -104,19 +104,10 @@ fn a_signal_to_a_large_group_goes_on_by_itself() {
     assert!(last().is_some_and(|last| last.exit_status().is_none()));
 }
 
-/// Threads of a large process park and go on, whoever of them is told first.
-#[test]
-fn a_large_process_is_stopped_and_continued_in_slices() {
-    let stage = Stage::new(&[]);
-    let kernel = &stage.kernel;
-    let steps = vec![
-        call!(__NR_fork),
-        IfZero("child"),
-        Label("init"),
-        call!(__NR_pause),
-        Jump("init"),
-        Label("child"),
-        Load((MANY - 1).into()),
+/// Makes so many threads more, which all wait for signals, as it does itself; says "ready" when they are there.
+fn threads(count: usize) -> Vec<Step> {
+    vec![
+        Load(count.into()),
         Keep(0),
         Label("more"),
         call!(__NR_clone, THREAD as usize, 0, 0, 0, 0),
@@ -126,7 +117,16 @@ fn a_large_process_is_stopped_and_continued_in_slices() {
         Label("thread"),
         call!(__NR_pause),
         Jump("thread"),
-    ];
+    ]
+}
+
+/// Threads of a large process park and go on, whoever of them is told first.
+#[test]
+fn a_large_process_is_stopped_and_continued_in_slices() {
+    let stage = Stage::new(&[]);
+    let kernel = &stage.kernel;
+    let steps = vec![call!(__NR_fork), IfZero("child"), Label("init"), call!(__NR_pause), Jump("init"), Label("child")];
+    let steps = [steps, threads(MANY - 1)].concat();
     let told = stage.start_as(Role::Init, steps);
     let mut delivery = Delivery::of(kernel);
     until(|| !told.lock().unwrap().is_empty());
@@ -163,18 +163,7 @@ fn a_large_process_is_stopped_and_continued_in_slices() {
 #[test]
 fn the_list_of_threads_closes_up_behind_those_who_leave() {
     let stage = Stage::new(&[]);
-    let steps = vec![
-        Load(99.into()),
-        Keep(0),
-        Label("more"),
-        call!(__NR_clone, THREAD as usize, 0, 0, 0, 0),
-        IfZero("thread"),
-        Loop(0, "more"),
-        Say("ready"),
-        Label("thread"),
-        call!(__NR_pause),
-        Jump("thread"),
-    ];
+    let steps = threads(99);
     let told = stage.start_as(Role::Init, steps);
     until(|| !told.lock().unwrap().is_empty());
     let process = stage.kernel.processes().process(1).unwrap();
