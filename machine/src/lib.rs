@@ -26,7 +26,6 @@ extern crate alloc;
 pub mod cpu;
 pub mod debug;
 pub mod device;
-pub mod folder;
 pub mod memory;
 pub mod power;
 pub mod rcu;
@@ -39,6 +38,8 @@ mod format;
 mod heap;
 mod lock;
 mod per_cpu;
+
+pub use folders as folder;
 
 #[cfg(target_os = "none")]
 #[path = "pc/mod.rs"]

@@ -13,6 +13,7 @@
 //! | `cpu` | CPUs are threads; kicks, alarms, interrupts of devices |
 //! | `confine` | what the machine's threads give up |
 //! | `bpf` | the instructions of filters of system calls |
+//! | `transfer` | contents of the host's files, to and from frames |
 //! | `time`, `device`, `power`, `debug`, `copy` | the rest of the boundary |
 //! | `under_miri` | what stands in for assembler there |
 //!
@@ -27,7 +28,6 @@ mod core;
 pub mod cpu;
 pub mod debug;
 pub mod device;
-pub mod folder;
 pub mod frames;
 pub mod heap;
 mod machine;
@@ -35,6 +35,7 @@ pub mod paging;
 pub mod power;
 mod stub;
 pub mod time;
+mod transfer;
 mod under_miri;
 pub mod user;
 

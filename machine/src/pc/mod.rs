@@ -13,7 +13,7 @@
 //! | [`traps`], `traps.s`, [`user`], [`extended`] | exceptions and interrupts; running programs; FPU, SSE, AVX state |
 //! | [`cpu`], [`secondary`], `secondary.s` | CPUs, and how the others are started |
 //! | [`tsc_sync`] | whether their clocks show the same |
-//! | [`acpi`], [`local_apic`], [`io_apic`], [`time`], [`device`], [`folder`], [`power`] | the platform's devices |
+//! | [`acpi`], [`local_apic`], [`io_apic`], [`time`], [`device`], [`power`] | the platform's devices |
 //! | [`debug`], [`serial`], [`panic`], [`symbols`] | a kernel in trouble |
 
 pub mod acpi;
@@ -27,7 +27,6 @@ pub mod descriptors;
 pub mod device;
 pub mod extended;
 pub mod features;
-pub mod folder;
 pub mod frames;
 pub mod io_apic;
 pub mod kernel_space;

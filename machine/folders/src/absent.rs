@@ -1,7 +1,6 @@
 //! Shared folders of a PC: none yet. The types exist so that the kernel's hostfs compiles.
 
-use crate::folder::{Change, FolderEntry, Identity, NewNode, Ownership, Rename, Result, Room, Status};
-use crate::memory::Frame;
+use crate::{Change, FolderEntry, Identity, NewNode, Ownership, Rename, Result, Room, Status};
 use alloc::vec::Vec;
 use core::convert::Infallible;
 
@@ -147,7 +146,7 @@ impl OpenNode {
     }
 
     /// Fills frames from `offset` on; returns how many bytes, fewer than they hold at the end of the file or when there
-    pub fn read_frames(&self, _offset: u64, _to: &[Frame]) -> Result<usize> {
+    pub fn read_frames<P>(&self, _offset: u64, _to: &[P]) -> Result<usize> {
         match self.0 {}
     }
 
@@ -157,7 +156,7 @@ impl OpenNode {
     }
 
     /// Writes the first `length` bytes of frames at `offset`; returns how many, fewer if there are more than 64 frames.
-    pub fn write_frames(&self, _offset: u64, _from: &[Frame], _length: usize) -> Result<usize> {
+    pub fn write_frames<P>(&self, _offset: u64, _from: &[P], _length: usize) -> Result<usize> {
         match self.0 {}
     }
 

@@ -12,7 +12,7 @@
 //! **Why nobody gets out.** A name is one component: never empty, `.`, `..`, never with a slash or a zero byte
 //! ([`checked`]). It is looked at by calls that don't follow links (`statx` with `AT_SYMLINK_NOFOLLOW`), and opened
 //! only by `openat2` with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS`, as a mere name (`O_PATH`),
-//! which touches neither a device nor a FIFO. What came back is compared with the [`Identity`](crate::folder::Identity)
+//! which touches neither a device nor a FIFO. What came back is compared with the [`Identity`](crate::Identity)
 //! it must have, and only then, and only if it is a regular file or a directory, opened in earnest: through
 //! `/proc/self/fd`, so that it is that very file and no other. Swapping a component between two of these calls gives
 //! `ESTALE` at worst.
@@ -35,9 +35,9 @@ mod status;
 mod tests;
 
 pub use node::Node;
-pub use opened::OpenNode;
+pub use opened::{OpenNode, Page};
 
-use crate::folder::{HostError, Result, SharedFolder, Status};
+use crate::{HostError, Result, SharedFolder, Status};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Statx};
 use rustix::io::Errno;
 use std::fmt;

@@ -6,7 +6,7 @@
 //! beyond the limit opening is `ENFILE`, as on a Linux whose table of files is full.
 
 use super::node::Inner;
-use crate::folder::{HostError, Result};
+use crate::{HostError, Result};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 use std::collections::VecDeque;

@@ -16,12 +16,27 @@
 //! **Who calls.** The kernel's hostfs. **Who synchronises.** Nodes lock inside, for no longer than one call; a call
 //! goes to the host's file system and takes as long as that takes. `pc` has no such folders: there the types have no
 //! values.
+//!
+//! This crate is safe code over rustix: what a mistake here can cost is what the folder confines, the host's files, and
+//! never the memory of the machine. Contents go to and from the kernel's frames by [`Page`], which `machine` implements.
 
-use crate::platform;
+#![cfg_attr(target_os = "none", no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
 use alloc::vec::Vec;
 use core::fmt;
 
-pub use platform::folder::{Node, OpenNode};
+#[cfg(not(target_os = "none"))]
+mod host;
+#[cfg(not(target_os = "none"))]
+pub use host::{Node, OpenNode, Page, ShareError};
+
+#[cfg(target_os = "none")]
+mod absent;
+#[cfg(target_os = "none")]
+pub use absent::{Node, OpenNode};
 
 /// A Linux error number: what the host said, or the machine itself in Linux's words.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,9 +54,9 @@ impl fmt::Debug for HostError {
 /// A folder of the host, and where the guest is to see it.
 #[derive(Clone, Debug)]
 pub struct SharedFolder {
-    pub(crate) guest_path: Vec<u8>,
-    pub(crate) read_only: bool,
-    pub(crate) root: Node,
+    guest_path: Vec<u8>,
+    read_only: bool,
+    root: Node,
 }
 
 impl SharedFolder {

@@ -1,8 +1,7 @@
 //! Shared folders against real ones: what the guest may do is done, and nothing leads out.
 
 use super::*;
-use crate::folder::{Change, NewNode, Node, Ownership, Rename};
-use crate::memory::{Frame, PAGE_SIZE};
+use crate::{Change, NewNode, Node, Ownership, Rename};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 
@@ -123,23 +122,6 @@ fn attributes_are_changed() {
     link.change(&times).unwrap();
     assert_eq!(errno(link.change(&Change { permissions: Some(0o777), ..Change::default() })), Errno::OPNOTSUPP);
     assert_eq!(errno(file.read_link()), Errno::INVAL);
-}
-
-#[test]
-fn frames_are_filled_and_written() {
-    let folder = Temporary::new("frames");
-    let bytes: Vec<u8> = (0..3 * PAGE_SIZE + 5).map(|index| (index % 251) as u8).collect();
-    fs::write(folder.at("f"), &bytes).unwrap();
-    let file = find(folder.share(false).root(), "f").unwrap().open(true, true).unwrap();
-    let frames: Vec<Frame> = (0..4).map(|_| Frame::zeroed().unwrap()).collect();
-    assert_eq!(file.read_frames(0, &frames).unwrap(), bytes.len());
-    let mut page = [0; PAGE_SIZE];
-    frames[2].read(0, &mut page);
-    assert_eq!(page[..], bytes[2 * PAGE_SIZE..3 * PAGE_SIZE]);
-    assert_eq!(file.write_frames(1, &frames, PAGE_SIZE + 7).unwrap(), PAGE_SIZE + 7);
-    assert_eq!(fs::read(folder.at("f")).unwrap()[1..PAGE_SIZE + 8], bytes[..PAGE_SIZE + 7]);
-    assert_eq!(file.read_frames(1 << 40, &frames).unwrap(), 0);
-    assert_eq!(errno(file.read_frames(u64::MAX, &frames)), Errno::INVAL);
 }
 
 #[test]

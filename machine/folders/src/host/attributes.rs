@@ -2,7 +2,7 @@
 
 use super::node::Node;
 use super::{EINVAL, status};
-use crate::folder::{Change, Result, Room};
+use crate::{Change, Result, Room};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid};
 use rustix::io::Errno;
 use std::os::fd::{AsRawFd, OwnedFd};

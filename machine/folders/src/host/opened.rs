@@ -1,18 +1,16 @@
 //! Open files and directories of a shared folder.
 //!
 //! Bytes go straight between the host's page cache and kernel slices or frames. A frame's bytes may be changed by
-//! programs at any moment, so frames are handed to the host by address, never as references.
+//! programs at any moment, so [`Page`] hands them to the host by address, never as references.
 
-use super::EINVAL;
 use super::descriptors::Permit;
 use super::node::Node;
-use crate::folder::{Change, FolderEntry, HostError, Result, Status};
-use crate::memory::{Frame, PAGE_SIZE};
+use crate::{Change, FolderEntry, HostError, Result, Status};
 use rustix::fs::{FallocateFlags, RawDir, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 use std::fmt;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Frames moved by one call at most.
@@ -20,6 +18,22 @@ const MOST_FRAMES: usize = 64;
 
 /// Bytes of entries fetched at once.
 const ENTRIES: usize = 32 << 10;
+
+/// A page of memory that the host fills and reads in place. Its bytes may be changed by others at any moment, so the calls
+/// belong to who owns the memory.
+pub trait Page: Sized {
+    /// preadv(2) into whole pages: returns how many bytes were read.
+    ///
+    /// # Errors
+    /// What the host says, `EINTR` too.
+    fn read(file: BorrowedFd<'_>, offset: u64, to: &[Self]) -> std::io::Result<usize>;
+
+    /// pwritev(2) of the first `length` bytes of pages, or of them all: returns how many bytes were written.
+    ///
+    /// # Errors
+    /// What the host says, `EINTR` too.
+    fn write(file: BorrowedFd<'_>, offset: u64, from: &[Self], length: usize) -> std::io::Result<usize>;
+}
 
 /// A regular file or directory of a shared folder, in use.
 pub struct OpenNode {
@@ -95,11 +109,9 @@ impl OpenNode {
     ///
     /// # Errors
     /// As [`OpenNode::read`].
-    pub fn read_frames(&self, offset: u64, to: &[Frame]) -> Result<usize> {
-        let parts = vectors(to, to.len().saturating_mul(PAGE_SIZE));
-        let (number, count, offset) = (self.descriptor.as_raw_fd(), parts.len() as libc::c_int, position(offset)?);
-        // SAFETY: each part is a whole frame, owned by a reference in `to` for the length of the call.
-        repeat(|| unsafe { libc::preadv(number, parts.as_ptr(), count, offset) })
+    pub fn read_frames<P: Page>(&self, offset: u64, to: &[P]) -> Result<usize> {
+        let to = to.get(..MOST_FRAMES).unwrap_or(to);
+        Ok(rustix::io::retry_on_intr(|| P::read(self.descriptor.as_fd(), offset, to).map_err(errno_of))?)
     }
 
     /// Writes at `offset`; returns how many bytes, at least 1 unless `from` is empty.
@@ -115,12 +127,10 @@ impl OpenNode {
     ///
     /// # Errors
     /// As [`OpenNode::write`].
-    pub fn write_frames(&self, offset: u64, from: &[Frame], length: usize) -> Result<usize> {
+    pub fn write_frames<P: Page>(&self, offset: u64, from: &[P], length: usize) -> Result<usize> {
         self.check_writable()?;
-        let parts = vectors(from, length);
-        let (number, count, offset) = (self.descriptor.as_raw_fd(), parts.len() as libc::c_int, position(offset)?);
-        // SAFETY: each part lies in a frame owned by a reference in `from` for the length of the call.
-        repeat(|| unsafe { libc::pwritev(number, parts.as_ptr(), count, offset) })
+        let from = from.get(..MOST_FRAMES).unwrap_or(from);
+        Ok(rustix::io::retry_on_intr(|| P::write(self.descriptor.as_fd(), offset, from, length).map_err(errno_of))?)
     }
 
     /// Writes at the end of the file, wherever that is at this moment. Returns how many bytes, and where they end.
@@ -226,26 +236,7 @@ impl OpenNode {
     }
 }
 
-/// The bytes of frames, up to `length`, as the host takes them.
-fn vectors(frames: &[Frame], length: usize) -> Vec<libc::iovec> {
-    let lengths = (0..length).step_by(PAGE_SIZE).map(|start| (length - start).min(PAGE_SIZE));
-    let part = |(frame, length): (&Frame, usize)| libc::iovec { iov_base: frame.bytes().cast(), iov_len: length };
-    frames.iter().zip(lengths).take(MOST_FRAMES).map(part).collect()
-}
-
-fn position(offset: u64) -> Result<libc::off_t> {
-    libc::off_t::try_from(offset).map_err(|_| EINVAL)
-}
-
-/// Runs a call until no signal interrupts it.
-fn repeat(mut call: impl FnMut() -> isize) -> Result<usize> {
-    loop {
-        match usize::try_from(call()) {
-            Ok(length) => return Ok(length),
-            Err(_) => match std::io::Error::last_os_error().raw_os_error() {
-                Some(libc::EINTR) => {}
-                number => return Err(number.map_or(EINVAL, |number| HostError(number as u16))),
-            },
-        }
-    }
+/// What the host said by way of the standard library.
+fn errno_of(error: std::io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }

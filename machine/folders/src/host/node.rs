@@ -6,7 +6,7 @@
 use super::descriptors::{self, Permit, with_room};
 use super::opened::OpenNode;
 use super::{BENEATH, EACCES, ENXIO, EROFS, ESTALE, EXDEV, Share, checked, is_interface, status};
-use crate::folder::{Change, Identity, NewNode, Ownership, Rename, Result, Status};
+use crate::{Change, Identity, NewNode, Ownership, Rename, Result, Status};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
 use std::fmt;

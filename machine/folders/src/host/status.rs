@@ -1,6 +1,6 @@
 //! Attributes of host files as the guest sees them, and whose they are.
 
-use crate::folder::{Identity, Room, Status};
+use crate::{Identity, Room, Status};
 use rustix::fs::{StatFs, Statx, StatxFlags, StatxTimestamp};
 
 /// What statx is asked for.
