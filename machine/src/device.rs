@@ -5,10 +5,10 @@
 use crate::platform;
 use alloc::string::String;
 use alloc::vec::Vec;
-use bitflags::bitflags;
 
-pub use crate::folder::SharedFolder;
-pub use platform::device::{ByteStream, InitramfsImage, InterruptLine, PortWindow};
+pub use folders::SharedFolder;
+pub use platform::device::{InitramfsImage, InterruptLine, PortWindow};
+pub use streams::{ByteStream, Readiness, StandardStream, StandardStreams, StreamStop, WindowSize};
 
 /// A 16550-like serial port.
 pub struct SerialPort {
@@ -21,64 +21,6 @@ pub struct SerialPort {
 /// The serial ports that answer, the console's first. Empty on a second call: each has one driver.
 pub fn serial_ports() -> Vec<SerialPort> {
     platform::device::serial_ports()
-}
-
-/// Why a [`ByteStream`] moved no bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamStop {
-    /// There is nothing yet, or no room; the stream's handler is called when that changes.
-    WouldBlock,
-    /// Nobody reads what is written any more.
-    Closed,
-    /// It failed, with this number of errno(3).
-    Failed(i32),
-}
-
-bitflags! {
-    /// What could be done with a [`ByteStream`] at once.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct Readiness: u8 {
-        /// There is something to read.
-        const INPUT = 1 << 0;
-        /// Nobody writes to the other end any more.
-        const INPUT_ENDED = 1 << 1;
-        /// There is room to write.
-        const OUTPUT = 1 << 2;
-        /// Nobody reads at the other end any more.
-        const OUTPUT_CLOSED = 1 << 3;
-    }
-}
-
-/// The size of a terminal's window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WindowSize {
-    /// Lines of text.
-    pub rows: u16,
-    /// Characters in a line.
-    pub columns: u16,
-    /// Pixels from left to right, if known.
-    pub width: u16,
-    /// Pixels from top to bottom, if known.
-    pub height: u16,
-}
-
-/// What one of the first program's standard descriptors is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StandardStream {
-    /// Nothing is there.
-    Nothing,
-    /// The [`terminal`].
-    Terminal,
-    /// One of [`StandardStreams::streams`], without a terminal in between.
-    Stream(usize),
-}
-
-/// What the first program's descriptors 0, 1 and 2 are.
-pub struct StandardStreams {
-    /// The streams that are no terminals, each once.
-    pub streams: Vec<ByteStream>,
-    /// Which descriptor is which.
-    pub descriptors: [StandardStream; 3],
 }
 
 /// The standard streams, where the machine was given some.

@@ -1,26 +1,17 @@
 //! Devices of the host machine: what it was given when it was started, and entropy.
 //!
-//! | file | what it holds |
-//! | --- | --- |
-//! | `console` | [`Console`]: what the standard streams are; how they become the boundary's |
-//! | `stream` | [`ByteStream`]: an open file of the host as a device |
-//!
 //! Whoever starts the machine hands over open descriptors ([`Devices`]); nothing is opened by name later. When the machine is
 //! off, [`Installed::finish`] delivers what was written and closes them.
 
 use super::{cpu, machine};
-use crate::device::{Program, SerialPort, StandardStreams};
+use crate::device::{ByteStream, Program, SerialPort, StandardStreams};
 use crate::folder::SharedFolder;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
-mod console;
-mod stream;
+pub use streams::host::{Console, StandardStream, Terminal};
 
-pub use console::{Console, StandardStream, Terminal};
-pub use stream::ByteStream;
-
-use console::Streams;
+use streams::host::{Handler, Interrupt, Streams};
 
 /// What a machine is given: nothing by default.
 #[derive(Default)]
@@ -52,7 +43,7 @@ impl From<Devices> for Installed {
             command_line: devices.command_line,
             program: devices.program,
             initramfs: Mutex::new(devices.initramfs),
-            streams: Streams::new(devices.console),
+            streams: Streams::new(devices.console, connect),
             folders: devices.folders,
         }
     }
@@ -116,12 +107,10 @@ pub fn terminal() -> Option<ByteStream> {
     installed().streams.terminal()
 }
 
-impl ByteStream {
-    /// Calls `handler` from now on, as the handler of an interrupt, when something may have changed that was asked for.
-    pub fn connect(&self, handler: Arc<dyn Fn() + Send + Sync>) {
-        let machine = machine::current();
-        self.set_interrupt(Box::new(move || cpu::raise(machine, handler.clone())));
-    }
+/// Makes a handler one of this machine's interrupts.
+fn connect(handler: Handler) -> Interrupt {
+    let machine = machine::current();
+    Box::new(move || cpu::raise(machine, handler.clone()))
 }
 
 /// 32 bytes nobody can guess.

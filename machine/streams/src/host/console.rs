@@ -1,7 +1,7 @@
 //! The standard streams: which are the terminal, which are streams of the host, and which of those are one and the same.
 
-use super::ByteStream;
-use crate::device::{self, StandardStreams};
+use super::{ByteStream, Connect};
+use crate::StandardStreams;
 use rustix::fs::{OFlags, fcntl_getfl, fstat};
 use std::os::fd::OwnedFd;
 
@@ -39,11 +39,11 @@ pub enum StandardStream {
 }
 
 /// The streams of a machine.
-pub(super) struct Streams {
+pub struct Streams {
     terminal: Option<ByteStream>,
     /// The others, each once.
     streams: Vec<ByteStream>,
-    standard: [device::StandardStream; 3],
+    standard: [crate::StandardStream; 3],
 }
 
 /// Two descriptors of the same file, opened for the same, are one stream: what a program writes to both (`2>&1`) comes out in
@@ -64,40 +64,45 @@ impl Identity {
 }
 
 impl Streams {
-    pub fn new(console: Console) -> Streams {
+    /// Makes streams of open files; interrupts reach the kernel by `connect`.
+    pub fn new(console: Console, connect: Connect) -> Streams {
         let Console { terminal, streams: given } = console;
-        let terminal = terminal.map(|Terminal { input, output, resized }| ByteStream::terminal(input, output, resized));
+        let terminal =
+            terminal.map(|Terminal { input, output, resized }| ByteStream::terminal(input, output, resized, connect));
         let mut streams = Vec::new();
         let mut known: Vec<Option<Identity>> = Vec::new();
         let standard = given.map(|stream| match stream {
-            StandardStream::Terminal if terminal.is_some() => device::StandardStream::Terminal,
-            StandardStream::Terminal | StandardStream::Nothing => device::StandardStream::Nothing,
+            StandardStream::Terminal if terminal.is_some() => crate::StandardStream::Terminal,
+            StandardStream::Terminal | StandardStream::Nothing => crate::StandardStream::Nothing,
             StandardStream::Host(file) => {
                 let identity = Identity::of(&file);
                 if let Some(index) = known.iter().position(|other| identity.is_some() && *other == identity) {
-                    return device::StandardStream::Stream(index);
+                    return crate::StandardStream::Stream(index);
                 }
-                match ByteStream::new(file) {
+                match ByteStream::new(file, connect) {
                     Ok(stream) => {
                         streams.push(stream);
                         known.push(identity);
-                        device::StandardStream::Stream(streams.len() - 1)
+                        crate::StandardStream::Stream(streams.len() - 1)
                     }
-                    Err(_) => device::StandardStream::Nothing,
+                    Err(_) => crate::StandardStream::Nothing,
                 }
             }
         });
         Streams { terminal, streams, standard }
     }
 
+    /// What the first program's descriptors are.
     pub fn standard(&self) -> StandardStreams {
         StandardStreams { streams: self.streams.clone(), descriptors: self.standard }
     }
 
+    /// The terminal, if there is one.
     pub fn terminal(&self) -> Option<ByteStream> {
         self.terminal.clone()
     }
 
+    /// The machine is off: delivers what was written, for as long as somebody reads it, and lets go of the files.
     pub fn finish(&self) {
         let all = || self.streams.iter().chain(&self.terminal);
         all().for_each(ByteStream::finish);
@@ -108,8 +113,13 @@ impl Streams {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::{Handler, Interrupt};
     use std::fs::File;
     use std::io::pipe;
+
+    fn unconnected(_: Handler) -> Interrupt {
+        Box::new(|| {})
+    }
 
     fn host(file: impl Into<OwnedFd>) -> StandardStream {
         StandardStream::Host(file.into())
@@ -120,8 +130,8 @@ mod tests {
         let (reader, writer) = pipe().unwrap();
         let second = writer.try_clone().unwrap();
         let console = Console { terminal: None, streams: [host(reader), host(writer), host(second)] };
-        let streams = Streams::new(console).standard();
-        use device::StandardStream::Stream;
+        let streams = Streams::new(console, unconnected).standard();
+        use crate::StandardStream::Stream;
         assert_eq!(streams.descriptors, [Stream(0), Stream(1), Stream(1)], "the ends of a pipe are two");
         assert!(streams.streams[0].is_readable() && !streams.streams[0].is_writable());
         assert!(!streams.streams[1].is_readable() && streams.streams[1].is_writable());
@@ -132,8 +142,8 @@ mod tests {
         let null = File::open("/dev/null").unwrap();
         let console =
             Console { terminal: None, streams: [StandardStream::Terminal, host(null), StandardStream::Nothing] };
-        let streams = Streams::new(console);
-        use device::StandardStream::{Nothing, Stream};
+        let streams = Streams::new(console, unconnected);
+        use crate::StandardStream::{Nothing, Stream};
         assert_eq!(streams.standard().descriptors, [Nothing, Stream(0), Nothing]);
         assert!(streams.terminal().is_none());
         streams.finish();

@@ -9,6 +9,10 @@ use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(60);
 
+fn unconnected(_: Handler) -> Interrupt {
+    Box::new(|| {})
+}
+
 /// Counts interrupts.
 #[derive(Default)]
 struct Told {
@@ -45,7 +49,7 @@ impl Told {
 const WAYS: [bool; 2] = [true, false];
 
 fn over(file: impl Into<OwnedFd>, tries: bool) -> (ByteStream, Arc<Told>) {
-    let stream = ByteStream::new(file.into()).unwrap();
+    let stream = ByteStream::new(file.into(), unconnected).unwrap();
     if !tries {
         stream.0.input.iter().for_each(Direction::do_not_try);
         stream.0.output.iter().for_each(Direction::do_not_try);
@@ -257,13 +261,13 @@ fn last_words_are_taken_whole() {
 #[test]
 fn files_are_read_and_written_at_once_and_tell_their_errors() {
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let full = ByteStream::new(full.into()).unwrap();
+    let full = ByteStream::new(full.into(), unconnected).unwrap();
     assert_eq!(full.write(b"x"), Err(StreamStop::Failed(Errno::NOSPC.raw_os_error())));
-    let zeros = ByteStream::new(File::open("/dev/zero").unwrap().into()).unwrap();
+    let zeros = ByteStream::new(File::open("/dev/zero").unwrap().into(), unconnected).unwrap();
     assert_eq!(zeros.read(5, <[u8]>::len), Ok(5));
-    let directory = ByteStream::new(File::open("/").unwrap().into()).unwrap();
+    let directory = ByteStream::new(File::open("/").unwrap().into(), unconnected).unwrap();
     assert_eq!(directory.read(5, <[u8]>::len), Err(StreamStop::Failed(Errno::ISDIR.raw_os_error())));
-    let text = ByteStream::new(File::open("/proc/self/status").unwrap().into()).unwrap();
+    let text = ByteStream::new(File::open("/proc/self/status").unwrap().into(), unconnected).unwrap();
     let mut all = Vec::new();
     let take = |all: &mut Vec<u8>| {
         text.read(100, |there| {
@@ -280,7 +284,7 @@ fn files_are_read_and_written_at_once_and_tell_their_errors() {
 fn the_descriptor_s_flags_stay_as_they_are() {
     let (reader, writer) = pipe().unwrap();
     let others = writer.try_clone().unwrap();
-    let stream = ByteStream::new(writer.into()).unwrap();
+    let stream = ByteStream::new(writer.into(), unconnected).unwrap();
     stream.write(b"x").unwrap();
     stream.finish();
     assert!(!fcntl_getfl(&others).unwrap().contains(OFlags::NONBLOCK));
@@ -292,7 +296,7 @@ fn a_change_of_the_window_is_told_though_no_key_is_awaited() {
     let (input, _keys) = pipe().unwrap();
     let (_screen, output) = pipe().unwrap();
     let (resized, mut handler) = pipe().unwrap();
-    let terminal = ByteStream::terminal(input.into(), output.into(), Some(resized.into()));
+    let terminal = ByteStream::terminal(input.into(), output.into(), Some(resized.into()), unconnected);
     let told = Told::by(&terminal);
     assert_eq!(terminal.read(10, <[u8]>::len), Err(StreamStop::WouldBlock));
     for _ in 0..3 {
@@ -308,7 +312,7 @@ fn a_change_of_the_window_is_told_though_no_key_is_awaited() {
 fn a_terminal_whose_keys_come_from_a_pipe_outlives_it() {
     let (input, mut keys) = pipe().unwrap();
     let (_screen, output) = pipe().unwrap();
-    let terminal = ByteStream::terminal(input.into(), output.into(), None);
+    let terminal = ByteStream::terminal(input.into(), output.into(), None, unconnected);
     let told = Told::by(&terminal);
     keys.write_all(b"ls\n").unwrap();
     drop(keys);

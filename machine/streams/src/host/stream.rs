@@ -18,7 +18,8 @@ mod direction;
 #[cfg(test)]
 mod tests;
 
-use crate::device::{Readiness, StreamStop, WindowSize};
+use super::{Connect, Handler, Interrupt};
+use crate::{Readiness, StreamStop, WindowSize};
 use direction::{Direction, Input, Output, Wanted, look, retry};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl};
@@ -31,10 +32,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 const CAPACITY: usize = 64 << 10;
 
 /// Writes up to this size go out whole or not at all, as pipe(7) promises.
-pub const ATOMIC: usize = 4096;
-
-/// What to do when something happened that the kernel wanted to know.
-pub type Interrupt = Box<dyn Fn() + Send + Sync>;
+const ATOMIC: usize = 4096;
 
 /// A stream of bytes of the host.
 #[derive(Clone)]
@@ -48,6 +46,7 @@ struct Shared {
     resized: Mutex<Option<OwnedFd>>,
     /// The input has no end: when the file has no more, nothing comes any more.
     endless: bool,
+    connect: Connect,
     interrupt: OnceLock<Interrupt>,
 }
 
@@ -60,7 +59,7 @@ impl ByteStream {
     ///
     /// # Errors
     /// The descriptor is of no open file.
-    pub fn new(file: OwnedFd) -> io::Result<ByteStream> {
+    pub fn new(file: OwnedFd, connect: Connect) -> io::Result<ByteStream> {
         let access = fcntl_getfl(&file)? & OFlags::RWMODE;
         let file = Arc::new(file);
         let input = (access != OFlags::WRONLY).then(|| Direction::new(file.clone()));
@@ -70,6 +69,7 @@ impl ByteStream {
             output,
             resized: Mutex::default(),
             endless: false,
+            connect,
             interrupt: OnceLock::new(),
         })))
     }
@@ -77,7 +77,7 @@ impl ByteStream {
     /// A terminal: keys from one file, what is shown to another (or the same one), and something that becomes readable when
     /// its window has another size. The end of its input says that the terminal is gone, unless keys come from something
     /// that is no terminal, as in a script: then just nobody types any more.
-    pub fn terminal(input: OwnedFd, output: OwnedFd, resized: Option<OwnedFd>) -> ByteStream {
+    pub fn terminal(input: OwnedFd, output: OwnedFd, resized: Option<OwnedFd>, connect: Connect) -> ByteStream {
         let (endless, resized) = (!input.is_terminal(), Mutex::new(resized));
         let (input, output) = (Direction::new(Arc::new(input)), Direction::new(Arc::new(output)));
         ByteStream(Arc::new(Shared {
@@ -85,13 +85,18 @@ impl ByteStream {
             output: Some(output),
             resized,
             endless,
+            connect,
             interrupt: OnceLock::new(),
         }))
     }
 
-    /// Calls `interrupt` whenever something may have changed that the kernel asked for and did not get; the first call
-    /// counts.
-    pub fn set_interrupt(&self, interrupt: Interrupt) {
+    /// Calls `handler` from now on, as the handler of an interrupt, whenever something may have changed that the kernel asked
+    /// for and did not get; the first call counts.
+    pub fn connect(&self, handler: Handler) {
+        self.set_interrupt((self.0.connect)(handler));
+    }
+
+    fn set_interrupt(&self, interrupt: Interrupt) {
         let _ = self.0.interrupt.set(interrupt);
     }
 
