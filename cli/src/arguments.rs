@@ -47,7 +47,7 @@ pub struct Run {
     pub machine: Machine,
 
     /// How many CPUs the guest has [default: as many as this host; vm: 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     pub cpus: Option<u8>,
 
     /// How much memory it has: a number with K, M or G [default: 1G; vm: 256M]

@@ -49,7 +49,7 @@ pub fn run(run: Run) -> Result<u8, Failure> {
 
 /// As many as asked for, or as this host has for us.
 fn cpus(run: &Run) -> usize {
-    run.cpus.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from).min(64)
+    run.cpus.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from).min(255)
 }
 
 fn engine(asked: Option<Engine>) -> host::Engine {

@@ -11,8 +11,8 @@ pub use crate::per_cpu::{PerCpu, PerCpuCell};
 #[cfg(not(target_os = "none"))]
 pub use platform::cpu::{set_count, set_current};
 
-/// The most CPUs that are used: those that flush their TLBs for one another fit the bits of a `u64`.
-pub const MAX_CPUS: usize = 64;
+/// The most CPUs that are used: as many as the older interrupt controllers (xAPIC) can name.
+pub const MAX_CPUS: usize = 255;
 
 /// Whether the CPUs are threads of another system, which may let them wait at any point for as long as it likes: then the time
 /// something took says little about it.

@@ -92,7 +92,7 @@ impl Hardware {
     pub fn of_host_machine(&self) -> Result<[String; 3]> {
         ensure!(self.kernel == Guest::Orrery, "only Orrery runs on the host machine");
         ensure!(self.accelerator.is_none(), "the host machine runs programs on the processor itself");
-        Ok(["run".into(), format!("--cpus={}", self.cpus.min(64)), format!("--memory={}M", self.memory)])
+        Ok(["run".into(), format!("--cpus={}", self.cpus), format!("--memory={}M", self.memory)])
     }
 
     /// The machine with this archive and these boot options, before its kernel's own.

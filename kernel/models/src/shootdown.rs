@@ -20,6 +20,14 @@ mod atomic {
             self.0.store(value, order);
         }
 
+        pub fn fetch_add(&self, value: usize, order: Ordering) -> usize {
+            self.0.fetch_add(value, order)
+        }
+
+        pub fn fetch_sub(&self, value: usize, order: Ordering) -> usize {
+            self.0.fetch_sub(value, order)
+        }
+
         pub fn swap(&self, value: usize, order: Ordering) -> usize {
             let old = self.0.swap(value, order);
             fence(Ordering::SeqCst);

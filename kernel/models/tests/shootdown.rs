@@ -86,7 +86,7 @@ impl Hardware for Cpus {
     }
 
     /// Programs look now and then.
-    fn interrupt(&self, _: u64) {}
+    fn interrupt(&self, _: usize) {}
 
     fn pause(&self) {
         thread::yield_now();

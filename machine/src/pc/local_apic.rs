@@ -127,28 +127,22 @@ fn send(apic_id: u32, command: u32) {
 
 /// Interrupts `cpu` with `vector`.
 pub fn send_vector(cpu: usize, vector: u8) {
+    command(cpu, ASSERT | u32::from(vector));
+}
+
+/// Asks `cpu` to forget translations.
+pub fn send_shootdown(cpu: usize) {
+    send_vector(cpu, vector::SHOOTDOWN);
+}
+
+/// Sends `cpu` an NMI.
+pub fn send_nmi(cpu: usize) {
+    command(cpu, ASSERT | DELIVER_NMI);
+}
+
+fn command(cpu: usize, command: u32) {
     if let Some(apic_id) = cpu::apic_id(cpu) {
-        send(apic_id, ASSERT | u32::from(vector));
-    }
-}
-
-/// Asks the CPUs in the bit set to forget translations.
-pub fn send_shootdown(cpus: u64) {
-    each(cpus, ASSERT | u32::from(vector::SHOOTDOWN));
-}
-
-/// Sends the CPUs in the bit set an NMI.
-pub fn send_nmi(cpus: u64) {
-    each(cpus, ASSERT | DELIVER_NMI);
-}
-
-fn each(cpus: u64, command: u32) {
-    let mut rest = cpus;
-    while rest != 0 {
-        if let Some(apic_id) = cpu::apic_id(rest.trailing_zeros() as usize) {
-            send(apic_id, command);
-        }
-        rest &= rest - 1;
+        send(apic_id, command);
     }
 }
 

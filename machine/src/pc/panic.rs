@@ -2,9 +2,10 @@
 
 use super::traps::KernelFrame;
 use super::{block, debug, local_apic, power, serial};
+use crate::cpu::MAX_CPUS;
 use core::fmt;
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use x86_64::instructions::{hlt, interrupts};
 
 /// The status of a machine whose kernel was at fault, as a Rust program that panics.
@@ -13,8 +14,8 @@ const NOBODY: usize = usize::MAX;
 
 /// The CPU that prints.
 static PRINTING: AtomicUsize = AtomicUsize::new(NOBODY);
-/// The CPUs, as bits, that can take an NMI.
-static READY: AtomicU64 = AtomicU64::new(0);
+/// The CPUs that can take an NMI.
+static READY: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
 
 struct Console;
 
@@ -27,7 +28,9 @@ impl fmt::Write for Console {
 
 /// From now on this CPU can take an NMI. Stops it if another has come to its last page meanwhile.
 pub fn ready() {
-    READY.fetch_or(1 << block::current_cpu(), Ordering::SeqCst);
+    if let Some(ready) = READY.get(block::current_cpu()) {
+        ready.store(true, Ordering::SeqCst);
+    }
     stop_if_asked();
 }
 
@@ -103,9 +106,17 @@ fn begin() {
     interrupts::disable();
     let me = block::current_cpu();
     match PRINTING.compare_exchange(NOBODY, me, Ordering::SeqCst, Ordering::SeqCst) {
-        Ok(_) => local_apic::send_nmi(READY.load(Ordering::SeqCst) & !(1 << me)),
+        Ok(_) => stop_others(me),
         Err(printing) if printing == me => power::off(STATUS),
         Err(_) => stop(),
+    }
+}
+
+fn stop_others(me: usize) {
+    for (cpu, ready) in READY.iter().enumerate() {
+        if cpu != me && ready.load(Ordering::SeqCst) {
+            local_apic::send_nmi(cpu);
+        }
     }
 }
 

@@ -59,8 +59,8 @@ impl Hardware for Cpus {
         unsafe { asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack, preserves_flags)) };
     }
 
-    fn interrupt(&self, cpus: u64) {
-        local_apic::send_shootdown(cpus);
+    fn interrupt(&self, cpu: usize) {
+        local_apic::send_shootdown(cpu);
     }
 
     fn pause(&self) {

@@ -2,8 +2,8 @@
 //!
 //! Each CPU states in `loaded` of its [`Slot`] the root of the tables it uses: [`Shootdown::load`]. Whoever has changed entries of a space
 //! calls [`Shootdown::flush`], with the space's lock held and before the frames that were mapped are dropped. It flushes this CPU, and
-//! writes a request for the others that have the space loaded: into its own slot what to forget and a bit for each CPU that must, into
-//! each one's `incoming` the bit of its own number; then it interrupts them and waits until all bits are gone.
+//! writes a request for the others that have the space loaded: into its own slot what to forget, and for each CPU that must, one more in
+//! `unanswered` there and the bit of its own number into that CPU's `incoming`; it interrupts each, and waits until all have answered.
 //!
 //! **No deadlock.** A CPU that has to answer is in user mode or idle (the interrupt makes it serve), or in the kernel with
 //! interrupts off, where every loop that waits for another CPU, spin locks and this one included, calls
@@ -17,9 +17,9 @@
 //! asked by the old space too, and answers after the change. Hence, when [`flush`] returns, no CPU uses what was removed,
 //! and when [`evict`] returns, none has the root in CR3: the frames may be used for other things.
 //!
-//! **Requests are not mixed up.** A CPU has one request at a time, and writes it only while no bit of its slot is set. The
-//! bit in `INCOMING` is set (release) after the slot is written, and taken (acquire) before it is read; the bit in the
-//! slot is cleared (release) after the flush, and seen (acquire) before frames are dropped.
+//! **Requests are not mixed up.** A CPU has one request at a time, and writes it only while none is unanswered. The bit in `INCOMING` is
+//! set (release) after the slot is written and the answer is counted as missing, and taken (acquire) before the slot is read; the
+//! answer is counted (release) after the flush, and the last one seen (acquire) before frames are dropped.
 //!
 //! kernel/models tries all that in every order.
 
@@ -30,6 +30,10 @@ use core::ops::Range;
 const NOTHING: usize = 0;
 /// In `loaded`: between two spaces. No physical address of a table.
 const CHANGING: usize = 1;
+/// Bits in a word of [`Slot::incoming`].
+const WORD: usize = u64::BITS as usize;
+/// Its words.
+const WORDS: usize = 4;
 /// In a request: the kernel's own half of all spaces. No physical address of a table.
 const KERNEL: usize = 2;
 
@@ -49,8 +53,8 @@ pub trait Hardware {
     fn forget(&self, pages: &Range<usize>);
     /// Forgets all translations that are not global.
     fn forget_everything(&self);
-    /// Interrupts CPUs, which are bits: those in user mode or idle serve.
-    fn interrupt(&self, cpus: u64);
+    /// Interrupts a CPU: in user mode or idle it serves.
+    fn interrupt(&self, cpu: usize);
     /// One turn of waiting.
     fn pause(&self);
 }
@@ -61,9 +65,10 @@ pub struct Slot {
     loaded: AtomicUsize,
     /// It can be interrupted, so it answers.
     joined: AtomicBool,
-    incoming: AtomicU64,
-    /// The request this CPU has sent: who has not answered yet, of which space, which pages, and whether to unload it.
-    unanswered: AtomicU64,
+    /// Who asks this CPU: a bit each.
+    incoming: [AtomicU64; WORDS],
+    /// The request this CPU has sent: how many have not answered yet, of which space, which pages, and whether to unload it.
+    unanswered: AtomicUsize,
     root: AtomicUsize,
     start: AtomicUsize,
     end: AtomicUsize,
@@ -75,8 +80,8 @@ impl Slot {
         Slot {
             loaded: AtomicUsize::new(NOTHING),
             joined: AtomicBool::new(false),
-            incoming: AtomicU64::new(0),
-            unanswered: AtomicU64::new(0),
+            incoming: [const { AtomicU64::new(0) }; WORDS],
+            unanswered: AtomicUsize::new(0),
             root: AtomicUsize::new(0),
             start: AtomicUsize::new(0),
             end: AtomicUsize::new(0),
@@ -85,7 +90,7 @@ impl Slot {
     }
 }
 
-/// `CPUS` CPUs, 64 at most.
+/// `CPUS` CPUs, 256 at most.
 pub struct Shootdown<H, const CPUS: usize> {
     hardware: H,
     slots: [Slot; CPUS],
@@ -150,20 +155,14 @@ impl<H: Hardware, const CPUS: usize> Shootdown<H, CPUS> {
         if self.is_loaded(root) {
             self.hardware.forget(&pages);
         }
-        let others = self.users_elsewhere(root);
-        if others != 0 {
-            self.ask(others, root, &pages, false);
-        }
+        self.ask_users(root, &pages, false);
     }
 
     /// Makes all CPUs forget what is not global in the kernel's half. Locks may be held: CPUs that wait for them answer.
     pub fn flush_kernel(&self) {
         fence(Ordering::SeqCst); // the entries were changed by plain stores
         self.hardware.forget_everything();
-        let others = self.others(|cpu| cpu.joined.load(Ordering::SeqCst));
-        if others != 0 {
-            self.ask(others, KERNEL, &(0..0), false);
-        }
+        self.ask(|cpu| cpu.joined.load(Ordering::SeqCst), KERNEL, &(0..0), false);
     }
 
     /// Makes all CPUs let go of the space at `root`, whose tables are about to be freed or emptied.
@@ -171,50 +170,64 @@ impl<H: Hardware, const CPUS: usize> Shootdown<H, CPUS> {
         if self.is_loaded(root) {
             self.unload();
         }
-        let others = self.users_elsewhere(root);
-        if others != 0 {
-            self.ask(others, root, &(0..0), true);
-        }
+        self.ask_users(root, &(0..0), true);
     }
 
-    /// The other CPUs of which `which` is true, as bits.
-    #[inline]
-    fn others(&self, which: impl Fn(&Slot) -> bool) -> u64 {
-        let this = self.hardware.current();
-        let mut others = 0;
-        for (number, cpu) in self.slots.iter().take(self.hardware.count()).enumerate() {
-            if number != this && which(cpu) {
-                others |= 1 << number;
-            }
-        }
-        others
-    }
-
-    /// The other CPUs that use the tables at `root`. What was changed in the tables before must have been changed by locked
+    /// Asks the other CPUs that use the tables at `root`. What was changed in the tables before must have been changed by locked
     /// instructions, or not be in use.
     #[inline]
-    fn users_elsewhere(&self, root: usize) -> u64 {
-        self.others(|cpu| {
+    fn ask_users(&self, root: usize, pages: &Range<usize>, unload: bool) {
+        let is_user = |cpu: &Slot| {
             let loaded = cpu.loaded.load(Ordering::SeqCst);
             loaded == root || loaded == CHANGING
-        })
+        };
+        self.ask(is_user, root, pages, unload);
     }
 
+    /// Asks the other CPUs of which `which` is true, and waits until all have answered.
+    #[inline]
+    fn ask(&self, which: impl Fn(&Slot) -> bool, root: usize, pages: &Range<usize>, unload: bool) {
+        let this = self.hardware.current();
+        let mut is_written = false;
+        for (number, cpu) in self.slots.iter().take(self.hardware.count()).enumerate() {
+            if number != this && which(cpu) {
+                if !is_written {
+                    self.write(root, pages, unload);
+                    is_written = true;
+                }
+                self.send(number, cpu);
+            }
+        }
+        if is_written {
+            self.wait();
+        }
+    }
+
+    /// Writes this CPU's request.
     #[cold]
-    fn ask(&self, cpus: u64, root: usize, pages: &Range<usize>, unload: bool) {
+    fn write(&self, root: usize, pages: &Range<usize>, unload: bool) {
         let this = self.this_cpu();
         this.root.store(root, Ordering::Relaxed);
         this.start.store(pages.start, Ordering::Relaxed);
         this.end.store(pages.end, Ordering::Relaxed);
         this.unload.store(unload, Ordering::Relaxed);
-        this.unanswered.store(cpus, Ordering::Relaxed);
-        for (number, cpu) in self.slots.iter().enumerate() {
-            if cpus >> number & 1 == 1 {
-                cpu.incoming.fetch_or(1 << self.hardware.current(), Ordering::Release);
-            }
+    }
+
+    /// Sends what was written to one more CPU.
+    #[cold]
+    fn send(&self, number: usize, cpu: &Slot) {
+        let this = self.hardware.current();
+        self.this_cpu().unanswered.fetch_add(1, Ordering::Relaxed);
+        if let Some(word) = cpu.incoming.get(this / WORD) {
+            word.fetch_or(1 << (this % WORD), Ordering::Release);
         }
-        self.hardware.interrupt(cpus);
-        while this.unanswered.load(Ordering::Acquire) != 0 {
+        self.hardware.interrupt(number);
+    }
+
+    /// Waits until all who were asked have answered.
+    #[cold]
+    fn wait(&self) {
+        while self.this_cpu().unanswered.load(Ordering::Acquire) != 0 {
             self.serve(false);
             self.hardware.pause();
         }
@@ -224,17 +237,18 @@ impl<H: Hardware, const CPUS: usize> Shootdown<H, CPUS> {
     /// altogether, and is not asked again.
     #[inline]
     pub fn serve(&self, idle: bool) {
-        if self.this_cpu().incoming.load(Ordering::Relaxed) != 0 {
-            self.answer(idle);
+        for (word, first) in self.this_cpu().incoming.iter().zip((0..self.hardware.count()).step_by(WORD)) {
+            if word.load(Ordering::Relaxed) != 0 {
+                self.answer(word.swap(0, Ordering::Acquire), first, idle);
+            }
         }
     }
 
+    /// Answers `senders`, bits of the CPUs from `first` on.
     #[cold]
-    fn answer(&self, idle: bool) {
-        let bit = 1 << self.hardware.current();
-        let senders = self.this_cpu().incoming.swap(0, Ordering::Acquire);
-        for (number, sender) in self.slots.iter().enumerate() {
-            if senders >> number & 1 == 0 {
+    fn answer(&self, senders: u64, first: usize, idle: bool) {
+        for (bit, sender) in self.slots.iter().skip(first).take(WORD).enumerate() {
+            if senders >> bit & 1 == 0 {
                 continue;
             }
             let root = sender.root.load(Ordering::Relaxed);
@@ -247,7 +261,7 @@ impl<H: Hardware, const CPUS: usize> Shootdown<H, CPUS> {
                     self.hardware.forget(&(sender.start.load(Ordering::Relaxed)..sender.end.load(Ordering::Relaxed)));
                 }
             }
-            sender.unanswered.fetch_and(!bit, Ordering::Release);
+            sender.unanswered.fetch_sub(1, Ordering::Release);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Files of `pc` on the host, as they are: [`paging`] and [`table`] over frames of a test's machine, with a CPU that is modelled; and
-//! `copy.s`.
+//! Files of `pc` on the host, as they are: [`paging`] and [`table`] over frames of a test's machine, with a CPU that is modelled;
+//! `copy.s`; and what CPUs tell each other.
 //!
 //! The CPU caches translations and leaf tables for as long as the architecture lets it, and marks pages accessed and dirty. So
 //! what is checked after each step is what programs could see at worst.
@@ -18,6 +18,7 @@ mod table;
 mod tsc_sync;
 
 mod copies;
+mod many_cpus;
 mod random;
 
 /// The frames of this process's machine, which may be refused.
