@@ -16,6 +16,7 @@ pub mod fallible;
 pub mod files;
 pub mod limits;
 pub mod memory;
+pub mod pid;
 pub mod process;
 pub mod signal;
 pub mod status;
@@ -24,6 +25,7 @@ pub mod terminal;
 pub mod time;
 
 pub use errno::{Errno, Result};
+pub use pid::Pid;
 
 /// Linux's constants by header, as `linux-raw-sys` generates them.
 pub mod raw {

@@ -1,8 +1,5 @@
 //! The numbers of processes, and signals to all of them.
 
-/// As in the room.
-pub type Pid = u32;
-
 /// The errors the numbers have.
 #[derive(Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "as in `abi`")]

@@ -171,7 +171,7 @@ fn assemble() -> Result<Arc<Executor>, Failure> {
     let hooks = hooks(&ending, &random);
     let kernel = new_kernel(Parts { executor: executor.clone(), memory, vfs, mounts, log, hooks }, calls)?;
     describe_faults(&kernel);
-    options.hostname.iter().for_each(|name| kernel.set_hostname(name.as_bytes()));
+    options.hostname.iter().for_each(|name| kernel.namespaces().uts().set_host_name(name.as_bytes()));
 
     // Without memory for this task, what is large is freed where it is let go of.
     let memory = kernel.memory().clone();
@@ -325,7 +325,7 @@ fn unpack(kernel: &Arc<Kernel>, may_be_missing: bool) -> Result<(), Failure> {
         None if may_be_missing => return Ok(()),
         image => image.ok_or(Failure::NoArchive)?,
     };
-    let root = kernel.mounts().root().map_err(part("the root mount"))?;
+    let root = kernel.namespaces().mounts().root().map_err(part("the root mount"))?;
     let summary = initramfs::unpack(image.bytes(), &root, kernel.vfs()).map_err(Failure::Archive)?;
     let (entries, kibibytes) = (summary.entries, summary.bytes / 1024);
     kernel.log().print(Level::Information, format_args!("initramfs: {entries} files, {kibibytes} KiB"));

@@ -43,7 +43,7 @@ const FOLDERS: [&str; 7] = ["/bin", "/etc", "/home", "/root", "/run", "/usr", "/
 
 /// Calls `act` with the kernel's view of all files, and the root.
 fn with_view<T>(kernel: &Kernel, act: impl FnOnce(&Context<'_>, &Path) -> Result<T>) -> Result<T> {
-    let root = kernel.mounts().root()?;
+    let root = kernel.namespaces().mounts().root()?;
     let (credentials, caller) = (Credentials::superuser(), KernelCaller(kernel.vfs()));
     act(&Context { root: &root, credentials: &credentials, caller: &caller, umask: 0 }, &root)
 }
@@ -86,7 +86,7 @@ fn mount(kernel: &Kernel, place: &str, kind: &str, options: &str) -> Result<()> 
         }
         let source = kind.name().as_bytes();
         let filesystem = kind.mount(source, options, context.caller)?;
-        kernel.mounts().mount(kernel.vfs(), filesystem, source, &target, MountFlags::RELATIVE_ACCESS_TIMES)
+        kernel.namespaces().mounts().mount(kernel.vfs(), filesystem, source, &target, MountFlags::RELATIVE_ACCESS_TIMES)
     })
 }
 
@@ -185,7 +185,7 @@ fn open_console(kernel: &Kernel, dev: &DevFs) -> Result<Arc<OpenFile>> {
 /// Opens a device by its name in the system's /dev, so that ttyname(3) finds it, or else in a /dev of our own.
 fn open_device(kernel: &Kernel, dev: &DevFs, name: &str) -> Result<Arc<OpenFile>> {
     let path = alloc::format!("/dev/{name}");
-    if let Ok(file) = open(kernel, &kernel.mounts().root()?, path.as_bytes()) {
+    if let Ok(file) = open(kernel, &kernel.namespaces().mounts().root()?, path.as_bytes()) {
         return Ok(file);
     }
     let namespace = MountNamespace::new(kernel.vfs(), dev.filesystem(), "dev", MountFlags::empty())?;

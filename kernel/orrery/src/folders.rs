@@ -35,12 +35,12 @@ fn mount(kernel: &Arc<Kernel>, ending: &Ending, folder: &SharedFolder) -> Result
     let place = place(kernel, folder.guest_path())?;
     let mut flags = MountFlags::empty();
     flags.set(MountFlags::READ_ONLY, folder.is_read_only());
-    kernel.mounts().mount(kernel.vfs(), filesystem, SOURCE, &place, flags)
+    kernel.namespaces().mounts().mount(kernel.vfs(), filesystem, SOURCE, &place, flags)
 }
 
 /// The directory at an absolute path, made if it is missing.
 fn place(kernel: &Arc<Kernel>, path: &[u8]) -> Result<Path> {
-    let root = kernel.mounts().root()?;
+    let root = kernel.namespaces().mounts().root()?;
     let (caller, credentials) = (KernelCaller(kernel.vfs()), Credentials::superuser());
     let context = Context { root: &root, credentials: &credentials, caller: &caller, umask: 0o022 };
     let mut place = root.clone();

@@ -7,7 +7,7 @@ use core::ops::Range;
 use abi::cpus::CpuSet;
 use abi::fallible::try_to_vec;
 use abi::limits::ResourceLimit;
-use abi::{Errno, Result};
+use abi::{Errno, Pid, Result};
 use fs::procfs::{
     Area, Faults, InputOutput, MemoryStatus, ProcessId, ProcessSource, ProcessStatus, Residence, ResidentFiles, State,
     ThreadStatus,
@@ -16,7 +16,7 @@ use machine::memory::FrameSource;
 use memory::{Access, AddressSpace, AreaView, PAGE_SIZE};
 use process::credentials::Capability;
 use process::limits::{RESOURCES, Resource};
-use process::{Credentials, Process, RunState, ThreadState};
+use process::{Credentials, PidNamespace, Process, RunState, ThreadState};
 use vfs::{Caller, Descriptor, MountNamespace, OpenFile, Path};
 
 /// A process, for as long as it is not collected.
@@ -33,21 +33,32 @@ impl Inspected {
 
     fn find_thread(&self, tid: ProcessId) -> Option<Arc<ThreadState>> {
         let process = self.0.upgrade()?;
+        let tid = pids(&process).pid(tid)?;
         process.kernel().processes().thread(tid).filter(|thread| Arc::ptr_eq(thread.process(), &process))
     }
 
     /// Who a thread is; a leader also when it has ended.
     fn credentials(&self, process: &Process, thread: ProcessId) -> Arc<Credentials> {
-        if thread == process.pid() {
+        if thread == number(process) {
             return process.credentials();
         }
         self.find_thread(thread).map_or_else(|| process.credentials(), |thread| thread.credentials())
     }
 }
 
+/// The pid namespace that /proc shows.
+fn pids(process: &Process) -> &PidNamespace {
+    process.kernel().namespaces().pids()
+}
+
+/// The number of a process there.
+fn number(process: &Process) -> ProcessId {
+    pids(process).number(process.pid())
+}
+
 impl ProcessSource for Inspected {
     fn id(&self) -> Option<ProcessId> {
-        Some(self.0.upgrade()?.pid())
+        Some(number(&*self.0.upgrade()?))
     }
 
     fn status(&self) -> Result<ProcessStatus> {
@@ -56,13 +67,14 @@ impl ProcessSource for Inspected {
         let (usage, children) = (process.usage(), process.children_usage());
         let (ignored, caught) = process.ignored_and_caught();
         let limits = process.limits();
+        let pids = pids(&process);
         Ok(ProcessStatus {
-            id: process.pid(),
-            parent: process.parent_pid(),
-            group: process.group_id(),
-            session: process.session_id(),
+            id: number(&process),
+            parent: pids.number(process.parent_pid()),
+            group: pids.number(process.group_id()),
+            session: pids.number(process.session_id()),
             terminal: terminal.as_ref().map(|terminal| (terminal.number().major, terminal.number().minor)),
-            foreground_group: terminal.and_then(|terminal| terminal.foreground_group()),
+            foreground_group: terminal.and_then(|terminal| terminal.foreground_group()).map(|group| pids.number(group)),
             threads: process.thread_count().max(1) as u32,
             user_time: usage.user,
             system_time: usage.system,
@@ -89,18 +101,18 @@ impl ProcessSource for Inspected {
         match self.find_thread(thread) {
             Some(thread) => Some(thread_status(&thread)),
             // A leader that has ended is still listed with its number until its process is collected.
-            None => self.0.upgrade().filter(|process| process.pid() == thread).map(|process| zombie(&process)),
+            None => self.0.upgrade().filter(|process| number(process) == thread).map(|process| zombie(&process)),
         }
     }
 
     fn next_threads(&self, after: ProcessId, found: &mut [ProcessId]) -> usize {
         let Some(process) = self.0.upgrade() else { return 0 };
         if !process.is_zombie() {
-            return process.next_threads(after, found);
+            return process.next_threads(pids(&process), after, found);
         }
-        match found.first_mut().filter(|_| process.pid() > after) {
+        match found.first_mut().filter(|_| number(&process) > after) {
             Some(first) => {
-                *first = process.pid();
+                *first = number(&process);
                 1
             }
             None => 0,
@@ -123,7 +135,7 @@ impl ProcessSource for Inspected {
 
     fn may_be_inspected_by(&self, thread: ProcessId, caller: &dyn Caller) -> bool {
         let Some(process) = self.0.upgrade() else { return false };
-        if caller.process() == 0 || caller.process() == process.pid() {
+        if caller.process().is_nobody() || caller.process() == process.pid() {
             return true;
         }
         let Some(asking) = process.kernel().processes().thread(caller.thread()) else { return false };
@@ -135,7 +147,11 @@ impl ProcessSource for Inspected {
         Ok(())
     }
 
-    fn set_out_of_memory_adjustment(&self, value: i32, writer: ProcessId) -> Result<()> {
+    fn is(&self, process: Pid) -> bool {
+        self.0.upgrade().is_some_and(|own| own.pid() == process)
+    }
+
+    fn set_out_of_memory_adjustment(&self, value: i32, writer: Pid) -> Result<()> {
         let process = self.process()?;
         let writer = process.kernel().processes().thread(writer).ok_or(Errno::ESRCH)?;
         if value < process.out_of_memory_adjustment() && !writer.credentials().has(Capability::SysResource) {
@@ -210,7 +226,7 @@ impl ProcessSource for Inspected {
     }
 
     fn mounts(&self) -> Result<Arc<MountNamespace>> {
-        Ok(self.process()?.kernel().mounts().clone())
+        Ok(self.process()?.namespaces().mounts().clone())
     }
 
     fn descriptor(&self, descriptor: u32) -> Option<(Arc<OpenFile>, bool)> {
@@ -258,7 +274,7 @@ fn thread_status(thread: &ThreadState) -> ThreadStatus {
     let (pending, blocked) = thread.pending_and_blocked();
     let (task, credentials) = (thread.task(), thread.credentials());
     ThreadStatus {
-        id: thread.tid(),
+        id: pids(thread.process()).number(thread.tid()),
         name: thread.name().as_bytes().to_vec(),
         state: state(thread.run_state()),
         user_time: usage.user,
@@ -288,7 +304,7 @@ fn thread_status(thread: &ThreadState) -> ThreadStatus {
 fn zombie(process: &Process) -> ThreadStatus {
     let (usage, credentials) = (process.usage(), process.credentials());
     ThreadStatus {
-        id: process.pid(),
+        id: number(process),
         name: process.name().as_bytes().to_vec(),
         state: State::Zombie,
         user_time: usage.user,

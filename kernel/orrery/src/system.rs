@@ -13,7 +13,7 @@ use fs::procfs::{
 use fs::random::Random;
 use machine::memory::FrameSource;
 use memory::PAGE_SIZE;
-use process::{Kernel, activity};
+use process::{HostName, Kernel, Pid, activity};
 use tty::Terminal;
 use vfs::{DeviceClass, DeviceNumber};
 
@@ -89,12 +89,15 @@ impl SystemSource for System {
     fn process(&self, id: ProcessId) -> Option<Arc<dyn ProcessSource>> {
         let kernel = self.kernel.upgrade()?;
         let processes = kernel.processes();
-        let process = processes.process(id).or_else(|| processes.thread(id).map(|thread| thread.process().clone()))?;
+        let pid = kernel.namespaces().pids().pid(id)?;
+        let process =
+            processes.process(pid).or_else(|| processes.thread(pid).map(|thread| thread.process().clone()))?;
         Some(Arc::new(Inspected(Arc::downgrade(&process))))
     }
 
     fn next_process(&self, after: ProcessId) -> Option<ProcessId> {
-        self.kernel.upgrade()?.processes().next(after.checked_add(1)?).map(|process| process.pid())
+        let kernel = self.kernel.upgrade()?;
+        kernel.namespaces().pids().next_process(kernel.processes(), after)
     }
 
     fn uptime(&self) -> u64 {
@@ -124,7 +127,7 @@ impl SystemSource for System {
                 forks: processes.forks(),
                 running: statistics.running as u32,
                 threads: processes.thread_count() as u32,
-                last_process: processes.last_pid(),
+                last_process: kernel.namespaces().pids().number(processes.last_pid()),
                 load: load.map(|average| (average * 100 / sched::FIXED_ONE) as u32),
                 ..SystemCounters::default()
             }
@@ -170,24 +173,24 @@ impl SystemSource for System {
     #[expect(clippy::disallowed_methods, reason = "as many as there are CPUs and devices, or 64 bytes")]
     fn name(&self) -> SystemName {
         // bounded: 64 bytes
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let text = |bytes: HostName| String::from_utf8_lossy(&bytes).into_owned();
         SystemName {
             system: SYSTEM.into(),
-            node: text(self.with(|kernel| kernel.hostname())),
+            node: text(self.with(|kernel| kernel.namespaces().uts().host_name())),
             release: RELEASE.into(),
             version: VERSION.into(),
-            domain: text(self.with(|kernel| kernel.domain_name())),
+            domain: text(self.with(|kernel| kernel.namespaces().uts().domain_name())),
             build: "(orrery) (rustc)".into(),
         }
     }
 
     fn set_host_name(&self, name: &[u8]) -> Result<()> {
-        self.with(|kernel| kernel.set_hostname(name));
+        self.with(|kernel| kernel.namespaces().uts().set_host_name(name));
         Ok(())
     }
 
     fn set_domain_name(&self, name: &[u8]) -> Result<()> {
-        self.with(|kernel| kernel.set_domain_name(name));
+        self.with(|kernel| kernel.namespaces().uts().set_domain_name(name));
         Ok(())
     }
 
@@ -238,8 +241,8 @@ impl SystemSource for System {
 
     fn open_files(&self) -> (u64, u64) {
         let Some(kernel) = self.kernel.upgrade() else { return (0, 1 << 20) };
-        let next = |after: u32| kernel.processes().next(after.checked_add(1)?);
-        let processes = core::iter::successors(next(0), |process| next(process.pid()));
+        let next = |after: Pid| kernel.processes().next(after.next());
+        let processes = core::iter::successors(next(Pid::NOBODY), |process| next(process.pid()));
         (processes.map(|process| process.files().count() as u64).sum(), 1 << 20)
     }
 }

@@ -149,7 +149,7 @@ fn check(thread: &Thread, request: &CloneRequest) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     // The first process has no parent its child could have.
-    if together(flag::CLEAR_SIGHAND, flag::SIGHAND) || has(flag::PARENT) && thread.process().parent_pid() == 0 {
+    if together(flag::CLEAR_SIGHAND, flag::SIGHAND) || has(flag::PARENT) && thread.process().parent_pid().is_nobody() {
         return Err(Errno::EINVAL);
     }
     if flags & flag::NAMESPACES != 0 {
@@ -205,13 +205,12 @@ async fn files_for(parent: &Thread, request: &CloneRequest) -> Result<Option<Tab
 /// Makes the thread, and makes it known. It does not run yet.
 async fn create(parent: &Arc<Thread>, request: &CloneRequest, files: Option<TableUse>) -> Result<Arc<Thread>, Failure> {
     let child = parent.killable(make(parent, request, files)).await??;
-    let tid = child.tid();
     if request.has(flag::PARENT_SETTID) {
         // As on Linux, an address that can't be written is the caller's own problem.
-        let _ = parent.space().write_value(request.parent_tid, &tid).await;
+        let _ = parent.space().write_value(request.parent_tid, &parent.pid_number(child.tid())).await;
     }
     if request.has(flag::CHILD_SETTID) {
-        let _ = child.space().write_value(request.child_tid, &tid).await;
+        let _ = child.space().write_value(request.child_tid, &child.pid_number(child.tid())).await;
     }
     enter(parent, request, &child)?;
     Ok(child)
@@ -273,6 +272,7 @@ async fn make_process(
     let process = Process::new(NewProcess {
         pid,
         kernel: own.kernel().clone(),
+        namespaces: own.namespaces().clone(),
         group: own.group(),
         exit_signal: request.exit_signal,
         actions,

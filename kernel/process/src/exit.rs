@@ -83,7 +83,7 @@ impl Thread {
         let futexes = self.kernel().futexes();
         if head != 0 {
             self.set_robust_list(0);
-            release_robust_list(futexes, self.space(), head, self.tid()).await;
+            release_robust_list(futexes, self.space(), head, self.process().pid_number(self.tid())).await;
         }
         let word = self.take_clear_tid();
         let watched = self.process().thread_count() > 1 || self.image().is_shared();
@@ -120,7 +120,7 @@ async fn end_process(process: &Arc<Process>, thread: &ThreadState, tid: Pid) {
     let kernel = process.kernel();
     let processes = kernel.processes();
     let pid = process.pid();
-    if pid == processes.init() {
+    if pid == process.namespaces().pids().init() {
         kernel.init_exited(process.end());
     }
     if process.session_id() == pid
@@ -245,8 +245,7 @@ fn give_away(
 
 /// Who gets the children of a process that ends; nobody those of init.
 fn heir(process: &Process) -> Option<Arc<Process>> {
-    let processes = process.kernel().processes();
-    let init = processes.init();
+    let init = process.namespaces().pids().init();
     let mut ancestor = process.parent()?;
     loop {
         let takes = ancestor.is_subreaper() && !ancestor.is_dead();
@@ -285,7 +284,8 @@ impl News {
                 };
                 let user = child.credentials().users.real;
                 let times = child.usage().ticks();
-                let _ = send::post(&parent, Information::child(signal, code, child.pid(), user, status, times));
+                let number = parent.pid_number(child.pid());
+                let _ = send::post(&parent, Information::child(signal, code, number, user, status, times));
             }
             parent.child_event().wake_all();
         }

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use abi::signal::{Signal, SignalAction};
 use abi::{Errno, Result};
-use tty::{JobControl, Member, ProcessId, Terminal, TerminalSignal};
+use tty::{JobControl, Member, Terminal, TerminalSignal};
 use vfs::NotReady;
 
 use crate::credentials::Capability;
@@ -55,12 +55,13 @@ pub(crate) fn begin_session(thread: &Thread, terminal: Option<&Arc<Terminal>>) -
 /// leaves.
 pub fn set_group(thread: &Thread, pid: i32, group: i32) -> Result<(), NotReady> {
     let own = thread.process();
-    let pid = if pid == 0 { own.pid() as i32 } else { pid };
+    let pid = if pid == 0 { thread.pid_number(own.pid()) as i32 } else { pid };
     let group = if group == 0 { pid } else { group };
     if group < 0 {
         return Err(Errno::EINVAL.into());
     }
-    let (pid, group) = (pid as Pid, group as Pid);
+    let named = |number: i32| thread.pid_of(number as u32).ok_or(Errno::ESRCH);
+    let (pid, group) = (named(pid)?, named(group)?);
     let processes = thread.kernel().processes();
     let process = processes.process(pid).ok_or(Errno::ESRCH)?;
     if process.parent_pid() == own.pid() {
@@ -96,7 +97,8 @@ pub fn process_of(thread: &Thread, pid: i32) -> Result<Arc<Process>> {
         return Ok(thread.process().clone());
     }
     let processes = thread.kernel().processes();
-    processes.process(pid as Pid).or_else(|| Some(processes.thread(pid as Pid)?.process().clone())).ok_or(Errno::ESRCH)
+    let pid = thread.pid_of(pid as u32).ok_or(Errno::ESRCH)?;
+    processes.process(pid).or_else(|| Some(processes.thread(pid)?.process().clone())).ok_or(Errno::ESRCH)
 }
 
 /// Whom a call that takes the number of a thread is about. The number of a process means its leader, which can still be
@@ -116,7 +118,7 @@ impl Target {
     /// # Errors
     /// `ESRCH`.
     pub fn new(thread: &Thread, pid: i32) -> Result<Target> {
-        let tid = if pid == 0 { thread.tid() } else { pid as Pid };
+        let tid = if pid == 0 { thread.tid() } else { thread.pid_of(pid as u32).ok_or(Errno::ESRCH)? };
         let processes = thread.kernel().processes();
         if let Some(found) = processes.thread(tid) {
             return Ok(Target { tid, process: found.process().clone(), credentials: found.credentials() });
@@ -140,46 +142,46 @@ const fn signal_of(signal: TerminalSignal) -> Signal {
 }
 
 impl JobControl for Kernel {
-    fn member(&self, process: ProcessId) -> Option<Member> {
+    fn member(&self, process: Pid) -> Option<Member> {
         let process = self.processes().process(process)?;
         Some(Member { process: process.pid(), group: process.group_id(), session: process.session_id() })
     }
 
-    fn blocks_or_ignores(&self, thread: ProcessId, signal: TerminalSignal) -> bool {
+    fn blocks_or_ignores(&self, thread: Pid, signal: TerminalSignal) -> bool {
         let Some(thread) = self.processes().thread(thread) else { return false };
         let signal = signal_of(signal);
         let ignored = thread.process().signals().lock().actions.get(signal).handler == SignalAction::IGNORE;
         ignored || thread.signals().lock().mask.contains(signal)
     }
 
-    fn is_administrator(&self, thread: ProcessId) -> bool {
+    fn is_administrator(&self, thread: Pid) -> bool {
         self.processes().thread(thread).is_some_and(|thread| thread.credentials().has(Capability::SysAdmin))
     }
 
-    fn controlling_terminal(&self, session: ProcessId) -> Option<Arc<Terminal>> {
+    fn controlling_terminal(&self, session: Pid) -> Option<Arc<Terminal>> {
         self.processes().terminal(session)
     }
 
-    fn set_controlling_terminal(&self, session: ProcessId, terminal: Option<Arc<Terminal>>) {
+    fn set_controlling_terminal(&self, session: Pid, terminal: Option<Arc<Terminal>>) {
         let old = self.processes().set_terminal(session, terminal);
         drop(old);
     }
 
-    fn session_of_group(&self, group: ProcessId) -> Option<ProcessId> {
+    fn session_of_group(&self, group: Pid) -> Option<Pid> {
         self.processes().group(group).filter(|group| !group.lock().is_empty()).map(|group| group.session().id())
     }
 
-    fn is_orphaned(&self, group: ProcessId) -> bool {
+    fn is_orphaned(&self, group: Pid) -> bool {
         self.processes().group(group).is_none_or(|group| group.is_orphaned())
     }
 
-    fn signal_group(&self, group: ProcessId, signal: TerminalSignal) {
+    fn signal_group(&self, group: Pid, signal: TerminalSignal) {
         if let Some(group) = self.processes().group(group) {
             send::post_group(self, &group, signal_of(signal));
         }
     }
 
-    fn signal_leader(&self, session: ProcessId, signal: TerminalSignal) {
+    fn signal_leader(&self, session: Pid, signal: TerminalSignal) {
         if let Some(leader) = self.processes().process(session) {
             let _ = send::post(&leader, Information::kernel(signal_of(signal)));
         }

@@ -11,7 +11,6 @@ use drivers::{KernelLog, Level};
 use machine::memory::{FrameSource, OutOfMemory};
 use memory::{AddressSpace, Memory};
 use sched::{Executor, Task};
-use sync::RwSpinLock;
 use tty::Terminal;
 use vfs::{FileTable, FsContext, MountNamespace, Path, TableUse, Vfs};
 
@@ -23,8 +22,8 @@ use crate::run::{SystemCalls, run};
 use crate::signal::Actions;
 use crate::signal::deferred::Deferred;
 use crate::thread::{Name, NewThread};
-use crate::ucounts::{CountedThread, Users};
-use crate::{Credentials, Pid, Process, Processes, Thread};
+use crate::ucounts::CountedThread;
+use crate::{Credentials, Namespaces, Pid, Process, Processes, Thread};
 
 /// How many buckets the futexes' table has for every CPU, as on Linux.
 const FUTEX_BUCKETS_PER_CPU: usize = 256;
@@ -69,9 +68,6 @@ pub struct Parts {
     pub hooks: Hooks,
 }
 
-/// A string the administrator sets: host and domain name.
-pub const NAME_LENGTH: usize = 64;
-
 type Start = dyn Fn(Arc<Thread>) -> Result<(), OutOfMemory> + Send + Sync;
 
 /// A kernel. See the module's page.
@@ -79,16 +75,14 @@ pub struct Kernel {
     executor: Arc<Executor>,
     memory: Arc<Memory>,
     vfs: Arc<Vfs>,
-    mounts: Arc<MountNamespace>,
+    /// Those in which the system begins.
+    namespaces: Arc<Namespaces>,
     log: Arc<KernelLog>,
     hooks: Hooks,
     processes: Processes,
-    users: Users,
     futexes: Futexes,
     /// What signals have still to do to very many.
     deferred: Arc<Deferred>,
-    host_name: RwSpinLock<Vec<u8>>,
-    domain_name: RwSpinLock<Vec<u8>>,
     /// Makes a thread's future and lets it run: knows the type of the system calls.
     start: Box<Start>,
     /// What a process that is over has.
@@ -101,7 +95,6 @@ impl Kernel {
     ///
     /// # Errors
     /// `EINVAL` when nothing is mounted as the root.
-    #[expect(clippy::disallowed_methods, reason = "64 bytes at most")]
     pub fn new<C: SystemCalls>(parts: Parts, calls: C) -> Result<Arc<Kernel>> {
         let root = parts.mounts.root()?;
         let start = move |thread: Arc<Thread>| {
@@ -112,15 +105,12 @@ impl Kernel {
             executor: parts.executor,
             memory: parts.memory,
             vfs: parts.vfs,
-            mounts: parts.mounts,
+            namespaces: Arc::new(Namespaces::first(parts.mounts)),
             log: parts.log,
             hooks: parts.hooks,
             processes: Processes::new(machine::cpu::count()),
-            users: Users::default(),
             futexes: Futexes::new(machine::cpu::count() * FUTEX_BUCKETS_PER_CPU),
             deferred: Arc::default(),
-            host_name: RwSpinLock::new(b"(none)".to_vec()),
-            domain_name: RwSpinLock::new(b"(none)".to_vec()),
             start: Box::new(start),
             no_files: FileTable::new(),
             no_fs_context: Arc::new(FsContext::new(root)),
@@ -150,20 +140,15 @@ impl Kernel {
         &self.log
     }
 
-    /// The mounts all processes see.
-    pub const fn mounts(&self) -> &Arc<MountNamespace> {
-        &self.mounts
+    /// The namespaces in which the system began: those of its first process.
+    pub const fn namespaces(&self) -> &Arc<Namespaces> {
+        &self.namespaces
     }
 
     /// All processes.
     #[inline]
     pub const fn processes(&self) -> &Processes {
         &self.processes
-    }
-
-    /// What is counted for users.
-    pub(crate) const fn users(&self) -> &Users {
-        &self.users
     }
 
     /// Who waits for words of memory.
@@ -174,26 +159,6 @@ impl Kernel {
     /// What signals have still to do to very many.
     pub(crate) const fn deferred(&self) -> &Arc<Deferred> {
         &self.deferred
-    }
-
-    /// The host's name.
-    pub fn hostname(&self) -> Vec<u8> {
-        self.host_name.read().clone()
-    }
-
-    /// sethostname(2). Longer names are cut.
-    pub fn set_hostname(&self, name: &[u8]) {
-        *self.host_name.write() = cut(name);
-    }
-
-    /// The NIS domain's name.
-    pub fn domain_name(&self) -> Vec<u8> {
-        self.domain_name.read().clone()
-    }
-
-    /// setdomainname(2). Longer names are cut.
-    pub fn set_domain_name(&self, name: &[u8]) {
-        *self.domain_name.write() = cut(name);
     }
 
     /// Prints a message about what programs do.
@@ -238,7 +203,7 @@ impl Kernel {
     /// The task of a thread to be, on the CPU of the one that makes it.
     pub(crate) fn thread_task(&self, tid: Pid, nice: i8, affinity: CpuSet) -> Arc<Task> {
         let parameters =
-            sched::Parameters { name: "thread", identity: tid, nice, affinity, cpu: machine::cpu::current() };
+            sched::Parameters { name: "thread", identity: tid.index(), nice, affinity, cpu: machine::cpu::current() };
         self.executor.task(&parameters)
     }
 
@@ -260,7 +225,7 @@ impl Kernel {
         program: FirstProgram<'_>,
         prepare: impl FnOnce(&mut machine::user::Registers) + Send,
     ) -> Result<Arc<Process>> {
-        let fs = FsContext::new(self.mounts.root()?);
+        let fs = FsContext::new(self.namespaces.mounts().root()?);
         if let Some(directory) = program.working_directory {
             fs.set_working(directory);
         }
@@ -269,10 +234,11 @@ impl Kernel {
         let image = crate::process::Image::new(space);
         let number = self.processes.number()?;
         let pid = number.pid();
-        let credentials = Arc::new(Credentials::superuser(self.users.counts(0)?));
+        let credentials = Arc::new(Credentials::superuser(self.namespaces.users().counts().counts(0)?));
         let process = Arc::new(Process::new(NewProcess {
             pid,
             kernel: self.clone(),
+            namespaces: self.namespaces.clone(),
             // Those of the kernel: like any process it can become the leader of its own.
             group: self.processes.kernel_group().clone(),
             exit_signal: abi::raw::general::SIGCHLD,
@@ -312,7 +278,7 @@ impl Kernel {
         };
         let started = executed.and_then(|thread| {
             thread.with_registers(prepare);
-            self.processes.set_init(pid);
+            self.namespaces.pids().set_init(pid);
             self.start(thread).map_err(|_| Errno::ENOMEM)
         });
         if let Err(errno) = started {
@@ -353,11 +319,6 @@ pub enum Role {
         /// The terminal.
         terminal: Option<Arc<Terminal>>,
     },
-}
-
-#[expect(clippy::disallowed_methods, reason = "64 bytes at most")]
-fn cut(name: &[u8]) -> Vec<u8> {
-    name.get(..name.len().min(NAME_LENGTH)).unwrap_or_default().to_vec()
 }
 
 impl fmt::Debug for Kernel {

@@ -6,6 +6,7 @@
 //! | `process`, `thread` | [`Process`], a group of threads; [`Thread`], one future and one set of registers |
 //! | `run` | the heart: enter user mode, answer the trap, settle what is due, again. [`SystemCalls`], [`Outcome`] |
 //! | `pid` | [`Processes`]: who has which number, groups and sessions; no lock over all of it |
+//! | `namespaces` | [`Namespaces`]: what of the system a process sees, and which number means whom |
 //! | [`clone`], [`exec`], [`exit`], [`wait`] | the life of a process |
 //! | [`signal`] | sets, queues, actions, sending, delivery, frames, stopping |
 //! | [`group`] | sessions and groups; job control for terminals |
@@ -39,6 +40,7 @@ pub mod futex;
 pub mod group;
 mod kernel;
 pub mod limits;
+mod namespaces;
 mod oom;
 mod pid;
 mod process;
@@ -50,10 +52,14 @@ mod ucounts;
 pub mod usage;
 pub mod wait;
 
+pub use abi::Pid;
 pub use abi::process::ExitStatus;
 pub use credentials::Credentials;
 pub use kernel::{FirstProgram, Hooks, Kernel, Parts, Role, Shutdown};
-pub use pid::{Pid, Processes};
+pub use namespaces::{
+    HostName, IpcNamespace, NAME_LENGTH, Namespaces, NetworkNamespace, PidNamespace, UserNamespace, UtsNamespace,
+};
+pub use pid::Processes;
 pub use process::{Image, Process, Program};
 pub use run::{Call, Failure, Immediate, Interrupted, NewImage, Outcome, Resume, SystemCalls, activity};
 pub use thread::{Name, RunState, Thread, ThreadState};

@@ -13,7 +13,7 @@ use memory::{AddressSpace, OomKiller, OomOutcome};
 use sync::SpinLock;
 
 use crate::signal::{Information, send};
-use crate::{Kernel, Process};
+use crate::{Kernel, Pid, Process};
 
 /// How long one that is ending is waited for before another is chosen, in nanoseconds.
 const PATIENCE: u64 = 10_000_000_000;
@@ -85,9 +85,9 @@ fn is_of(process: &Process, space: &AddressSpace) -> bool {
 fn select_victim(kernel: &Kernel) -> Option<Arc<Process>> {
     let total = kernel.memory().frames().total_frames();
     let mut found: Option<(Arc<Process>, usize)> = None;
-    let mut next = 1;
+    let mut next = Pid::NOBODY;
     while let Some(process) = kernel.processes().next(next) {
-        next = process.pid() + 1;
+        next = process.pid().next();
         if process.is_unkillable() || process.is_dead() {
             continue;
         }
@@ -152,8 +152,8 @@ mod tests {
         let told = stage.start_as(Role::Init, steps);
         until(|| told.lock().unwrap().len() == 4);
         let total = stage.kernel.memory().frames().total_frames() as i32;
-        let process = |pid| stage.kernel.processes().next(pid).unwrap();
-        let victim = || select_victim(&stage.kernel).map(|process| process.pid());
+        let process = |pid| stage.kernel.processes().next(Pid::new(pid)).unwrap();
+        let victim = || select_victim(&stage.kernel).map(|process| process.pid().index());
         assert_eq!(victim(), Some(4), "the youngest of equals");
         // A fiftieth of all memory is more than these programs have.
         assert!(total / 50 > 100);
@@ -224,7 +224,7 @@ mod tests {
         let ended = || told.lock().unwrap().iter().filter(|(what, _)| what.ends_with("ended")).count();
         for (before, pid) in order.iter().enumerate() {
             until(|| ended() == before);
-            let process = stage.kernel.processes().next(*pid).unwrap();
+            let process = stage.kernel.processes().next(Pid::new(*pid)).unwrap();
             send::post(&process, Information::kernel(Signal::USR1)).unwrap();
         }
         until(|| ended() == 2);
@@ -281,7 +281,7 @@ mod tests {
         let told = stage.start_as(Role::Init, steps);
         until(|| told.lock().unwrap().len() == 2);
         let killer = ProcessKiller::new(Arc::downgrade(&stage.kernel));
-        let [small, large] = [2, 3].map(|pid| stage.kernel.processes().next(pid).unwrap());
+        let [small, large] = [2, 3].map(|pid| stage.kernel.processes().next(Pid::new(pid)).unwrap());
         let space = small.space().unwrap();
         assert_eq!(killer.out_of_memory(&space), OomOutcome::Wait);
         until(|| large.is_zombie());
@@ -301,7 +301,7 @@ mod tests {
     fn who_is_refused_again_ends_somebody() {
         let stage = Stage::new(&[]);
         stage.start_as(Role::Init, vec![Label("wait"), call!(__NR_pause), Jump("wait")]);
-        let init = stage.kernel.processes().next(1).unwrap();
+        let init = stage.kernel.processes().next(Pid::new(1)).unwrap();
         let mut over = Ending { process: Weak::new(), since: 5 };
         let space = init.space().unwrap();
         assert_eq!(over.outcome(&stage.kernel, &space, 4 + GRACE), Some(OomOutcome::Wait));
@@ -317,7 +317,8 @@ mod tests {
         let far = DATA + 4096 * 900;
         let large = vec![call!(__NR_wait4, -1, 0, 0, 0), Show("nobody"), call!(__NR_sigaltstack, far), Show("call")];
         let prepare = |stage: &Stage| {
-            let protect = |pid| stage.kernel.processes().next(pid).unwrap().set_out_of_memory_adjustment(NEVER);
+            let protect =
+                |pid| stage.kernel.processes().next(Pid::new(pid)).unwrap().set_out_of_memory_adjustment(NEVER);
             [2, 3].into_iter().for_each(protect);
         };
         let fault = write(900..901).collect();
@@ -339,7 +340,7 @@ mod tests {
     fn an_adjustment_is_a_part_of_all_memory() {
         let stage = Stage::new(&[]);
         stage.start_as(Role::Init, vec![Label("wait"), call!(__NR_pause), Jump("wait")]);
-        let init = stage.kernel.processes().next(1).unwrap();
+        let init = stage.kernel.processes().next(Pid::new(1)).unwrap();
         let with = |adjustment| {
             init.set_out_of_memory_adjustment(adjustment);
             badness(&init, 4_000_000)

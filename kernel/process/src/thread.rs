@@ -12,6 +12,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering
 use core::task::Poll;
 
 use abi::Result;
+use abi::pid::AtomicPid;
 use abi::signal::{Signal, SignalSet};
 use machine::user::Registers;
 use memory::AddressSpace;
@@ -35,7 +36,7 @@ pub struct Thread {
 
 /// A thread, for everybody. See the module's page.
 pub struct ThreadState {
-    tid: AtomicU32,
+    tid: AtomicPid,
     /// In its process's list of threads; changed under the lock of that.
     position: AtomicUsize,
     process: Arc<Process>,
@@ -133,7 +134,7 @@ impl Thread {
     pub(crate) fn new(new: NewThread) -> Arc<Thread> {
         let signals = ThreadSignals { mask: new.mask, ..ThreadSignals::default() };
         let state = ThreadState {
-            tid: AtomicU32::new(new.tid),
+            tid: AtomicPid::new(new.tid),
             position: AtomicUsize::new(0),
             process: new.process,
             task: new.task,
@@ -214,12 +215,24 @@ impl ThreadState {
     /// Its number.
     #[inline]
     pub fn tid(&self) -> Pid {
-        self.tid.load(Ordering::Relaxed)
+        self.tid.load()
+    }
+
+    /// The number by which it knows somebody; 0 for who is not in its pid namespace.
+    #[inline]
+    pub fn pid_number(&self, pid: Pid) -> u32 {
+        self.process.pid_number(pid)
+    }
+
+    /// Whom it means by a number, if anybody can have that.
+    #[inline]
+    pub fn pid_of(&self, number: u32) -> Option<Pid> {
+        self.process.namespaces().pids().pid(number)
     }
 
     /// A thread that executes a new program becomes its process's leader.
     pub(crate) fn set_tid(&self, tid: Pid) {
-        self.tid.store(tid, Ordering::Relaxed);
+        self.tid.store(tid);
     }
 
     pub(crate) fn position(&self) -> usize {
@@ -280,7 +293,7 @@ impl ThreadState {
         let old = self.credentials();
         let user = new.users.real;
         if new.counts.user() != user {
-            new.counts = self.kernel().users().counts(user)?;
+            new.counts = self.process.namespaces().users().counts().counts(user)?;
             // As on Linux, too many threads are no reason for this to fail: programs that give up rights don't look.
             let limit = self.process.lock_limits().soft(Resource::Processes);
             let exceeds = u64::from(new.counts.threads()) > limit && !new.counts.is_superuser();
@@ -539,12 +552,20 @@ impl Thread {
 }
 
 impl vfs::Caller for Thread {
-    fn process(&self) -> u32 {
+    fn process(&self) -> Pid {
         self.state.process.pid()
     }
 
-    fn thread(&self) -> u32 {
+    fn thread(&self) -> Pid {
         self.tid()
+    }
+
+    fn pid_number(&self, pid: Pid) -> u32 {
+        self.state.pid_number(pid)
+    }
+
+    fn pid_of(&self, number: u32) -> Option<Pid> {
+        self.state.pid_of(number)
     }
 
     fn memory(&self) -> Option<&AddressSpace> {
@@ -581,8 +602,10 @@ impl vfs::Caller for Thread {
     }
 
     fn broken_pipe(&self) {
-        let sender = (self.state.process.pid(), self.credentials().users.real);
-        let _ = send::post_thread(self, Information::user(Signal::PIPE, code::USER, sender.0, sender.1));
+        let process = &self.state.process;
+        let sender = process.pid_number(process.pid());
+        let user = self.credentials().users.real;
+        let _ = send::post_thread(self, Information::user(Signal::PIPE, code::USER, sender, user));
     }
 }
 

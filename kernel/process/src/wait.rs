@@ -31,9 +31,19 @@ impl Target {
             -1 => Target::Any,
             0 => Target::Group(thread.process().group_id()),
             i32::MIN => return Err(Errno::ESRCH),
-            1.. => Target::Process(pid as Pid),
-            _ => Target::Group(pid.unsigned_abs()),
+            1.. => Target::process(thread, pid as u32),
+            _ => Target::group(thread, pid.unsigned_abs()),
         })
+    }
+
+    /// The child that the caller knows by a number. Who is not in the caller's namespace is no child of his.
+    pub fn process(thread: &Thread, number: u32) -> Target {
+        Target::Process(thread.pid_of(number).unwrap_or(Pid::NOBODY))
+    }
+
+    /// Those of the group that the caller knows by a number.
+    pub fn group(thread: &Thread, number: u32) -> Target {
+        Target::Group(thread.pid_of(number).unwrap_or(Pid::NOBODY))
     }
 
     fn matches(self, process: &Process) -> bool {

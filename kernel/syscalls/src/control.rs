@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use core::pin::pin;
 
 use abi::Errno;
+use abi::Pid;
 use abi::files::FileLock;
 use abi::raw::general as raw;
 use process::signal::owner::FileOwner;
@@ -50,10 +51,9 @@ pub(crate) fn fcntl(thread: &Arc<Thread>, file: Descriptor, command: u32, argume
             let number = number.checked_abs().ok_or(Errno::EINVAL)?;
             Ok(set_owner(thread, &open, kind, number)?)
         }
-        raw::F_GETOWN => Ok(match open.owner().map(|owner| owner.identity()) {
-            Some((OwnerKind::Group, number)) => (number as isize).wrapping_neg() as usize,
-            Some((_, number)) => number as usize,
-            None => 0,
+        raw::F_GETOWN => Ok(match owner_of(thread, &open) {
+            (OwnerKind::Group, number) => (number as isize).wrapping_neg() as usize,
+            (_, number) => number as usize,
         }),
         raw::F_SETSIG => {
             let signal = argument as u32;
@@ -104,10 +104,19 @@ pub(crate) fn set_signal_driven(
 fn set_owner(thread: &Arc<Thread>, open: &OpenFile, kind: OwnerKind, number: i32) -> Result<usize, Errno> {
     let owner: Option<Arc<dyn vfs::FileOwner>> = match number {
         0 => None,
-        _ => Some(FileOwner::new(thread, kind, u32::try_from(number).map_err(|_| Errno::ESRCH)?)?),
+        _ => {
+            let number = u32::try_from(number).map_err(|_| Errno::ESRCH)?;
+            Some(FileOwner::new(thread, kind, thread.pid_of(number).ok_or(Errno::ESRCH)?)?)
+        }
     };
     open.set_owner(owner);
     Ok(0)
+}
+
+/// Who gets the signals of a file, by the number the caller knows him by; 0 for nobody.
+fn owner_of(thread: &Thread, open: &OpenFile) -> (OwnerKind, u32) {
+    let (kind, pid) = open.owner().map_or((OwnerKind::Thread, None), |owner| owner.identity());
+    (kind, pid.map_or(0, |pid| thread.pid_number(pid)))
 }
 
 /// `F_SETOWN_EX`
@@ -120,7 +129,7 @@ async fn set_described_owner(thread: &Arc<Thread>, open: &OpenFile, argument: us
 
 /// `F_GETOWN_EX`
 async fn describe_owner(thread: &Arc<Thread>, open: &OpenFile, argument: usize) -> Result<usize, Failure> {
-    let (kind, number) = open.owner().map_or((OwnerKind::Thread, 0), |owner| owner.identity());
+    let (kind, number) = owner_of(thread, open);
     let described = abi::files::FileOwner { kind: kind as i32, number: number as i32 };
     Out::at(argument).store(thread, &described).await?;
     Ok(0)
@@ -136,8 +145,8 @@ pub(crate) async fn fcntl_waiting(
     // Held for the whole call: an owner must not go while a lock is waited for in its name.
     let files = thread.files();
     let open = files.get(file.0)?;
-    let of_process = Owner { lock: LockOwner::of_table(&files), process: thread.process().pid() as i32 };
-    let of_description = Owner { lock: LockOwner::of_open_file(&open), process: OF_DESCRIPTION };
+    let of_process = Owner { lock: LockOwner::of_table(&files), process: Some(thread.process().pid()) };
+    let of_description = Owner { lock: LockOwner::of_open_file(&open), process: None };
     let result = match command {
         raw::F_SETOWN_EX => return set_described_owner(thread, &open, argument).await,
         raw::F_GETOWN_EX => return describe_owner(thread, &open, argument).await,
@@ -166,8 +175,8 @@ pub(crate) async fn fcntl_waiting(
 #[derive(Clone, Copy)]
 struct Owner {
     lock: LockOwner,
-    /// What F_GETLK tells of it.
-    process: i32,
+    /// What F_GETLK tells of it; `None` for an open file description.
+    process: Option<Pid>,
 }
 
 /// What F_GETLK tells in place of a process where an open file description holds the lock.
@@ -190,7 +199,7 @@ fn record_lock(open: &OpenFile, owner: Owner, lock: &FileLock) -> Result<RecordL
     };
     let start = base.checked_add(lock.start).ok_or(Errno::EOVERFLOW)?;
     let (first, last) = RecordLock::range(start, lock.length)?;
-    if owner.process == OF_DESCRIPTION && lock.process != 0 {
+    if owner.process.is_none() && lock.process != 0 {
         return Err(Errno::EINVAL);
     }
     Ok(RecordLock { kind, first, last, owner: owner.lock, process: owner.process })
@@ -215,7 +224,7 @@ async fn get_lock(thread: &Arc<Thread>, open: &OpenFile, owner: Owner, argument:
             lock.whence = raw::SEEK_SET as i16;
             lock.start = held.first as i64;
             lock.length = if endless { 0 } else { (held.last - held.first) as i64 + 1 };
-            lock.process = held.process;
+            lock.process = held.process.map_or(OF_DESCRIPTION, |process| thread.pid_number(process) as i32);
         }
         None => lock.kind = raw::F_UNLCK as i16,
     }

@@ -192,7 +192,7 @@ pub(crate) fn capset(
     data: In<CapabilityData>,
 ) -> Result<(), NotReady> {
     let (header, count) = elements(thread, header)?;
-    if header.pid != 0 && header.pid != thread.tid() as i32 {
+    if header.pid != 0 && header.pid != thread.pid_number(thread.tid()) as i32 {
         return Err(Errno::EPERM.into());
     }
     let mut sets = [0u64; 3];

@@ -24,7 +24,7 @@ async fn start_again<T>() -> Result<T, Failure> {
 
 /// getpgid(2)
 pub(crate) fn getpgid(thread: &Arc<Thread>, pid: i32) -> Result<usize, Errno> {
-    Ok(group::process_of(thread, pid)?.group_id() as usize)
+    Ok(thread.pid_number(group::process_of(thread, pid)?.group_id()) as usize)
 }
 
 /// getpgrp(2)
@@ -34,7 +34,7 @@ pub(crate) fn getpgrp(thread: &Arc<Thread>) -> Result<usize, Errno> {
 
 /// setsid(2)
 pub(crate) fn setsid(thread: &Arc<Thread>) -> Result<usize, NotReady> {
-    Ok(group::set_session(thread)? as usize)
+    Ok(thread.pid_number(group::set_session(thread)?) as usize)
 }
 
 /// setsid(2) while a signal is on its way to the caller's group.
@@ -44,5 +44,5 @@ pub(crate) async fn setsid_waiting(_thread: &Arc<Thread>) -> Result<usize, Failu
 
 /// getsid(2)
 pub(crate) fn getsid(thread: &Arc<Thread>, pid: i32) -> Result<usize, Errno> {
-    Ok(group::process_of(thread, pid)?.session_id() as usize)
+    Ok(thread.pid_number(group::process_of(thread, pid)?.session_id()) as usize)
 }

@@ -58,10 +58,10 @@ pub(crate) async fn mount_waiting(
     if !request.is_of_tree() {
         return Ok(user::fetching(thread, || Ok(request.act()?)).await?);
     }
-    let kernel = thread.kernel();
     let source = user::fetching(thread, || Ok(request.source_path()?)).await?;
     // As on Linux it is not given up.
-    Ok(Box::pin(kernel.mounts().bind_tree(kernel.vfs(), &source, &request.target)).await?)
+    let mounts = thread.process().namespaces().mounts();
+    Ok(Box::pin(mounts.bind_tree(thread.kernel().vfs(), &source, &request.target)).await?)
 }
 
 /// What mount(2) was asked for.
@@ -105,7 +105,7 @@ impl Request<'_> {
     /// Which of the five things mount(2) does is decided by its flags, in this order.
     fn act(&self) -> Result<(), Errno> {
         let kernel = self.thread.kernel();
-        let mounts = kernel.mounts();
+        let mounts = self.thread.process().namespaces().mounts();
         let has = |flag| self.flags.has(flag);
         if has(raw::MS_REMOUNT) {
             return mounts.remount(&self.target, self.mount_flags(), &self.options, has(raw::MS_BIND));
@@ -161,7 +161,7 @@ pub(crate) fn umount2(thread: &Arc<Thread>, target: CString, flags: Flags<Unmoun
     if target.mount.has_children() && flags.has(raw::MNT_DETACH) {
         return Err(NotReady::WouldBlock);
     }
-    Ok(thread.kernel().mounts().unmount(target, flags.has(raw::MNT_DETACH))?)
+    Ok(thread.process().namespaces().mounts().unmount(target, flags.has(raw::MNT_DETACH))?)
 }
 
 /// umount2(2) of a whole tree.
@@ -172,7 +172,7 @@ pub(crate) async fn umount2_waiting(
 ) -> Result<(), Failure> {
     let flags = flags.known()?;
     let target = user::fetching(thread, || find_mounted(thread, target, flags)).await?;
-    let gone = thread.kernel().mounts().begin_to_unmount(target, flags.has(raw::MNT_DETACH))?;
+    let gone = thread.process().namespaces().mounts().begin_to_unmount(target, flags.has(raw::MNT_DETACH))?;
     gone.take_apart().await;
     Ok(())
 }

@@ -23,12 +23,12 @@ use crate::place::HERE;
 
 /// fork(2)
 pub(crate) async fn fork(thread: &Arc<Thread>) -> Result<usize, Failure> {
-    Ok(make_child(thread, CloneRequest::FORK).await? as usize)
+    Ok(thread.pid_number(make_child(thread, CloneRequest::FORK).await?) as usize)
 }
 
 /// vfork(2)
 pub(crate) async fn vfork(thread: &Arc<Thread>) -> Result<usize, Failure> {
-    Ok(make_child(thread, CloneRequest::VFORK).await? as usize)
+    Ok(thread.pid_number(make_child(thread, CloneRequest::VFORK).await?) as usize)
 }
 
 /// clone(2), as x86-64 has it. The low byte of the flags is the signal the parent gets at the end.
@@ -48,14 +48,14 @@ pub(crate) async fn clone(
         tls: tls.0,
         exit_signal: flags.0 & raw::CSIGNAL,
     };
-    Ok(make_child(thread, request).await? as usize)
+    Ok(thread.pid_number(make_child(thread, request).await?) as usize)
 }
 
 /// clone3(2)
 pub(crate) async fn clone3(thread: &Arc<Thread>, arguments: In<CloneArguments>, size: usize) -> Result<usize, Failure> {
     let arguments = fetch_clone_arguments(thread, arguments, size).await?;
     let request = clone_request(&arguments)?;
-    Ok(make_child(thread, request).await? as usize)
+    Ok(thread.pid_number(make_child(thread, request).await?) as usize)
 }
 
 /// The arguments of clone3(2), which older programs give shorter, and newer ones longer.
@@ -186,7 +186,7 @@ pub(crate) async fn wait4(
     let Some(waited) = wait::wait(thread, target, options).await? else { return Ok(0) };
     status.store_optional(thread, &waited.event.wait_status()).await?;
     usage.store_optional(thread, &waited.usage.to_program()).await?;
-    Ok(waited.pid as usize)
+    Ok(thread.pid_number(waited.pid) as usize)
 }
 
 /// waitid(2). The kernel's has one more argument than the library's: what was used.
@@ -204,9 +204,9 @@ pub(crate) async fn waitid(
     }
     let target = match (kind, id) {
         (raw::P_ALL, _) => Target::Any,
-        (raw::P_PID, 1..) => Target::Process(id as u32),
+        (raw::P_PID, 1..) => Target::process(thread, id as u32),
         (raw::P_PGID, 0) => Target::Group(thread.process().group_id()),
-        (raw::P_PGID, 1..) => Target::Group(id as u32),
+        (raw::P_PGID, 1..) => Target::group(thread, id as u32),
         // There are no descriptors of processes.
         (raw::P_PIDFD, 0..) => return Err(Errno::EBADF.into()),
         _ => return Err(Errno::EINVAL.into()),
@@ -226,7 +226,7 @@ async fn store_event(thread: &Arc<Thread>, information: Out<SignalInfo>, waited:
     let (head, tail) = match waited {
         Some(waited) => {
             let (code, status) = waited.event.code_and_status();
-            ([raw::SIGCHLD as i32, 0, code], [waited.pid as i32, waited.user as i32, status])
+            ([raw::SIGCHLD as i32, 0, code], [thread.pid_number(waited.pid) as i32, waited.user as i32, status])
         }
         None => ([0; 3], [0; 3]),
     };
@@ -237,23 +237,23 @@ async fn store_event(thread: &Arc<Thread>, information: Out<SignalInfo>, waited:
 
 /// getpid(2)
 pub(crate) fn getpid(thread: &Arc<Thread>) -> usize {
-    thread.process().pid() as usize
+    thread.pid_number(thread.process().pid()) as usize
 }
 
 /// getppid(2)
 pub(crate) fn getppid(thread: &Arc<Thread>) -> usize {
-    thread.process().parent_pid() as usize
+    thread.pid_number(thread.process().parent_pid()) as usize
 }
 
 /// gettid(2)
 pub(crate) fn gettid(thread: &Arc<Thread>) -> usize {
-    thread.tid() as usize
+    thread.pid_number(thread.tid()) as usize
 }
 
 /// set_tid_address(2)
 pub(crate) fn set_tid_address(thread: &Arc<Thread>, address: Address) -> usize {
     thread.set_clear_tid(address.0);
-    thread.tid() as usize
+    thread.pid_number(thread.tid()) as usize
 }
 
 /// The size of `struct robust_list_head`.
@@ -277,7 +277,10 @@ pub(crate) fn get_robust_list(
 ) -> Result<(), NotReady> {
     let target = match pid {
         0 => thread.state().clone(),
-        _ => thread.kernel().processes().thread(pid as u32).ok_or(Errno::ESRCH)?,
+        _ => {
+            let tid = thread.pid_of(pid as u32).ok_or(Errno::ESRCH)?;
+            thread.kernel().processes().thread(tid).ok_or(Errno::ESRCH)?
+        }
     };
     let own = thread.process().pid() == target.process().pid();
     let dumpable = target.process().dumpable() == 1;

@@ -10,7 +10,7 @@ use abi::raw::general as raw;
 use abi::time::Timespec;
 use process::credentials::{Capability, Credentials};
 use process::limits::Resource;
-use process::{Failure, Thread, ThreadState};
+use process::{Failure, Pid, Thread, ThreadState};
 use vfs::NotReady;
 
 use crate::argument::{Address, In, Out};
@@ -30,7 +30,7 @@ fn thread_of(thread: &Arc<Thread>, tid: i32) -> Result<Arc<ThreadState>, Errno> 
     if tid == 0 {
         return Ok(thread.state().clone());
     }
-    let tid = u32::try_from(tid).map_err(|_| Errno::ESRCH)?;
+    let tid = u32::try_from(tid).ok().and_then(|number| thread.pid_of(number)).ok_or(Errno::ESRCH)?;
     thread.kernel().processes().thread(tid).ok_or(Errno::ESRCH)
 }
 
@@ -188,9 +188,9 @@ fn each_of(thread: &Arc<Thread>, which: i32, who: i32, mut act: impl FnMut(&Arc<
     let kernel = thread.kernel();
     let number = who as u32;
     let each_thread = |member: &dyn Fn(&ThreadState) -> bool, act: &mut dyn FnMut(&Arc<ThreadState>)| {
-        let mut next = 1;
+        let mut next = Pid::NOBODY;
         while let Some(process) = kernel.processes().next(next) {
-            next = process.pid() + 1;
+            next = process.pid().next();
             process.each_thread(|thread| {
                 if member(thread) {
                     act(thread);
@@ -205,7 +205,7 @@ fn each_of(thread: &Arc<Thread>, which: i32, who: i32, mut act: impl FnMut(&Arc<
             }
         }
         raw::PRIO_PGRP => {
-            let group = if who == 0 { own.group_id() } else { number };
+            let group = if who == 0 { own.group_id() } else { thread.pid_of(number).ok_or(Errno::ESRCH)? };
             each_thread(&|thread| thread.process().group_id() == group, &mut act);
         }
         raw::PRIO_USER => {

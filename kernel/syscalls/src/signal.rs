@@ -7,7 +7,7 @@ use abi::raw::general as raw;
 use abi::signal::{Signal, SignalAction, SignalInfo, SignalSet, SignalStack};
 use abi::time::Timespec;
 use process::signal::{action, frame, mask, send};
-use process::{Failure, Interrupted, Outcome, Pid, Thread};
+use process::{Failure, Interrupted, Outcome, Thread};
 use vfs::NotReady;
 
 use crate::argument::{In, Out, SignalNumber};
@@ -152,8 +152,8 @@ pub(crate) fn sigaltstack(thread: &Arc<Thread>, new: In<SignalStack>, old: Out<S
 
 /// kill(2), unless it may be of many.
 pub(crate) fn kill(thread: &Arc<Thread>, pid: i32, signal: SignalNumber) -> Result<(), NotReady> {
-    match Pid::try_from(pid) {
-        Ok(pid @ 1..) => Ok(send_number(signal, |signal| send::kill(thread, pid, signal))?),
+    match pid {
+        1.. => Ok(send_number(signal, |signal| send::kill(thread, pid, signal))?),
         _ => Err(NotReady::WouldBlock),
     }
 }

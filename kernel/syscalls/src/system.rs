@@ -30,26 +30,26 @@ const REBOOT_MAGIC_2: [u32; 4] = [672_274_793, 85_072_278, 369_367_448, 537_993_
 
 /// uname(2)
 pub(crate) fn uname(thread: &Arc<Thread>, name: Out<UtsName>) -> Result<(), NotReady> {
-    let kernel = thread.kernel();
+    let uts = thread.process().namespaces().uts();
     let text = UtsName {
         system: UtsName::field(SYSTEM.as_bytes()),
-        node: UtsName::field(&kernel.hostname()),
+        node: UtsName::field(&uts.host_name()),
         release: UtsName::field(RELEASE.as_bytes()),
         version: UtsName::field(VERSION.as_bytes()),
         machine: UtsName::field(MACHINE.as_bytes()),
-        domain: UtsName::field(&kernel.domain_name()),
+        domain: UtsName::field(&uts.domain_name()),
     };
     name.write(thread, &text)
 }
 
 /// sethostname(2)
 pub(crate) fn sethostname(thread: &Arc<Thread>, name: InBuffer<1>, length: i32) -> Result<(), NotReady> {
-    with_name(thread, name, length, |name| thread.kernel().set_hostname(name))
+    with_name(thread, name, length, |name| thread.process().namespaces().uts().set_host_name(name))
 }
 
 /// setdomainname(2)
 pub(crate) fn setdomainname(thread: &Arc<Thread>, name: InBuffer<1>, length: i32) -> Result<(), NotReady> {
-    with_name(thread, name, length, |name| thread.kernel().set_domain_name(name))
+    with_name(thread, name, length, |name| thread.process().namespaces().uts().set_domain_name(name))
 }
 
 fn with_name(thread: &Arc<Thread>, name: InBuffer<1>, length: i32, set: impl FnOnce(&[u8])) -> Result<(), NotReady> {

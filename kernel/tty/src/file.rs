@@ -3,14 +3,14 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use abi::{Errno, Result};
+use abi::{Errno, Pid, Result};
 use memory::{Destination, Source};
 use sync::{Budget, WaitQueue};
 use vfs::{Caller, DefaultOwner, File, FileTraits, NotReady, OpenFlags, OpenRequest, Operation, PollEvents};
 
 use crate::discipline::{Availability, Effects};
 use crate::terminal::State;
-use crate::{JobControl, Member, ProcessId, Terminal, TerminalSignal};
+use crate::{JobControl, Member, Terminal, TerminalSignal};
 
 /// Bytes taken from a program at once.
 const CHUNK: usize = 512;
@@ -91,12 +91,7 @@ impl Terminal {
     /// # Errors
     /// [`NotReady::Signalled`] after sending `signal` to the caller's group; `EIO` where a stop would last for ever, because
     /// the group is orphaned, or a read could not be stopped, because the signal is ignored.
-    pub(crate) fn check_foreground(
-        &self,
-        process: ProcessId,
-        thread: ProcessId,
-        signal: TerminalSignal,
-    ) -> Result<(), NotReady> {
+    pub(crate) fn check_foreground(&self, process: Pid, thread: Pid, signal: TerminalSignal) -> Result<(), NotReady> {
         let job_control: &dyn JobControl = &*self.job_control;
         let (session, foreground) = self.with_state(|state| (state.session, state.foreground));
         let (Some(member), Some(foreground)) = (job_control.member(process), foreground) else { return Ok(()) };

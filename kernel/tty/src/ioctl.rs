@@ -81,12 +81,13 @@ pub(crate) fn terminal(
 
         request::TIOCGPGRP => {
             controlled(terminal, caller)?;
-            caller.write_value(argument, &terminal.foreground_group().unwrap_or(0))?;
+            let group = terminal.foreground_group().map_or(0, |group| caller.pid_number(group));
+            caller.write_value(argument, &group)?;
         }
         request::TIOCSPGRP => set_foreground_group(terminal, argument, caller)?,
         request::TIOCGSID => {
             let member = controlled(terminal, caller)?;
-            caller.write_value(argument, &member.session)?;
+            caller.write_value(argument, &caller.pid_number(member.session))?;
         }
         request::TIOCSCTTY => become_controlling(terminal, readable, argument, caller)?,
         request::TIOCNOTTY => {
@@ -215,6 +216,7 @@ fn set_foreground_group(terminal: &Terminal, argument: usize, caller: &dyn Calle
     let group = caller.read_value::<i32>(argument)?;
     let group = u32::try_from(group).map_err(|_| Errno::EINVAL)?;
     let member = controlled(terminal, caller)?;
+    let group = caller.pid_of(group).ok_or(Errno::ESRCH)?;
     let session = terminal.job_control.session_of_group(group).ok_or(Errno::ESRCH)?;
     if session != member.session {
         return Err(Errno::EPERM.into());

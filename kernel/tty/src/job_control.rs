@@ -9,27 +9,25 @@
 
 use alloc::sync::Arc;
 
+use abi::Pid;
 use abi::raw::general as raw;
 
 use crate::Terminal;
-
-/// The number of a process, of a process group or of a session. Numbers in use as a group or session are not reused.
-pub type ProcessId = u32;
 
 /// Where a process stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Its process number.
-    pub process: ProcessId,
+    pub process: Pid,
     /// Its process group.
-    pub group: ProcessId,
+    pub group: Pid,
     /// Its session. The leader's process number is the session's number.
-    pub session: ProcessId,
+    pub session: Pid,
 }
 
 impl Member {
     /// Whether it leads its session: only a leader acquires a controlling terminal.
-    pub const fn leads_session(&self) -> bool {
+    pub fn leads_session(&self) -> bool {
         self.process == self.session
     }
 }
@@ -74,30 +72,30 @@ impl TerminalSignal {
 /// Processes as a terminal sees them. See credentials(7), "Process groups and sessions".
 pub trait JobControl: Send + Sync {
     /// Group and session of a process (as `vfs::Caller::process` gives it); `None` for the kernel's 0 and the dead.
-    fn member(&self, process: ProcessId) -> Option<Member>;
+    fn member(&self, process: Pid) -> Option<Member>;
 
     /// Whether a thread blocks a signal, or its process ignores it: then `SIGTTIN` and `SIGTTOU` stop nobody.
-    fn blocks_or_ignores(&self, thread: ProcessId, signal: TerminalSignal) -> bool;
+    fn blocks_or_ignores(&self, thread: Pid, signal: TerminalSignal) -> bool;
 
     /// Whether a thread may take a terminal from another session (`CAP_SYS_ADMIN`).
-    fn is_administrator(&self, thread: ProcessId) -> bool;
+    fn is_administrator(&self, thread: Pid) -> bool;
 
     /// The controlling terminal of a session, what `/dev/tty` opens for its members.
-    fn controlling_terminal(&self, session: ProcessId) -> Option<Arc<Terminal>>;
+    fn controlling_terminal(&self, session: Pid) -> Option<Arc<Terminal>>;
 
     /// Makes a terminal the controlling one of a session, or takes it away from it.
-    fn set_controlling_terminal(&self, session: ProcessId, terminal: Option<Arc<Terminal>>);
+    fn set_controlling_terminal(&self, session: Pid, terminal: Option<Arc<Terminal>>);
 
     /// The session a process group is part of; `None` if there is no such group.
-    fn session_of_group(&self, group: ProcessId) -> Option<ProcessId>;
+    fn session_of_group(&self, group: Pid) -> Option<Pid>;
 
     /// Whether a process group is orphaned: no member has a parent in another group of the same session, so nobody
     /// would ever continue it.
-    fn is_orphaned(&self, group: ProcessId) -> bool;
+    fn is_orphaned(&self, group: Pid) -> bool;
 
     /// Sends a signal, as from the kernel, to every process of a group. A group that is gone is no error.
-    fn signal_group(&self, group: ProcessId, signal: TerminalSignal);
+    fn signal_group(&self, group: Pid, signal: TerminalSignal);
 
     /// Sends a signal, as from the kernel, to the leader of a session. A leader that is gone is no error.
-    fn signal_leader(&self, session: ProcessId, signal: TerminalSignal);
+    fn signal_leader(&self, session: Pid, signal: TerminalSignal);
 }

@@ -52,7 +52,7 @@ pub use discipline::{Availability, Discipline, Effects, Front};
 pub use drivers::Received;
 pub use file::TerminalFile;
 pub use host::host_terminal;
-pub use job_control::{JobControl, Member, ProcessId, TerminalSignal};
+pub use job_control::{JobControl, Member, TerminalSignal};
 pub use pty::{PTMX, Pseudoterminals, register_slaves};
 pub use serial::serial_terminal;
 pub use terminal::{Alarms, Line, Terminal};

@@ -310,8 +310,14 @@ impl File for Master {
                 caller.write_value(argument, &(waiting as u32))?;
             }
             // Whoever holds the master may ask and set all this without being in the slave's session.
-            request::TIOCGPGRP => caller.write_value(argument, &self.terminal.foreground_group().unwrap_or(0))?,
-            request::TIOCGSID => caller.write_value(argument, &self.terminal.session().ok_or(Errno::ENOTTY)?)?,
+            request::TIOCGPGRP => {
+                let group = self.terminal.foreground_group().map_or(0, |group| caller.pid_number(group));
+                caller.write_value(argument, &group)?;
+            }
+            request::TIOCGSID => {
+                let session = self.terminal.session().ok_or(Errno::ENOTTY)?;
+                caller.write_value(argument, &caller.pid_number(session))?;
+            }
             request::TCGETS
             | request::TCGETS2
             | request::TCSETS

@@ -7,13 +7,14 @@
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 
+use abi::Pid;
 use abi::terminal::{Termios, WindowSize};
 use drivers::Received;
 use sync::{Events, SpinLock, WaitQueue};
 use vfs::DeviceNumber;
 
 use crate::discipline::{Availability, Discipline, Effects};
-use crate::{JobControl, ProcessId, TerminalSignal};
+use crate::{JobControl, TerminalSignal};
 
 /// What carries a terminal's bytes: a serial line, or the master side of a pseudoterminal. Called with no lock of the
 /// terminal held, except where it says so.
@@ -81,9 +82,9 @@ pub(crate) struct State {
     pub speed: u32,
     pub window: WindowSize,
     /// The session it controls.
-    pub session: Option<ProcessId>,
+    pub session: Option<Pid>,
     /// The group in the foreground.
-    pub foreground: Option<ProcessId>,
+    pub foreground: Option<Pid>,
     /// `TIOCEXCL`: nobody else may open it.
     pub exclusive: bool,
     /// Open files that lead here.
@@ -158,12 +159,12 @@ impl Terminal {
     }
 
     /// The session it controls, if any.
-    pub fn session(&self) -> Option<ProcessId> {
+    pub fn session(&self) -> Option<Pid> {
         self.state.lock().session
     }
 
     /// The group in the foreground, what field 8 of /proc/PID/stat shows.
-    pub fn foreground_group(&self) -> Option<ProcessId> {
+    pub fn foreground_group(&self) -> Option<Pid> {
         self.state.lock().foreground
     }
 
@@ -233,7 +234,7 @@ impl Terminal {
         }
     }
 
-    fn signal(&self, group: Option<ProcessId>, signal: TerminalSignal) {
+    fn signal(&self, group: Option<Pid>, signal: TerminalSignal) {
         if let Some(group) = group {
             self.job_control.signal_group(group, signal);
         }
@@ -376,7 +377,7 @@ impl Terminal {
     /// The session ends its use of the terminal: its leader exits, or gives it up by `TIOCNOTTY`. The foreground
     /// group gets `SIGHUP` and `SIGCONT`. On exit Linux hangs the terminal up as well, so that no program that was left
     /// behind goes on with it, unless it is a pseudoterminal.
-    pub fn leave_session(&self, session: ProcessId, leader_exits: bool) {
+    pub fn leave_session(&self, session: Pid, leader_exits: bool) {
         if self.session() != Some(session) {
             return;
         }

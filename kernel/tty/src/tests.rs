@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use abi::raw::ioctl as request;
 use abi::terminal::{ControlCharacter, InputFlags, LocalFlags, Termios, WindowSize};
-use abi::{Errno, raw::general as raw};
+use abi::{Errno, Pid, raw::general as raw};
 use memory::{AddressSpace, Destination, Source};
 use vfs::{Caller, Device, DeviceNumber, File, NotReady, OpenFlags, OpenRequest, Operation, PollEvents, Vfs};
 
@@ -62,37 +62,37 @@ struct Processes {
 }
 
 impl JobControl for Processes {
-    fn member(&self, process: ProcessId) -> Option<Member> {
-        self.members.lock().unwrap().get(&process).copied()
+    fn member(&self, process: Pid) -> Option<Member> {
+        self.members.lock().unwrap().get(&process.index()).copied()
     }
-    fn blocks_or_ignores(&self, _thread: ProcessId, signal: TerminalSignal) -> bool {
+    fn blocks_or_ignores(&self, _thread: Pid, signal: TerminalSignal) -> bool {
         self.ignored.lock().unwrap().contains(&signal)
     }
-    fn is_administrator(&self, _thread: ProcessId) -> bool {
+    fn is_administrator(&self, _thread: Pid) -> bool {
         *self.administrator.lock().unwrap()
     }
-    fn controlling_terminal(&self, session: ProcessId) -> Option<Arc<Terminal>> {
-        self.terminals.lock().unwrap().get(&session).cloned()
+    fn controlling_terminal(&self, session: Pid) -> Option<Arc<Terminal>> {
+        self.terminals.lock().unwrap().get(&session.index()).cloned()
     }
-    fn set_controlling_terminal(&self, session: ProcessId, terminal: Option<Arc<Terminal>>) {
+    fn set_controlling_terminal(&self, session: Pid, terminal: Option<Arc<Terminal>>) {
         let mut terminals = self.terminals.lock().unwrap();
         match terminal {
-            Some(terminal) => drop(terminals.insert(session, terminal)),
-            None => drop(terminals.remove(&session)),
+            Some(terminal) => drop(terminals.insert(session.index(), terminal)),
+            None => drop(terminals.remove(&session.index())),
         }
     }
-    fn session_of_group(&self, group: ProcessId) -> Option<ProcessId> {
+    fn session_of_group(&self, group: Pid) -> Option<Pid> {
         let members = self.members.lock().unwrap();
         members.values().find(|member| member.group == group).map(|member| member.session)
     }
-    fn is_orphaned(&self, group: ProcessId) -> bool {
-        self.orphaned.lock().unwrap().contains(&group)
+    fn is_orphaned(&self, group: Pid) -> bool {
+        self.orphaned.lock().unwrap().contains(&group.index())
     }
-    fn signal_group(&self, group: ProcessId, signal: TerminalSignal) {
-        self.signals.lock().unwrap().push((group, signal));
+    fn signal_group(&self, group: Pid, signal: TerminalSignal) {
+        self.signals.lock().unwrap().push((group.index(), signal));
     }
-    fn signal_leader(&self, session: ProcessId, signal: TerminalSignal) {
-        self.signals.lock().unwrap().push((session, signal));
+    fn signal_leader(&self, session: Pid, signal: TerminalSignal) {
+        self.signals.lock().unwrap().push((session.index(), signal));
     }
 }
 
@@ -122,8 +122,8 @@ struct Program {
 }
 
 impl Caller for Program {
-    fn process(&self) -> u32 {
-        self.id
+    fn process(&self) -> Pid {
+        Pid::new(self.id)
     }
     fn broken_pipe(&self) {}
     fn memory(&self) -> Option<&AddressSpace> {
@@ -168,7 +168,8 @@ impl Bench {
         let (wire, processes, clock) =
             (Arc::new(Wire::default()), Arc::new(Processes::default()), Arc::new(Clock::default()));
         for (process, session) in [(10, 10), (20, 10), (30, 10), (40, 40)] {
-            processes.members.lock().unwrap().insert(process, Member { process, group: process, session });
+            let place = Member { process: Pid::new(process), group: Pid::new(process), session: Pid::new(session) };
+            processes.members.lock().unwrap().insert(process, place);
         }
         let number = DeviceNumber { major: 4, minor: 64 };
         let terminal =
@@ -252,7 +253,7 @@ fn keys_signal_the_foreground_group_though_nobody_reads() {
     assert_eq!(shell.exchange(&file, request::TIOCGPGRP, 0u32), Ok(20));
     bench.keys("\x1a\x1c");
     assert_eq!(bench.signals(), [(20, TerminalSignal::Quit), (20, TerminalSignal::Suspend)]);
-    assert_eq!(bench.terminal.foreground_group(), Some(20));
+    assert_eq!(bench.terminal.foreground_group(), Some(Pid::new(20)));
 }
 
 #[test]
@@ -321,17 +322,17 @@ fn only_a_leader_without_terminal_acquires_one() {
     ];
     assert_eq!(bench.terminal.session(), None);
     let file = open(&shell, OpenFlags::READ_WRITE);
-    assert_eq!((bench.terminal.session(), bench.terminal.foreground_group()), (Some(10), Some(10)));
+    assert_eq!((bench.terminal.session(), bench.terminal.foreground_group()), (Some(Pid::new(10)), Some(Pid::new(10))));
     assert!(current.open(DeviceNumber::default(), &request).is_ok());
 
     let theirs = open(&other, OpenFlags::READ_WRITE);
-    assert_eq!(bench.terminal.session(), Some(10), "it has a session");
+    assert_eq!(bench.terminal.session(), Some(Pid::new(10)), "it has a session");
     assert_eq!(other.exchange(&theirs, request::TIOCGPGRP, 0u32), Err(Errno::ENOTTY.into()));
     assert_eq!(other.ioctl(&theirs, request::TIOCSCTTY, 1), Err(Errno::EPERM.into()));
     *bench.processes.administrator.lock().unwrap() = true;
     assert_eq!(other.ioctl(&theirs, request::TIOCSCTTY, 1), Ok(0), "an administrator steals it");
-    assert_eq!(bench.terminal.session(), Some(40));
-    assert!(bench.processes.controlling_terminal(10).is_none());
+    assert_eq!(bench.terminal.session(), Some(Pid::new(40)));
+    assert!(bench.processes.controlling_terminal(Pid::new(10)).is_none());
     assert_eq!(shell.exchange(&file, request::TIOCGSID, 0u32), Err(Errno::ENOTTY.into()));
     assert_eq!(other.exchange(&theirs, request::TIOCGSID, 0u32), Ok(40));
     assert_eq!(other.exchange(&theirs, request::TIOCSPGRP, 20u32), Err(Errno::EPERM.into()));
@@ -346,7 +347,7 @@ fn the_last_close_ends_the_session_s_hold() {
     bench.keys("typed ahead\n");
     drop(file);
     assert_eq!((bench.terminal.session(), bench.terminal.foreground_group()), (None, None));
-    assert!(bench.processes.controlling_terminal(10).is_none());
+    assert!(bench.processes.controlling_terminal(Pid::new(10)).is_none());
     let (shell, file) = bench.shell();
     assert_eq!(read(&file, &shell, 100), Err(NotReady::WouldBlock));
 }
@@ -356,9 +357,9 @@ fn a_leader_s_exit_hangs_the_terminal_up() {
     let bench = Bench::new();
     let (shell, file) = bench.shell();
     shell.exchange(&file, request::TIOCSPGRP, 20u32).unwrap();
-    bench.terminal.leave_session(99, true);
+    bench.terminal.leave_session(Pid::new(99), true);
     assert_eq!(bench.signals(), [], "not its session");
-    bench.terminal.leave_session(10, true);
+    bench.terminal.leave_session(Pid::new(10), true);
     let expected = [
         (10, TerminalSignal::Hangup),
         (10, TerminalSignal::Continue),
@@ -366,13 +367,13 @@ fn a_leader_s_exit_hangs_the_terminal_up() {
         (20, TerminalSignal::Continue),
     ];
     assert_eq!(bench.signals(), expected);
-    assert!(bench.processes.controlling_terminal(10).is_none());
+    assert!(bench.processes.controlling_terminal(Pid::new(10)).is_none());
     assert_eq!(read(&file, &shell, 10).unwrap(), "", "files of before read as ended");
     assert_eq!(write(&file, &shell, "x"), Err(Errno::EIO.into()));
     assert!(file.poll().contains(PollEvents::HANG_UP));
     assert_eq!(shell.exchange(&file, request::TCGETS, Termios::default()), Err(Errno::EIO.into()));
     let fresh = bench.open(&bench.program(40), OpenFlags::READ_WRITE);
-    assert_eq!(bench.terminal.session(), Some(40));
+    assert_eq!(bench.terminal.session(), Some(Pid::new(40)));
     assert_eq!(fresh.poll(), PollEvents::WRITABLE);
 }
 
@@ -679,7 +680,7 @@ fn what_is_shown_after_the_master_has_closed_is_dropped() {
     let bench = Bench::new();
     let leader = bench.program(40);
     let (_all, master, _slave) = pair(&bench, &leader);
-    let terminal = bench.processes.controlling_terminal(40).unwrap();
+    let terminal = bench.processes.controlling_terminal(Pid::new(40)).unwrap();
     terminal.print(b"early");
     assert_eq!(read(&master, &leader, 100).unwrap(), "early", "the master is there to read it");
     drop(master);

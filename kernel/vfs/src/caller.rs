@@ -1,6 +1,6 @@
 //! Who makes a file operation: the thin view of a thread that open, ioctl and terminals need.
 
-use abi::{Errno, Result};
+use abi::{Errno, Pid, Result};
 use memory::{AddressSpace, UserFault};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -11,12 +11,22 @@ use crate::paused_walk::PausedWalks;
 /// The thread an operation is done for. The process room implements it for its threads; [`KernelCaller`] is the kernel
 /// itself.
 pub trait Caller: Send + Sync {
-    /// The number of the process (`tgid`), by which the terminal room asks for sessions and groups; 0 for the kernel.
-    fn process(&self) -> u32;
+    /// The process, by which the terminal room asks for sessions and groups; nobody for the kernel.
+    fn process(&self) -> Pid;
 
-    /// The number of the thread; `/proc/thread-self` leads there.
-    fn thread(&self) -> u32 {
+    /// The thread; `/proc/thread-self` leads there.
+    fn thread(&self) -> Pid {
         self.process()
+    }
+
+    /// The number by which the caller knows somebody: that of its pid namespace. 0 for who is not in it. The kernel is in the first.
+    fn pid_number(&self, pid: Pid) -> u32 {
+        pid.index()
+    }
+
+    /// Whom the caller means by a number.
+    fn pid_of(&self, number: u32) -> Option<Pid> {
+        Some(Pid::new(number))
     }
 
     /// Where a walk that takes long stops and lets others run. `None` for the kernel, whose walks go through.
@@ -93,8 +103,8 @@ impl dyn Caller + '_ {
 pub struct KernelCaller<'a>(pub &'a Vfs);
 
 impl Caller for KernelCaller<'_> {
-    fn process(&self) -> u32 {
-        0
+    fn process(&self) -> Pid {
+        Pid::NOBODY
     }
 
     fn broken_pipe(&self) {}

@@ -12,7 +12,7 @@ use alloc::sync::Arc;
 use core::ops::Range;
 
 use abi::raw::general as raw;
-use abi::{Errno, Result};
+use abi::{Errno, Pid, Result};
 use bitflags::bitflags;
 use memory::{CacheError, Destination, Pager, Search, Source, UserFault};
 use sync::WaitQueue;
@@ -315,7 +315,7 @@ pub trait File: Send + Sync {
     }
 
     /// A descriptor of it was closed by `process`, perhaps not the last; only with [`FileTraits::TELL_CLOSED`].
-    fn closed(&self, process: u32) {
+    fn closed(&self, process: Pid) {
         let _ = process;
     }
 }

@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use core::ops::Deref;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use abi::{Errno, Result};
+use abi::{Errno, Pid, Result};
 use machine::memory::fallible;
 use sync::{Budget, Mutex, SpinLock};
 
@@ -55,7 +55,7 @@ impl TableUse {
     /// Ends the use. The last closes every file, letting others run meanwhile.
     pub async fn end(self) {
         if self.users() == 1 {
-            self.table.close_range(0, u32::MAX, 0).await;
+            self.table.close_range(0, u32::MAX, Pid::NOBODY).await;
             self.table.shrink().await;
         }
     }
@@ -84,7 +84,7 @@ impl Drop for TableUse {
     fn drop(&mut self) {
         // All that other users did with the table comes before its end.
         if self.table.users.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.table.close_all(0);
+            self.table.close_all(Pid::NOBODY);
         }
     }
 }
@@ -341,7 +341,7 @@ impl FileTable {
         let old = slots.remove(index);
         slots.put(index, file, close_on_exec);
         drop(slots);
-        Ok(Closing { table: self, file: old, process: 0 })
+        Ok(Closing { table: self, file: old, process: Pid::NOBODY })
     }
 
     /// Closes a descriptor, unless that takes long: false then, and nothing is done. `process` is told to files that want to know.
@@ -349,7 +349,7 @@ impl FileTable {
     /// # Errors
     /// `EBADF`.
     #[inline]
-    pub fn close_quickly(&self, descriptor: Descriptor, process: u32) -> Result<bool> {
+    pub fn close_quickly(&self, descriptor: Descriptor, process: Pid) -> Result<bool> {
         let index = usize::try_from(descriptor).map_err(|_| Errno::EBADF)?;
         let mut slots = self.slots.lock();
         let file = slots.files.get(index).and_then(Option::as_ref).ok_or(Errno::EBADF)?;
@@ -378,14 +378,14 @@ impl FileTable {
     ///
     /// # Errors
     /// `EBADF`.
-    pub fn close(&self, descriptor: Descriptor, process: u32) -> Result<Closing<'_>> {
+    pub fn close(&self, descriptor: Descriptor, process: Pid) -> Result<Closing<'_>> {
         let index = usize::try_from(descriptor).map_err(|_| Errno::EBADF)?;
         let file = self.slots.lock().remove(index).ok_or(Errno::EBADF)?;
         Ok(Closing { table: self, file: Some(file), process })
     }
 
     /// Closes all descriptors from `first` to `last`: close_range(2).
-    pub async fn close_range(&self, first: u32, last: u32, process: u32) {
+    pub async fn close_range(&self, first: u32, last: u32, process: Pid) {
         let mut budget = Budget::new();
         let mut next = first as usize;
         while let Some((closed, closing)) = self.close_next(next, last, process) {
@@ -414,7 +414,7 @@ impl FileTable {
     }
 
     /// Closes the first descriptor in use of a range, and returns it.
-    fn close_next(&self, from: usize, last: u32, process: u32) -> Option<(usize, Closing<'_>)> {
+    fn close_next(&self, from: usize, last: u32, process: Pid) -> Option<(usize, Closing<'_>)> {
         let mut slots = self.slots.lock();
         let index = slots.next_used(from).filter(|&index| index <= last as usize)?;
         let file = slots.remove(index);
@@ -470,7 +470,7 @@ impl FileTable {
     }
 
     /// Closes what is marked for it: execve(2), whose process has the table for itself by then.
-    pub async fn close_for_exec(&self, process: u32) {
+    pub async fn close_for_exec(&self, process: Pid) {
         let mut budget = Budget::new();
         let mut next = 0;
         while let Some((closed, closing)) = self.close_next_marked(next, process) {
@@ -481,7 +481,7 @@ impl FileTable {
     }
 
     /// Closes the first descriptor from `from` on that is marked, and returns it.
-    fn close_next_marked(&self, from: usize, process: u32) -> Option<(usize, Closing<'_>)> {
+    fn close_next_marked(&self, from: usize, process: Pid) -> Option<(usize, Closing<'_>)> {
         let mut slots = self.slots.lock();
         let index = next_bit(&slots.close_on_exec, from)?;
         let file = slots.remove(index);
@@ -489,7 +489,7 @@ impl FileTable {
     }
 
     /// Closes everything: exit(2).
-    pub fn close_all(&self, process: u32) {
+    pub fn close_all(&self, process: Pid) {
         let mut next = 0;
         while let Some((closed, closing)) = self.close_next(next, u32::MAX, process) {
             drop(closing);
@@ -514,7 +514,7 @@ impl FileTable {
     }
 
     /// Lets a closed file go.
-    fn let_go(&self, file: Option<Arc<OpenFile>>, process: u32) {
+    fn let_go(&self, file: Option<Arc<OpenFile>>, process: Pid) {
         let Some(file) = file else { return };
         self.release_locks(&file);
         tell_closed(&file, process);
@@ -531,7 +531,7 @@ impl FileTable {
     }
 }
 
-fn tell_closed(file: &Arc<OpenFile>, process: u32) {
+fn tell_closed(file: &Arc<OpenFile>, process: Pid) {
     if file.traits().contains(FileTraits::TELL_CLOSED) {
         file.file().closed(process);
     }
@@ -547,7 +547,7 @@ fn has_many_locks(file: &Arc<OpenFile>) -> bool {
 pub struct Closing<'a> {
     table: &'a FileTable,
     file: Option<Arc<OpenFile>>,
-    process: u32,
+    process: Pid,
 }
 
 impl Closing<'_> {
@@ -582,7 +582,7 @@ impl Drop for Closing<'_> {
 impl Drop for FileTable {
     fn drop(&mut self) {
         let files = core::mem::take(&mut self.slots.get_mut().files);
-        files.into_iter().for_each(|file| self.let_go(file, 0));
+        files.into_iter().for_each(|file| self.let_go(file, Pid::NOBODY));
     }
 }
 

@@ -16,7 +16,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use abi::{Errno, Result};
+use abi::{Errno, Pid, Result};
 use machine::memory::fallible;
 use sync::{Budget, SpinLock, WaitQueue};
 
@@ -70,8 +70,8 @@ pub struct RecordLock {
     pub last: u64,
     /// Who holds it.
     pub owner: LockOwner,
-    /// The process, for F_GETLK; -1 for locks of open file descriptions.
-    pub process: i32,
+    /// The process, for F_GETLK; `None` for locks of open file descriptions.
+    pub process: Option<Pid>,
 }
 
 impl RecordLock {
@@ -433,7 +433,7 @@ mod tests {
     const B: LockOwner = LockOwner::Table(2);
 
     fn lock(owner: LockOwner, kind: RecordLockKind, first: u64, last: u64) -> RecordLock {
-        RecordLock { kind, first, last, owner, process: 1 }
+        RecordLock { kind, first, last, owner, process: Some(Pid::new(1)) }
     }
 
     /// F_SETLK.

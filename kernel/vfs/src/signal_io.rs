@@ -12,7 +12,7 @@ use alloc::task::Wake;
 use core::ops::Deref;
 use core::task::Waker;
 
-use abi::{Errno, Result};
+use abi::{Errno, Pid, Result};
 use sync::{Kind, Listener, SpinLock, WaitQueue};
 
 use crate::file::{File, PollEvents};
@@ -23,8 +23,8 @@ pub trait FileOwner: Send + Sync {
     /// Sends `signal`, or `SIGIO` without a reason for 0. Called in any context, with no lock of this room held.
     fn tell(&self, signal: u32, reason: IoReason);
 
-    /// Which kind of owner, and its number: 0 if it is gone. For `F_GETOWN_EX`.
-    fn identity(&self) -> (OwnerKind, u32);
+    /// Which kind of owner, and who, if it is there still. For `F_GETOWN_EX`.
+    fn identity(&self) -> (OwnerKind, Option<Pid>);
 
     /// The real and the effective user who named it, whose rights the signals are sent with: `F_GETOWNER_UIDS`.
     fn users(&self) -> (u32, u32);
@@ -49,7 +49,7 @@ pub enum DefaultOwner {
     /// The calling process.
     Caller,
     /// This process group.
-    Group(u32),
+    Group(Pid),
 }
 
 /// Why a signal is sent: `si_code`, `si_band` and `si_fd`.

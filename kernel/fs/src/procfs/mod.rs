@@ -141,8 +141,7 @@ impl Directory for Root {
         if let Some(thread) = process::number(name) {
             let process = self.0.process(thread).ok_or(Errno::ENOENT)?;
             // A thread's number finds its process, without being listed; what belongs to threads is then that one's.
-            let id = process.id().unwrap_or(thread);
-            return Ok(process::directory(Subject { process, id, thread, is_thread: false }));
+            return Ok(process::directory(Subject { process, thread, is_thread: false }));
         }
         let (index, ..) = Root::fixed().find(|(_, known, _)| known.as_bytes() == name).ok_or(Errno::ENOENT)?;
         let special = |index: usize| SPECIALS.get(index.checked_sub(system::FILES.len())?);
@@ -204,7 +203,7 @@ struct Pointer(Special);
 
 impl Target for Pointer {
     fn target(&self, caller: &dyn Caller) -> Result<Link> {
-        let (process, thread) = (caller.process(), caller.thread());
+        let [process, thread] = [caller.process(), caller.thread()].map(|pid| caller.pid_number(pid));
         match self.0 {
             Special::Mounts => Ok(to_text("self/mounts")),
             _ if process == 0 => Err(Errno::ENOENT),

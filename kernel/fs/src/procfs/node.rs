@@ -9,7 +9,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use abi::{Errno, Result};
+use abi::{Errno, Pid, Result};
 use memory::{Destination, Source};
 use sync::SpinLock;
 use vfs::{
@@ -81,8 +81,8 @@ pub(super) trait Contents: Send + Sync + 'static {
 /// Who opened a file to write to it.
 #[derive(Clone, Copy)]
 pub(super) struct Writer {
-    pub process: u32,
-    pub thread: u32,
+    pub process: Pid,
+    pub thread: Pid,
 }
 
 /// How long a part becomes before it is handed out.

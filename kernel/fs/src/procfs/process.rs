@@ -24,7 +24,6 @@ use super::{maps, status};
 #[derive(Clone)]
 pub(super) struct Subject {
     pub process: Arc<dyn ProcessSource>,
-    pub id: ProcessId,
     /// The thread that is asked: the leader, but for directories below `task/` and for `/proc/TID`.
     pub thread: ProcessId,
     /// Below `task/`.
@@ -134,7 +133,7 @@ fn comm(subject: &Subject) -> Result<Vec<u8>> {
 
 /// A process may rename its own threads, nobody else's.
 fn set_comm(subject: &Subject, bytes: &[u8], writer: Writer) -> Result<()> {
-    if writer.process != subject.id {
+    if !subject.process.is(writer.process) {
         return Err(Errno::EINVAL);
     }
     let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);

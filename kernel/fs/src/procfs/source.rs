@@ -9,11 +9,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use abi::Result;
 use abi::cpus::CpuSet;
+use abi::{Pid, Result};
 use vfs::{Caller, MountNamespace, OpenFile, Path};
 
-/// A process or thread number.
+/// The number of a process or thread, group or session, in the pid namespace that this /proc shows; 0 for who is not in it.
 pub type ProcessId = u32;
 
 /// The state letter of proc_pid_stat(5).
@@ -285,10 +285,12 @@ pub trait ProcessSource: Send + Sync {
     /// Whether `caller` may look into one of its threads as `PTRACE_MODE_READ` asks; guards `exe`, `cwd`, `fd`, `maps`,
     /// `environ`.
     fn may_be_inspected_by(&self, thread: ProcessId, caller: &dyn Caller) -> bool;
+    /// Whether it is this one.
+    fn is(&self, process: Pid) -> bool;
     /// Sets `comm` of a thread: at most 15 bytes. That the writer is of the same process has been checked.
     fn set_name(&self, thread: ProcessId, name: &[u8]) -> Result<()>;
     /// Sets the out-of-memory adjustment, -1000 to 1000, for the thread `writer`. `EACCES` if it may not lower it.
-    fn set_out_of_memory_adjustment(&self, value: i32, writer: ProcessId) -> Result<()>;
+    fn set_out_of_memory_adjustment(&self, value: i32, writer: Pid) -> Result<()>;
     /// How likely the OOM killer takes it, 0 to 2000.
     fn out_of_memory_score(&self) -> u32;
     /// Copies the argument strings as they stand in its memory now, each ended by a zero, from `offset` on, and says how

@@ -1,5 +1,6 @@
 use super::source::ResidentFiles;
 use super::*;
+use abi::Pid;
 use alloc::string::String;
 use memory::{AddressSpace, Destination, Source};
 use std::collections::BTreeMap;
@@ -122,11 +123,14 @@ impl ProcessSource for FakeProcess {
     fn may_be_inspected_by(&self, _thread: u32, _caller: &dyn Caller) -> bool {
         self.with(|fake| fake.inspectable)
     }
+    fn is(&self, process: Pid) -> bool {
+        self.with(|fake| fake.status.id == process.index())
+    }
     fn set_name(&self, thread: u32, name: &[u8]) -> Result<()> {
         self.with(|fake| fake.threads.get_mut(&thread).map(|thread| thread.name = name.to_vec())).ok_or(Errno::ESRCH)
     }
-    fn set_out_of_memory_adjustment(&self, value: i32, writer: u32) -> Result<()> {
-        if writer == 0 {
+    fn set_out_of_memory_adjustment(&self, value: i32, writer: Pid) -> Result<()> {
+        if writer.is_nobody() {
             return Err(Errno::EACCES);
         }
         self.with(|fake| fake.status.out_of_memory_adjustment = value);
@@ -328,8 +332,8 @@ struct Me(u32);
 static ME: Me = Me(7);
 
 impl Caller for Me {
-    fn process(&self) -> u32 {
-        self.0
+    fn process(&self) -> Pid {
+        Pid::new(self.0)
     }
     fn broken_pipe(&self) {}
     fn memory(&self) -> Option<&AddressSpace> {

@@ -4,6 +4,8 @@ use super::*;
 use vfs::{FileLocks, FileTable, LockOwner, RecordLock, RecordLockKind, Setting, TableUse};
 
 const LIMIT: u64 = 1024;
+/// Who closes.
+const CLOSER: Pid = Pid::new(1);
 
 #[test]
 fn the_lowest_free_number() {
@@ -15,7 +17,7 @@ fn the_lowest_free_number() {
         assert_eq!(insert(), Ok(expected));
     }
     for descriptor in [3, 70, 199] {
-        table.close(descriptor, 1).map(drop).unwrap();
+        table.close(descriptor, CLOSER).map(drop).unwrap();
     }
     assert_eq!((insert(), insert(), insert(), insert()), (Ok(3), Ok(70), Ok(199), Ok(200)));
     assert_eq!(table.insert_from(100, open.clone(), true, LIMIT), Ok(201));
@@ -28,7 +30,7 @@ fn the_lowest_free_number() {
     assert_eq!(insert(), Ok(203), "the first of the two was given back");
     for bad in [-1, 204, 100_000, i32::MAX, i32::MIN] {
         assert_eq!(table.get(bad).err(), Some(Errno::EBADF));
-        assert_eq!(table.close(bad, 1).map(drop), Err(Errno::EBADF));
+        assert_eq!(table.close(bad, CLOSER).map(drop), Err(Errno::EBADF));
     }
 }
 
@@ -46,10 +48,10 @@ fn replacing_and_sharing() {
     assert_eq!(table.replace(-1, a.clone(), false, LIMIT).map(drop), Err(Errno::EBADF));
     assert_eq!(table.insert(a.clone(), false, LIMIT), Ok(1));
     let copy = block_on(table.duplicate()).unwrap();
-    copy.close(0, 1).map(drop).unwrap();
+    copy.close(0, CLOSER).map(drop).unwrap();
     assert!(table.get(0).is_ok());
-    block_on(copy.close_for_exec(1));
-    block_on(table.close_for_exec(1));
+    block_on(copy.close_for_exec(CLOSER));
+    block_on(table.close_for_exec(CLOSER));
     assert_eq!(table.get(0).err(), Some(Errno::EBADF));
     assert!(table.get(1).is_ok() && table.get(900).is_ok() && copy.get(900).is_ok());
     assert_eq!(Arc::strong_count(&b), 1);
@@ -60,9 +62,9 @@ fn replacing_and_sharing() {
         (Ok(true), Ok(false), Err(Errno::EBADF))
     );
     block_on(copy.mark_range(0, 100));
-    block_on(copy.close_for_exec(1));
+    block_on(copy.close_for_exec(CLOSER));
     assert_eq!((copy.get(1).err(), copy.get(900).err()), (Some(Errno::EBADF), None));
-    block_on(table.close_range(1, u32::MAX, 1));
+    block_on(table.close_range(1, u32::MAX, CLOSER));
     assert_eq!(table.next_open(0), None);
     drop(copy);
     assert_eq!(Arc::strong_count(&a), 1);
@@ -82,8 +84,8 @@ fn the_copy_of_a_large_table_is_of_one_moment_and_made_in_slices() {
     // Before and behind what has been copied by now.
     table.replace(0, b.clone(), true, limit).map(drop).unwrap();
     table.replace(199_999, b.clone(), true, limit).map(drop).unwrap();
-    table.close(1, 1).map(drop).unwrap();
-    table.close(199_998, 1).map(drop).unwrap();
+    table.close(1, CLOSER).map(drop).unwrap();
+    table.close(199_998, CLOSER).map(drop).unwrap();
     table.set_close_on_exec(199_997, true).unwrap();
     block_on(table.mark_range(190_000, 190_001));
     table.replace(300_000, b.clone(), false, limit).map(drop).unwrap();
@@ -105,7 +107,7 @@ fn the_copy_of_a_large_table_is_of_one_moment_and_made_in_slices() {
     assert!(given_up.as_mut().poll(&mut context).is_pending());
     drop(given_up);
     assert_eq!(Arc::strong_count(&a), count);
-    block_on(table.close_range(0, u32::MAX, 1));
+    block_on(table.close_range(0, u32::MAX, CLOSER));
     assert_eq!((Arc::strong_count(&a), Arc::strong_count(&b)), (1, 1));
 }
 
@@ -126,16 +128,16 @@ fn any_close_drops_the_process_s_record_locks() {
     mine.insert(world.create("f").unwrap(), false, LIMIT).unwrap();
     let file = world.create("f").unwrap();
     let locks = file.inode().locks().unwrap();
-    let lock = |owner| RecordLock { kind: RecordLockKind::Write, first: 0, last: 9, owner, process: 1 };
+    let lock = |owner| RecordLock { kind: RecordLockKind::Write, first: 0, last: 9, owner, process: Some(CLOSER) };
     try_set(locks, lock(LockOwner::of_table(&mine))).unwrap();
     assert_eq!(try_set(locks, lock(LockOwner::of_table(&other))), Err(Errno::EAGAIN));
-    mine.close(1, 1).map(drop).unwrap();
+    mine.close(1, CLOSER).map(drop).unwrap();
     assert_eq!(try_set(locks, lock(LockOwner::of_table(&other))), Ok(()));
     // flock(2)'s belong to the description and go with it.
     locks.release(LockOwner::of_table(&other));
     let open = mine.get(0).unwrap();
     locks.try_flock(LockOwner::of_open_file(&open), vfs::FlockKind::Exclusive).unwrap();
-    mine.close(0, 1).map(drop).unwrap();
+    mine.close(0, CLOSER).map(drop).unwrap();
     assert_eq!(locks.try_flock(LockOwner::of_open_file(&file), vfs::FlockKind::Shared), Err(Errno::EWOULDBLOCK));
     drop(open);
     assert_eq!(locks.try_flock(LockOwner::of_open_file(&file), vfs::FlockKind::Shared), Ok(()));
@@ -150,7 +152,7 @@ fn the_last_use_of_a_table_closes_it_whoever_looks() {
     let file = world.create("f").unwrap();
     table.insert(file.clone(), false, LIMIT).unwrap();
     let locks = file.inode().locks().unwrap();
-    let lock = |owner| RecordLock { kind: RecordLockKind::Write, first: 0, last: 9, owner, process: 1 };
+    let lock = |owner| RecordLock { kind: RecordLockKind::Write, first: 0, last: 9, owner, process: Some(CLOSER) };
     try_set(locks, lock(LockOwner::of_table(&table))).unwrap();
     drop(first);
     assert_eq!((second.users(), try_set(locks, lock(LockOwner::of_table(&other)))), (1, Err(Errno::EAGAIN)));
@@ -168,7 +170,7 @@ fn a_descriptor_that_is_closed_or_replaced_is_held_no_more() {
     assert!(table.holds(0, &file) && !table.holds(0, &other) && !table.holds(1, &file) && !table.holds(-1, &file));
     table.replace(0, other.clone(), false, LIMIT).map(drop).unwrap();
     assert!(!table.holds(0, &file) && table.holds(0, &other));
-    table.close(0, 1).map(drop).unwrap();
+    table.close(0, CLOSER).map(drop).unwrap();
     assert!(!table.holds(0, &other));
 }
 
@@ -197,7 +199,7 @@ fn check(table: &FileTable, model: &Model, files: &[Arc<OpenFile>]) {
     let nobody = free(model, 0);
     assert_eq!((table.get(nobody).err(), table.closes_on_exec(nobody)), (Some(Errno::EBADF), Err(Errno::EBADF)));
     assert_eq!(
-        (table.close(nobody, 0).map(drop), table.close(-1, 0).map(drop)),
+        (table.close(nobody, CLOSER).map(drop), table.close(-1, CLOSER).map(drop)),
         (Err(Errno::EBADF), Err(Errno::EBADF))
     );
     assert_eq!(table.set_close_on_exec(nobody, true), Err(Errno::EBADF));
@@ -261,7 +263,7 @@ fn a_table_of_descriptors_is_a_map_whatever_is_done_to_it() {
                 }
                 8 => {
                     let expected = model.remove(&number).map(|_| ()).ok_or(Errno::EBADF);
-                    assert_eq!(table.close(number, 1).map(drop), expected);
+                    assert_eq!(table.close(number, CLOSER).map(drop), expected);
                 }
                 9 => {
                     let (first, last) = (number.min(other), number.max(other).min(number.min(other) + 9));
@@ -269,12 +271,12 @@ fn a_table_of_descriptors_is_a_map_whatever_is_done_to_it() {
                         block_on(table.mark_range(first as u32, last as u32));
                         model.range_mut(first..=last).for_each(|(_, entry)| entry.1 = true);
                     } else {
-                        block_on(table.close_range(first as u32, last as u32, 1));
+                        block_on(table.close_range(first as u32, last as u32, CLOSER));
                         model.retain(|number, _| !(first..=last).contains(number));
                     }
                 }
                 10 if next(8) == 0 => {
-                    block_on(table.close_for_exec(1));
+                    block_on(table.close_for_exec(CLOSER));
                     model.retain(|_, entry| !entry.1);
                 }
                 _ => {

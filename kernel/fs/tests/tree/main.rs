@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 use std::task::{Context as Task, Poll, Wake, Waker};
 
-use abi::{Errno, Result};
+use abi::{Errno, Pid, Result};
 use drivers::KernelLog;
 use fs::devfs::{DevFs, DevFsType};
 use fs::random::Random;
@@ -254,8 +254,8 @@ impl World {
 }
 
 impl Caller for World {
-    fn process(&self) -> u32 {
-        1
+    fn process(&self) -> Pid {
+        Pid::new(1)
     }
 
     fn broken_pipe(&self) {

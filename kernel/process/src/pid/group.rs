@@ -10,8 +10,8 @@ use alloc::sync::Arc;
 use sync::{SpinGuard, SpinLock};
 use tty::Terminal;
 
-use super::Pid;
 use crate::Process;
+use abi::Pid;
 
 /// A session.
 pub(crate) struct Session {

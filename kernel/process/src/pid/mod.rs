@@ -28,9 +28,9 @@ mod shard;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use abi::{Errno, Result};
+use abi::{Errno, Pid, Result};
 use sync::SpinLock;
 use tty::Terminal;
 
@@ -42,12 +42,9 @@ use broadcast::Broadcasts;
 use numbers::{FIRST_REUSED, HIGHEST_LIMIT, Numbers};
 use shard::{Entries, Entry};
 
-/// The number of a thread, a process, a group or a session; 0 is nobody.
-pub type Pid = u32;
-
 /// What /proc/sys/kernel/pid_max is at first, on up to 32 CPUs; with more, there are so many numbers for each.
-const FIRST_LIMIT: Pid = 32768;
-const NUMBERS_PER_CPU: Pid = 1024;
+const FIRST_LIMIT: u32 = 32768;
+const NUMBERS_PER_CPU: u32 = 1024;
 
 /// Shards of the table.
 const SHARDS: usize = 64;
@@ -66,8 +63,6 @@ pub struct Processes {
     forks: AtomicU64,
     /// Signals on their way to all processes.
     broadcasts: Broadcasts,
-    /// The first process; 0 before there is one.
-    init: AtomicU32,
     /// What the first process is in before it has a group of its own.
     kernel_group: Arc<ProcessGroup>,
 }
@@ -76,7 +71,7 @@ impl Processes {
     /// Nobody, on a machine with so many CPUs.
     #[expect(clippy::disallowed_methods, reason = "as many as there are shards")]
     pub fn new(cpus: usize) -> Processes {
-        let limit = FIRST_LIMIT.max(NUMBERS_PER_CPU * cpus as Pid);
+        let limit = FIRST_LIMIT.max(NUMBERS_PER_CPU * cpus as u32);
         Processes {
             numbers: Numbers::new(limit),
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
@@ -84,27 +79,26 @@ impl Processes {
             threads: AtomicUsize::new(0),
             forks: AtomicU64::new(0),
             broadcasts: Broadcasts::default(),
-            init: AtomicU32::new(0),
-            kernel_group: ProcessGroup::new(0, Session::new(0)),
+            kernel_group: ProcessGroup::new(Pid::NOBODY, Session::new(Pid::NOBODY)),
         }
     }
 
     fn shard(&self, pid: Pid) -> Option<&SpinLock<Entries>> {
-        self.shards.get(pid as usize % SHARDS).map(|shard| &shard.0)
+        self.shards.get(pid.index() as usize % SHARDS).map(|shard| &shard.0)
     }
 
     /// Looks at what has a number.
     #[inline]
     fn look<R>(&self, pid: Pid, look: impl FnOnce(&Entry) -> Option<R>) -> Option<R> {
-        self.shard(pid)?.lock().get(pid as usize / SHARDS).and_then(look)
+        self.shard(pid)?.lock().get(pid.index() as usize / SHARDS).and_then(look)
     }
 
     /// Changes what has a number, and frees the number if nothing has it then. What `change` returns is dropped by the caller: not
     /// under the lock.
     fn change<R>(&self, pid: Pid, change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
-        let (result, is_free) = self.shard(pid)?.lock().change(pid as usize / SHARDS, change)?;
+        let (result, is_free) = self.shard(pid)?.lock().change(pid.index() as usize / SHARDS, change)?;
         if is_free {
-            self.numbers.free(pid);
+            self.numbers.free(pid.index());
         }
         Some(result)
     }
@@ -114,12 +108,12 @@ impl Processes {
     /// # Errors
     /// `EAGAIN`: all are taken. `ENOMEM`.
     pub(crate) fn number(&self) -> Result<Number<'_>> {
-        let pid = self.numbers.take()?;
+        let pid = Pid::new(self.numbers.take()?);
         let shard = self.shard(pid).ok_or(Errno::EAGAIN)?;
-        match shard.lock().reserve(pid as usize / SHARDS) {
+        match shard.lock().reserve(pid.index() as usize / SHARDS) {
             Ok(()) => Ok(Number { processes: self, pid }),
             Err(errno) => {
-                self.numbers.free(pid);
+                self.numbers.free(pid.index());
                 Err(errno)
             }
         }
@@ -400,11 +394,11 @@ impl Processes {
     pub fn next(&self, from: Pid) -> Option<Arc<Process>> {
         let mut from = from;
         loop {
-            let pid = self.numbers.next_taken(from)?;
+            let pid = Pid::new(self.numbers.next_taken(from.index())?);
             if let Some(process) = self.process(pid) {
                 return Some(process);
             }
-            from = pid + 1;
+            from = pid.next();
         }
     }
 
@@ -441,7 +435,7 @@ impl Processes {
 
     /// The number given last, as /proc/loadavg shows it.
     pub fn last_pid(&self) -> Pid {
-        self.numbers.last()
+        Pid::new(self.numbers.last())
     }
 
     /// Begins again at 1: the first process could not be made.
@@ -450,7 +444,7 @@ impl Processes {
     }
 
     /// Numbers are below this: /proc/sys/kernel/pid_max.
-    pub fn limit(&self) -> Pid {
+    pub fn limit(&self) -> u32 {
         self.numbers.limit()
     }
 
@@ -459,7 +453,7 @@ impl Processes {
     /// # Errors
     /// `EINVAL` below 301 and above 4,194,304, as on Linux.
     pub fn set_limit(&self, limit: u64) -> Result<()> {
-        let limit = Pid::try_from(limit).map_err(|_| Errno::EINVAL)?;
+        let limit = u32::try_from(limit).map_err(|_| Errno::EINVAL)?;
         if limit <= FIRST_REUSED || limit > HIGHEST_LIMIT {
             return Err(Errno::EINVAL);
         }
@@ -474,15 +468,6 @@ impl Processes {
 
     pub(crate) fn count_fork(&self) {
         self.forks.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The number of the first process.
-    pub fn init(&self) -> Pid {
-        self.init.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set_init(&self, pid: Pid) {
-        self.init.store(pid, Ordering::Relaxed);
     }
 }
 
@@ -525,7 +510,7 @@ mod tests {
         let number = processes.number().unwrap();
         let pid = number.pid();
         let life = processes.life(pid);
-        assert!(life.is_some() && processes.life(pid + 1).is_none());
+        assert!(life.is_some() && processes.life(pid.next()).is_none());
         let group = ProcessGroup::new(pid, Session::new(pid));
         processes.change(pid, |entry| entry.group = Some(group.clone()));
         drop(number);
@@ -542,23 +527,24 @@ mod tests {
     #[test]
     fn a_number_is_free_when_nothing_has_it() {
         let processes = Processes::new(1);
-        let session = Session::new(1);
-        let group = ProcessGroup::new(1, session.clone());
+        let pid = Pid::new(1);
+        let session = Session::new(pid);
+        let group = ProcessGroup::new(pid, session.clone());
         let number = processes.number().unwrap();
         number.hold();
-        processes.change(1, |entry| (entry.group, entry.session) = (Some(group.clone()), Some(session.clone())));
-        processes.release(1);
+        processes.change(pid, |entry| (entry.group, entry.session) = (Some(group.clone()), Some(session.clone())));
+        processes.release(pid);
         session.join();
         session.join();
         processes.left_session(&session);
-        assert!(processes.has(1));
+        assert!(processes.has(pid));
         processes.left_session(&session);
-        assert!(processes.has(1) && processes.terminal(1).is_none());
-        let other = ProcessGroup::new(1, session);
+        assert!(processes.has(pid) && processes.terminal(pid).is_none());
+        let other = ProcessGroup::new(pid, session);
         processes.left(&other, true);
-        assert!(processes.has(1), "that is another group");
+        assert!(processes.has(pid), "that is another group");
         processes.left(&group, true);
-        assert!(!processes.has(1) && processes.numbers.next_taken(1).is_none());
+        assert!(!processes.has(pid) && processes.numbers.next_taken(1).is_none());
     }
 
     #[test]
@@ -572,14 +558,13 @@ mod tests {
         let number = processes.number().unwrap();
         let held = number.pid();
         number.hold();
-        assert_eq!((held, processes.last_pid()), (pid + 1, held));
+        assert_eq!((held, processes.last_pid()), (pid.next(), held));
         assert!(processes.has(held));
         processes.release(held);
         assert!(!processes.has(held));
-        assert_eq!((processes.count(), processes.thread_count(), processes.forks(), processes.init()), (0, 0, 0, 0));
-        processes.set_init(7);
+        assert_eq!((processes.count(), processes.thread_count(), processes.forks()), (0, 0, 0));
         processes.count_fork();
-        assert_eq!((processes.init(), processes.forks()), (7, 1));
+        assert_eq!(processes.forks(), 1);
     }
 
     #[test]
@@ -590,10 +575,10 @@ mod tests {
             assert_eq!(processes.set_limit(limit), Err(Errno::EINVAL));
         }
         for limit in [301, 4_194_304] {
-            assert_eq!((processes.set_limit(limit), processes.limit()), (Ok(()), limit as Pid));
+            assert_eq!((processes.set_limit(limit), processes.limit()), (Ok(()), limit as u32));
         }
         processes.numbers.set_last(4_194_302);
-        assert_eq!(processes.number().unwrap().pid(), 4_194_303);
+        assert_eq!(processes.number().unwrap().pid(), Pid::new(4_194_303));
     }
 
     #[test]
@@ -605,7 +590,7 @@ mod tests {
         assert!(processes.are_all_signalled());
         processes.end_signalling(None);
         assert!(!processes.are_all_signalled());
-        let group = ProcessGroup::new(5, Session::new(5));
+        let group = ProcessGroup::new(Pid::new(5), Session::new(Pid::new(5)));
         assert!(!processes.begin_signalling(Some(&group)), "nobody is in it");
     }
 }

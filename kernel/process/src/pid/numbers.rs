@@ -7,17 +7,17 @@ use alloc::boxed::Box;
 
 use sync::Once;
 
-use super::{Errno, Pid, Result};
+use super::{Errno, Result};
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// After the highest number, numbers start here again: the low ones are the system's first processes'.
-pub const FIRST_REUSED: Pid = 300;
+pub const FIRST_REUSED: u32 = 300;
 
 /// Below this all numbers are, whatever /proc/sys/kernel/pid_max says: Linux's `PID_MAX_LIMIT`.
-pub const HIGHEST_LIMIT: Pid = 1 << 22;
+pub const HIGHEST_LIMIT: u32 = 1 << 22;
 
 /// Bits in a word of the map, and words in a page of it: half a page of memory.
-const WORD: Pid = 64;
+const WORD: u32 = 64;
 const WORDS: usize = 256;
 const PAGES: usize = (HIGHEST_LIMIT / WORD) as usize / WORDS;
 
@@ -34,25 +34,25 @@ pub struct Numbers {
 
 impl Numbers {
     /// All are free.
-    pub fn new(limit: Pid) -> Numbers {
+    pub fn new(limit: u32) -> Numbers {
         Numbers { pages: [const { Once::new() }; PAGES], last: AtomicU32::new(0), limit: AtomicU32::new(limit) }
     }
 
-    pub fn last(&self) -> Pid {
+    pub fn last(&self) -> u32 {
         self.last.load(Ordering::Relaxed)
     }
 
     /// Begins again behind this number.
-    pub fn set_last(&self, pid: Pid) {
+    pub fn set_last(&self, pid: u32) {
         self.last.store(pid, Ordering::Relaxed);
     }
 
-    pub fn limit(&self) -> Pid {
+    pub fn limit(&self) -> u32 {
         self.limit.load(Ordering::Relaxed)
     }
 
     /// Numbers that are given from now on are below this.
-    pub fn set_limit(&self, limit: Pid) {
+    pub fn set_limit(&self, limit: u32) {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
@@ -60,7 +60,7 @@ impl Numbers {
     ///
     /// # Errors
     /// `EAGAIN`: all are taken. `ENOMEM`.
-    pub fn take(&self) -> Result<Pid> {
+    pub fn take(&self) -> Result<u32> {
         let (last, limit) = (self.last(), self.limit());
         let next = if last + 1 < limit { last + 1 } else { FIRST_REUSED };
         let pid = match self.take_between(next, limit)? {
@@ -72,8 +72,8 @@ impl Numbers {
     }
 
     /// `pid` was found from `first` on. Who was faster may have found a later one.
-    fn note_last(&self, first: Pid, pid: Pid) {
-        let distance = |pid: Pid| pid.wrapping_sub(first);
+    fn note_last(&self, first: u32, pid: u32) {
+        let distance = |pid: u32| pid.wrapping_sub(first);
         let mut last = first;
         while let Err(other) = self.last.compare_exchange(last, pid, Ordering::Relaxed, Ordering::Relaxed) {
             if distance(other) >= distance(pid) {
@@ -83,7 +83,7 @@ impl Numbers {
         }
     }
 
-    fn take_between(&self, from: Pid, to: Pid) -> Result<Option<Pid>> {
+    fn take_between(&self, from: u32, to: u32) -> Result<Option<u32>> {
         let mut at = from;
         while at < to {
             let word = self.word(at)?;
@@ -103,14 +103,14 @@ impl Numbers {
     }
 
     /// Frees a number.
-    pub fn free(&self, pid: Pid) {
+    pub fn free(&self, pid: u32) {
         if let Some(word) = self.known_word(pid) {
             word.fetch_and(!(1 << (pid % WORD)), Ordering::Release);
         }
     }
 
     /// The first number from `from` on that is taken.
-    pub fn next_taken(&self, from: Pid) -> Option<Pid> {
+    pub fn next_taken(&self, from: u32) -> Option<u32> {
         let mut at = from;
         while at < HIGHEST_LIMIT {
             let Some(word) = self.known_word(at) else {
@@ -126,11 +126,11 @@ impl Numbers {
         None
     }
 
-    fn known_word(&self, pid: Pid) -> Option<&AtomicU64> {
+    fn known_word(&self, pid: u32) -> Option<&AtomicU64> {
         self.pages.get((pid / PAGE) as usize)?.get()?.get((pid / WORD) as usize % WORDS)
     }
 
-    fn word(&self, pid: Pid) -> Result<&AtomicU64> {
+    fn word(&self, pid: u32) -> Result<&AtomicU64> {
         let page = self.pages.get((pid / PAGE) as usize).ok_or(Errno::EAGAIN)?;
         let page = page.get_or_try(make_page)?;
         page.get((pid / WORD) as usize % WORDS).ok_or(Errno::EAGAIN)
@@ -138,7 +138,7 @@ impl Numbers {
 }
 
 /// Numbers in a page.
-const PAGE: Pid = WORD * WORDS as Pid;
+const PAGE: u32 = WORD * WORDS as u32;
 
 /// A page of free numbers.
 fn make_page() -> Result<Page> {
@@ -149,7 +149,7 @@ fn make_page() -> Result<Page> {
 mod tests {
     use super::*;
 
-    const LIMIT: Pid = 32768;
+    const LIMIT: u32 = 32768;
 
     #[test]
     fn numbers_go_up_to_the_limit_and_begin_again_behind_the_system_s() {

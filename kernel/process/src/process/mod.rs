@@ -13,6 +13,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use abi::Result;
+use abi::pid::AtomicPid;
 pub use abi::process::ExitStatus;
 use abi::signal::SignalSet;
 use memory::AddressSpace;
@@ -25,7 +26,7 @@ use crate::signal::{Actions, ProcessSignals, attention};
 use crate::thread::{Name, RunState};
 use crate::timers::IntervalTimers;
 use crate::usage::Usage;
-use crate::{Credentials, Kernel, Pid, ThreadState};
+use crate::{Credentials, Kernel, Namespaces, Pid, PidNamespace, ThreadState};
 
 pub(crate) use children::Children;
 use children::Siblings;
@@ -66,11 +67,12 @@ const RUNNING: u32 = u32::MAX;
 pub struct Process {
     pid: Pid,
     kernel: Arc<Kernel>,
+    namespaces: Arc<Namespaces>,
     parent: SpinLock<Option<Arc<Process>>>,
     /// Copies, for those who only want to know the numbers.
-    parent_pid: AtomicU32,
-    group_id: AtomicU32,
-    session_id: AtomicU32,
+    parent_pid: AtomicPid,
+    group_id: AtomicPid,
+    session_id: AtomicPid,
     /// Its neighbours among the children of its parent.
     siblings: SpinLock<Siblings>,
     children: SpinLock<Children>,
@@ -94,7 +96,7 @@ pub struct Process {
     /// What the leader passed to exit(2), as a status word.
     leader_status: AtomicU32,
     /// The thread that is executing a new program, and needs to be alone.
-    executing: AtomicU32,
+    executing: AtomicPid,
     /// No thread is left: a zombie until somebody collects it.
     zombie: AtomicBool,
     /// What a parent can collect of a living process, as `report` encodes it.
@@ -122,6 +124,7 @@ pub struct Process {
 pub(crate) struct NewProcess {
     pub pid: Pid,
     pub kernel: Arc<Kernel>,
+    pub namespaces: Arc<Namespaces>,
     pub group: Arc<ProcessGroup>,
     pub exit_signal: u32,
     pub actions: Arc<Actions>,
@@ -139,10 +142,11 @@ impl Process {
         Process {
             pid: new.pid,
             kernel: new.kernel,
+            namespaces: new.namespaces,
             parent: SpinLock::new(None),
-            parent_pid: AtomicU32::new(0),
-            group_id: AtomicU32::new(new.group.id()),
-            session_id: AtomicU32::new(new.group.session().id()),
+            parent_pid: AtomicPid::default(),
+            group_id: AtomicPid::new(new.group.id()),
+            session_id: AtomicPid::new(new.group.session().id()),
             siblings: SpinLock::default(),
             children: SpinLock::default(),
             group: SpinLock::new(new.group),
@@ -159,7 +163,7 @@ impl Process {
             timers: SpinLock::default(),
             exit_status: AtomicU32::new(RUNNING),
             leader_status: AtomicU32::new(0),
-            executing: AtomicU32::new(0),
+            executing: AtomicPid::default(),
             zombie: AtomicBool::new(false),
             report: AtomicU32::new(report::NONE),
             child_event: WaitQueue::new(),
@@ -176,7 +180,7 @@ impl Process {
         }
     }
 
-    /// Its number.
+    /// Its pid.
     #[inline]
     pub const fn pid(&self) -> Pid {
         self.pid
@@ -188,9 +192,21 @@ impl Process {
         &self.kernel
     }
 
-    /// Its parent's number; 0 for the first process.
+    /// The namespaces it is in.
+    #[inline]
+    pub const fn namespaces(&self) -> &Arc<Namespaces> {
+        &self.namespaces
+    }
+
+    /// The number by which it knows somebody; 0 for who is not in its pid namespace.
+    #[inline]
+    pub fn pid_number(&self, pid: Pid) -> u32 {
+        self.namespaces.pids().number(pid)
+    }
+
+    /// Its parent's pid; nobody for the first process.
     pub fn parent_pid(&self) -> Pid {
-        self.parent_pid.load(Ordering::Relaxed)
+        self.parent_pid.load()
     }
 
     /// Its parent. It may have another at once, unless the lock of this one's children is held.
@@ -200,7 +216,7 @@ impl Process {
 
     /// It has another parent. The caller holds the locks of the children of both.
     pub(crate) fn set_parent(&self, parent: Option<Arc<Process>>) {
-        self.parent_pid.store(parent.as_ref().map_or(0, |parent| parent.pid), Ordering::Relaxed);
+        self.parent_pid.store(parent.as_ref().map_or(Pid::NOBODY, |parent| parent.pid));
         let old = core::mem::replace(&mut *self.parent.lock(), parent);
         drop(old);
     }
@@ -243,20 +259,20 @@ impl Process {
 
     /// It is in another group. The caller holds the locks of the members of both.
     pub(crate) fn set_group(&self, group: &Arc<ProcessGroup>) {
-        self.group_id.store(group.id(), Ordering::Relaxed);
-        self.session_id.store(group.session().id(), Ordering::Relaxed);
+        self.group_id.store(group.id());
+        self.session_id.store(group.session().id());
         let old = core::mem::replace(&mut *self.group.lock(), group.clone());
         drop(old);
     }
 
     /// The number of its process group.
     pub fn group_id(&self) -> Pid {
-        self.group_id.load(Ordering::Relaxed)
+        self.group_id.load()
     }
 
     /// The number of its session.
     pub fn session_id(&self) -> Pid {
-        self.session_id.load(Ordering::Relaxed)
+        self.session_id.load()
     }
 
     /// The signal its parent gets when it ends, 0 for none.
@@ -273,11 +289,11 @@ impl Process {
         self.threads.lock().iter().find(|thread| thread.tid() == tid).cloned()
     }
 
-    /// Fills `found` with the smallest numbers of threads above `after`, in ascending order, and returns how many.
-    pub fn next_threads(&self, after: Pid, found: &mut [Pid]) -> usize {
+    /// Fills `found` with the smallest numbers above `after` that threads have in `pids`, in ascending order, and returns how many.
+    pub fn next_threads(&self, pids: &PidNamespace, after: u32, found: &mut [u32]) -> usize {
         let mut count = 0;
         self.each_thread(|thread| {
-            let tid = thread.tid();
+            let tid = pids.number(thread.tid());
             let known = found.get(..count).unwrap_or_default();
             if tid <= after || (count == found.len() && known.last().is_none_or(|last| *last < tid)) {
                 return;
@@ -342,8 +358,8 @@ impl Process {
         if self.watches_processor_time() {
             thread.raise_attention(attention::PROCESSOR_TIMERS);
         }
-        let executing = self.executing.load(Ordering::Acquire);
-        if self.exit_status.load(Ordering::Acquire) != RUNNING || executing != 0 {
+        let executing = self.executing.load();
+        if self.exit_status.load(Ordering::Acquire) != RUNNING || !executing.is_nobody() {
             thread.raise_attention(attention::EXIT);
         }
         Ok(())
@@ -354,8 +370,8 @@ impl Process {
         let mut threads = self.threads.lock();
         let gone = threads.remove(thread);
         let last = threads.len() == 0;
-        let executing = self.executing.load(Ordering::Acquire);
-        if self.exit_status().is_some() || executing != 0 {
+        let executing = self.executing.load();
+        if self.exit_status().is_some() || !executing.is_nobody() {
             threads.tell(TOLD_BY_EACH, self.exit_status().is_none().then_some(executing));
         }
         drop(threads);
@@ -568,9 +584,7 @@ impl Process {
     /// A thread begins to execute a new program: all others have to end. False if another one was first.
     pub(crate) fn begin_execution(&self, thread: &ThreadState) -> bool {
         let _signals = self.signals.lock();
-        if self.exit_status().is_some()
-            || self.executing.compare_exchange(0, thread.tid(), Ordering::AcqRel, Ordering::Acquire).is_err()
-        {
+        if self.exit_status().is_some() || !self.executing.store_if_nobody(thread.tid()) {
             return false;
         }
         let mut threads = self.threads.lock();
@@ -580,7 +594,7 @@ impl Process {
     }
 
     pub(crate) fn end_execution(&self) {
-        self.executing.store(0, Ordering::Release);
+        self.executing.store(Pid::NOBODY);
     }
 
     /// Whether it is over and waits to be collected.

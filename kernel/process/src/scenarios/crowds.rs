@@ -49,7 +49,7 @@ impl Delivery {
 fn members(kernel: &Kernel, group: Pid) -> Vec<Arc<Process>> {
     let group = kernel.processes().group(group).unwrap();
     let next = |from: Pid| group.next_member(from);
-    core::iter::successors(next(1), |member| next(member.pid() + 1)).collect()
+    core::iter::successors(next(Pid::new(1)), |member| next(member.pid().next())).collect()
 }
 
 /// A signal of a terminal reaches everybody who was in the group; none of them forks or leaves it before, and no later signal is there
@@ -84,7 +84,8 @@ fn a_signal_to_a_large_group_goes_on_by_itself() {
     let told = stage.start_as(Role::Init, steps);
     let mut delivery = Delivery::of(kernel);
     until(|| !told.lock().unwrap().is_empty());
-    let group = told.lock().unwrap()[0].1 as Pid;
+    let group = told.lock().unwrap()[0].1;
+    let group = Pid::new(group as u32);
     let last = || kernel.processes().process(kernel.processes().last_pid());
     until(|| last().is_some_and(|last| last.group_id() == last.pid()));
     let all = members(kernel, group);
@@ -130,7 +131,7 @@ fn a_large_process_is_stopped_and_continued_in_slices() {
     let told = stage.start_as(Role::Init, steps);
     let mut delivery = Delivery::of(kernel);
     until(|| !told.lock().unwrap().is_empty());
-    let process = kernel.processes().process(2).unwrap();
+    let process = kernel.processes().process(Pid::new(2)).unwrap();
     let count = |state: RunState| {
         let mut count = 0;
         process.each_thread(|thread| count += usize::from(thread.run_state() == state));
@@ -166,7 +167,7 @@ fn the_list_of_threads_closes_up_behind_those_who_leave() {
     let steps = threads(99);
     let told = stage.start_as(Role::Init, steps);
     until(|| !told.lock().unwrap().is_empty());
-    let process = stage.kernel.processes().process(1).unwrap();
+    let process = stage.kernel.processes().process(Pid::new(1)).unwrap();
     let all = || {
         let mut all = Vec::new();
         process.each_thread(|thread| all.push(thread.clone()));

@@ -372,7 +372,7 @@ fn descriptors_are_shared_on_demand_only() {
         ];
         let told = stage.start_as(Role::Init, steps);
         until(|| !told.lock().unwrap().is_empty());
-        let [parent, child] = [1, 2].map(|pid| stage.kernel.processes().next(pid).unwrap());
+        let [parent, child] = [1, 2].map(|pid| stage.kernel.processes().next(crate::Pid::new(pid)).unwrap());
         assert_eq!(Arc::ptr_eq(&parent.files(), &child.files()), shared);
         crate::signal::send::post(&child, crate::signal::Information::kernel(Signal::KILL)).unwrap();
     }
@@ -395,7 +395,7 @@ fn a_thread_s_time_is_that_in_user_mode_and_in_the_kernel() {
     ];
     let told = stage.start_as(Role::Init, steps);
     until(|| !told.lock().unwrap().is_empty());
-    let thread = stage.kernel.processes().next(1).unwrap().first_thread().unwrap();
+    let thread = stage.kernel.processes().next(crate::Pid::new(1)).unwrap().first_thread().unwrap();
     // It sleeps soon, and uses nothing then.
     until(|| {
         let before = thread.usage();
@@ -454,7 +454,7 @@ fn a_zombie_has_no_signals_queued() {
     steps.extend([call!(__NR_kill, 2, signal), call!(__NR_kill, 2, signal), Say("queued"), call!(__NR_pause)]);
     let told = stage.start_as(Role::Init, steps);
     until(|| !told.lock().unwrap().is_empty());
-    let child = stage.kernel.processes().next(2).unwrap();
+    let child = stage.kernel.processes().next(crate::Pid::new(2)).unwrap();
     let counts = child.credentials().counts().clone();
     assert_eq!(counts.signals(), 2);
     crate::signal::send::post(&child, crate::signal::Information::kernel(Signal::KILL)).unwrap();

@@ -598,9 +598,9 @@ fn a_signal_is_not_left_to_a_thread_that_ends() {
     let stage = Stage::new(&[]);
     let lines = stage.start_as(crate::Role::Init, with_handler(usr1 as i32, 0, body, handler));
     until(|| lines.lock().unwrap().len() == 2);
-    let process = stage.kernel.processes().next(1).unwrap();
+    let process = stage.kernel.processes().next(crate::Pid::new(1)).unwrap();
     process.first_thread().unwrap().signals().lock().ending = true;
-    let second = stage.kernel.processes().thread(2).unwrap();
+    let second = stage.kernel.processes().thread(crate::Pid::new(2)).unwrap();
     crate::signal::send::post_thread(&second, crate::signal::Information::kernel(Signal::USR2)).unwrap();
     until(|| lines.lock().unwrap().len() == 3);
     assert_eq!(lines.lock().unwrap()[2], ("taken by".to_string(), 3));

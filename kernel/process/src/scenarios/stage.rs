@@ -216,20 +216,24 @@ async fn read<T: FromBytes + IntoBytes>(thread: &Thread, address: usize) -> Resu
     if address == 0 { Ok(None) } else { thread.space().read_value(address).await.map(Some) }
 }
 
+fn number_of(thread: &Thread, pid: Pid) -> usize {
+    thread.pid_number(pid) as usize
+}
+
 async fn answer(thread: &Arc<Thread>, call: Call) -> Result<Outcome, Failure> {
     let [a, b, c, d, e, _] = call.arguments;
     let signal = |number: usize| if number == 0 { Ok(None) } else { Signal::new(number as i32).map(Some) };
     let value = match call.number as u32 {
-        raw::__NR_getpid => thread.process().pid() as usize,
-        raw::__NR_gettid => thread.tid() as usize,
-        raw::__NR_getppid => thread.process().parent_pid() as usize,
-        raw::__NR_fork => clone(thread, CloneRequest::FORK).await? as usize,
-        raw::__NR_vfork => clone(thread, CloneRequest::VFORK).await? as usize,
+        raw::__NR_getpid => number_of(thread, thread.process().pid()),
+        raw::__NR_gettid => number_of(thread, thread.tid()),
+        raw::__NR_getppid => number_of(thread, thread.process().parent_pid()),
+        raw::__NR_fork => number_of(thread, clone(thread, CloneRequest::FORK).await?),
+        raw::__NR_vfork => number_of(thread, clone(thread, CloneRequest::VFORK).await?),
         raw::__NR_clone => {
             let exit_signal = (a & 0xff) as u32;
             let flags = (a & !0xff) as u64;
-            clone(thread, CloneRequest { flags, stack: b, parent_tid: c, child_tid: d, tls: e, exit_signal }).await?
-                as usize
+            let request = CloneRequest { flags, stack: b, parent_tid: c, child_tid: d, tls: e, exit_signal };
+            number_of(thread, clone(thread, request).await?)
         }
         raw::__NR_exit => {
             exit::exit(thread, a as i32);
@@ -247,7 +251,7 @@ async fn answer(thread: &Arc<Thread>, call: Call) -> Result<Outcome, Failure> {
                     if b != 0 {
                         thread.space().write_value(b, &waited.event.wait_status()).await?;
                     }
-                    waited.pid as usize
+                    number_of(thread, waited.pid)
                 }
             }
         }
@@ -263,8 +267,8 @@ async fn answer(thread: &Arc<Thread>, call: Call) -> Result<Outcome, Failure> {
             };
             return execve(thread, request).await;
         }
-        raw::__NR_kill => match Pid::try_from(a as i32) {
-            Ok(pid @ 1..) => send::kill(thread, pid, signal(b)?).map(|()| 0)?,
+        raw::__NR_kill => match a as i32 {
+            pid @ 1.. => send::kill(thread, pid, signal(b)?).map(|()| 0)?,
             _ => send::kill_many(thread, a as i32, signal(b)?).await.map(|()| 0)?,
         },
         raw::__NR_tgkill => send::tgkill(thread, Some(a as i32), b as i32, signal(c)?).map(|()| 0)?,
@@ -299,7 +303,7 @@ async fn answer(thread: &Arc<Thread>, call: Call) -> Result<Outcome, Failure> {
         // One that finds something ready at once, while somebody sends the signal `b`.
         raw::__NR_ppoll => {
             mask::set_for_call(thread, read(thread, a).await?.unwrap_or_default());
-            send::kill(thread, thread.process().pid(), signal(b)?)?;
+            send::kill(thread, number_of(thread, thread.process().pid()) as i32, signal(b)?)?;
             mask::restore(thread);
             1
         }
@@ -357,8 +361,8 @@ async fn answer(thread: &Arc<Thread>, call: Call) -> Result<Outcome, Failure> {
             0
         }
         raw::__NR_setpgid => group::set_group(thread, a as i32, b as i32).map(|()| 0).map_err(later)?,
-        raw::__NR_setsid => group::set_session(thread).map_err(later)? as usize,
-        raw::__NR_getpgid => group::process_of(thread, a as i32)?.group_id() as usize,
+        raw::__NR_setsid => number_of(thread, group::set_session(thread).map_err(later)?),
+        raw::__NR_getpgid => number_of(thread, group::process_of(thread, a as i32)?.group_id()),
         raw::__NR_prctl => {
             thread.process().set_subreaper(a == abi::raw::prctl::PR_SET_CHILD_SUBREAPER as usize);
             0
@@ -453,7 +457,7 @@ impl Stage {
 
     /// Makes a file with these permissions.
     pub fn put_as(&self, name: &str, bytes: &[u8], permissions: u32) {
-        let root = self.kernel.mounts().root().unwrap();
+        let root = self.kernel.namespaces().mounts().root().unwrap();
         let credentials = vfs::Credentials::superuser();
         let caller = KernelCaller(self.kernel.vfs());
         let context = Context { root: &root, credentials: &credentials, caller: &caller, umask: 0 };
@@ -466,7 +470,7 @@ impl Stage {
 
     /// How many references there are to what a name stands for.
     pub fn references(&self, name: &str) -> usize {
-        let root = self.kernel.mounts().root().unwrap();
+        let root = self.kernel.namespaces().mounts().root().unwrap();
         let credentials = vfs::Credentials::superuser();
         let caller = KernelCaller(self.kernel.vfs());
         let context = Context { root: &root, credentials: &credentials, caller: &caller, umask: 0 };

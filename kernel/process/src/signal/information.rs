@@ -2,8 +2,6 @@
 
 use abi::signal::{Signal, SignalInfo};
 
-use crate::Pid;
-
 /// The values of `si_code`.
 #[allow(missing_docs, reason = "see sigaction(2)")]
 pub mod code {
@@ -51,8 +49,8 @@ impl Information {
         Information { signal, code: code::KERNEL, errno: 0, fields: [0; 4] }
     }
 
-    /// By a process: kill(2), or with [`code::TKILL`] tgkill(2).
-    pub const fn user(signal: Signal, code: i32, sender: Pid, user: u32) -> Information {
+    /// By a process, by the number that who gets it knows it by: kill(2), or with [`code::TKILL`] tgkill(2).
+    pub const fn user(signal: Signal, code: i32, sender: u32, user: u32) -> Information {
         Information { signal, code, errno: 0, fields: [pair(sender, user), 0, 0, 0] }
     }
 
@@ -61,11 +59,11 @@ impl Information {
         Information { signal, code, errno: 0, fields: [address as u64, 0, 0, 0] }
     }
 
-    /// About a child; times in clock ticks.
+    /// About a child, by the number its parent knows it by; times in clock ticks.
     pub const fn child(
         signal: Signal,
         code: i32,
-        child: Pid,
+        child: u32,
         user: u32,
         status: i32,
         times: (u64, u64),

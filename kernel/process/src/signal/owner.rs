@@ -10,12 +10,12 @@ use super::send::{Recipients, post, post_thread};
 use super::{Information, code};
 use crate::{Credentials, Kernel, Pid, Processes, Thread};
 
-/// A thread, a process or a process group, and who named it. It is meant by its number, and gets nothing once the
-/// number is another's.
+/// A thread, a process or a process group, and who named it. It is meant by its pid, and gets nothing once that is
+/// another's.
 pub struct FileOwner {
     kernel: Weak<Kernel>,
     kind: OwnerKind,
-    number: Pid,
+    pid: Pid,
     life: u64,
     /// Who named it, real and effective user: the signals are sent with these rights.
     users: (u32, u32),
@@ -25,23 +25,23 @@ impl FileOwner {
     /// The owner a program names.
     ///
     /// # Errors
-    /// `ESRCH`: nobody has this number.
-    pub fn new(thread: &Thread, kind: OwnerKind, number: Pid) -> Result<Arc<FileOwner>> {
+    /// `ESRCH`: there is nobody of this pid.
+    pub fn new(thread: &Thread, kind: OwnerKind, pid: Pid) -> Result<Arc<FileOwner>> {
         let kernel = thread.kernel();
-        let life = kernel.processes().life(number).ok_or(Errno::ESRCH)?;
+        let life = kernel.processes().life(pid).ok_or(Errno::ESRCH)?;
         let credentials = thread.credentials();
         let users = (credentials.users.real, credentials.users.effective);
-        Ok(Arc::new(FileOwner { kernel: Arc::downgrade(kernel), kind, number, life, users }))
+        Ok(Arc::new(FileOwner { kernel: Arc::downgrade(kernel), kind, pid, life, users }))
     }
 
     /// The owner of a file that has none yet, when the caller makes it signal-driven.
     pub fn by_default(thread: &Thread, owner: DefaultOwner) -> Option<Arc<FileOwner>> {
-        let (kind, number) = match owner {
+        let (kind, pid) = match owner {
             DefaultOwner::Nobody => return None,
             DefaultOwner::Caller => (OwnerKind::Process, thread.process().pid()),
             DefaultOwner::Group(group) => (OwnerKind::Group, group),
         };
-        FileOwner::new(thread, kind, number).ok()
+        FileOwner::new(thread, kind, pid).ok()
     }
 
     /// Linux's `sigio_perm`.
@@ -55,7 +55,7 @@ impl FileOwner {
         let kernel = self.kernel.upgrade()?;
         let found = look(kernel.processes());
         // What was found keeps the number: so it is whose it was.
-        found.filter(|_| kernel.processes().life(self.number) == Some(self.life))
+        found.filter(|_| kernel.processes().life(self.pid) == Some(self.life))
     }
 
     /// Sends a signal to all whom it concerns: the first of `reasons` that there is room for.
@@ -67,18 +67,18 @@ impl FileOwner {
         };
         match self.kind {
             OwnerKind::Thread => {
-                if let Some(thread) = self.look_up(|processes| processes.thread(self.number)) {
+                if let Some(thread) = self.look_up(|processes| processes.thread(self.pid)) {
                     send(&thread.credentials(), &|information| post_thread(&thread, information));
                 }
             }
             OwnerKind::Process => {
-                if let Some(process) = self.look_up(|processes| processes.process(self.number)) {
+                if let Some(process) = self.look_up(|processes| processes.process(self.pid)) {
                     send(&process.credentials(), &|information| post(&process, information));
                 }
             }
             OwnerKind::Group => {
                 let Some(kernel) = self.kernel.upgrade() else { return };
-                if let Some(group) = self.look_up(|processes| processes.group(self.number)) {
+                if let Some(group) = self.look_up(|processes| processes.group(self.pid)) {
                     Recipients::new(&kernel, Some(group))
                         .for_each(|process| send(&process.credentials(), &|information| post(&process, information)));
                 }
@@ -96,16 +96,16 @@ impl vfs::FileOwner for FileOwner {
         }
     }
 
-    fn identity(&self) -> (OwnerKind, u32) {
+    fn identity(&self) -> (OwnerKind, Option<Pid>) {
         let is_there = self.look_up(|processes| {
             let is_there = match self.kind {
-                OwnerKind::Thread => processes.thread(self.number).is_some(),
-                OwnerKind::Process => processes.process(self.number).is_some(),
-                OwnerKind::Group => processes.has_group(self.number),
+                OwnerKind::Thread => processes.thread(self.pid).is_some(),
+                OwnerKind::Process => processes.process(self.pid).is_some(),
+                OwnerKind::Group => processes.has_group(self.pid),
             };
-            is_there.then_some(self.number)
+            is_there.then_some(self.pid)
         });
-        (self.kind, is_there.unwrap_or(0))
+        (self.kind, is_there)
     }
 
     fn users(&self) -> (u32, u32) {

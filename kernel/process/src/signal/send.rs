@@ -210,8 +210,10 @@ impl Sender<'_> {
         if continues || self.thread.credentials().may_signal(credentials) { Ok(()) } else { Err(Errno::EPERM) }
     }
 
-    fn information(&self, signal: Signal, code: i32) -> Information {
-        Information::user(signal, code, self.thread.process().pid(), self.thread.credentials().users.real)
+    /// What `target` learns of the sender.
+    fn information(&self, target: &Process, signal: Signal, code: i32) -> Information {
+        let sender = target.pid_number(self.thread.process().pid());
+        Information::user(signal, code, sender, self.thread.credentials().users.real)
     }
 
     fn send(&self, target: &Arc<Process>, information: Option<Information>) -> Result<()> {
@@ -236,11 +238,11 @@ impl Sender<'_> {
 ///
 /// # Errors
 /// `ESRCH`, `EPERM`.
-pub fn kill(thread: &Thread, pid: Pid, signal: Option<Signal>) -> Result<()> {
+pub fn kill(thread: &Thread, pid: i32, signal: Option<Signal>) -> Result<()> {
     let sender = Sender { thread, signal };
     // The number of a thread stands for its process here, but who may signal it is for the thread to say.
-    let target = Target::new(thread, pid as i32)?;
-    let information = signal.map(|signal| sender.information(signal, code::USER));
+    let target = Target::new(thread, pid)?;
+    let information = signal.map(|signal| sender.information(&target.process, signal, code::USER));
     sender.send_as(&target.process, &target.credentials, information)
 }
 
@@ -251,12 +253,14 @@ pub fn kill(thread: &Thread, pid: Pid, signal: Option<Signal>) -> Result<()> {
 /// `ESRCH`, `EPERM`.
 pub async fn kill_many(thread: &Thread, pid: i32, signal: Option<Signal>) -> Result<()> {
     let sender = Sender { thread, signal };
-    let information = signal.map(|signal| sender.information(signal, code::USER));
     let (own, group) = match pid {
         i32::MIN => return Err(Errno::ESRCH),
         -1 => (thread.process().pid(), None),
-        0 => (0, Some(thread.process().group())),
-        _ => (0, Some(thread.kernel().processes().group(pid.unsigned_abs()).ok_or(Errno::ESRCH)?)),
+        0 => (Pid::NOBODY, Some(thread.process().group())),
+        _ => {
+            let group = thread.pid_of(pid.unsigned_abs()).ok_or(Errno::ESRCH)?;
+            (Pid::NOBODY, Some(thread.kernel().processes().group(group).ok_or(Errno::ESRCH)?))
+        }
     };
     // Whatever comes after KILL changes nothing; anything else must not overtake what a terminal has sent.
     if let Some(group) = &group
@@ -268,6 +272,7 @@ pub async fn kill_many(thread: &Thread, pid: i32, signal: Option<Signal>) -> Res
     let mut outcomes = Outcomes::default();
     let mut budget = Budget::new();
     for target in Recipients::new(thread.kernel(), group).filter(|target| target.pid() != own) {
+        let information = signal.map(|signal| sender.information(&target, signal, code::USER));
         outcomes.note(sender.send(&target, information));
         budget.pace(1).await;
     }
@@ -320,7 +325,7 @@ impl Walk {
     }
 
     /// Whether it may have reached somebody.
-    pub const fn has_begun(&self) -> bool {
+    pub fn has_begun(&self) -> bool {
         self.next != self.first
     }
 
@@ -335,7 +340,8 @@ impl Recipients<'_> {
     pub fn new(kernel: &Kernel, group: Option<Arc<ProcessGroup>>) -> Recipients<'_> {
         let processes = kernel.processes();
         let noted = processes.begin_signalling(group.as_ref());
-        let first = if group.is_none() { 2 } else { 1 };
+        // The first process of the system is spared.
+        let first = Pid::new(if group.is_none() { 2 } else { 1 });
         Recipients { processes, walk: Walk { group, first, next: first }, noted }
     }
 
@@ -360,7 +366,7 @@ impl Iterator for Recipients<'_> {
             Some(group) => group.next_member(self.walk.next)?,
             None => self.processes.next(self.walk.next)?,
         };
-        self.walk.next = process.pid() + 1;
+        self.walk.next = process.pid().next();
         Some(process)
     }
 }
@@ -414,21 +420,27 @@ pub(crate) fn post_group(kernel: &Kernel, group: &Arc<ProcessGroup>, signal: Sig
 /// `EINVAL`, `ESRCH`, `EPERM`, `EAGAIN`.
 pub fn tgkill(thread: &Thread, process: Option<i32>, tid: i32, signal: Option<Signal>) -> Result<()> {
     let sender = Sender { thread, signal };
-    let information = signal.map(|signal| sender.information(signal, code::TKILL));
-    send_to_thread(&sender, process, tid, information)
+    send_to_thread(&sender, process, tid, |target, signal| sender.information(target, signal, code::TKILL))
 }
 
-fn send_to_thread(sender: &Sender<'_>, process: Option<i32>, tid: i32, information: Option<Information>) -> Result<()> {
+/// Sends a signal with what `reason` says to the target's process.
+fn send_to_thread(
+    sender: &Sender<'_>,
+    process: Option<i32>,
+    tid: i32,
+    reason: impl FnOnce(&Process, Signal) -> Information,
+) -> Result<()> {
     if tid <= 0 || process.is_some_and(|pid| pid <= 0) {
         return Err(Errno::EINVAL);
     }
-    let target = sender.thread.kernel().processes().thread(tid as Pid).ok_or(Errno::ESRCH)?;
-    if process.is_some_and(|pid| target.process().pid() != pid as Pid) {
+    let named = |number: i32| sender.thread.pid_of(number as u32);
+    let target = named(tid).and_then(|tid| sender.thread.kernel().processes().thread(tid)).ok_or(Errno::ESRCH)?;
+    if process.is_some_and(|number| named(number) != Some(target.process().pid())) {
         return Err(Errno::ESRCH);
     }
     sender.check(target.process(), &target.credentials())?;
-    match information {
-        Some(information) => post_thread(&target, information),
+    match sender.signal {
+        Some(signal) => post_thread(&target, reason(target.process(), signal)),
         None => Ok(()),
     }
 }
@@ -444,17 +456,16 @@ pub fn queue_information(
     signal: Option<Signal>,
     given: &SignalInfo,
 ) -> Result<()> {
-    let processes = thread.kernel().processes();
-    if (given.code >= 0 || given.code == code::TKILL) && pid as Pid != thread.process().pid() {
+    let target = thread.pid_of(pid.max(0) as u32);
+    if (given.code >= 0 || given.code == code::TKILL) && target != Some(thread.process().pid()) {
         return Err(Errno::EPERM);
     }
     let sender = Sender { thread, signal };
-    let information = signal.map(|signal| Information::from_program(signal, given));
     match tid {
-        Some(tid) => send_to_thread(&sender, Some(pid), tid, information),
+        Some(tid) => send_to_thread(&sender, Some(pid), tid, |_, signal| Information::from_program(signal, given)),
         None => {
-            let target = processes.process(pid.max(0) as Pid).ok_or(Errno::ESRCH)?;
-            sender.send(&target, information)
+            let target = target.and_then(|pid| thread.kernel().processes().process(pid)).ok_or(Errno::ESRCH)?;
+            sender.send(&target, signal.map(|signal| Information::from_program(signal, given)))
         }
     }
 }

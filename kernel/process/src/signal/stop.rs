@@ -177,7 +177,10 @@ impl Process {
         if !quiet {
             let times = self.usage().ticks();
             let user = self.credentials().users.real;
-            let _ = send::post(&parent, Information::child(Signal::CHLD, code, self.pid(), user, status, times));
+            let _ = send::post(
+                &parent,
+                Information::child(Signal::CHLD, code, parent.pid_number(self.pid()), user, status, times),
+            );
         }
         parent.child_event().wake_all();
     }

@@ -1,8 +1,8 @@
 //! Processes: limits, what they used, timers, children, groups. The rows are Linux's.
 
-use abi::Errno;
 use abi::limits::{ResourceLimit, ResourceUsage};
 use abi::raw::{general as number, prctl};
+use abi::{Errno, Pid};
 
 use crate::stage::{CHILD_TID, DATA, Program, Stage};
 
@@ -345,18 +345,18 @@ fn a_terminal_is_told_who_is_in_which_group() {
     assert_eq!(shell.call(number::__NR_setsid, []), Ok(shell_pid));
     let (job, job_pid) = shell.fork();
     assert_eq!(job.call(number::__NR_setpgid, [0, 0]), Ok(0));
-    let (session, group) = (shell_pid as u32, job_pid as u32);
+    let [session, group, nobody] = [shell_pid, job_pid, 99].map(|number| Pid::new(number as u32));
     let member = kernel.member(group).unwrap();
     assert_eq!((member.process, member.group, member.session), (group, group, session));
-    assert!(kernel.member(99).is_none());
-    assert_eq!((kernel.session_of_group(group), kernel.session_of_group(99)), (Some(session), None));
-    assert!(!kernel.is_orphaned(group) && kernel.is_orphaned(session) && kernel.is_orphaned(99));
-    assert!(kernel.is_administrator(group) && !kernel.is_administrator(99));
+    assert!(kernel.member(nobody).is_none());
+    assert_eq!((kernel.session_of_group(group), kernel.session_of_group(nobody)), (Some(session), None));
+    assert!(!kernel.is_orphaned(group) && kernel.is_orphaned(session) && kernel.is_orphaned(nobody));
+    assert!(kernel.is_administrator(group) && !kernel.is_administrator(nobody));
     assert_eq!(job.call(number::__NR_setuid, [1000]), Ok(0));
     assert!(!kernel.is_administrator(group));
     // Blocked, ignored, or neither.
     let quit = TerminalSignal::Quit;
-    assert!(!kernel.blocks_or_ignores(group, quit) && !kernel.blocks_or_ignores(99, quit));
+    assert!(!kernel.blocks_or_ignores(group, quit) && !kernel.blocks_or_ignores(nobody, quit));
     let mask = job.store(DATA, &(1_u64 << (number::SIGQUIT - 1)));
     assert_eq!(job.call(number::__NR_rt_sigprocmask, [0, mask, 0, 8]), Ok(0));
     assert!(kernel.blocks_or_ignores(group, quit) && !kernel.blocks_or_ignores(group, TerminalSignal::Interrupt));
@@ -380,14 +380,14 @@ fn a_terminal_is_told_who_is_in_which_group() {
 fn threads_of_a_process_are_found_by_their_numbers() {
     let (stage, init) = Stage::start();
     let (child, pid) = init.fork();
-    let process = stage.kernel.processes().process(pid as u32).unwrap();
+    let process = stage.kernel.processes().process(Pid::new(pid as u32)).unwrap();
     let (first, first_tid) = child.thread(DATA + 0x8000);
     let (_second, second_tid) = child.thread(DATA + 0xa000);
     let (first_tid, second_tid) = (first_tid as u32, second_tid as u32);
     assert_eq!((process.thread_count(), stage.kernel.processes().thread_count()), (3, 4));
     let next = |after: u32, room: usize| {
         let mut found = vec![0; room];
-        let count = process.next_threads(after, &mut found);
+        let count = process.next_threads(process.namespaces().pids(), after, &mut found);
         found[..count].to_vec()
     };
     assert_eq!(next(0, 9), [pid as u32, first_tid, second_tid]);
@@ -396,11 +396,12 @@ fn threads_of_a_process_are_found_by_their_numbers() {
         (vec![pid as u32], vec![first_tid], vec![second_tid])
     );
     assert_eq!((next(second_tid, 3), next(0, 0)), (vec![], vec![]));
-    assert_eq!(process.thread(first_tid).map(|thread| thread.tid()), Some(first_tid));
-    assert!(process.thread(99).is_none() && process.thread(1).is_none());
+    let thread = |number: u32| process.thread(Pid::new(number));
+    assert_eq!(thread(first_tid).map(|thread| thread.tid().index()), Some(first_tid));
+    assert!(thread(99).is_none() && thread(1).is_none());
     assert_eq!(process.out_of_memory_adjustment(), 0);
     first.begin(number::__NR_exit, [0]);
-    while process.thread(first_tid).is_some() {
+    while thread(first_tid).is_some() {
         std::thread::yield_now();
     }
     assert_eq!((process.thread_count(), next(pid as u32, 2)), (2, vec![second_tid]));

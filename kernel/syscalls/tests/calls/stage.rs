@@ -344,7 +344,7 @@ impl Stage {
 
     /// Makes an executable file.
     fn put(&self, name: &str, bytes: &[u8]) {
-        let root = self.kernel.mounts().root().unwrap();
+        let root = self.kernel.namespaces().mounts().root().unwrap();
         let credentials = vfs::Credentials::superuser();
         let caller = KernelCaller(self.kernel.vfs());
         let context = Context { root: &root, credentials: &credentials, caller: &caller, umask: 0 };
