@@ -33,11 +33,11 @@ pub mod time;
 pub mod user;
 pub mod vdso;
 
-#[cfg(any(test, target_os = "none"))]
-mod format;
 mod heap;
 mod lock;
 mod per_cpu;
+#[cfg(any(test, target_os = "none"))]
+mod symbols;
 
 pub use folders as folder;
 

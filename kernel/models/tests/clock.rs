@@ -2,12 +2,13 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test may fail by memory")]
 
+use clocks::Line;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 use models::every_order;
 use models::mirror::{Round, round};
-use models::numbers::{Line, Numbers, change_both};
+use models::numbers::{Numbers, change_both};
 
 struct Machine {
     own: Numbers,

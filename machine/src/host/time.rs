@@ -2,21 +2,19 @@
 //!
 //! A machine starts without knowing how fast the TSC counts, and does not wait to find out: at first it asks the host's clock,
 //! and programs make system calls. The first look at the clock after [`FIRST_CHECK`] compares the two and sets the line that
-//! the kernel and the vDSO read from then on. Later looks, at growing distances, compare again and correct the slope ([`keeper`]).
+//! the kernel and the vDSO read from then on. Later looks, at growing distances, compare again and correct the slope ([`Keeper`]).
 //! No thread and no timer is needed for that: whoever looks at the clock when it is time does it, and an idle machine sleeps.
 //!
 //! The TSC is used only where the host itself does ([`is_trusted`]), and given up for good as soon as it and the host's
 //! clock disagree (a laptop that slept, a virtual machine that was moved).
 
 use super::machine::current;
-use crate::vdso::{self, Line, ticks};
-use keeper::{Advice, Keeper, Sample};
+use crate::vdso::{self, ticks};
+use clocks::{Advice, Keeper, Line, Sample};
 use std::arch::x86_64::__cpuid;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-
-mod keeper;
 
 /// Nanoseconds from the start of the machine to the first comparison, and from one to the next at least. A reading of both clocks
 /// is right within some 50 ns: five millionths of this.

@@ -9,10 +9,9 @@
 //! | [`kernel_space`] | the kernel's half of all address spaces |
 //! | [`copy`], [`copy_method`], `copy.s`, [`usercopy`] | copying and clearing memory, to and from user addresses too |
 //! | [`block`], [`descriptors`], [`features`] | per-CPU block; GDT, TSS, IDT; what the CPU can do |
-//! | [`mitigations`], [`speculation`] | what is done against speculation across borders |
+//! | [`speculation`] | what is done against speculation across borders |
 //! | [`traps`], `traps.s`, [`user`], [`extended`] | exceptions and interrupts; running programs; FPU, SSE, AVX state |
 //! | [`cpu`], [`secondary`], `secondary.s` | CPUs, and how the others are started |
-//! | [`tsc_sync`] | whether their clocks show the same |
 //! | [`acpi`], [`local_apic`], [`io_apic`], [`time`], [`device`], [`power`] | the platform's devices |
 //! | [`debug`], [`serial`], [`panic`], [`symbols`] | a kernel in trouble |
 
@@ -32,7 +31,6 @@ pub mod io_apic;
 pub mod kernel_space;
 pub mod layout;
 pub mod local_apic;
-pub mod mitigations;
 pub mod paging;
 pub mod panic;
 pub mod port;
@@ -48,6 +46,5 @@ pub mod symbols;
 pub mod table;
 pub mod time;
 pub mod traps;
-pub mod tsc_sync;
 pub mod user;
 pub mod usercopy;

@@ -1,7 +1,7 @@
 //! The battery-backed clock, read once at boot.
 
 use super::port;
-use crate::format::calendar;
+use formats::calendar;
 
 const INDEX: u16 = 0x70;
 const DATA: u16 = 0x71;

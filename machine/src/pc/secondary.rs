@@ -7,7 +7,7 @@
 use super::block::Block;
 use super::descriptors::KERNEL_CODE;
 use super::layout::{IMAGE_BASE, direct};
-use super::{acpi, boot, cpu, debug, descriptors, local_apic, paging, time, tsc_sync};
+use super::{acpi, boot, cpu, debug, descriptors, local_apic, paging, time};
 use crate::cpu::MAX_CPUS;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -49,7 +49,7 @@ static CHECKED_IN: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; M
 /// And the blocks they are given.
 static BLOCKS: [AtomicPtr<Block>; MAX_CPUS] = [const { AtomicPtr::new(ptr::null_mut()) }; MAX_CPUS];
 /// Whether the clocks of those that came agree.
-static CLOCKS: tsc_sync::Comparison = tsc_sync::Comparison::new();
+static CLOCKS: clocks::Comparison = clocks::Comparison::new();
 /// No more numbers are given out.
 static CLOSED: AtomicBool = AtomicBool::new(false);
 

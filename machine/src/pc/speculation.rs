@@ -1,9 +1,9 @@
-//! Carrying out the [`mitigations`](super::mitigations).
+//! Carrying out the [mitigations](x86::mitigations).
 
-use super::mitigations::{Measures, Offers, decide};
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 use spin::Once;
+use x86::mitigations::{Measures, Offers, decide};
 use x86_64::registers::model_specific::Msr;
 
 const SPEC_CTRL: u32 = 0x48;
@@ -29,7 +29,8 @@ fn ask() -> Offers {
 /// Switches on, on this CPU, what stays on for good.
 pub fn enable() {
     let measures = MEASURES.call_once(|| decide(ask()));
-    // SAFETY: the CPU has these registers and bits (`decide`); they change what it predicts, and nothing else.
+    // SAFETY: these registers and bits change what the CPU predicts, and nothing else; one that it has not, though `decide`
+    // should know, is a fault that ends the machine.
     unsafe {
         if let Some(control) = measures.speculation_control {
             Msr::new(SPEC_CTRL).write(control);
@@ -51,7 +52,7 @@ pub fn between_programs() {
 
 #[cold]
 fn forget_predictions(measures: &Measures) {
-    // SAFETY: the CPU has the register (`decide`); bit 0 empties its predictors of indirect branches.
+    // SAFETY: as above; bit 0 empties its predictors of indirect branches.
     unsafe { Msr::new(PRED_CMD).write(1) };
     if measures.fill_return_stack {
         // SAFETY: 32 calls over traps that are only ever run in speculation; the stack is as before.

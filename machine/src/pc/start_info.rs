@@ -123,6 +123,12 @@ fn range(start: u64, size: u64) -> Option<Range<usize>> {
 }
 
 impl StartInfo {
+    /// True if some of `range` is RAM by the memory map.
+    pub fn has_ram(&self, range: &Range<usize>) -> bool {
+        let meets = |region: &Region| region.range.start < range.end && range.start < region.range.end;
+        self.regions.iter().any(|region| region.usable && meets(region))
+    }
+
     /// True if all of `range` is RAM by the memory map.
     pub fn is_ram(&self, range: &Range<usize>) -> bool {
         let mut from = range.start;

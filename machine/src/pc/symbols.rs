@@ -1,7 +1,7 @@
-//! The names of the kernel's functions, in the image. The format is in [`crate::format::symbols`].
+//! The names of the kernel's functions, in the image. The format is in [`crate::symbols`].
 
 use super::layout::{IMAGE_BASE, symbols_start};
-use crate::format::symbols::{self, HEADER};
+use crate::symbols::{self, HEADER};
 
 /// Bytes of the table; at least its header, which is in every image.
 pub fn length() -> usize {

@@ -9,7 +9,8 @@
 
 use super::reference::{Reference, Sample};
 use super::{acpi, block, cpu, features, local_apic, rtc};
-use crate::vdso::{Clock, scale};
+use crate::vdso::Clock;
+use clocks::scale;
 use core::arch::x86_64::__cpuid;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering};

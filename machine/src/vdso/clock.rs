@@ -10,15 +10,16 @@
 //! reading is newer uses the new: a line that goes on where the old one ended is never seen to go back, not from one CPU
 //! to another, nor from a system call to the vDSO and back.
 
-use super::numbers::{Line, Numbers, change_both};
+use super::numbers::{Numbers, change_both};
 use super::{Pages, image};
 use crate::memory::{Frame, FrameRun, OutOfMemory};
+use clocks::Line;
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Once;
 use spin::mutex::SpinMutex;
 #[cfg(any(target_os = "none", test))]
-use {super::numbers::scale, core::sync::atomic::AtomicU64};
+use {clocks::scale, core::sync::atomic::AtomicU64};
 
 /// The time-stamp counter, after all that was before in the program.
 #[inline]
@@ -120,7 +121,7 @@ impl Clock {
             // Side by side here too, so that the code can be called where it is: tests do.
             let mut frames = FrameRun::zeroed(1).ok_or(OutOfMemory)?.into_frames();
             let pages = frames.next().zip(frames.next()).map(|(data, code)| Pages { data, code }).ok_or(OutOfMemory)?;
-            pages.code.write(0, &image::build());
+            pages.code.write(0, &image());
             Ok::<Pages, OutOfMemory>(pages)
         };
         let pages = self.pages.try_call_once(make).ok()?;

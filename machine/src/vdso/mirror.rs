@@ -1,7 +1,8 @@
 //! The reader of `code.s` in Rust, load by load: compared with it by tests here, and tried in all orders by kernel/models.
 
 use super::atomic::{Ordering, fence};
-use super::numbers::{Numbers, scale};
+use super::numbers::Numbers;
+use clocks::scale;
 
 /// How one round of the reader ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!     [vvar]   numbers: how the time-stamp counter becomes time      read only         clock.rs, numbers.rs
-//!     [vdso]   an ELF shared object with the functions               read, execute     image.rs, code.s
+//!     [vdso]   an ELF shared object with the functions               read, execute     formats::vdso, code.s
 //! ```
 //!
 //! The kernel's own clock computes with the same numbers, so both ways give the same time ([`Clock`] says why it never goes
@@ -15,24 +15,18 @@
 
 use crate::memory::Frame;
 use crate::platform;
+use alloc::vec::Vec;
 use core::mem::offset_of;
 use core::sync::atomic;
+use formats::vdso::{CODE, build};
 
 mod clock;
-mod image;
 #[cfg(test)]
 mod mirror;
 mod numbers;
 
 pub(crate) use clock::{Clock, ticks};
-#[cfg(not(target_os = "none"))]
-pub(crate) use numbers::Line;
 use numbers::Numbers;
-#[cfg(target_os = "none")]
-pub(crate) use numbers::scale;
-
-/// Where in its page the code begins; the tables of the shared object lie before.
-const CODE: usize = 0x800;
 
 /// The frames of the vDSO. In a program the page of `code` follows that of `data`.
 #[derive(Clone, Debug)]
@@ -71,6 +65,21 @@ core::arch::global_asm!(
     // 2^75 / 10^9 * 2^9, rounded up: x / 10^9 = (x / 2^9 * this) / 2^75, exactly for every 64-bit x.
     reciprocal = const 19_342_813_113_834_067_u64,
 );
+
+unsafe extern "C" {
+    static orrery_vdso_code: u8;
+    static orrery_vdso_end: u8;
+    static orrery_vdso_functions: [[u32; 2]; 5];
+}
+
+/// The bytes of the shared object.
+fn image() -> Vec<u8> {
+    let start = &raw const orrery_vdso_code;
+    let length = (&raw const orrery_vdso_end).addr() - start.addr();
+    // SAFETY: code.s puts bytes that never change between the two symbols, and ten numbers at the third.
+    let (code, functions) = unsafe { (core::slice::from_raw_parts(start, length), &orrery_vdso_functions) };
+    build(code, functions)
+}
 
 #[cfg(test)]
 mod tests;

@@ -1,36 +1,10 @@
-//! [`Line`], a clock's numbers, and [`Numbers`], where many read them while one writes (a sequence lock).
+//! [`Numbers`]: a clock's numbers, a [`Line`], where many read them while one writes (a sequence lock).
 //!
 //! Readers are [`Numbers::try_read`] and, in programs, the assembler of `code.s`; `mirror.rs` is that in Rust, for tests. kernel/models tries
 //! both against a change, in all orders.
 
 use super::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-
-/// `value * factor / 2^32`.
-#[inline]
-pub fn scale(value: u64, factor: u64) -> u64 {
-    ((u128::from(value) * u128::from(factor)) >> 32) as u64
-}
-
-/// What a clock shows at every moment, as plain numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Line {
-    /// Nanoseconds a tick, in 2^-32. 0: the TSC does not tell the time, ask the kernel.
-    pub multiplier: u64,
-    /// The TSC at some moment,
-    pub base_ticks: u64,
-    /// and what the monotonic clock showed then.
-    pub base_nanoseconds: u64,
-    /// What the wall clock shows more than the monotonic one, modulo 2^64.
-    pub epoch: u64,
-}
-
-impl Line {
-    /// What the monotonic clock shows at a reading of the TSC. Another CPU's may be a little older than the base.
-    #[inline]
-    pub fn at(&self, ticks: u64) -> u64 {
-        self.base_nanoseconds.wrapping_add(scale(ticks.saturating_sub(self.base_ticks), self.multiplier))
-    }
-}
+use clocks::Line;
 
 /// A [`Line`] where many read it while one writes: the beginning of the page of numbers.
 #[repr(C)]

@@ -2,9 +2,9 @@
 
 use super::clock::{Clock, numbers_of, ticks};
 use super::mirror::{Round, round};
-use super::numbers::{Line, scale};
 use super::{CODE, Pages};
 use crate::memory::PAGE_SIZE;
+use clocks::{Line, scale};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;

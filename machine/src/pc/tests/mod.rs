@@ -8,14 +8,10 @@
 
 #[path = "../copy_method.rs"]
 mod copy_method;
-#[path = "../mitigations.rs"]
-mod mitigations;
 #[path = "../paging.rs"]
 mod paging;
 #[path = "../table.rs"]
 mod table;
-#[path = "../tsc_sync.rs"]
-mod tsc_sync;
 
 mod copies;
 mod many_cpus;

@@ -5,7 +5,6 @@
 //!
 //! Specification: ACPI 6.5, chapter 5; <https://uefi.org/specs/ACPI/6.5/>.
 
-use crate::cpu::MAX_CPUS;
 use arrayvec::ArrayVec;
 use core::ops::Range;
 
@@ -49,9 +48,9 @@ pub struct Override {
 
 /// What the tables say.
 #[derive(Debug, Default)]
-pub struct Platform {
+pub struct Platform<const CPUS: usize> {
     /// The APIC numbers of the CPUs that can be used, in the tables' order.
-    pub cpus: ArrayVec<u32, MAX_CPUS>,
+    pub cpus: ArrayVec<u32, CPUS>,
     /// CPUs found beyond that.
     pub more_cpus: usize,
     /// The I/O APICs.
@@ -70,7 +69,11 @@ pub struct Platform {
 
 /// Reads the tables from `root`, or from where the BIOS keeps it. `memory(address, length)` gives the bytes at a physical address
 /// if they may be looked at.
-pub fn read<'a>(root: Option<usize>, x2apic: bool, memory: impl Fn(usize, usize) -> Option<&'a [u8]>) -> Platform {
+pub fn read<'a, const CPUS: usize>(
+    root: Option<usize>,
+    x2apic: bool,
+    memory: impl Fn(usize, usize) -> Option<&'a [u8]>,
+) -> Platform<CPUS> {
     let mut platform = Platform::default();
     let root = root.or_else(|| search_root(&memory));
     if let Some(root) = root.and_then(|root| memory(root, 36).or_else(|| memory(root, 20))) {
@@ -117,10 +120,10 @@ fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
 }
 
 /// Walks the list of tables that the root points to.
-fn read_tables<'a>(
+fn read_tables<'a, const CPUS: usize>(
     root: &[u8],
     x2apic: bool,
-    platform: &mut Platform,
+    platform: &mut Platform<CPUS>,
     memory: &impl Fn(usize, usize) -> Option<&'a [u8]>,
 ) {
     let extended = u8_at(root, 15).unwrap_or(0) >= 2 && u64_at(root, 24).unwrap_or(0) != 0;
@@ -141,7 +144,7 @@ fn read_tables<'a>(
 }
 
 /// The table of CPUs and interrupt controllers (MADT).
-fn read_interrupts(bytes: &[u8], x2apic: bool, platform: &mut Platform) {
+fn read_interrupts<const CPUS: usize>(bytes: &[u8], x2apic: bool, platform: &mut Platform<CPUS>) {
     let mut rest = bytes.get(44..).unwrap_or_default();
     while let Some((entry, more)) =
         u8_at(rest, 1).filter(|length| *length >= 2).and_then(|length| rest.split_at_checked(length.into()))
@@ -151,7 +154,7 @@ fn read_interrupts(bytes: &[u8], x2apic: bool, platform: &mut Platform) {
     }
 }
 
-fn read_interrupt_entry(entry: &[u8], x2apic: bool, platform: &mut Platform) -> Option<()> {
+fn read_interrupt_entry<const CPUS: usize>(entry: &[u8], x2apic: bool, platform: &mut Platform<CPUS>) -> Option<()> {
     const ENABLED: u32 = 1;
     match u8_at(entry, 0)? {
         0 if u32_at(entry, 4)? & ENABLED != 0 => add_cpu(platform, u8_at(entry, 3)?.into()),
@@ -171,7 +174,7 @@ fn read_interrupt_entry(entry: &[u8], x2apic: bool, platform: &mut Platform) -> 
     Some(())
 }
 
-fn add_cpu(platform: &mut Platform, id: u32) {
+fn add_cpu<const CPUS: usize>(platform: &mut Platform<CPUS>, id: u32) {
     if !platform.cpus.contains(&id) && platform.cpus.try_push(id).is_err() {
         platform.more_cpus += 1;
     }
@@ -188,9 +191,9 @@ fn register(bytes: &[u8], offset: usize) -> Option<Register> {
 }
 
 /// The fixed description (FADT): power and the timer.
-fn read_power<'a>(
+fn read_power<'a, const CPUS: usize>(
     bytes: &[u8],
-    platform: &mut Platform,
+    platform: &mut Platform<CPUS>,
     memory: &impl Fn(usize, usize) -> Option<&'a [u8]>,
 ) -> Option<()> {
     const RESET_SUPPORTED: u32 = 1 << 10;
@@ -245,6 +248,7 @@ mod tests {
 
     const ROOT: usize = 0x1000;
     const SIZE: usize = 0x8000;
+    const MOST_CPUS: usize = 64;
 
     /// Puts a table of `body` with a right header and sum at `address`.
     fn put(memory: &mut [u8], address: usize, signature: &[u8; 4], body: &[u8]) {
@@ -283,7 +287,7 @@ mod tests {
         memory
     }
 
-    fn read_from(memory: &[u8]) -> Platform {
+    fn read_from(memory: &[u8]) -> Platform<MOST_CPUS> {
         read(Some(ROOT), false, |address, length| memory.get(address..address.checked_add(length)?))
     }
 
@@ -308,7 +312,7 @@ mod tests {
         memory[0x3000..0x4000].fill(0);
         put(&mut memory, 0x3000, b"APIC", &interrupts);
         let platform = read_from(&memory);
-        assert_eq!((platform.cpus.len(), platform.more_cpus), (MAX_CPUS, 256 - MAX_CPUS));
+        assert_eq!((platform.cpus.len(), platform.more_cpus), (MOST_CPUS, 256 - MOST_CPUS));
     }
 
     #[test]

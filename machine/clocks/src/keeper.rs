@@ -7,7 +7,9 @@
 /// Both clocks at one moment: ticks of the TSC, and nanoseconds of the machine by the host's clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
+    /// Ticks of the TSC.
     pub ticks: u64,
+    /// Nanoseconds by the host's clock.
     pub host: u64,
 }
 
@@ -15,7 +17,10 @@ pub struct Sample {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Advice {
     /// Go on from here with so many nanoseconds a tick, in 2^-32.
-    Follow { multiplier: u64 },
+    Follow {
+        /// The slope.
+        multiplier: u64,
+    },
     /// The TSC can't be trusted.
     GiveUp,
 }
@@ -42,6 +47,7 @@ pub struct Keeper {
 }
 
 impl Keeper {
+    /// A keeper that has seen both clocks once.
     pub fn new(first: Sample) -> Keeper {
         Keeper { first, middle: first, last: first, difference: 0 }
     }
@@ -61,11 +67,11 @@ impl Keeper {
         let ticks = u128::from(sample.ticks - self.first.ticks);
         let measured = ((u128::from(sample.host - self.first.host) << 32) / ticks) as u64;
         if sample.host - self.middle.host >= WINDOW {
-            self.first = std::mem::replace(&mut self.middle, sample);
+            self.first = core::mem::replace(&mut self.middle, sample);
         }
         let Some(shown) = shown else { return Advice::Follow { multiplier: measured } };
         let difference = i128::from(sample.host) - i128::from(shown);
-        let growth = difference - std::mem::replace(&mut self.difference, difference);
+        let growth = difference - core::mem::replace(&mut self.difference, difference);
         if growth.unsigned_abs() > u128::from(TOLERANCE + since / 1000) {
             return Advice::GiveUp;
         }
@@ -79,7 +85,7 @@ impl Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vdso::Line;
+    use crate::Line;
 
     const SECOND: u64 = 1_000_000_000;
 

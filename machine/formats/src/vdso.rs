@@ -3,14 +3,12 @@
 //! ```text
 //!     0x000    ELF header, program headers: load, dynamic, unwinding
 //!              hash tables, symbols, their names and versions, the dynamic section, unwinding tables
-//!     CODE     the functions, copied from code.s
+//!     CODE     the functions, copied from the machine's code.s
 //! ```
 //!
 //! Addresses are offsets into the page. Each function has its name with `__vdso_`, and without as a weak one, all of them with
 //! the version `LINUX_2.6`. The hash tables have a single bucket: a list of eleven names is short.
 
-use super::CODE;
-use crate::memory::PAGE_SIZE;
 use alloc::vec::Vec;
 
 const ELF_HEADER: usize = 64;
@@ -27,27 +25,14 @@ const VERSION_INDEX: u16 = 2;
 /// The functions in the order of code.s.
 const FUNCTIONS: [&str; 5] = ["clock_gettime", "gettimeofday", "time", "clock_getres", "getcpu"];
 
-/// Where a function lies in the code, in bytes.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Function {
-    start: u32,
-    length: u32,
-}
+/// The size of the file.
+const PAGE: usize = 4096;
 
-unsafe extern "C" {
-    static orrery_vdso_code: u8;
-    static orrery_vdso_end: u8;
-    static orrery_vdso_functions: [Function; FUNCTIONS.len()];
-}
+/// Where in its page the code begins; the tables of the shared object lie before.
+pub const CODE: usize = 0x800;
 
-/// The code, and where each function lies in it.
-fn code() -> (&'static [u8], &'static [Function; FUNCTIONS.len()]) {
-    let start = &raw const orrery_vdso_code;
-    let length = (&raw const orrery_vdso_end).addr() - start.addr();
-    // SAFETY: code.s puts bytes that never change between the two symbols, and a table of this shape at the third.
-    unsafe { (core::slice::from_raw_parts(start, length), &orrery_vdso_functions) }
-}
+/// Where each of the functions lies in the code: its first byte, and how many it has.
+pub type Functions = [[u32; 2]; FUNCTIONS.len()];
 
 /// The bytes of a page under construction.
 struct Image(Vec<u8>);
@@ -108,7 +93,7 @@ fn gnu_hash(name: &str, hash: u32) -> u32 {
 const GNU_HASH_START: u32 = 5381;
 
 /// The symbols, each with the hash of its name; the first, which stands for none, is not among them.
-fn symbols(names: &mut Names) -> Vec<(Symbol, u32)> {
+fn symbols(names: &mut Names, functions: &Functions) -> Vec<(Symbol, u32)> {
     const PREFIX: &str = "__vdso_";
     const GLOBAL_FUNCTION: u8 = 1 << 4 | 2;
     const WEAK_FUNCTION: u8 = 2 << 4 | 2;
@@ -116,10 +101,9 @@ fn symbols(names: &mut Names) -> Vec<(Symbol, u32)> {
     /// The code has no section of its own to name: any that is neither undefined nor special will do.
     const SECTION: u16 = 1;
     const ABSOLUTE: u16 = 0xfff1;
-    let (_, functions) = code();
     let mut symbols = Vec::new();
-    for (name, function) in FUNCTIONS.into_iter().zip(functions) {
-        let (value, size) = (CODE as u64 + u64::from(function.start), function.length.into());
+    for (name, [start, length]) in FUNCTIONS.into_iter().zip(functions) {
+        let (value, size) = (CODE as u64 + u64::from(*start), u64::from(*length));
         for (prefix, kind) in [(PREFIX, GLOBAL_FUNCTION), ("", WEAK_FUNCTION)] {
             let symbol = Symbol { name: names.add(prefix, name), kind, section: SECTION, value, size };
             symbols.push((symbol, gnu_hash(name, gnu_hash(prefix, GNU_HASH_START))));
@@ -139,12 +123,12 @@ struct Symbol {
     size: u64,
 }
 
-/// The page.
-pub fn build() -> Vec<u8> {
-    let mut image = Image(Vec::with_capacity(PAGE_SIZE));
+/// The page, of the code and where each function lies in it.
+pub fn build(code: &[u8], functions: &Functions) -> Vec<u8> {
+    let mut image = Image(Vec::with_capacity(PAGE));
     image.0.resize(HEADERS, 0);
     let mut names = Names(alloc::vec![0]);
-    let symbols = symbols(&mut names);
+    let symbols = symbols(&mut names, functions);
     let library = names.add("", LIBRARY);
     let count = symbols.len() as u32;
 
@@ -207,11 +191,11 @@ pub fn build() -> Vec<u8> {
         image.longs(&entry);
     }
     let dynamic = dynamic..image.align(8);
-    let unwinding = unwinding(&mut image);
+    let unwinding = unwinding(&mut image, code.len());
 
     image.0.resize(CODE, 0);
-    image.bytes(code().0);
-    image.0.resize(PAGE_SIZE, 0);
+    image.bytes(code);
+    image.0.resize(PAGE, 0);
     let body = image.0.split_off(HEADERS);
     image.0.clear();
     headers(&mut image, dynamic, unwinding);
@@ -221,7 +205,7 @@ pub fn build() -> Vec<u8> {
 
 /// Tells debuggers and exception handlers how to leave the functions: all of them have nothing but their return address on the
 /// stack. Returns where the header of these tables is.
-fn unwinding(image: &mut Image) -> core::ops::Range<u64> {
+fn unwinding(image: &mut Image, code: usize) -> core::ops::Range<u64> {
     const RELATIVE: u8 = 0x1b; // 32 bits with sign, relative to where they stand
     const UNSIGNED: u8 = 0x03;
     const RELATIVE_TO_HEADER: u8 = 0x3b;
@@ -241,7 +225,7 @@ fn unwinding(image: &mut Image) -> core::ops::Range<u64> {
     image.bytes(&[RELATIVE, 0x0c, 7, 8, 0x90, 1, 0, 0]);
     // One description for all functions.
     image.words(&[20, distance(frames, description + 4)]);
-    image.words(&[distance(description + 8, CODE as u32), code().0.len() as u32, 0, 0]);
+    image.words(&[distance(description + 8, CODE as u32), code as u32, 0, 0]);
     image.words(&[0]);
     header..end
 }
@@ -257,7 +241,7 @@ fn headers(image: &mut Image, dynamic: core::ops::Range<u64>, unwinding: core::o
     image.longs(&[0, ELF_HEADER as u64, 0]);
     image.words(&[0]);
     image.halves(&[ELF_HEADER as u16, PROGRAM_HEADER as u16, 3, 0, 0, 0]);
-    let page = PAGE_SIZE as u64;
+    let page = PAGE as u64;
     for (kind, flags, range, alignment) in [
         (1, READ | EXECUTE, 0..page, page), // PT_LOAD
         (2, READ, dynamic, 8),              // PT_DYNAMIC

@@ -22,6 +22,12 @@ pub struct Comparison {
     worst: AtomicU64,
 }
 
+impl Default for Comparison {
+    fn default() -> Comparison {
+        Comparison::new()
+    }
+}
+
 impl Comparison {
     /// Before any CPU takes part.
     pub const fn new() -> Comparison {

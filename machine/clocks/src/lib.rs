@@ -1,0 +1,20 @@
+//! Clocks as logic: how one is kept with another, and whether those of all CPUs show the same.
+//!
+//! | file | what it tells |
+//! | --- | --- |
+//! | `keeper` | [`Keeper`]: how the line by which the time-stamp counter becomes time follows the host's clock |
+//! | `line` | [`Line`]: a clock's numbers, and what they show |
+//! | `tsc_sync` | [`Comparison`]: whether the counters of CPUs differ |
+//!
+//! **Who calls.** `machine`, which reads the counters. A wrong answer gives a wrong time, and breaks no memory.
+
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+mod keeper;
+mod line;
+mod tsc_sync;
+
+pub use keeper::{Advice, Keeper, Sample};
+pub use line::{Line, scale};
+pub use tsc_sync::Comparison;
