@@ -187,8 +187,7 @@ impl File for MemoryDevice {
     fn pager(&self) -> Option<Arc<dyn Pager>> {
         let MemoryDevice::Zero(memory) = self else { return None };
         let pages = PageCache::new(PageBudget::new(memory, u64::MAX));
-        // bounded: a size, no collection
-        pages.extend(i64::MAX as u64);
+        pages.grow(i64::MAX as u64);
         Some(Arc::new(pages))
     }
 }

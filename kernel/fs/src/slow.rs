@@ -56,6 +56,10 @@ impl Store for SlowStore {
         let kept = Arc::new(Kept(PageCache::new(self.disk.clone())));
         PageCache::backed(pages.clone(), SlowBacking::new(&self.queue, kept), &self.flusher, 0)
     }
+
+    fn flusher(&self) -> &Arc<Flusher> {
+        &self.flusher
+    }
 }
 
 /// A file as the disk would have it.

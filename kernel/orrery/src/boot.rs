@@ -20,7 +20,7 @@ use fs::slow::SlowStore;
 use fs::tmpfs::{Store, Tmpfs, TmpfsType};
 use machine::device::{Program, StandardStreams};
 use machine::memory::{FrameSource, OutOfMemory};
-use memory::Memory;
+use memory::{Flusher, Memory};
 use process::{Hooks, Kernel, Parts, SystemCalls};
 use sched::Executor;
 use syscalls::Calls;
@@ -204,7 +204,7 @@ fn slow_store(executor: &Arc<Executor>, memory: &Arc<Memory>, seed: u64) -> Arc<
         let executor = executor.clone();
         move |nanoseconds| executor.sleep_until(machine::time::now().saturating_add(nanoseconds))
     };
-    let (step, pause) = (sleep.clone(), sleep.clone());
+    let (step, pause) = (sleep.clone(), sleep);
     let disk = sched::Parameters { name: "slow store", ..Default::default() };
     let _ = executor.spawn(&disk, async move { queue.run(|| step(STEP)).await });
     let forgetting = sched::Parameters { name: "forget", ..Default::default() };
@@ -214,9 +214,17 @@ fn slow_store(executor: &Arc<Executor>, memory: &Arc<Memory>, seed: u64) -> Arc<
             forgetful.forget().await;
         }
     });
+    run_flusher(executor, &flusher);
+    store
+}
+
+/// Lets a task write a file system's files back for as long as the machine runs. Without memory for it they are written back when somebody asks
+/// for that, and when memory is short.
+pub fn run_flusher(executor: &Arc<Executor>, flusher: &Arc<Flusher>) {
+    let (timer, flusher) = (executor.clone(), flusher.clone());
+    let sleep = move |nanoseconds| timer.sleep_until(machine::time::now().saturating_add(nanoseconds));
     let writer = sched::Parameters { name: "flusher", ..Default::default() };
     let _ = executor.spawn(&writer, async move { flusher.run(sleep).await });
-    store
 }
 
 fn new_kernel(parts: Parts, calls: impl SystemCalls) -> Result<Arc<Kernel>, Failure> {

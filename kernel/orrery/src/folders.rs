@@ -12,9 +12,9 @@ use abi::{Errno, Result};
 use fs::hostfs::HostFs;
 use machine::device::SharedFolder;
 use process::Kernel;
-use vfs::{Context, Credentials, KernelCaller, Lookup, MountFlags, Path};
+use vfs::{Context, Credentials, FileSystem, KernelCaller, Lookup, MountFlags, Path};
 
-use crate::boot::Failure;
+use crate::boot::{Failure, run_flusher};
 use crate::stop::Ending;
 
 /// What /proc/mounts shows as the source: where a folder is on the host is not the guest's business.
@@ -32,6 +32,9 @@ pub fn mount_folders(kernel: &Arc<Kernel>, ending: &Ending, folders: &[SharedFol
 fn mount(kernel: &Arc<Kernel>, ending: &Ending, folder: &SharedFolder) -> Result<()> {
     let filesystem = HostFs::new(folder, kernel.memory())?;
     ending.add_folder(filesystem.clone());
+    if let Some(flusher) = filesystem.flusher() {
+        run_flusher(kernel.executor(), flusher);
+    }
     let place = place(kernel, folder.guest_path())?;
     let mut flags = MountFlags::empty();
     flags.set(MountFlags::READ_ONLY, folder.is_read_only());

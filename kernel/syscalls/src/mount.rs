@@ -154,17 +154,23 @@ impl Request<'_> {
     }
 }
 
-/// umount2(2), of a mount without others below.
+/// umount2(2), of a mount without others below, with nothing to write back.
 pub(crate) fn umount2(thread: &Arc<Thread>, target: CString, flags: Flags<UnmountFlags>) -> Result<(), NotReady> {
     let flags = flags.known()?;
     let target = find_mounted(thread, target, flags)?;
-    if target.mount.has_children() && flags.has(raw::MNT_DETACH) {
+    let flusher = target.mount.super_block().filesystem().flusher();
+    let is_lazy = flags.has(raw::MNT_DETACH);
+    let has_to_wait = match is_lazy {
+        true => target.mount.has_children(),
+        false => flusher.is_some_and(|flusher| flusher.unwritten() > 0),
+    };
+    if has_to_wait {
         return Err(NotReady::WouldBlock);
     }
-    Ok(thread.process().namespaces().mounts().unmount(target, flags.has(raw::MNT_DETACH))?)
+    Ok(thread.process().namespaces().mounts().unmount(target, is_lazy)?)
 }
 
-/// umount2(2) of a whole tree.
+/// umount2(2) of a whole tree, or of what has to be written back first.
 pub(crate) async fn umount2_waiting(
     thread: &Arc<Thread>,
     target: CString,
@@ -172,6 +178,12 @@ pub(crate) async fn umount2_waiting(
 ) -> Result<(), Failure> {
     let flags = flags.known()?;
     let target = user::fetching(thread, || find_mounted(thread, target, flags)).await?;
+    if !flags.has(raw::MNT_DETACH)
+        && let Some(flusher) = target.mount.super_block().filesystem().flusher()
+    {
+        // Who wants to know whether all could be written calls fsync(2).
+        let _ = flusher.synchronise().await;
+    }
     let gone = thread.process().namespaces().mounts().begin_to_unmount(target, flags.has(raw::MNT_DETACH))?;
     gone.take_apart().await;
     Ok(())

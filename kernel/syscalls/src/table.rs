@@ -177,7 +177,7 @@ macro_rules! system_calls {
                 __NR_fsync: wait fsync(file: Descriptor);
                 __NR_fdatasync: wait fdatasync(file: Descriptor);
                 __NR_sync: wait sync();
-                __NR_syncfs: now syncfs(file: Descriptor);
+                __NR_syncfs: wait syncfs(file: Descriptor);
             }
             status {
                 __NR_stat: now stat(path: CString, status: Out<Stat>);

@@ -654,18 +654,18 @@ pub(crate) async fn sync(thread: &Arc<Thread>) -> Result<(), Failure> {
     let mut budget = Budget::new();
     for super_block in thread.kernel().vfs().super_blocks() {
         // sync(2) can't fail; who wants to know calls fsync(2).
-        let _ = super_block.filesystem().synchronise();
+        let _ = vfs::synchronise(&**super_block.filesystem()).await;
         budget.pace(1).await;
     }
     Ok(())
 }
 
 /// syncfs(2)
-pub(crate) fn syncfs(thread: &Arc<Thread>, file: Descriptor) -> Result<(), Errno> {
+pub(crate) async fn syncfs(thread: &Arc<Thread>, file: Descriptor) -> Result<(), Failure> {
     let file = thread.files().get(file.0)?;
     file.usable()?;
     match file.named_path() {
-        Some(path) => path.mount.super_block().filesystem().synchronise(),
+        Some(path) => Ok(vfs::synchronise(&**path.mount.super_block().filesystem()).await?),
         None => Ok(()),
     }
 }

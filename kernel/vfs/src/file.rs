@@ -269,6 +269,12 @@ pub trait File: Send + Sync {
         None
     }
 
+    /// Those of its pages that are here, if it has [`FileTraits::BACKED`]: they may have to be written back, or could not be. `None` if
+    /// there are none.
+    fn cached_pages(&self) -> Option<Arc<dyn Pager>> {
+        self.pager()
+    }
+
     /// The pipe behind it, if it is one: for `F_SETPIPE_SZ` and splice(2).
     fn pipe(&self) -> Option<&Arc<Pipe>> {
         None

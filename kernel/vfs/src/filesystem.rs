@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::fallible::{TryString, TryVec};
 use abi::{Errno, Result};
-use memory::{Dismantle, Memory};
+use memory::{Dismantle, Flusher, Memory, PagerError};
 use sync::RwSpinLock;
 
 use crate::caller::Caller;
@@ -43,7 +43,12 @@ pub trait FileSystem: Send + Sync {
         Ok(())
     }
 
-    /// Everything written is safe on its device: sync(2), syncfs(2).
+    /// Who writes its files back, if they lie elsewhere. Somebody has to run it: [`Flusher::run`].
+    fn flusher(&self) -> Option<&Arc<Flusher>> {
+        None
+    }
+
+    /// What was written back is safe on its device: sync(2), syncfs(2).
     ///
     /// # Errors
     /// `EIO`.
@@ -61,6 +66,18 @@ pub trait FileSystem: Send + Sync {
     fn dismantle_some(&self) -> bool {
         false
     }
+}
+
+/// Everything written is safe: what is dirty is written back, and then kept by the file system's device.
+///
+/// # Errors
+/// `EIO`, `ENOSPC`.
+pub async fn synchronise(filesystem: &dyn FileSystem) -> Result<()> {
+    let written = match filesystem.flusher() {
+        Some(flusher) => flusher.synchronise().await.map_err(PagerError::errno),
+        None => Ok(()),
+    };
+    written.and(filesystem.synchronise())
 }
 
 /// What statfs(2) tells.

@@ -77,7 +77,7 @@ pub use event::{EventFlags, event};
 pub use fifo::{FifoOpening, PipeEnd};
 pub use file::{AllocateMode, File, FileTraits, NotReady, Operation, PollEvents, Whence};
 pub use file_table::{Closing, Descriptor, FileTable, OpenFiles, TableUse};
-pub use filesystem::{FileSystem, FileSystemType, FileSystemTypes, Statistics, SuperBlock};
+pub use filesystem::{FileSystem, FileSystemType, FileSystemTypes, Statistics, SuperBlock, synchronise};
 pub use hash_tree::HashTree;
 pub use inode::{
     Attributes, DeviceNumber, FileKind, Inode, Link, NewContents, NewInode, OpenRequest, Permissions, RenameFlags,

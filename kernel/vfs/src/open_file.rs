@@ -451,7 +451,7 @@ impl FileIdentity for OpenFile {
 /// What somebody who opens the file now needs not be told.
 #[cold]
 fn errors_told(file: &dyn File) -> u32 {
-    file.pager().and_then(|pager| Some(pager.write_errors()?.sample())).unwrap_or_default()
+    file.cached_pages().and_then(|pager| Some(pager.write_errors()?.sample())).unwrap_or_default()
 }
 
 /// What is behind `O_PATH`: nothing.

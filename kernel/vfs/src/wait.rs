@@ -398,7 +398,7 @@ pub async fn ioctl(open: &OpenFile, request: u32, argument: usize, caller: &dyn 
 /// been told of.
 pub async fn synchronise(open: &OpenFile, data_only: bool) -> Result<()> {
     let file = open.usable()?;
-    let pager = if open.traits().contains(FileTraits::BACKED) { file.pager() } else { None };
+    let pager = if open.traits().contains(FileTraits::BACKED) { file.cached_pages() } else { None };
     if let Some(pager) = &pager {
         pager.write_back(0..u64::MAX).await.map_err(PagerError::errno)?;
     }

@@ -8,9 +8,9 @@ use machine::folder::OpenNode;
 use memory::{Destination, Pager, Search, Source};
 use vfs::{AllocateMode, File, FileTraits, NotReady, OpenFlags, Whence};
 
+use super::contents::{HostContents, Place};
 use super::errno;
 use super::inode::HostInode;
-use super::pages::{FilePages, Place};
 
 /// No file is larger: positions are signed.
 const MAX_SIZE: u64 = i64::MAX as u64;
@@ -18,7 +18,7 @@ const MAX_SIZE: u64 = i64::MAX as u64;
 /// An open regular file.
 pub(super) struct HostFile {
     inode: Arc<HostInode>,
-    pages: Arc<FilePages>,
+    contents: Arc<HostContents>,
     /// Shared with all who opened it alike.
     open: Arc<OpenNode>,
     durability: Durability,
@@ -35,18 +35,18 @@ enum Durability {
 }
 
 impl HostFile {
-    /// `open` comes from `pages`, which counts its users.
-    pub fn new(inode: Arc<HostInode>, pages: Arc<FilePages>, open: Arc<OpenNode>, flags: OpenFlags) -> HostFile {
+    /// `open` comes from `contents`, which counts its users.
+    pub fn new(inode: Arc<HostInode>, contents: Arc<HostContents>, open: Arc<OpenNode>, flags: OpenFlags) -> HostFile {
         let durability = match flags {
             flags if flags.contains(OpenFlags::SYNC) => Durability::All,
             flags if flags.contains(OpenFlags::DATA_SYNC) => Durability::Data,
             _ => Durability::Nothing,
         };
-        HostFile { inode, pages, open, durability }
+        HostFile { inode, contents, open, durability }
     }
 
     fn write_to(&self, place: Place, source: &mut Source<'_>) -> Result<(usize, u64), NotReady> {
-        let written = self.pages.write_at(&self.open, place, source)?;
+        let written = self.contents.write_at(&self.open, place, source)?;
         if self.durability != Durability::Nothing {
             self.open.synchronise(self.durability == Durability::Data).map_err(errno)?;
         }
@@ -58,20 +58,17 @@ impl Drop for HostFile {
     /// Closed and unmapped: what was written through mappings goes to the host. As on Linux, who wants to know whether
     /// that worked asks with fsync(2) before.
     fn drop(&mut self) {
-        if self.open.is_writable() {
-            let _ = self.pages.write_back(&self.open, 0..u64::MAX);
-        }
-        self.pages.close(&self.open);
+        self.contents.close(&self.open);
     }
 }
 
 impl File for HostFile {
     fn traits(&self) -> FileTraits {
-        FileTraits::SEEKABLE
+        FileTraits::SEEKABLE | FileTraits::BACKED
     }
 
     fn read(&self, position: u64, destination: &mut Destination<'_>) -> Result<usize, NotReady> {
-        self.pages.read_at(&self.open, position, destination)
+        self.contents.read_at(&self.open, position, destination)
     }
 
     fn write(&self, position: u64, source: &mut Source<'_>) -> Result<usize, NotReady> {
@@ -86,7 +83,11 @@ impl File for HostFile {
     }
 
     fn pager(&self) -> Option<Arc<dyn Pager>> {
-        Some(self.pages.clone())
+        Some(self.contents.page_cache())
+    }
+
+    fn cached_pages(&self) -> Option<Arc<dyn Pager>> {
+        Some(self.contents.mapped()?)
     }
 
     fn size(&self) -> u64 {
@@ -94,16 +95,15 @@ impl File for HostFile {
     }
 
     fn seek_hole_or_data(&self, position: u64, whence: Whence) -> Result<Search> {
-        self.pages.write_back_all()?;
+        self.contents.start_write_back();
         self.open.seek(position, whence == Whence::Hole).map(Search::Found).map_err(errno)
     }
 
     fn allocate(&self, mode: AllocateMode, range: Range<u64>) -> Result<Option<u64>> {
-        self.pages.allocate(&self.open, mode, range.start, range.end - range.start).map(|()| None)
+        self.contents.allocate(&self.open, mode, range.start, range.end - range.start).map(|()| None)
     }
 
     fn synchronise(&self, data_only: bool) -> Result<(), NotReady> {
-        self.pages.write_back_all()?;
         Ok(self.open.synchronise(data_only).map_err(errno)?)
     }
 }

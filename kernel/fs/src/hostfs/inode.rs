@@ -15,9 +15,9 @@ use vfs::{
     Permissions, Pipe, RenameFlags, SetAttributes, Time, WriteDenial, XattrFlags,
 };
 
+use super::contents::HostContents;
 use super::directory::HostDirectory;
 use super::file::HostFile;
-use super::pages::FilePages;
 use super::{Shared, errno};
 
 /// The extended attributes guests see: the others mean something to the host.
@@ -41,7 +41,7 @@ pub(super) struct HostInode {
 
 /// What the guest adds to it.
 enum Contents {
-    Regular(Arc<FilePages>),
+    Regular(Arc<HostContents>),
     /// The pipe is made when it is first opened, and stays.
     Fifo(SpinLock<Option<Arc<Pipe>>>),
     Other,
@@ -52,7 +52,7 @@ impl HostInode {
         // The host has no kinds beyond these seven; what it may invent can't be opened.
         let kind = FileKind::of_mode(found.mode).unwrap_or(FileKind::Socket);
         let contents = match kind {
-            FileKind::Regular => Contents::Regular(Arc::new(FilePages::new(&shared.pages))),
+            FileKind::Regular => Contents::Regular(Arc::new(HostContents::new(&shared.pages, &shared.flusher))),
             FileKind::Fifo => Contents::Fifo(SpinLock::new(None)),
             _ => Contents::Other,
         };
@@ -87,8 +87,8 @@ impl HostInode {
         match self.node.status() {
             Ok(found) => {
                 self.note(&found);
-                if let Contents::Regular(pages) = &self.contents {
-                    pages.notice_size(found.size);
+                if let Contents::Regular(contents) = &self.contents {
+                    contents.notice_size(found.size);
                 }
                 found
             }
@@ -99,22 +99,6 @@ impl HostInode {
     /// The kind of an entry, where the directory itself doesn't say.
     pub fn kind_of(&self, name: &[u8]) -> Option<FileKind> {
         FileKind::of_mode(self.node.look(name).ok()?.mode)
-    }
-
-    /// What was written through shared mappings goes to the host.
-    pub fn write_back(&self) -> Result<()> {
-        match &self.contents {
-            Contents::Regular(pages) => pages.write_back_all(),
-            _ => Ok(()),
-        }
-    }
-
-    /// Gives up to so many pages back, and tells how many.
-    pub fn give_back(&self, pages: u64) -> u64 {
-        match &self.contents {
-            Contents::Regular(kept) => kept.give_back(pages),
-            _ => 0,
-        }
     }
 
     /// Another inode of a shared folder, as vfs hands it over.
@@ -172,14 +156,14 @@ impl Inode for HostInode {
     fn open(self: Arc<Self>, request: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
         let (read, write) = (request.flags.readable(), request.flags.writable());
         match &self.contents {
-            Contents::Regular(pages) => {
+            Contents::Regular(contents) => {
                 let fresh = self.shared.take_fresh(&self.node.identity());
-                let open = pages.open(read, write, || match fresh {
+                let open = contents.open(read, write, || match fresh {
                     Some(fresh) => Ok(fresh),
                     None => self.node.open(read, write).map_err(errno),
                 })?;
-                let pages = pages.clone();
-                Ok(Arc::new(HostFile::new(self, pages, open, request.flags)))
+                let contents = contents.clone();
+                Ok(Arc::new(HostFile::new(self, contents, open, request.flags)))
             }
             _ if self.kind == FileKind::Directory => {
                 let open = self.node.open(true, false).map_err(errno)?;
@@ -198,8 +182,8 @@ impl Inode for HostInode {
             accessed: changes.accessed.map(|time| time.0),
             modified: changes.modified.map(|time| time.0),
         };
-        if let (Some(size), Contents::Regular(pages)) = (changes.size, &self.contents) {
-            pages.set_size(size, || self.node.change(&Change { size: Some(size), ..Change::default() }))?;
+        if let (Some(size), Contents::Regular(contents)) = (changes.size, &self.contents) {
+            contents.set_size(size, || self.node.change(&Change { size: Some(size), ..Change::default() }))?;
             change.size = None;
         }
         let result = self.node.change(&change).map_err(errno);

@@ -6,7 +6,7 @@
 //! | `inode` | one file of any kind: attributes, names, changes |
 //! | `file` | regular files, open |
 //! | `directory` | directories, open |
-//! | `pages` | pages of regular files for those who map them |
+//! | `contents` | what a regular file holds: its descriptors, and the page cache of what is mapped |
 //!
 //! Names, attributes and contents are the host's; this room keeps as little of them as it can, because the host may
 //! change them at any moment. **What is guaranteed:**
@@ -17,7 +17,7 @@
 //! - read(2) gives what the host has at that moment, and write(2) is with the host when it returns.
 //! - Mapped pages are as fresh as the last open(2) of the file in the guest, and always agree with what the guest
 //!   itself writes. What is written through a shared mapping reaches the host with msync(2), fsync(2), sync(2), or when
-//!   the file is closed and unmapped. If the host makes a file shorter, touching a page beyond its end is `SIGBUS`, at
+//!   the file is closed and unmapped, or by itself after half a minute. If the host makes a file shorter, touching a page beyond its end is `SIGBUS`, at
 //!   the latest when the guest next looks at the file; the host can't hurt the kernel by it, since pages are copied,
 //!   never mapped.
 //! - Locks (fcntl(2), flock(2)) and running programs (`ETXTBSY`) hold within the guest only.
@@ -31,23 +31,22 @@
 //! in the guest: a FIFO connects programs of the guest, a device number leads to the guest's driver. None of the host's
 //! is ever opened, and device nodes can't be made (`EPERM`).
 //!
-//! **Locks.** The table of inodes comes last. A file's write lock comes before the lock of an address space, and that
-//! before the file's page lock: see `pages`. The host's calls are made under them: a slow disk of the host holds up
+//! **Locks.** The table of inodes comes last. A file's lock of changes comes before the lock of an address space, and that
+//! before the page cache's: see `contents`. The host's calls are made under them: a slow disk of the host holds up
 //! those who use the same file.
 
+mod contents;
 mod directory;
 mod file;
 mod inode;
-mod pages;
 
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::ops::Bound;
 
 use abi::{Errno, Result};
 use machine::folder::{HostError, Identity, Node, OpenNode, Room, SharedFolder, Status};
-use memory::{Cache, Memory, PageBudget};
+use memory::{Flusher, Memory, PageBudget};
 use sync::SpinLock;
 use vfs::{FileSystem, Inode, Statistics};
 
@@ -72,6 +71,7 @@ struct Shared {
     device: u64,
     inodes: SpinLock<BTreeMap<Identity, Weak<HostInode>>>,
     pages: Arc<PageBudget>,
+    flusher: Arc<Flusher>,
     /// Files are made open, and a file made read-only could not be opened for writing again. So who makes one with
     /// open(2) finds it here.
     fresh: SpinLock<Vec<OpenNode>>,
@@ -88,24 +88,20 @@ impl HostFs {
             device: status.identity.device,
             inodes: SpinLock::default(),
             pages: PageBudget::new(memory, u64::MAX),
+            flusher: Flusher::new(memory),
             fresh: SpinLock::default(),
         });
-        let cache: Weak<Shared> = Arc::downgrade(&shared);
-        memory.add_cache(cache);
         let root = shared.inode(&status, || folder.root().clone());
         Ok(Arc::new(HostFs { shared, root, read_only: folder.is_read_only() }))
     }
 
-    /// What was written through shared mappings goes to the host, which may keep it in memory for a while.
+    /// What was written through shared mappings goes to the host, which may keep it in memory for a while: the machine is about to stop.
     ///
     /// # Errors
-    /// `ENOSPC`, `EIO`; the rest is written nevertheless.
+    /// `EIO`: some could not be written. The rest is.
     pub fn write_back(&self) -> Result<()> {
-        let mut result = Ok(());
-        for inode in self.shared.all() {
-            result = result.and(inode.write_back());
-        }
-        result
+        self.shared.flusher.start_write_back();
+        if self.shared.flusher.unwritten() > 0 { Err(Errno::EIO) } else { Ok(()) }
     }
 }
 
@@ -136,38 +132,15 @@ impl FileSystem for HostFs {
         if self.read_only {
             return Ok(());
         }
-        let written = self.write_back();
-        let safe = self.root.node().open(true, false).and_then(|root| root.synchronise_all());
-        written.and(safe.map_err(errno))
+        self.root.node().open(true, false).and_then(|root| root.synchronise_all()).map_err(errno)
     }
-}
 
-impl Cache for Shared {
-    fn give_back(&self, pages: u64) -> u64 {
-        let mut given = 0;
-        for inode in self.all() {
-            if given >= pages {
-                break;
-            }
-            given += inode.give_back(pages - given);
-        }
-        given
+    fn flusher(&self) -> Option<&Arc<Flusher>> {
+        Some(&self.shared.flusher)
     }
 }
 
 impl Shared {
-    /// All inodes in use, one after the other, since they come and go meanwhile.
-    fn all(&self) -> impl Iterator<Item = Arc<HostInode>> {
-        let mut last = None;
-        core::iter::from_fn(move || {
-            let inodes = self.inodes.lock();
-            let mut next = inodes.range((last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
-            let (identity, inode) = next.find_map(|(identity, inode)| Some((*identity, inode.upgrade()?)))?;
-            last = Some(identity);
-            Some(inode)
-        })
-    }
-
     /// The inode of the file that was found, which is `node` if it is new. One file has one inode, whatever its names.
     fn inode(self: &Arc<Shared>, found: &Status, node: impl FnOnce() -> Node) -> Arc<HostInode> {
         let mut inodes = self.inodes.lock();

@@ -24,7 +24,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Errno, Result};
 use machine::memory::FrameSource;
-use memory::{Memory, PAGE_SIZE, PageBudget, PageCache};
+use memory::{Flusher, Memory, PAGE_SIZE, PageBudget, PageCache};
 use vfs::{Caller, FileSystem, FileSystemType, Inode, NewContents, NewInode, Statistics};
 
 use inode::TmpfsInode;
@@ -63,6 +63,9 @@ struct Shared {
 pub trait Store: Send + Sync {
     /// An empty file, whose pages in RAM are paid for by `pages`.
     fn new_file(&self, pages: &Arc<PageBudget>) -> Arc<PageCache>;
+
+    /// Who writes the files back.
+    fn flusher(&self) -> &Arc<Flusher>;
 }
 
 /// What an inode or a name counts among attributes: Linux's `BOGO_INODE_SIZE`.
@@ -156,6 +159,10 @@ impl FileSystem for Tmpfs {
 
     fn root(&self) -> Arc<dyn Inode> {
         self.root.clone()
+    }
+
+    fn flusher(&self) -> Option<&Arc<Flusher>> {
+        self.shared.store.as_ref().map(|store| store.flusher())
     }
 
     fn statistics(&self) -> Statistics {

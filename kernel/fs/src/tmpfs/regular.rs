@@ -124,8 +124,7 @@ impl File for TmpfsInode {
             })?
         };
         if next.is_none() && !mode.intersects(AllocateMode::KEEP_SIZE | AllocateMode::PUNCH_HOLE) {
-            // bounded: a size, no collection
-            regular.cache.extend(range.end);
+            regular.cache.grow(range.end);
         }
         self.touch();
         Ok(next)

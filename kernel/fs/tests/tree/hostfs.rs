@@ -412,6 +412,71 @@ fn shared_mappings_reach_the_host() {
 }
 
 #[test]
+fn who_synchronises_the_file_system_has_all_on_the_host() {
+    let shared = Shared::with("sync", false, |host| fs::write(host.join("f"), vec![b'.'; 2 * PAGE]).unwrap());
+    let world = &shared.world;
+    let open = world.open("f", READ_WRITE).unwrap();
+    let mapped = Mapped::new(world, &open, MapFlags::SHARED, 2 * PAGE);
+    mapped.put(PAGE, b"mapped");
+    assert_eq!(shared.on_host("f")[PAGE..PAGE + 6], *b"......");
+    let filesystem = world.root.mount.super_block().filesystem();
+    assert_eq!(filesystem.flusher().unwrap().unwritten(), 1);
+    block_on(vfs::synchronise(&**filesystem)).unwrap();
+    assert_eq!(shared.on_host("f")[PAGE..PAGE + 6], *b"mapped");
+    assert_eq!(filesystem.flusher().unwrap().unwritten(), 0);
+}
+
+#[test]
+fn a_mapping_reaches_what_the_host_appends() {
+    let shared = Shared::with("append", false, |host| fs::write(host.join("f"), vec![b'a'; 10]).unwrap());
+    let open = shared.world.open("f", READ).unwrap();
+    let mapped = Mapped::new(&shared.world, &open, MapFlags::SHARED, 2 * PAGE);
+    assert_eq!(mapped.get(0, 1).unwrap(), b"a");
+    assert!(mapped.get(PAGE, 1).is_err());
+    let host = fs::OpenOptions::new().write(true).open(shared.host.join("f")).unwrap();
+    host.write_at(b"more", PAGE as u64).unwrap();
+    assert_eq!(mapped.get(PAGE, 5).unwrap(), b"more\0");
+}
+
+/// A mapping is made and read while write(2), truncate(2) and write-backs change the same file: in the end there is one file.
+#[test]
+fn mapping_and_writing_at_once_lose_nothing() {
+    const PAGES: usize = 8;
+    let shared = Shared::with("both", false, |host| fs::write(host.join("f"), vec![0; PAGES * PAGE]).unwrap());
+    let world = &shared.world;
+    let open = world.open("f", READ_WRITE).unwrap();
+    let mapped = Mapped::new(world, &open, MapFlags::SHARED, PAGES * PAGE);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Even bytes by the mapping, odd ones by write(2), in the same pages.
+            for round in 1..=200_u8 {
+                (0..PAGES).for_each(|page| mapped.put(page * PAGE + 10, &[round]));
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                mapped.synchronize().unwrap();
+            }
+        });
+        let writer = world.open("f", READ_WRITE).unwrap();
+        for round in 1..=200_u8 {
+            for page in 0..PAGES {
+                block_on(writer.seek((page * PAGE + 11) as i64, Whence::Start)).unwrap();
+                world.write(&writer, &[round]).unwrap();
+            }
+        }
+    });
+    mapped.synchronize().unwrap();
+    let bytes = shared.on_host("f");
+    for page in 0..PAGES {
+        assert_eq!(bytes[page * PAGE + 10..page * PAGE + 12], [200, 200]);
+        assert_eq!(mapped.get(page * PAGE + 10, 2).unwrap(), [200, 200]);
+    }
+}
+
+#[test]
 fn mappings_are_as_fresh_as_the_last_open() {
     let shared = Shared::with("fresh", false, |host| fs::write(host.join("f"), vec![b'a'; 2 * PAGE]).unwrap());
     let world = &shared.world;

@@ -23,6 +23,11 @@ pub trait Backing: Send + Sync {
     /// Writes the frames' bytes. The file becomes longer if it ends before.
     fn write(&self, request: WriteRequest);
 
+    /// How long the file is, if that may be more than the cache was told. Asked when a program touches a page behind the end.
+    fn length(&self) -> Option<u64> {
+        None
+    }
+
     /// Gives the file another length. What lay behind it is gone: if the file becomes longer again, zeros are there.
     fn cut(&self, request: CutRequest);
 }
@@ -50,10 +55,18 @@ impl ReadRequest {
 
     /// They are filled, or can't be.
     pub fn complete(mut self, result: Result<(), PagerError>) {
-        self.end(result);
+        let all = self.frames.len() as u64;
+        self.end(result.map(|()| all));
     }
 
-    fn end(&mut self, result: Result<(), PagerError>) {
+    /// So many bytes are filled, and the rest of their last page with zeros: if the frames have room for more, the file ends there, though
+    /// it was taken for longer. Who wants a page behind that can't have it. If it was taken for shorter, it is longer now.
+    pub fn complete_some(mut self, bytes: usize) {
+        self.cache.grow(self.first * PAGE_SIZE as u64 + bytes as u64);
+        self.end(Ok(bytes.div_ceil(PAGE_SIZE) as u64));
+    }
+
+    fn end(&mut self, result: Result<u64, PagerError>) {
         let frames = core::mem::take(&mut self.frames);
         if !frames.is_empty() {
             self.cache.end_read(self.first, frames, self.wanted, result);
@@ -92,6 +105,11 @@ impl WriteRequest {
     pub fn length(&self) -> usize {
         let rest = self.size.saturating_sub(self.first * PAGE_SIZE as u64);
         usize::try_from(rest).unwrap_or(usize::MAX).min(self.frames.len() * PAGE_SIZE)
+    }
+
+    /// How many of the frames, from the first on, are still the file's pages: the others were cut off since.
+    pub fn still_wanted(&self) -> usize {
+        self.cache.count_writing(self.first, &self.frames)
     }
 
     /// They are written, or can't be: then they stay dirty, and whoever has the file open is told.

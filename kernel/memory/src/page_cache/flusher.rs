@@ -16,7 +16,7 @@ use machine::memory::FrameSource;
 use machine::time;
 use sync::{SpinLock, WaitQueue};
 
-use super::PageCache;
+use super::{PageCache, WriteErrors};
 use crate::kernel_memory::Memory;
 use crate::oom::Cache;
 use crate::pager::PagerError;
@@ -48,6 +48,8 @@ pub struct Flusher {
     /// Requests that have ended, and those of the last that failed.
     ended: AtomicU64,
     failures: AtomicU32,
+    /// What failed of any file.
+    errors: WriteErrors,
     /// Woken when a request ends, and when the task has to do something.
     progress: WaitQueue,
     pressed: WaitQueue,
@@ -74,6 +76,7 @@ impl Flusher {
             limit: AtomicU64::new((memory.frames().free_frames() as u64 / 5).max(64)),
             ended: AtomicU64::new(0),
             failures: AtomicU32::new(0),
+            errors: WriteErrors::default(),
             progress: WaitQueue::new(),
             pressed: WaitQueue::new(),
         });
@@ -102,6 +105,25 @@ impl Flusher {
                 sleep(INTERVAL).await;
             }
         }
+    }
+
+    /// Begins to write what is dirty, and doesn't wait: the machine is about to stop.
+    pub fn start_write_back(&self) {
+        let mut last = 0;
+        while let Some((id, file)) = self.next_dirty(last, u64::MAX) {
+            last = id;
+            file.start_write_back();
+        }
+    }
+
+    /// Writes back all that is dirty, and waits for it: sync(2).
+    ///
+    /// # Errors
+    /// Something could not be written, now or earlier, and nobody asked here since.
+    pub async fn synchronise(&self) -> Result<(), PagerError> {
+        let since = AtomicU32::new(self.errors.sample());
+        self.write_back(u64::MAX).await;
+        self.errors.check(&since)
     }
 
     /// Writes back the files that became dirty before `before`, and waits for it.
@@ -256,7 +278,8 @@ impl Flusher {
     pub(super) fn note_end(&self, result: Result<(), PagerError>) {
         match result {
             Ok(()) => self.failures.store(0, Ordering::Relaxed),
-            Err(_) => {
+            Err(error) => {
+                self.errors.record(error);
                 self.failures.fetch_add(1, Ordering::Relaxed);
             }
         }

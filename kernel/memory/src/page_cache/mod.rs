@@ -30,6 +30,7 @@
 //! | `backing` | [`Backing`] and its requests |
 //! | `read`, `read_ahead` | read(2), fetching; how much to fetch |
 //! | `write` | write(2) |
+//! | `direct` | files that are read and written where they lie, and mapped from here |
 //! | `write_back`, `errors` | dirty pages on their way out; who is told when that fails |
 //! | `flusher` | [`Flusher`]: all dirty files of a file system, by age and by share of memory |
 //! | `truncate` | shorter files, and holes that are punched |
@@ -46,6 +47,7 @@
 
 mod backing;
 mod budget;
+mod direct;
 mod errors;
 mod flusher;
 mod in_flight;
@@ -219,9 +221,12 @@ impl PageCache {
     }
 
     /// Grows the file to `size` if it is shorter.
-    pub fn extend(&self, size: u64) {
+    pub fn grow(&self, size: u64) {
         let mut pages = self.pages.lock();
-        pages.size = pages.size.max(size);
+        match self.backed {
+            Some(_) => pages.grow(size),
+            None => pages.size = pages.size.max(size),
+        }
     }
 
     /// The first byte at or after `offset` that lies in a page in memory, before the end: lseek(2) with `SEEK_DATA`.
@@ -244,19 +249,17 @@ impl PageCache {
 
 impl Pager for PageCache {
     fn page(&self, index: u64, write: bool) -> Result<Frame, PagerError> {
+        if let Some(backed) = &self.backed {
+            return self.backed_page(backed, index, write);
+        }
         {
             let pages = self.pages.lock();
             if index >= pages.size.div_ceil(PAGE) {
                 return Err(PagerError::BeyondEnd);
             }
-            if self.backed.is_none()
-                && let Some(frame) = pages.get(index)
-            {
+            if let Some(frame) = pages.get(index) {
                 return Ok(frame.clone());
             }
-        }
-        if let Some(backed) = &self.backed {
-            return self.backed_page(backed, index, write);
         }
         let frame = Frame::zeroed().ok_or(PagerError::OutOfMemory)?;
         Ok(self.insert(index, frame.clone(), true)?.unwrap_or(frame))

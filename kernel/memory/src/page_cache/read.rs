@@ -13,6 +13,15 @@ use super::{Backed, CacheError, PAGE, PageCache};
 use crate::cursor::Destination;
 use crate::pager::PagerError;
 
+/// What a page is fetched for.
+#[derive(Clone, Copy)]
+enum Asked {
+    /// A read of so many pages from there on: those behind them may be wanted next.
+    Pages(u64),
+    /// A fault: those around it may be wanted next, as programs jump about.
+    Around,
+}
+
 impl PageCache {
     /// Reads from `offset` on, until the file ends or `to` is full, and returns how many bytes. On an error `to` tells what
     /// was read before.
@@ -58,20 +67,20 @@ impl PageCache {
     /// As [`fetch`](Self::fetch), and takes memory from pages that can be had again. Called without locks.
     pub(super) fn fetch_with_room(&self, backed: &Backed, index: u64, asked: u64) -> Result<(), PagerError> {
         loop {
-            match self.fetch(backed, index, asked) {
+            match self.fetch(backed, index, Asked::Pages(asked)) {
                 Err(PagerError::OutOfMemory) if backed.flusher.make_room()? => {}
                 result => return result,
             }
         }
     }
 
-    /// Begins to read page `index`, which was missing, and what is likely to be wanted after it. When this returns without an error
+    /// Begins to read page `index`, which was missing, and what is likely to be wanted with it. When this returns without an error
     /// it is worth looking again.
     ///
     /// # Errors
     /// [`PagerError::Wait`] while it is on its way, [`PagerError::Io`], [`PagerError::OutOfMemory`].
-    pub(super) fn fetch(&self, backed: &Backed, index: u64, asked: u64) -> Result<(), PagerError> {
-        let count = {
+    fn fetch(&self, backed: &Backed, index: u64, asked: Asked) -> Result<(), PagerError> {
+        let (first, count) = {
             let mut pages = self.pages.lock();
             if pages.in_flight.take_failure(index) {
                 return Err(PagerError::Io);
@@ -82,10 +91,15 @@ impl PageCache {
             if pages.in_flight.is_cutting() || pages.in_flight.is_read(index) {
                 return Err(PagerError::Wait);
             }
-            let window = pages.read_ahead.miss(index, asked);
-            pages.absent(index, window.min(pages.size.div_ceil(PAGE).saturating_sub(index)))
+            match asked {
+                Asked::Pages(asked) => {
+                    let window = pages.read_ahead.miss(index, asked);
+                    (index, pages.absent(index, window.min(pages.size.div_ceil(PAGE).saturating_sub(index))))
+                }
+                Asked::Around => pages.absent_around(index, MOST),
+            }
         };
-        self.begin_read(backed, index, count, Some(index))?;
+        self.begin_read(backed, first, count, Some(index))?;
         let mut pages = self.pages.lock();
         match pages.get(index).is_some() {
             true => Ok(()),
@@ -104,8 +118,11 @@ impl PageCache {
             }
             let found = {
                 let mut pages = self.pages.lock();
-                if index >= pages.size.div_ceil(PAGE) {
-                    return Err(PagerError::BeyondEnd);
+                let is_beyond = index >= pages.size.div_ceil(PAGE);
+                if is_beyond {
+                    drop(pages);
+                    self.ask_for_length(backed, index)?;
+                    continue;
                 }
                 let found = pages.get_referenced(index).cloned();
                 if write && found.is_some() {
@@ -117,13 +134,23 @@ impl PageCache {
                 self.read_on(backed, index);
                 return Ok(frame);
             }
-            match self.fetch(backed, index, 1) {
+            match self.fetch(backed, index, Asked::Around) {
                 Ok(()) => {}
                 // Dirty pages can be had again when they are written.
                 Err(PagerError::OutOfMemory) if backed.flusher.has_to_write() => return Err(PagerError::Wait),
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// The file ends before page `index`, as far as is known here.
+    ///
+    /// # Errors
+    /// [`PagerError::BeyondEnd`] if it does where it is kept, too.
+    fn ask_for_length(&self, backed: &Backed, index: u64) -> Result<(), PagerError> {
+        let length = backed.backing.length().filter(|length| index < length.div_ceil(PAGE));
+        self.pages.lock().grow(length.ok_or(PagerError::BeyondEnd)?);
+        Ok(())
     }
 
     /// Page `index` is used: reads on if it is time for it. What can't be done now is not done.
@@ -143,6 +170,8 @@ impl PageCache {
     /// Asks the backing for pages that are neither here nor on their way, as far as that is still so.
     fn begin_read(&self, backed: &Backed, first: u64, count: u64, wanted: Option<u64>) -> Result<(), PagerError> {
         let mut frames = self.frames(count.min(MOST))?;
+        // Of too few frames the page that is wanted gets one.
+        let first = wanted.filter(|wanted| wanted - first >= frames.len() as u64).unwrap_or(first);
         let unused = {
             let mut pages = self.pages.lock();
             let end = pages.size.div_ceil(PAGE).saturating_sub(first);
@@ -187,17 +216,24 @@ impl PageCache {
         })
     }
 
-    /// The backing has read these pages, or could not.
-    pub(super) fn end_read(&self, first: u64, frames: Vec<Frame>, wanted: Option<u64>, result: Result<(), PagerError>) {
+    /// The backing has read these pages as far as it has them, or could not.
+    pub(super) fn end_read(
+        &self,
+        first: u64,
+        frames: Vec<Frame>,
+        wanted: Option<u64>,
+        result: Result<u64, PagerError>,
+    ) {
         let count = frames.len() as u64;
         let mut kept = 0;
+        let end = first + result.map_or(0, |pages| pages.min(count));
         {
             let mut pages = self.pages.lock();
             for (index, frame) in (first..).zip(frames) {
                 if !pages.in_flight.end_read(index, frame.number()) {
                     continue;
                 }
-                if result.is_ok() {
+                if index < end {
                     frame.zero(pages.size.saturating_sub(index * PAGE).min(PAGE) as usize..PAGE_SIZE);
                     pages.insert(index, frame);
                     kept += 1;

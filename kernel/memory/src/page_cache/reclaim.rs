@@ -3,7 +3,12 @@
 
 use alloc::collections::BTreeMap;
 
+use machine::memory::Frame;
+
 use super::PageCache;
+
+/// Pages let go of at once.
+const BATCH: usize = 256;
 
 impl PageCache {
     /// Gives up to `wanted` clean pages back, mapped or not, and tells how many. The hand goes round once at most: of pages that were
@@ -21,10 +26,35 @@ impl PageCache {
                 break;
             }
         }
+        self.let_go(&gone);
+        gone.len() as u64
+    }
+
+    /// Lets go of all clean pages, mapped or not: what the file has may be something else by now. Reads under way are for nobody.
+    pub fn forget_clean(&self) {
+        let mut hand = 0;
+        loop {
+            let mut gone = BTreeMap::new();
+            {
+                let mut pages = self.pages.lock();
+                if hand == 0 {
+                    pages.in_flight.overtake_from(0);
+                    pages.forget_uses();
+                }
+                hand = pages.pass_hand(hand, BATCH, &mut gone);
+            }
+            self.let_go(&gone);
+            if hand == 0 {
+                break;
+            }
+        }
+        self.wake();
+    }
+
+    fn let_go(&self, gone: &BTreeMap<u64, Frame>) {
         if !gone.is_empty() {
-            drop(self.mappings.evict(self, &gone));
+            drop(self.mappings.evict(self, gone));
             self.budget.give(gone.len() as u64);
         }
-        gone.len() as u64
     }
 }

@@ -9,11 +9,11 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use core::ops::Range;
 
-use machine::memory::Frame;
+use machine::memory::{Frame, PAGE_SIZE};
 
-use super::Search;
 use super::in_flight::InFlight;
 use super::read_ahead::ReadAhead;
+use super::{PAGE, Search};
 
 /// Pages in a leaf, a power of two.
 pub(crate) const LEAF: u64 = 32;
@@ -143,6 +143,31 @@ impl Pages {
             as u64
     }
 
+    /// The file is this long at least. What programs wrote behind its old end through mappings was nothing.
+    pub fn grow(&mut self, size: u64) {
+        if size <= self.size {
+            return;
+        }
+        self.zero_behind_end();
+        self.size = size;
+    }
+
+    /// Zeroes the rest of the page in which the file ends.
+    pub fn zero_behind_end(&self) {
+        if let Some(last) = self.get(self.size / PAGE) {
+            last.zero((self.size % PAGE) as usize..PAGE_SIZE);
+        }
+    }
+
+    /// The neighbourhood of a page that is neither here nor on its way: of the pages around it, `span` and aligned to that, those that
+    /// are not either, as the first one and how many.
+    pub fn absent_around(&self, index: u64, span: u64) -> (u64, u64) {
+        let start = index - index % span;
+        let is_absent = |&index: &u64| self.get(index).is_none() && !self.in_flight.is_read(index);
+        let first = (start..index).rev().take_while(is_absent).last().unwrap_or(index);
+        (first, self.absent(first, (start + span).min(self.size.div_ceil(PAGE)).saturating_sub(first)))
+    }
+
     /// Whether all that was written is where the file is kept.
     pub fn is_clean(&self) -> bool {
         self.dirty == 0 && self.writing == 0
@@ -204,6 +229,11 @@ impl Pages {
         }
         let more = self.leaves.range(reached.div_ceil(LEAF)..).next().is_some();
         if more && reached < range.end { Search::Beyond(reached) } else { Search::Found(range.end) }
+    }
+
+    /// No page counts as used.
+    pub fn forget_uses(&mut self) {
+        self.leaves.values_mut().for_each(|leaf| leaf.referenced = 0);
     }
 
     /// Moves the clock's hand from page `hand` over at most `LEAVES` leaves: a page used since it last passed gets another

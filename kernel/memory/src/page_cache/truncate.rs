@@ -30,6 +30,9 @@ impl PageCache {
         let (shrinks, (gone, removed)) = {
             let mut pages = self.pages.lock();
             let shrinks = size < pages.size;
+            if self.backed.is_some() {
+                pages.grow(size);
+            }
             pages.size = size;
             if shrinks
                 && !size.is_multiple_of(PAGE)

@@ -83,6 +83,12 @@ impl PageCache {
         let before = from.progress();
         let stop = |error| CacheError::new(error, index);
         backed.flusher.admit().map_err(stop)?;
+        {
+            let pages = self.pages.lock();
+            if index * PAGE + (within + length) as u64 > pages.size {
+                pages.zero_behind_end();
+            }
+        }
         let result = match self.overwrite(backed, index, length, from).map_err(stop)? {
             true => Ok(()),
             false => {

@@ -65,6 +65,22 @@ impl PageCache {
         begun
     }
 
+    /// Begins to write all that can be written now, and doesn't wait for it.
+    pub fn start_write_back(&self) {
+        let Some(backed) = &self.backed else { return };
+        let mut at = 0;
+        while let Run::Begun(next, _) = self.begin_write(backed, at..u64::MAX) {
+            at = next;
+        }
+    }
+
+    /// How many of these frames, which are being written as the pages from `first` on, still are those pages.
+    pub(super) fn count_writing(&self, first: u64, frames: &[Frame]) -> usize {
+        let pages = self.pages.lock();
+        let is_same = |index, frame: &Frame| pages.get(index).is_some_and(|page| page.number() == frame.number());
+        (first..).zip(frames).take_while(|(index, frame)| pages.is_writing(*index) && is_same(*index, frame)).count()
+    }
+
     /// Begins to write the first run of dirty pages in `range`.
     fn begin_write(&self, backed: &Backed, range: Range<u64>) -> Run {
         let (first, frames, size) = {

@@ -215,6 +215,36 @@ fn a_mapped_page_is_dirty_again_when_it_is_written_after_its_write_back_began() 
 }
 
 #[test]
+fn what_was_written_behind_the_end_is_nothing_when_the_file_grows() {
+    let kernel = kernel();
+    let file = slow_file(&kernel, 3, Stored::new(6, 3));
+    let space = kernel.space();
+    let area = space.map_file(0, 3, READ_WRITE, MapFlags::SHARED, &file.mapped(), 0).unwrap();
+    let behind = |end: usize, grow: &dyn Fn()| {
+        file.run(file.cut(end)).unwrap();
+        file.run(space.fault(area, Access::WRITE)).unwrap();
+        space.set_byte(area + 300, 9).unwrap();
+        grow();
+        file.run(file.read(300, 1)).unwrap()
+    };
+    assert_eq!(behind(100, &|| file.run(file.cut(2 * PAGE)).unwrap()), [0], "truncate(2)");
+    assert_eq!(behind(200, &|| assert_eq!(file.run(file.write(400, b"x")), Ok(1))), [0], "write(2)");
+    assert_eq!(behind(250, &|| file.cache.grow(PAGE as u64)), [0], "fallocate(2)");
+}
+
+#[test]
+fn a_fault_reads_what_lies_around() {
+    let kernel = kernel();
+    let file = slow_file(&kernel, 70, Stored::new(5, 0));
+    assert!(
+        file.cache.page(40, false).is_ok() && file.cache.page(32, false).is_ok() && file.cache.page(63, false).is_ok()
+    );
+    assert_eq!((file.stored.reads(), file.cache.resident()), (1, 32));
+    assert!(file.cache.page(69, false).is_ok());
+    assert_eq!((file.stored.reads(), file.cache.resident()), (2, 38));
+}
+
+#[test]
 fn a_cut_waits_for_what_is_in_flight_and_nothing_comes_back() {
     let kernel = kernel();
     for seed in 0..200 {
