@@ -40,6 +40,30 @@ pub struct General {
     pub rsp: usize,
 }
 
+/// The flags a program may set: the arithmetic ones, trap, direction, nested task, resume, alignment check, identification.
+pub(crate) const USER_FLAGS: usize = 0x25_4dd5;
+/// Interrupts on, and the bit that is always set.
+pub(crate) const FIXED_FLAGS: usize = 0x202;
+/// `orig_rax` when the program is not in a system call.
+pub(crate) const NO_CALL: usize = usize::MAX;
+
+impl General {
+    /// Those of a program about to start.
+    pub(crate) fn initial(entry: usize, stack: usize) -> General {
+        General { rip: entry, rsp: stack, rflags: FIXED_FLAGS, orig_rax: NO_CALL, ..General::default() }
+    }
+
+    /// Whether a CPU can go on there. If not, it would find out in the kernel; Linux's programs get a general protection fault, too.
+    pub(crate) fn has_canonical_rip(&self) -> bool {
+        (self.rip << 16) as isize >> 16 == self.rip as isize
+    }
+
+    /// Takes away the flags that are not a program's.
+    pub(crate) fn make_flags_user_s(&mut self) {
+        self.rflags = self.rflags & USER_FLAGS | FIXED_FLAGS;
+    }
+}
+
 /// Why a program is back in the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trap {

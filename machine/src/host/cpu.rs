@@ -9,12 +9,12 @@
 //! that sleeps until the first alarm of such a CPU, and for ever if there is none. It also ends what a CPU waits for by ptrace beyond a
 //! [deadline](Late): such a wait has no limit of its own.
 
-use super::account::Account;
+use super::account::Host;
 use super::confine::outside::state_of;
-use super::core;
 use super::machine::{InterruptHandler, Machine, as_if_of, current as machine, current_if_told, lock};
 use super::stub::probe::{self, Mending, Step};
 use crate::cpu::{Handler, MAX_CPUS};
+use cores::Account;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -137,7 +137,7 @@ fn patience() -> u64 {
 struct Line {
     pending: Mutex<Pending>,
     raised: Condvar,
-    account: Account,
+    account: Account<Host>,
 }
 
 impl Line {
@@ -254,7 +254,7 @@ impl Cpus {
 
     /// Says that this CPU is about to run a program on `thread`. False if something is pending: then it should not.
     pub fn enter_user(&self, thread: HostThread) -> bool {
-        core::settle();
+        cores::settle();
         let mut pending = lock(&self.line(current()).pending);
         if pending.is_due() {
             return false;
@@ -262,7 +262,7 @@ impl Cpus {
         pending.place = Place::User(thread);
         let alarm = pending.alarm;
         drop(pending);
-        self.line(current()).account.run(thread);
+        self.line(current()).account.run(thread.process);
         if let Some(alarm) = alarm {
             self.watch_until(alarm);
         }
@@ -280,7 +280,7 @@ impl Cpus {
     }
 
     /// How much the host gave this CPU of what passed.
-    pub fn account(&self, cpu: usize) -> Option<&Account> {
+    pub fn account(&self, cpu: usize) -> Option<&Account<Host>> {
         self.lines.get(cpu).map(|line| &line.account)
     }
 
@@ -456,7 +456,7 @@ pub fn wait_for_interrupt() {
     let line = machine.cpus.line(current());
     let mut pending = lock(&line.pending);
     if !pending.is_due() {
-        core::leave();
+        cores::leave();
     }
     pending.place = Place::Idle;
     machine.cpus.busy.fetch_sub(1, Ordering::Relaxed);

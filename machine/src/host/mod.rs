@@ -8,8 +8,7 @@
 //! | `paging` | a space: which frame each page shows. What the processes of programs map is a cache of it |
 //! | `stub` | the processes programs run in: how they are made, emptied, locked up, told what to map |
 //! | `user`, `access` | a program's registers; entering it; what an instruction that faulted tried |
-//! | `core` | on which of the host's cores a CPU's thread and its program run |
-//! | `account` | how much of the time that passed the host gave a CPU |
+//! | `account` | the host's accounts of processor time |
 //! | `cpu` | CPUs are threads; kicks, alarms, interrupts of devices |
 //! | `confine` | what the machine's threads give up |
 //! | `bpf` | the instructions of filters of system calls |
@@ -24,7 +23,6 @@ mod account;
 mod bpf;
 mod confine;
 pub mod copy;
-mod core;
 pub mod cpu;
 pub mod debug;
 pub mod device;

@@ -9,34 +9,22 @@
 use super::access::{attempted, is_syscall_instruction};
 use super::machine;
 use super::paging::USER_TOP;
-use super::stub::{Gone, NOBODY, Reason, Stopped, Stub, clear_state, new_number};
+use super::stub::{Gone, NOBODY, Reason, Stopped, Stub, new_number};
 use crate::memory::{OutOfMemory, PAGE_SIZE, Space};
-use crate::user::{Exception, General, PageFault, Trap};
+use crate::user::{Exception, General, NO_CALL, PageFault, Trap};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use libc::c_int;
+use x86::extended::{WITH_HEADER, X87_AND_SSE, clear, has_vector_exception, replace};
 
 /// Plays a program: looks at and changes its registers and memory, and says how it trapped. What it must remember
 /// it keeps in the registers, as programs do; so it survives a fork.
 pub type Script = Arc<dyn Fn(&mut General, &Space) -> Trap + Send + Sync>;
 
-/// Bytes of an extended state with x87 and SSE only: that of a machine that runs no programs.
-const SMALL_STATE: usize = 576;
+/// The bits MXCSR can have on every CPU that Linux runs on today.
+const MXCSR_MASK: u32 = 0xffff;
 
-/// Offsets in an extended state: MXCSR, and the components that are present.
-const MXCSR: usize = 24;
-const PRESENT: usize = 512;
-const HEADER_END: usize = 576;
-/// The part every CPU has.
-const LEGACY: usize = 512;
-
-/// The flags a program may set: the arithmetic ones, trap, direction, nested task, resume, alignment check, identification.
-const USER_FLAGS: usize = 0x25_4dd5;
-/// Interrupts on, and the bit that is always set.
-const FIXED_FLAGS: usize = 0x202;
-/// `orig_rax` when the program is not in a system call.
-const NO_CALL: usize = usize::MAX;
 /// The number of a call of the host's that means nothing here.
 const UPROBE_CALL: usize = 335;
 /// `rax` at a system call before anybody has answered: -ENOSYS.
@@ -72,7 +60,7 @@ pub struct Registers {
 
 /// The components an extended state has, as in XCR0.
 pub fn extended_features() -> u64 {
-    machine::current().stubs.as_ref().map_or(3, |pool| pool.components())
+    machine::current().stubs.as_ref().map_or(X87_AND_SSE, |pool| pool.components())
 }
 
 /// The state of a program that has not run.
@@ -80,28 +68,15 @@ fn initial_state() -> Vec<u8> {
     if let Some(pool) = &machine::current().stubs {
         return pool.initial_state().to_vec();
     }
-    let mut state = vec![0; SMALL_STATE];
-    clear_state(&mut state);
+    let mut state = vec![0; WITH_HEADER];
+    clear(&mut state);
     state
-}
-
-fn initial(entry: usize, stack: usize) -> General {
-    General { rip: entry, rsp: stack, rflags: FIXED_FLAGS, orig_rax: NO_CALL, ..General::default() }
-}
-
-fn word(state: &[u8], offset: usize) -> u32 {
-    let bytes = state.get(offset..offset + 4).and_then(|bytes| bytes.try_into().ok());
-    bytes.map_or(0, u32::from_ne_bytes)
-}
-
-fn long(state: &[u8], offset: usize) -> u64 {
-    u64::from(word(state, offset)) | u64::from(word(state, offset + 4)) << 32
 }
 
 impl Registers {
     /// A program about to start at `entry`.
     pub fn new(entry: usize, stack: usize) -> Result<Registers, OutOfMemory> {
-        let general = initial(entry, stack);
+        let general = General::initial(entry, stack);
         let extended = initial_state();
         Ok(Registers { general, extended, number: NOBODY, live: None, fs_base: 0, gs_base: 0, script: None })
     }
@@ -113,7 +88,7 @@ impl Registers {
 
     /// As `new`, in place: the program is replaced by another.
     pub fn reset(&mut self, entry: usize, stack: usize) {
-        self.general = initial(entry, stack);
+        self.general = General::initial(entry, stack);
         (self.extended, self.fs_base, self.gs_base) = (initial_state(), 0, 0);
         (self.live, self.number) = (None, NOBODY);
     }
@@ -162,25 +137,9 @@ impl Registers {
     /// Replaces the extended state by an image a program made up: of the size [`extended_state`](Self::extended_state) has, or just the
     /// 512 bytes of `fxsave`. False, and nothing changes, if no CPU could have made it.
     pub fn set_extended_state(&mut self, image: &[u8]) -> bool {
-        const VALID_MXCSR: u32 = 0xffff;
-        let whole = image.len() >= self.extended.len();
-        let Some(legacy) = image.get(..LEGACY) else { return false };
-        if word(legacy, MXCSR) & !VALID_MXCSR != 0 {
+        if !replace(&mut self.extended, image, extended_features(), MXCSR_MASK) {
             return false;
         }
-        if whole {
-            let rest = image.get(PRESENT + 8..HEADER_END).unwrap_or_default();
-            if long(image, PRESENT) & !extended_features() != 0 || rest.iter().any(|byte| *byte != 0) {
-                return false;
-            }
-        }
-        let mut state = vec![0; self.extended.len()];
-        let part = if whole { image } else { legacy };
-        state.iter_mut().zip(part).for_each(|(to, from)| *to = *from);
-        if let Some(present) = state.get_mut(PRESENT).filter(|_| !whole) {
-            *present = 3; // x87 and SSE; the others start anew
-        }
-        self.extended = state;
         (self.live, self.number) = (None, NOBODY);
         true
     }
@@ -203,7 +162,7 @@ impl Registers {
     /// Takes what the program's registers have become.
     fn take(&mut self, stopped: &Stopped, stub: &Arc<Stub>) {
         self.general = stopped.general;
-        self.general.rflags = self.general.rflags & USER_FLAGS | FIXED_FLAGS;
+        self.general.make_flags_user_s();
         (self.fs_base, self.gs_base) = (stopped.fs_base, stopped.gs_base);
         self.live = Some(stub.clone());
     }
@@ -214,7 +173,7 @@ pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
     if let Some(script) = registers.script.clone() {
         return play(&script, registers, space);
     }
-    if (registers.general.rip << 16) as isize >> 16 != registers.general.rip as isize {
+    if !registers.general.has_canonical_rip() {
         // The CPU would find out in the host. Linux's programs get a general protection fault, too.
         return exception(registers, vector::PROTECTION);
     }
@@ -227,7 +186,7 @@ pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
             return interrupted();
         }
         registers.bring(&stub);
-        registers.general.rflags = registers.general.rflags & USER_FLAGS | FIXED_FLAGS;
+        registers.general.make_flags_user_s();
         let result = stub.run(&registers.general, registers.fs_base, registers.gs_base);
         machine.cpus.leave_user();
         stub.end();
@@ -325,8 +284,7 @@ fn signalled(
         libc::SIGFPE if code == FPE_INTDIV => exception(registers, vector::DIVIDE),
         libc::SIGFPE if code == FPE_INTOVF => exception(registers, vector::OVERFLOW),
         libc::SIGFPE if from_cpu => {
-            let control = word(registers.extended_state(), MXCSR);
-            let simd = control & !(control >> 7) & 0x3f != 0;
+            let simd = has_vector_exception(registers.extended_state());
             exception(registers, if simd { vector::SIMD } else { vector::X87 })
         }
         libc::SIGILL if from_cpu => exception(registers, vector::INVALID_OPCODE),

@@ -15,22 +15,11 @@ use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
 use core::ptr::NonNull;
 use spin::Once;
+use x86::extended::{WITH_HEADER, X87_AND_SSE, clear, mxcsr_mask, replace};
 use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{DS, ES, FS, GS, Segment, Segment64};
 use x86_64::registers::model_specific::{FsBase, KernelGsBase};
 use x86_64::registers::segmentation::SegmentSelector;
-
-/// The part every CPU has: what `fxsave` stores.
-const LEGACY: usize = 512;
-/// With the header of `xsave`.
-const WITH_HEADER: usize = LEGACY + 64;
-/// Offset of the control word of the x87.
-const FCW: usize = 0;
-/// Offset of MXCSR, and of the mask of its valid bits.
-const MXCSR: usize = 24;
-const MXCSR_MASK: usize = 28;
-/// The mask where the CPU reports none.
-const DEFAULT_MXCSR_MASK: u32 = 0xffbf;
 
 /// How the state is saved on this machine.
 #[derive(Clone, Copy)]
@@ -53,15 +42,12 @@ pub fn initialise() {
             size: size.max(WITH_HEADER),
             components: features.xcr0,
             optimised: features.xsaveopt,
-            mxcsr_mask: DEFAULT_MXCSR_MASK,
+            mxcsr_mask: mxcsr_mask(&[]),
         };
         if let Ok(mut image) = Image::new(&format) {
             // SAFETY: the image is large enough and aligned for fxsave.
             unsafe { asm!("fxsave64 [{}]", in(reg) image.address(), options(nostack, preserves_flags)) };
-            match image.word(MXCSR_MASK) {
-                0 => {}
-                mask => format.mxcsr_mask = mask,
-            }
+            format.mxcsr_mask = mxcsr_mask(image.bytes());
         }
         format
     });
@@ -72,13 +58,13 @@ fn format() -> Format {
         size: WITH_HEADER,
         components: 0,
         optimised: false,
-        mxcsr_mask: DEFAULT_MXCSR_MASK,
+        mxcsr_mask: mxcsr_mask(&[]),
     })
 }
 
 /// The components the state has (XCR0): x87 and SSE at least.
 pub fn components() -> u64 {
-    format().components | 3
+    format().components | X87_AND_SSE
 }
 
 /// The state in memory, in the standard format of `xsave`.
@@ -99,7 +85,7 @@ impl Image {
         // SAFETY: the size is not 0.
         let bytes = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(OutOfMemory)?;
         let mut image = Image { bytes, size: format.size };
-        image.put_initial();
+        clear(image.bytes_mut());
         Ok(image)
     }
 
@@ -116,27 +102,6 @@ impl Image {
         // SAFETY: as above, and we are borrowed exclusively.
         unsafe { core::slice::from_raw_parts_mut(self.bytes.as_ptr(), self.size) }
     }
-
-    fn word(&self, offset: usize) -> u32 {
-        word(self.bytes(), offset)
-    }
-
-    fn clear(&mut self) {
-        self.bytes_mut().fill(0);
-        self.put_initial();
-    }
-
-    /// What is not zero in the initial state.
-    fn put_initial(&mut self) {
-        self.put(FCW, &0x37f_u16.to_le_bytes());
-        self.put(MXCSR, &0x1f80_u32.to_le_bytes());
-    }
-
-    /// Copies as much of `from` as there is room for to `offset`.
-    fn put(&mut self, offset: usize, from: &[u8]) {
-        let to = self.bytes_mut().get_mut(offset..).unwrap_or_default();
-        to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-    }
 }
 
 impl Drop for Image {
@@ -144,14 +109,6 @@ impl Drop for Image {
         // SAFETY: allocated with this very layout.
         unsafe { dealloc(self.bytes.as_ptr(), Layout::from_size_align_unchecked(self.size, 64)) };
     }
-}
-
-fn word(bytes: &[u8], offset: usize) -> u32 {
-    bytes.get(offset..offset + 4).and_then(|word| word.try_into().ok()).map_or(0, u32::from_le_bytes)
-}
-
-fn long(bytes: &[u8], offset: usize) -> u64 {
-    u64::from(word(bytes, offset)) | u64::from(word(bytes, offset + 4)) << 32
 }
 
 /// A program's extended state, in memory or in a CPU.
@@ -188,10 +145,10 @@ impl State {
 
     fn load(&mut self, block: &Block) {
         let format = format();
-        // SAFETY: the image is valid by construction: written by xsave, cleared, or checked by `replace`.
+        // SAFETY: the image is as long as this format is. One that no CPU could have made, whoever looked at it, the CPU refuses.
         if !unsafe { restore(&format, self.image.address()) } {
-            self.image.clear();
-            // SAFETY: the cleared image is valid.
+            clear(self.image.bytes_mut());
+            // SAFETY: as above.
             unsafe { restore(&format, self.image.address()) };
         }
         clear_selectors();
@@ -238,26 +195,9 @@ impl State {
     /// Replaces the state with an image from a program: in whole, or only the part of `fxsave`. False, and nothing
     /// changes, if no CPU could have made it.
     pub fn replace(&mut self, image: &[u8]) -> bool {
-        let format = format();
-        let whole = image.len() >= format.size;
-        let Some(legacy) = image.get(..LEGACY) else { return false };
-        if word(legacy, MXCSR) & !format.mxcsr_mask != 0 {
-            return false;
-        }
-        if whole {
-            let header = image.get(LEGACY..WITH_HEADER).unwrap_or_default();
-            let present = long(header, 0);
-            if present & !components() != 0 || header.iter().skip(8).any(|byte| *byte != 0) {
-                return false;
-            }
-        }
         self.park();
-        self.image.clear();
-        if whole {
-            self.image.put(0, image);
-        } else {
-            self.image.put(0, legacy);
-            self.image.put(LEGACY, &[3]); // x87 and SSE; the others start anew
+        if !replace(self.image.bytes_mut(), image, components(), format().mxcsr_mask) {
+            return false;
         }
         self.last_load = NOWHERE;
         true
@@ -265,7 +205,7 @@ impl State {
 
     /// Starts anew, for another program.
     pub fn reset(&mut self) {
-        self.image.clear();
+        clear(self.image.bytes_mut());
         (self.fs_base, self.gs_base) = (0, 0);
         (self.last_load, self.live) = (NOWHERE, false);
     }

@@ -5,21 +5,16 @@ use super::extended::State;
 use super::features;
 use super::traps::{self, Return, SYSCALL, vector};
 use crate::memory::{Access, OutOfMemory, Space};
-use crate::user::{Exception, General, PageFault, Trap};
+use crate::user::{Exception, FIXED_FLAGS, General, NO_CALL, PageFault, Trap, USER_FLAGS};
 use alloc::sync::Arc;
 use core::arch::asm;
 use x86_64::registers::control::Cr2;
 
-/// The flags a program may set: the arithmetic ones, trap, direction, nested task, resume, alignment check, identification.
-const USER_FLAGS: usize = 0x25_4dd5;
-/// Interrupts on, and the bit that is always set.
-const FIXED_FLAGS: usize = 0x202;
+/// Interrupts are on.
 const INTERRUPT_FLAG: usize = 0x200;
 /// Of these flags `sysret` may return with only [`INTERRUPT_FLAG`]: it would not act on trap and resume, and the others are not
 /// a program's.
 const IRET_FLAGS: usize = !(USER_FLAGS | FIXED_FLAGS) | INTERRUPT_FLAG | 0x1_0100;
-/// `orig_rax` when the program is not in a system call.
-const NO_CALL: usize = usize::MAX;
 
 /// Bits of a page fault's error code.
 mod error {
@@ -41,19 +36,15 @@ pub fn extended_features() -> u64 {
     super::extended::components()
 }
 
-fn initial(entry: usize, stack: usize) -> General {
-    General { rip: entry, rsp: stack, rflags: FIXED_FLAGS, orig_rax: NO_CALL, ..General::default() }
-}
-
 impl Registers {
     /// A program about to start at `entry`. Fails if memory is out.
     pub fn new(entry: usize, stack: usize) -> Result<Registers, OutOfMemory> {
-        Ok(Registers { general: initial(entry, stack), state: State::new()? })
+        Ok(Registers { general: General::initial(entry, stack), state: State::new()? })
     }
 
     /// As `new`, in place: the program is replaced by another (execve).
     pub fn reset(&mut self, entry: usize, stack: usize) {
-        self.general = initial(entry, stack);
+        self.general = General::initial(entry, stack);
         self.state.reset();
     }
 
@@ -122,11 +113,11 @@ pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
 
 /// For all but a return from a system call: first start, return from a page fault or an interrupt, signal frames.
 fn run_slowly(general: &mut General) -> Result<Return, Trap> {
-    if (general.rip << 16) as isize >> 16 != general.rip as isize {
+    if !general.has_canonical_rip() {
         // The CPU would find out in the kernel. Linux's programs get a general protection fault, too.
         return Err(Trap::Exception(Exception { vector: vector::PROTECTION, error: 0, address: general.rip }));
     }
-    general.rflags = general.rflags & USER_FLAGS | FIXED_FLAGS;
+    general.make_flags_user_s();
     // SAFETY: rip is canonical, and the flags are a program's.
     Ok(unsafe { traps::start(general) })
 }

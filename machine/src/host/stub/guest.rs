@@ -29,9 +29,9 @@ use super::trace::{self, Carried, Gone, Halted};
 use super::{NOBODY, cpu};
 use crate::memory::Access;
 use crate::platform::confine::outside::state_of;
-use crate::platform::core::{self, Seat};
 use crate::platform::machine::{current as machine, lock};
 use crate::user::General;
+use cores::{Experience, Seat};
 use cpu::HostThread;
 use libc::{c_int, pid_t};
 use std::cell::Cell;
@@ -158,38 +158,6 @@ pub struct Guest {
 
 thread_local! {
     static EXPERIENCE: Cell<Experience> = Cell::default();
-}
-
-/// What a CPU has learnt about waiting awake, and being apart from its programs for it. What else the host's cores do is not
-/// ours to know, nor how often programs take turns: when being apart has cost more than it gave, the two stay together for a while
-/// before the next try. What was learnt with one program holds for the next.
-#[derive(Clone, Copy, Default)]
-struct Experience {
-    /// What being apart has cost more than it gave, in entries awake; not below 0.
-    loss: u32,
-    /// Entries to stay together still.
-    together: u32,
-}
-
-impl Experience {
-    /// Waking sleeping cores, there and back, costs about 45 us; an entry on which nobody sleeps gives 6 us.
-    const SLEEP: u32 = 8;
-    const PATIENCE: u32 = 8 * Self::SLEEP;
-    const TOGETHER: u32 = 2000;
-
-    /// Whether to be apart this time.
-    fn begin(&mut self) -> bool {
-        self.together = self.together.saturating_sub(1);
-        self.together == 0
-    }
-
-    /// An entry for which the two were apart is over: one of them slept on the way, or neither did.
-    fn learn(&mut self, slept: bool) {
-        self.loss = if slept { self.loss + Self::SLEEP } else { self.loss.saturating_sub(1) };
-        if self.loss >= Self::PATIENCE {
-            (self.loss, self.together) = (0, Self::TOGETHER);
-        }
-    }
 }
 
 // SAFETY: the block's memory outlives the stub. It is used by one CPU's host thread at a time, and by the stub, which is not believed.
@@ -378,7 +346,7 @@ impl Guest {
         };
         let mut patience = Patience::default();
         let back = self.block.wait(apart, || {
-            core::leave();
+            cores::leave();
             self.seat.free(process);
             patience.lasts(process)
         })?;

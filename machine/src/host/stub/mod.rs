@@ -41,7 +41,6 @@ mod pool;
 pub mod probe;
 mod trace;
 
-use super::core::Seat;
 use super::cpu::{self, HostThread};
 use super::heap::push_apart;
 use crate::memory::Access;
@@ -52,10 +51,11 @@ pub use code::BASE;
 use code::Call;
 #[cfg(test)]
 pub use code::{BLOCKS, one_call};
+use cores::Seat;
 use guest::Guest;
 pub use guest::{Missing, Reason, Stopped, is_possible};
 use list::{LIST_LENGTH, List};
-pub use pool::{Pool, Shortage, clear_state, ended, own_pages};
+pub use pool::{Pool, Shortage, ended, own_pages};
 use probe::{Mending, Step};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

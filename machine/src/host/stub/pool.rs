@@ -17,9 +17,9 @@ use super::{NOBODY, State, Stub, Thread, new_number};
 use crate::memory::PAGE_SIZE;
 use crate::platform::confine::keep_capabilities;
 use crate::platform::confine::outside::state_of;
-use crate::platform::core::Seat;
 use crate::platform::frames::{Zone, checked};
 use crate::platform::machine::{Engine, MORE_PROCESSES, Machine, StartError, current, lock};
+use cores::Seat;
 use libc::{c_int, c_long, c_ulong, pid_t, user_regs_struct};
 use std::arch::x86_64::__cpuid_count;
 use std::io;
@@ -128,7 +128,7 @@ impl Pool {
         let supported = component_word(&initial_state);
         let components = supported & !ON_REQUEST;
         initial_state.truncate(if components == supported { whole } else { whole.min(state_length(components)) });
-        clear_state(&mut initial_state);
+        x86::extended::clear(&mut initial_state);
         Ok(Pool {
             own: zone.own(),
             cpus,
@@ -754,14 +754,4 @@ fn state_length(components: u64) -> usize {
         (place.eax + place.ebx) as usize
     });
     ends.fold(SHORTEST, usize::max)
-}
-
-/// The state of a program that has not run: nothing but the control words.
-pub fn clear_state(state: &mut [u8]) {
-    state.fill(0);
-    for (offset, value) in [(0, 0x7f), (1, 0x03), (24, 0x80), (25, 0x1f)] {
-        if let Some(byte) = state.get_mut(offset) {
-            *byte = value;
-        }
-    }
 }

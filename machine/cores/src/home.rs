@@ -7,9 +7,9 @@
 //! The home is where the host put the CPU's thread when it last had to wait; while the CPU is idle, and now and then while it is
 //! busy, the host is free to choose again.
 
-use libc::{cpu_set_t, pid_t};
+use crate::Number;
+use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use std::cell::Cell;
-use std::mem::{size_of, zeroed};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 /// Programs entered before the host may move the CPU's thread, and until it settles again: time for the host's balancing.
@@ -24,7 +24,7 @@ struct Home {
     core: i32,
     entries: u32,
     /// The cores this thread may use at all; read once.
-    allowed: Option<cpu_set_t>,
+    allowed: Option<CpuSet>,
 }
 
 thread_local! {
@@ -42,7 +42,7 @@ impl Default for Seat {
 
 impl Seat {
     /// Puts `thread` on this CPU's home.
-    pub fn together(&self, thread: pid_t) {
+    pub fn together(&self, thread: Number) {
         let home = HOME.get();
         if self.0.swap(home.core, Ordering::Relaxed) != home.core {
             set(thread, home.allowed.map(|_| only(home.core)));
@@ -50,7 +50,7 @@ impl Seat {
     }
 
     /// Puts `thread` on any core but this CPU's home. The host would leave it there, where it was last.
-    pub fn apart(&self, thread: pid_t) {
+    pub fn apart(&self, thread: Number) {
         let home = HOME.get();
         let away = -2 - home.core;
         if self.0.swap(away, Ordering::Relaxed) != away {
@@ -59,7 +59,7 @@ impl Seat {
     }
 
     /// Lets `thread` run anywhere: it has been at it for so long that who wakes whom does not matter.
-    pub fn free(&self, thread: pid_t) {
+    pub fn free(&self, thread: Number) {
         if self.0.swap(NOWHERE, Ordering::Relaxed) != NOWHERE {
             set(thread, HOME.get().allowed);
         }
@@ -78,8 +78,7 @@ pub fn settle() {
     match home.entries {
         1 => {
             home.allowed = home.allowed.or_else(allowed);
-            // SAFETY: asks for a number.
-            home.core = unsafe { libc::sched_getcpu() };
+            home.core = i32::try_from(sched_getcpu()).unwrap_or(NOWHERE);
             set(0, home.allowed.map(|_| only(home.core)));
         }
         STAY => set(0, home.allowed),
@@ -99,34 +98,30 @@ pub fn leave() {
     }
 }
 
-fn allowed() -> Option<cpu_set_t> {
-    // SAFETY: fills the set; all zeros is an empty one.
-    unsafe {
-        let mut set: cpu_set_t = zeroed();
-        (libc::sched_getaffinity(0, size_of::<cpu_set_t>(), &mut set) == 0).then_some(set)
-    }
+fn allowed() -> Option<CpuSet> {
+    sched_getaffinity(None).ok()
+}
+
+/// The number of a core in a set; none that the set has no room for.
+fn number(core: i32) -> Option<usize> {
+    usize::try_from(core).ok().filter(|core| *core < CpuSet::MAX_CPU)
 }
 
 /// The set of one core, whose number the host gave.
-fn only(core: i32) -> cpu_set_t {
-    // SAFETY: all zeros is the empty set; the number is within it.
-    unsafe {
-        let mut set: cpu_set_t = zeroed();
-        libc::CPU_SET(core.max(0) as usize, &mut set);
-        set
-    }
-}
-
-fn without(mut set: cpu_set_t, core: i32) -> cpu_set_t {
-    // SAFETY: as in `only`.
-    unsafe { libc::CPU_CLR(core.max(0) as usize, &mut set) };
+fn only(core: i32) -> CpuSet {
+    let mut set = CpuSet::new();
+    number(core).inspect(|core| set.set(*core));
     set
 }
 
-/// Says on which cores a thread may run. An error leaves it where it is, which is only slower.
-fn set(thread: pid_t, cores: Option<cpu_set_t>) {
+fn without(mut set: CpuSet, core: i32) -> CpuSet {
+    number(core).inspect(|core| set.unset(*core));
+    set
+}
+
+/// Says on which cores a thread may run; 0 is this one. An error leaves it where it is, which is only slower.
+fn set(thread: Number, cores: Option<CpuSet>) {
     if let Some(cores) = cores {
-        // SAFETY: the set is a whole one.
-        unsafe { libc::sched_setaffinity(thread, size_of::<cpu_set_t>(), &cores) };
+        let _ = sched_setaffinity(Pid::from_raw(thread), &cores);
     }
 }
