@@ -22,7 +22,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::{fmt, io, thread};
 
 /// The status when the kernel panicked.
@@ -332,4 +332,4 @@ impl Machine {
 }
 
 /// What a handler of an interrupt is, on this machine.
-pub type InterruptHandler = Arc<dyn Fn() + Send + Sync>;
+pub use lines::Handler as InterruptHandler;

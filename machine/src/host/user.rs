@@ -7,9 +7,9 @@
 //! loaded gets a new number; if the thread's is the same, it still has the newest values.
 
 use super::access::{attempted, is_syscall_instruction};
-use super::machine;
 use super::paging::USER_TOP;
 use super::stub::{Gone, NOBODY, Reason, Stopped, Stub, new_number};
+use super::{cpu, machine};
 use crate::memory::{OutOfMemory, PAGE_SIZE, Space};
 use crate::user::{Exception, General, NO_CALL, PageFault, Trap};
 use alloc::sync::Arc;
@@ -181,14 +181,14 @@ pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
     loop {
         machine.check_power();
         let Some(stub) = space.0.enter() else { return Trap::Lost };
-        if !machine.cpus.enter_user(stub.host_thread()) {
+        if !machine.cpus.enter_user(cpu::current(), stub.host_thread()) {
             stub.end();
             return interrupted();
         }
         registers.bring(&stub);
         registers.general.make_flags_user_s();
         let result = stub.run(&registers.general, registers.fs_base, registers.gs_base);
-        machine.cpus.leave_user();
+        machine.cpus.leave_user(cpu::current());
         stub.end();
         let trap = result.and_then(|stopped| {
             registers.take(&stopped, &stub);
@@ -210,7 +210,7 @@ pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
 
 /// As on `pc`, the handlers have run when a program is back for an interrupt.
 fn interrupted() -> Trap {
-    super::cpu::take_interrupts();
+    cpu::take_interrupts();
     Trap::Interrupted
 }
 
@@ -307,7 +307,7 @@ fn vsyscall(registers: &mut Registers, address: usize) -> Trap {
 fn play(script: &Script, registers: &mut Registers, space: &Space) -> Trap {
     let trap = script(&mut registers.general, space);
     if trap == Trap::Interrupted {
-        super::cpu::take_interrupts();
+        cpu::take_interrupts();
     }
     if trap == Trap::Syscall {
         registers.general.orig_rax = registers.general.rax;

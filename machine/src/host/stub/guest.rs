@@ -386,7 +386,7 @@ impl Patience {
         if has_ended(process) {
             return false;
         }
-        if !machine().cpus.is_due() {
+        if !machine().cpus.is_due(cpu::current()) {
             return true; // it has not been interrupted
         }
         let since = *self.due_since.get_or_insert_with(Instant::now);
