@@ -14,7 +14,7 @@ use super::device::{Devices, Installed};
 use super::frames::Zone;
 use super::heap::{self, MachineHeap};
 use super::stub::{self, Pool};
-use super::time::Clock;
+use super::time::{self, Clock};
 use crate::cpu::MAX_CPUS;
 use crate::debug::Describe;
 use crate::memory::FrameSource;
@@ -229,7 +229,7 @@ impl Machine {
             entries: AtomicUsize::new(0),
             source: OnceLock::new(),
             cpus: Cpus::new(cpus),
-            clock: Clock::default(),
+            clock: time::new(),
             devices: Installed::from(devices),
             stubs,
             describe: OnceLock::new(),
