@@ -8,7 +8,7 @@ use crate::platform;
 use alloc::sync::Arc;
 
 pub use crate::per_cpu::{PerCpu, PerCpuCell};
-#[cfg(not(target_os = "none"))]
+#[cfg(all(not(target_os = "none"), any(test, feature = "test-hooks")))]
 pub use platform::cpu::{set_count, set_current};
 
 /// The most CPUs that are used: as many as the older interrupt controllers (xAPIC) can name.

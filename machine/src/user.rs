@@ -9,7 +9,7 @@ use crate::memory::{Access, Space};
 use crate::platform;
 use alloc::sync::Arc;
 
-#[cfg(not(target_os = "none"))]
+#[cfg(all(not(target_os = "none"), any(test, feature = "test-hooks")))]
 pub use platform::user::Script;
 pub use platform::user::{Registers, extended_features};
 

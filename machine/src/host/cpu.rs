@@ -127,6 +127,7 @@ pub fn slots() -> usize {
 }
 
 /// Sets the number of CPUs, 1 to [`MAX_CPUS`]. For tests, before anything is made per CPU.
+#[cfg(any(test, feature = "test-hooks"))]
 pub fn set_count(count: usize) {
     machine().cpus.set_count(count.clamp(1, MAX_CPUS));
 }

@@ -20,6 +20,7 @@ use x86::extended::{WITH_HEADER, X87_AND_SSE, clear, has_vector_exception, repla
 
 /// Plays a program: looks at and changes its registers and memory, and says how it trapped. What it must remember
 /// it keeps in the registers, as programs do; so it survives a fork.
+#[cfg(any(test, feature = "test-hooks"))]
 pub type Script = Arc<dyn Fn(&mut General, &Space) -> Trap + Send + Sync>;
 
 /// The bits MXCSR can have on every CPU that Linux runs on today.
@@ -55,6 +56,7 @@ pub struct Registers {
     live: Option<Arc<Stub>>,
     fs_base: usize,
     gs_base: usize,
+    #[cfg(any(test, feature = "test-hooks"))]
     script: Option<Script>,
 }
 
@@ -78,10 +80,20 @@ impl Registers {
     pub fn new(entry: usize, stack: usize) -> Result<Registers, OutOfMemory> {
         let general = General::initial(entry, stack);
         let extended = initial_state();
-        Ok(Registers { general, extended, number: NOBODY, live: None, fs_base: 0, gs_base: 0, script: None })
+        Ok(Registers {
+            general,
+            extended,
+            number: NOBODY,
+            live: None,
+            fs_base: 0,
+            gs_base: 0,
+            #[cfg(any(test, feature = "test-hooks"))]
+            script: None,
+        })
     }
 
     /// Lets `script` play the program.
+    #[cfg(any(test, feature = "test-hooks"))]
     pub fn play(&mut self, script: Script) {
         self.script = Some(script);
     }
@@ -96,8 +108,14 @@ impl Registers {
     /// A copy for a fork.
     pub fn duplicate(&mut self) -> Result<Registers, OutOfMemory> {
         self.park();
-        let (extended, script) = (self.extended.clone(), self.script.clone());
-        Ok(Registers { general: self.general, extended, script, number: NOBODY, live: None, ..*self })
+        Ok(Registers {
+            extended: self.extended.clone(),
+            #[cfg(any(test, feature = "test-hooks"))]
+            script: self.script.clone(),
+            number: NOBODY,
+            live: None,
+            ..*self
+        })
     }
 
     /// Saves what only the stub's thread has: to be called before the program may run on another CPU.
@@ -170,6 +188,7 @@ impl Registers {
 
 /// Runs the program until it traps.
 pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
+    #[cfg(any(test, feature = "test-hooks"))]
     if let Some(script) = registers.script.clone() {
         return play(&script, registers, space);
     }
@@ -304,6 +323,7 @@ fn vsyscall(registers: &mut Registers, address: usize) -> Trap {
 }
 
 /// One step of a script.
+#[cfg(any(test, feature = "test-hooks"))]
 fn play(script: &Script, registers: &mut Registers, space: &Space) -> Trap {
     let trap = script(&mut registers.general, space);
     if trap == Trap::Interrupted {
