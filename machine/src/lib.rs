@@ -13,7 +13,8 @@
 //! | [`power`], [`debug`] | stop and reset; the emergency console, backtraces |
 //!
 //! Two machines give exactly this: `pc` (bare x86-64) and `host` (a Linux process), chosen by `target_os`. The
-//! files next to this one are the boundary and what both share; each function hands over to `platform`.
+//! files next to this one are the boundary and what both share; each function hands over to `platform`. Beside `src` stand crates that
+//! forbid `unsafe`, with what needs none; where memory safety rests on what they say, it is checked here.
 //!
 //! The rule everything rests on: **interrupts are off whenever the kernel runs.** They are taken in three places: in user
 //! mode (then [`user::enter`] returns), while a CPU waits ([`cpu::wait_for_interrupt`]) and in the window the
