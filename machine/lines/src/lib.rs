@@ -20,6 +20,8 @@
 #![cfg(not(target_os = "none"))]
 
 mod line;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use line::{Due, Handler, HostThread, World};
