@@ -17,9 +17,10 @@
 //! asked by the old space too, and answers after the change. Hence, when [`flush`] returns, no CPU uses what was removed,
 //! and when [`evict`] returns, none has the root in CR3: the frames may be used for other things.
 //!
-//! **Requests are not mixed up.** A CPU has one request at a time, and writes it only while none is unanswered. The bit in `INCOMING` is
+//! **Requests are not mixed up.** A CPU has one request at a time, and writes it only while none is unanswered. The bit in `incoming` is
 //! set (release) after the slot is written and the answer is counted as missing, and taken (acquire) before the slot is read; the
-//! answer is counted (release) after the flush, and the last one seen (acquire) before frames are dropped.
+//! answer is counted (release) after the flush, and the last one seen (acquire) before frames are dropped. `asked` is set after the
+//! bit and taken back before bits are looked at, so none is left over: it spares who is not asked the look at all words.
 //!
 //! kernel/models tries all that in every order.
 
@@ -65,7 +66,9 @@ pub struct Slot {
     loaded: AtomicUsize,
     /// It can be interrupted, so it answers.
     joined: AtomicBool,
-    /// Who asks this CPU: a bit each.
+    /// Somebody asks this CPU.
+    asked: AtomicBool,
+    /// Who does: a bit each.
     incoming: [AtomicU64; WORDS],
     /// The request this CPU has sent: how many have not answered yet, of which space, which pages, and whether to unload it.
     unanswered: AtomicUsize,
@@ -80,6 +83,7 @@ impl Slot {
         Slot {
             loaded: AtomicUsize::new(NOTHING),
             joined: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
             incoming: [const { AtomicU64::new(0) }; WORDS],
             unanswered: AtomicUsize::new(0),
             root: AtomicUsize::new(0),
@@ -221,6 +225,7 @@ impl<H: Hardware, const CPUS: usize> Shootdown<H, CPUS> {
         if let Some(word) = cpu.incoming.get(this / WORD) {
             word.fetch_or(1 << (this % WORD), Ordering::Release);
         }
+        cpu.asked.store(true, Ordering::Release);
         self.hardware.interrupt(number);
     }
 
@@ -237,6 +242,15 @@ impl<H: Hardware, const CPUS: usize> Shootdown<H, CPUS> {
     /// altogether, and is not asked again.
     #[inline]
     pub fn serve(&self, idle: bool) {
+        if self.this_cpu().asked.load(Ordering::Relaxed) {
+            self.answer_all(idle);
+        }
+    }
+
+    /// Answers all who ask. Who comes after `asked` was taken back sets it again.
+    #[cold]
+    fn answer_all(&self, idle: bool) {
+        self.this_cpu().asked.swap(false, Ordering::Acquire);
         for (word, first) in self.this_cpu().incoming.iter().zip((0..self.hardware.count()).step_by(WORD)) {
             if word.load(Ordering::Relaxed) != 0 {
                 self.answer(word.swap(0, Ordering::Acquire), first, idle);
@@ -245,7 +259,6 @@ impl<H: Hardware, const CPUS: usize> Shootdown<H, CPUS> {
     }
 
     /// Answers `senders`, bits of the CPUs from `first` on.
-    #[cold]
     fn answer(&self, senders: u64, first: usize, idle: bool) {
         for (bit, sender) in self.slots.iter().skip(first).take(WORD).enumerate() {
             if senders >> bit & 1 == 0 {
