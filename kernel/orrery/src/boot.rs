@@ -173,19 +173,17 @@ fn assemble() -> Result<Arc<Executor>, Failure> {
     describe_faults(&kernel);
     options.hostname.iter().for_each(|name| kernel.namespaces().uts().set_host_name(name.as_bytes()));
 
-    // Without memory for this task, what is large is freed where it is let go of.
     let memory = kernel.memory().clone();
     let freeing = sched::Parameters { name: "free", ..Default::default() };
-    let _ = executor.spawn(&freeing, async move { memory.free_discarded().await });
-    // Without memory for this one, who sends a signal to very many does it alone.
+    executor.spawn(&freeing, async move { memory.free_discarded().await });
     let signalling = sched::Parameters { name: "signals", ..Default::default() };
-    let _ = executor.spawn(&signalling, Kernel::deliver_deferred(Arc::downgrade(&kernel)));
+    executor.spawn(&signalling, Kernel::deliver_deferred(Arc::downgrade(&kernel)));
     let boot = start(kernel.clone(), options, program, random, ending.clone());
     executor.spawn(&sched::Parameters { name: "boot", ..Default::default() }, async move {
         if let Err(failure) = boot.await {
             ending.no_system(format_args!("{failure}"), failure.status());
         }
-    })?;
+    });
     Ok(executor)
 }
 
@@ -206,9 +204,9 @@ fn slow_store(executor: &Arc<Executor>, memory: &Arc<Memory>, seed: u64) -> Arc<
     };
     let (step, pause) = (sleep.clone(), sleep);
     let disk = sched::Parameters { name: "slow store", ..Default::default() };
-    let _ = executor.spawn(&disk, async move { queue.run(|| step(STEP)).await });
+    executor.spawn(&disk, async move { queue.run(|| step(STEP)).await });
     let forgetting = sched::Parameters { name: "forget", ..Default::default() };
-    let _ = executor.spawn(&forgetting, async move {
+    executor.spawn(&forgetting, async move {
         loop {
             pause(FORGET).await;
             forgetful.forget().await;
@@ -218,13 +216,12 @@ fn slow_store(executor: &Arc<Executor>, memory: &Arc<Memory>, seed: u64) -> Arc<
     store
 }
 
-/// Lets a task write a file system's files back for as long as the machine runs. Without memory for it they are written back when somebody asks
-/// for that, and when memory is short.
+/// Lets a task write a file system's files back for as long as the machine runs.
 pub fn run_flusher(executor: &Arc<Executor>, flusher: &Arc<Flusher>) {
     let (timer, flusher) = (executor.clone(), flusher.clone());
     let sleep = move |nanoseconds| timer.sleep_until(machine::time::now().saturating_add(nanoseconds));
     let writer = sched::Parameters { name: "flusher", ..Default::default() };
-    let _ = executor.spawn(&writer, async move { flusher.run(sleep).await });
+    executor.spawn(&writer, async move { flusher.run(sleep).await });
 }
 
 fn new_kernel(parts: Parts, calls: impl SystemCalls) -> Result<Arc<Kernel>, Failure> {

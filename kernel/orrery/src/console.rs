@@ -107,13 +107,11 @@ struct TaskAlarms(Arc<Executor>);
 impl Alarms for TaskAlarms {
     fn wake_at(&self, deadline: u64, terminal: Weak<Terminal>) {
         let sleep = self.0.sleep_until(deadline);
-        let task = self.0.spawn(&sched::Parameters { name: "terminal alarm", ..Default::default() }, async move {
+        self.0.spawn(&sched::Parameters { name: "terminal alarm", ..Default::default() }, async move {
             sleep.await;
             if let Some(terminal) = terminal.upgrade() {
                 terminal.alarm();
             }
         });
-        // Without memory for the alarm, the read that asked for it waits for the next byte instead.
-        drop(task);
     }
 }

@@ -123,14 +123,7 @@ pub async fn clone(thread: &Arc<Thread>, request: CloneRequest) -> Result<Pid, F
     let tid = child.tid();
     let process = request.has(flag::VFORK).then(|| child.process().clone());
     kernel.processes().count_fork();
-    if kernel.start(child.clone()).is_err() {
-        leave(&request, &child);
-        if !request.has(flag::THREAD) {
-            child.process().close_files().await;
-        }
-        return Err(Errno::ENOMEM.into());
-    }
-    drop(child);
+    kernel.start(child);
     if let Some(process) = process {
         let back = process.vfork_done().wait_until(|| (!process.in_vfork()).then_some(()));
         let _ = thread.killable(back).await;
@@ -373,19 +366,6 @@ fn forget_image(request: &CloneRequest, child: &Thread) {
     if request.has(flag::VM) && !request.has(flag::THREAD) {
         child.image().unjoin();
     }
-}
-
-/// Takes back what [`enter`] did: the thread never ran.
-fn leave(request: &CloneRequest, child: &Arc<Thread>) {
-    let process = child.process();
-    let processes = child.kernel().processes();
-    let last = process.remove_thread(child);
-    drop(processes.remove_thread(child.tid(), child));
-    if last {
-        process.disown();
-        processes.remove(process);
-    }
-    forget_image(request, child);
 }
 
 #[cfg(test)]

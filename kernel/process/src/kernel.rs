@@ -8,7 +8,7 @@ use core::fmt;
 use abi::cpus::CpuSet;
 use abi::{Errno, Result};
 use drivers::{KernelLog, Level};
-use machine::memory::{FrameSource, OutOfMemory};
+use machine::memory::FrameSource;
 use memory::{AddressSpace, Memory};
 use sched::{Executor, Task};
 use tty::Terminal;
@@ -68,7 +68,7 @@ pub struct Parts {
     pub hooks: Hooks,
 }
 
-type Start = dyn Fn(Arc<Thread>) -> Result<(), OutOfMemory> + Send + Sync;
+type Start = dyn Fn(Arc<Thread>) + Send + Sync;
 
 /// A kernel. See the module's page.
 pub struct Kernel {
@@ -99,7 +99,7 @@ impl Kernel {
         let root = parts.mounts.root()?;
         let start = move |thread: Arc<Thread>| {
             let task = thread.task().clone();
-            task.executor().clone().start(&task, run(thread, calls.clone()))
+            task.executor().start(&task, run(thread, calls.clone()));
         };
         let kernel = Arc::new(Kernel {
             executor: parts.executor,
@@ -196,8 +196,8 @@ impl Kernel {
     }
 
     /// Lets a thread run for the first time.
-    pub(crate) fn start(&self, thread: Arc<Thread>) -> Result<(), OutOfMemory> {
-        (self.start)(thread)
+    pub(crate) fn start(&self, thread: Arc<Thread>) {
+        (self.start)(thread);
     }
 
     /// The task of a thread to be, on the CPU of the one that makes it.
@@ -276,20 +276,22 @@ impl Kernel {
             Ok(()) => crate::exec::execute_first(&thread, program.path, program.arguments, program.environment).await,
             Err(errno) => Err(errno),
         };
-        let started = executed.and_then(|thread| {
-            thread.with_registers(prepare);
-            self.namespaces.pids().set_init(pid);
-            self.start(thread).map_err(|_| Errno::ENOMEM)
-        });
-        if let Err(errno) = started {
-            process.remove_thread(&thread);
-            drop(self.processes.remove_thread(pid, &thread));
-            self.processes.remove(&process);
-            self.processes.forget_last();
-            return Err(errno);
+        match executed {
+            Ok(thread) => {
+                thread.with_registers(prepare);
+                self.namespaces.pids().set_init(pid);
+                self.start(thread);
+                self.processes.count_fork();
+                Ok(process)
+            }
+            Err(errno) => {
+                process.remove_thread(&thread);
+                drop(self.processes.remove_thread(pid, &thread));
+                self.processes.remove(&process);
+                self.processes.forget_last();
+                Err(errno)
+            }
         }
-        self.processes.count_fork();
-        Ok(process)
     }
 }
 

@@ -19,46 +19,31 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::future::Future;
-use core::ops::Range;
 use core::pin::pin;
-use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::Ordering;
 use core::task::{Poll, Waker};
 
-use abi::cpus::CpuSet;
 use machine::cpu;
 use machine::memory::OutOfMemory;
 use machine::time;
-use sync::{RwSpinLock, SpinGuard, SpinLock};
+use sync::{SpinGuard, SpinLock};
 
-use crate::clock::{WATCHDOG_LIMIT, add};
+use crate::clock::add;
 use crate::cpu_set::AtomicCpuSet;
 use crate::halted::Halted;
 use crate::load::LoadAverages;
-use crate::longest::{Longest, NOTED};
-use crate::per_cpu::{Cpu, CpuTimes, NEVER, Statistics};
+use crate::longest::NOTED;
+use crate::per_cpu::{Cpu, NEVER};
 use crate::policy::{Arrival, Fair, Policy};
 use crate::task::{Parameters, Task};
 use crate::timers::{Sleep, Timer, TimerHeap};
-
-/// At most one report of a long poll in this many nanoseconds, unless a later one is this many times as long.
-const REPORT_INTERVAL: u64 = 1_000_000_000;
-const FAR_LONGER: u64 = 8;
-
-/// A sample of the load that is taken so many nanoseconds after it was due is late: longer than any slice.
-const LATE_SAMPLE: u64 = 50_000_000;
-
-/// CPUs that a word of a set tells of.
-const WORD: usize = u64::BITS as usize;
+use crate::watchdog::Watchdog;
 
 /// The queue of a CPU, locked.
 type LockedQueue<'a> = SpinGuard<'a, Box<dyn Policy>>;
 
 /// Timers that go off in one alarm.
 const EXPIRED_AT_ONCE: usize = 256;
-
-/// What is told of a task that kept its CPU in the kernel for too long, and for how many nanoseconds.
-pub type WatchdogHook = Arc<dyn Fn(&Task, u64) + Send + Sync>;
 
 /// A task that was polled, until it is previous.
 struct Ran {
@@ -80,26 +65,13 @@ enum Previous {
 
 /// Polls futures on all CPUs. One per kernel; see the module's page.
 pub struct Executor {
-    cpus: Box<[Cpu]>,
+    pub(crate) cpus: Box<[Cpu]>,
     /// CPUs that run the main loop.
-    online: AtomicCpuSet,
+    pub(crate) online: AtomicCpuSet,
     /// CPUs that halt or are about to.
-    halted: Halted,
-    /// Tasks started and not over.
-    tasks: AtomicUsize,
-    /// Tasks there is room for in every queue.
-    room: SpinLock<usize>,
-    load: LoadAverages,
-    watchdog: RwSpinLock<Option<WatchdogHook>>,
-    last_report: SpinLock<Report>,
-    longest: Longest,
-}
-
-/// What the watchdog told last: when, and how long the poll was.
-#[derive(Default)]
-struct Report {
-    time: u64,
-    nanoseconds: u64,
+    pub(crate) halted: Halted,
+    pub(crate) load: LoadAverages,
+    pub(crate) watchdog: Watchdog,
 }
 
 impl Executor {
@@ -116,12 +88,8 @@ impl Executor {
             cpus,
             online: AtomicCpuSet::new(),
             halted: Halted::new(),
-            tasks: AtomicUsize::new(0),
-            room: SpinLock::new(0),
             load: LoadAverages::default(),
-            watchdog: RwSpinLock::new(None),
-            last_report: SpinLock::default(),
-            longest: Longest::default(),
+            watchdog: Watchdog::default(),
         })
     }
 
@@ -130,61 +98,28 @@ impl Executor {
         self.cpus.len()
     }
 
-    /// Who is told of polls that are too long, from now on. What was longest before is forgotten.
-    pub fn set_watchdog(&self, hook: WatchdogHook) {
-        self.longest.forget();
-        *self.watchdog.write() = Some(hook);
-    }
-
     /// A task without a future, for owners that must know the task before the future can be made.
     pub fn task(self: &Arc<Self>, parameters: &Parameters) -> Arc<Task> {
         Task::new(self.clone(), parameters)
     }
 
     /// Gives a task its future and lets it run.
-    ///
-    /// # Errors
-    /// [`OutOfMemory`]: the queues have no room for one more. The future is dropped.
-    pub fn start(
-        &self,
-        task: &Arc<Task>,
-        future: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<(), OutOfMemory> {
-        self.make_room()?;
+    pub fn start(&self, task: &Arc<Task>, future: impl Future<Output = ()> + Send + 'static) {
         if task.set_future(Box::pin(future)) {
-            self.tasks.fetch_add(1, Ordering::Relaxed);
             task.enqueue();
             self.enqueue(task, Arrival::New);
         }
-        Ok(())
     }
 
     /// A new task that runs `future`: for the kernel's own tasks.
-    ///
-    /// # Errors
-    /// As [`Executor::start`].
     pub fn spawn(
         self: &Arc<Self>,
         parameters: &Parameters,
         future: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<Arc<Task>, OutOfMemory> {
+    ) -> Arc<Task> {
         let task = self.task(parameters);
-        self.start(&task, future)?;
-        Ok(task)
-    }
-
-    /// Makes sure that every queue can take all tasks and one more, so that a wake-up never allocates.
-    fn make_room(&self) -> Result<(), OutOfMemory> {
-        let wanted = self.tasks.load(Ordering::Relaxed) + 1;
-        let mut room = self.room.lock();
-        if wanted > *room {
-            let larger = (wanted * 2).max(64);
-            for cpu in &self.cpus {
-                cpu.queue.lock().reserve(larger)?;
-            }
-            *room = larger;
-        }
-        Ok(())
+        self.start(&task, future);
+        task
     }
 
     /// The main loop of `cpu`. Called once on each, from the kernel's main.
@@ -227,20 +162,20 @@ impl Executor {
             }
         };
         let slice = queue.slice();
-        here.waiting.store(queue.waiting(), Ordering::Relaxed);
+        here.show(&**queue);
         // Under the lock, as wakers set it: an order to give way to a later arrival is not lost.
         here.give_way.store(false, Ordering::Relaxed);
         drop(queue);
         match previous {
             Previous::Stays => {}
-            Previous::Finished(task) => {
-                self.tasks.fetch_sub(1, Ordering::Relaxed);
-                drop(task);
-            }
+            Previous::Finished(task) => drop(task),
             Previous::Moves(task) => self.enqueue(&task, Arrival::Moved),
         }
         here.slice_end.store(slice.map_or(NEVER, |slice| now + slice), Ordering::Relaxed);
         let next = next?;
+        if here.waiting.load(Ordering::Relaxed) > 0 && now >= here.balance_at.load(Ordering::Relaxed) {
+            self.balance(here, number, now);
+        }
         here.measure_slice();
         Some((next, now))
     }
@@ -302,28 +237,6 @@ impl Executor {
         Previous::Stays
     }
 
-    /// Takes a task that may come to this CPU's queue, from where most wait. False if there is none.
-    fn steal(&self, here: &Cpu, thief: usize) -> bool {
-        let mut searched = CpuSet::EMPTY;
-        let stolen = loop {
-            let waiting = |cpu: &(usize, &Cpu)| cpu.1.waiting.load(Ordering::Relaxed);
-            let left = self.cpus.iter().enumerate().filter(|cpu| !searched.contains(cpu.0) && waiting(cpu) > 0);
-            let Some((number, victim)) = left.max_by_key(waiting) else { return false };
-            searched.insert(number);
-            let mut queue = victim.queue.lock();
-            let stolen = queue.take(&|task| task.affinity().contains(thief));
-            victim.waiting.store(queue.waiting(), Ordering::Relaxed);
-            if let Some(stolen) = stolen {
-                break stolen;
-            }
-        };
-        let mut queue = here.queue.lock();
-        stolen.set_cpu(thief);
-        queue.enqueue(stolen, Arrival::Moved);
-        here.waiting.store(queue.waiting(), Ordering::Relaxed);
-        true
-    }
-
     /// Nothing to do here: steals, or waits for an interrupt.
     fn halt(&self, here: &Cpu, number: usize) -> Option<Ran> {
         self.halted.announce(number);
@@ -343,15 +256,19 @@ impl Executor {
         None
     }
 
-    /// Puts a woken or new task in a queue, and makes the CPU take notice if it must.
+    /// Puts a woken or new task in the queue of the CPU that is best for it.
     pub(crate) fn enqueue(&self, task: &Arc<Task>, arrival: Arrival) {
-        let target = self.place(task, arrival);
+        self.join(self.place(task, arrival), task, arrival);
+    }
+
+    /// Puts a task in the queue of a CPU, which takes notice if it must.
+    pub(crate) fn join(&self, target: usize, task: &Arc<Task>, arrival: Arrival) {
         let Some(cpu) = self.cpus.get(target) else { return };
         let preempts = {
             let mut queue = cpu.queue.lock();
             task.set_cpu(target);
             let preempts = queue.enqueue(task.clone(), arrival);
-            cpu.waiting.store(queue.waiting(), Ordering::Relaxed);
+            cpu.show(&**queue);
             if preempts {
                 cpu.give_way.store(true, Ordering::Relaxed);
             }
@@ -374,60 +291,8 @@ impl Executor {
         halted || preempts || unmeasured
     }
 
-    /// The CPUs a task may run on now, those from `index` * 64 on: if none of those it is allowed is there, any.
-    fn allowed_word(&self, task: &Task, index: usize) -> u64 {
-        let online = self.online.word(index);
-        match online & task.affinity_word(index) {
-            0 if self.words().all(|word| self.online.word(word) & task.affinity_word(word) == 0) => online,
-            allowed => allowed,
-        }
-    }
-
-    /// The words of sets that tell of CPUs there are.
-    fn words(&self) -> Range<usize> {
-        0..self.cpus.len().div_ceil(WORD)
-    }
-
-    /// Whether a task may run on a CPU. While no CPU runs the main loop yet, it is taken as it comes.
-    pub(crate) fn may_run(&self, task: &Task, cpu: usize) -> bool {
-        let allowed = self.allowed_word(task, cpu / WORD);
-        allowed >> (cpu % WORD) & 1 == 1 || self.is_idle_yet()
-    }
-
-    /// No CPU runs the main loop yet.
-    fn is_idle_yet(&self) -> bool {
-        self.words().all(|word| self.online.word(word) == 0)
-    }
-
-    /// Whether a CPU halts that a task could have.
-    fn idle_for(&self, task: &Task) -> bool {
-        self.words().any(|word| self.halted.cpus().word(word) & self.allowed_word(task, word) != 0)
-    }
-
-    /// A task may run on other CPUs than before: it goes where it now belongs if it waits for its turn, and is made to give
-    /// way if it runs where it may not.
-    pub(crate) fn reconsider(&self, task: &Arc<Task>) {
-        let Some((number, cpu, mut queue)) = self.lock_queue_of(task) else { return };
-        let misplaced = !self.may_run(task, number);
-        if !task.share.is_queued() || !(misplaced || self.idle_for(task)) {
-            return;
-        }
-        let taken = queue.take(&|waiting| ptr::eq(waiting, Arc::as_ptr(task)));
-        cpu.waiting.store(queue.waiting(), Ordering::Relaxed);
-        if let Some(task) = taken {
-            drop(queue);
-            self.enqueue(&task, Arrival::Moved);
-        } else if misplaced {
-            cpu.give_way.store(true, Ordering::Relaxed);
-            drop(queue);
-            if number != cpu::current() {
-                cpu::kick(number);
-            }
-        }
-    }
-
     /// The CPU a task belongs to, and its queue, locked: the task goes nowhere meanwhile.
-    fn lock_queue_of(&self, task: &Task) -> Option<(usize, &Cpu, LockedQueue<'_>)> {
+    pub(crate) fn lock_queue_of(&self, task: &Task) -> Option<(usize, &Cpu, LockedQueue<'_>)> {
         loop {
             let number = task.cpu();
             let cpu = self.cpus.get(number)?;
@@ -436,32 +301,6 @@ impl Executor {
                 return Some((number, cpu, queue));
             }
         }
-    }
-
-    /// Where a task goes that is to run: the CPU it ran on last if that one halts, else one that halts, else (a new one)
-    /// where fewest wait, else (a woken one, for the sake of the caches) where it ran last.
-    fn place(&self, task: &Task, arrival: Arrival) -> usize {
-        if self.cpus.len() == 1 {
-            return 0;
-        }
-        let last = task.cpu();
-        let halted = |word: usize| self.halted.cpus().word(word) & self.allowed_word(task, word);
-        if halted(last / WORD) >> (last % WORD) & 1 == 1 {
-            return last;
-        }
-        // Each word is read once: a CPU that is chosen must be one of those that were seen.
-        let first_of = |word: usize| lowest(halted(word)).map(|bit| word * WORD + bit);
-        if let Some(cpu) = self.words().find_map(first_of) {
-            return cpu;
-        }
-        if self.is_idle_yet() {
-            return last.min(self.cpus.len() - 1);
-        }
-        if arrival != Arrival::New && self.may_run(task, last) {
-            return last;
-        }
-        let waiting = |cpu: &usize| self.cpus.get(*cpu).map_or(usize::MAX, |cpu| cpu.waiting.load(Ordering::Relaxed));
-        (0..self.cpus.len()).filter(|cpu| self.may_run(task, *cpu)).min_by_key(waiting).unwrap_or(last)
     }
 
     /// Changes the weight of a task wherever it is.
@@ -538,103 +377,6 @@ impl Executor {
             here.reading.renew(now);
         }
     }
-
-    /// A task kept this CPU in the kernel for `stretch` nanoseconds until now, which is more than [`NOTED`]. Owners of tasks
-    /// that enter user mode call it with what `TaskClock::enter_user` measured.
-    #[cold]
-    pub fn note(&self, task: &Task, stretch: u64) {
-        let own = self.cpus.get(cpu::current()).map_or(stretch, |here| here.reading.own_part(stretch));
-        self.longest.note(task.clock.activity(), own);
-        if stretch > WATCHDOG_LIMIT {
-            self.report(task, stretch);
-        }
-    }
-
-    /// Tells the longest stretch of each activity that had one above [`NOTED`], in nanoseconds.
-    pub fn longest_polls(&self, each: impl FnMut(u32, u64)) {
-        self.longest.tell(each);
-    }
-
-    /// Tells the watchdog's hook that a task kept its CPU in the kernel for `nanoseconds`, but not too often.
-    fn report(&self, task: &Task, nanoseconds: u64) {
-        {
-            let now = time::now();
-            let mut last = self.last_report.lock();
-            let fresh = last.nanoseconds > 0 && now < last.time + REPORT_INTERVAL;
-            if fresh && nanoseconds < last.nanoseconds.saturating_mul(FAR_LONGER) {
-                return;
-            }
-            *last = Report { time: now, nanoseconds };
-        }
-        let hook = self.watchdog.read().clone();
-        if let Some(hook) = hook {
-            hook(task, nanoseconds);
-        }
-    }
-
-    /// Tasks that run or want to, now.
-    pub fn running(&self) -> usize {
-        let count =
-            |cpu: &Cpu| cpu.waiting.load(Ordering::Relaxed) + usize::from(cpu.times.polling.load(Ordering::Relaxed));
-        self.cpus.iter().map(count).sum()
-    }
-
-    /// Totals for `/proc/stat`.
-    #[expect(clippy::disallowed_methods, reason = "as many as there are CPUs")]
-    pub fn statistics(&self) -> Statistics {
-        let now = time::now();
-        let online = cpu::count().min(self.cpus.len());
-        let cpus = self.cpus.iter().take(online).map(|cpu| {
-            let times = &cpu.times;
-            let passing = now.saturating_sub(times.since.load(Ordering::Relaxed));
-            let passing_if = |flag: &AtomicBool| if flag.load(Ordering::Relaxed) { passing } else { 0 };
-            CpuTimes {
-                // A poll in progress is most likely a program computing.
-                user: times.user.load(Ordering::Relaxed) + passing_if(&times.polling),
-                system: times.system.load(Ordering::Relaxed),
-                idle: times.idle.load(Ordering::Relaxed) + passing_if(&times.halted),
-                stolen: times.stolen.load(Ordering::Relaxed),
-            }
-        });
-        Statistics {
-            cpus: cpus.collect(),
-            switches: self.cpus.iter().map(|cpu| cpu.times.switches.load(Ordering::Relaxed)).sum(),
-            running: self.running(),
-        }
-    }
-
-    /// The load averages over 1, 5 and 15 minutes, in units of 1/[`crate::FIXED_ONE`].
-    pub fn load_averages(&self) -> [u64; 3] {
-        let now = time::now();
-        if self.load.is_due(now) {
-            self.sample_load(now, None);
-        }
-        self.load.get()
-    }
-
-    /// Takes the samples of the load that are due, on a CPU which has just ended a poll if it is `polled`.
-    ///
-    /// A sample that is late is one that no CPU came by for: each halted, or was in user mode with nobody waiting for it.
-    /// What has begun or was woken since does not count for that time, least of all what ended it, be it a key
-    /// after an idle hour.
-    #[cold]
-    fn sample_load(&self, now: u64, polled: Option<&Cpu>) {
-        self.load.sample(now, |due| {
-            let late = now - due > LATE_SAMPLE;
-            let active = |cpu: &Cpu| {
-                let times = &cpu.times;
-                let polls = times.polling.load(Ordering::Relaxed) || polled.is_some_and(|polled| ptr::eq(polled, cpu));
-                let since_then = polls && (!late || times.since.load(Ordering::Relaxed) <= due);
-                usize::from(since_then) + if late { 0 } else { cpu.waiting.load(Ordering::Relaxed) }
-            };
-            self.cpus.iter().map(active).sum::<usize>() as u64
-        });
-    }
-}
-
-/// The number of the lowest bit that is set.
-fn lowest(bits: u64) -> Option<usize> {
-    (bits != 0).then(|| bits.trailing_zeros() as usize)
 }
 
 impl cpu::Handler for Executor {

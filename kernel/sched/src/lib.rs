@@ -6,15 +6,17 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | `executor` | [`Executor`]: one queue a CPU, the main loop, wake-up placement, stealing, preemption |
+//! | `executor` | [`Executor`]: one queue a CPU, the main loop, wake-ups, preemption |
+//! | `balance` | which CPU a task runs on: placement, stealing, balancing |
+//! | `watchdog`, `longest` | what kept a CPU in the kernel for too long, and for longest |
+//! | `statistics`, `load` | what /proc/stat and /proc/loadavg tell |
 //! | `cpu_set` | sets of CPUs without a lock |
 //! | `halted` | CPUs that halt, and who kicks them |
 //! | `task`, `state` | [`Task`]: one future and its state machine |
 //! | `policy` | [`Policy`]: the order of a queue; [`Fair`] (the default) and [`Fifo`] |
 //! | `timers` | [`Timer`] and [`Sleep`]: being woken at a time, by the CPU's alarm |
 //! | `clock` | [`TaskClock`]: user and kernel time of a task |
-//! | `longest` | what kept a CPU in the kernel for longest |
-//! | `load`, `per_cpu` | the load averages of `/proc/loadavg`; what belongs to one CPU |
+//! | `per_cpu` | what belongs to one CPU |
 //!
 //! Who calls it: `process` makes a task of each thread and asks [`Executor::should_yield`] on every way to user mode;
 //! `orrery` runs [`Executor::run`] on each CPU and installs the executor as the machine's interrupt handler; everybody who
@@ -29,6 +31,7 @@
 
 extern crate alloc;
 
+mod balance;
 mod clock;
 mod cpu_set;
 mod executor;
@@ -38,8 +41,10 @@ mod longest;
 mod per_cpu;
 mod policy;
 mod state;
+mod statistics;
 mod task;
 mod timers;
+mod watchdog;
 
 /// Where the atomics of `state` and `halted` come from: the models put others in their place.
 mod atomic {
@@ -47,11 +52,12 @@ mod atomic {
 }
 
 pub use clock::{TaskClock, WATCHDOG_LIMIT};
-pub use executor::{Executor, WatchdogHook};
+pub use executor::Executor;
 pub use load::FIXED_ONE;
 pub use longest::{ACTIVITIES, NOTED};
 pub use per_cpu::{CpuTimes, Statistics};
-pub use policy::{Arrival, Fair, Fifo, Policy, SchedEntity, weight_of};
+pub use policy::{Arrival, Demand, Fair, Fifo, Policy, SchedEntity, weight_of};
 pub use sync::{YieldNow, yield_now};
 pub use task::{Parameters, Task};
 pub use timers::{Sleep, Timer};
+pub use watchdog::WatchdogHook;

@@ -20,6 +20,10 @@ pub(crate) struct Cpu {
     pub queue: SpinLock<Box<dyn Policy>>,
     /// How many wait in the queue, for those who look without the lock.
     pub waiting: AtomicUsize,
+    /// The weights of all that want this CPU, likewise.
+    pub load: AtomicU64,
+    /// When it looks next whether some of those who wait would be better off elsewhere.
+    pub balance_at: AtomicU64,
     /// The current task should give way: something better waits, or its slice is over.
     pub give_way: AtomicBool,
     /// The identity of the task being polled, 0 if none.
@@ -52,6 +56,8 @@ impl Cpu {
         Cpu {
             queue: SpinLock::new(policy),
             waiting: AtomicUsize::new(0),
+            load: AtomicU64::new(0),
+            balance_at: AtomicU64::new(0),
             give_way: AtomicBool::new(false),
             identity: AtomicU32::new(0),
             slice_end: AtomicU64::new(NEVER),
@@ -60,6 +66,13 @@ impl Cpu {
             times: CpuClock::default(),
             reading: Reading::default(),
         }
+    }
+
+    /// Tells those who look without the lock what is in the queue.
+    pub fn show(&self, queue: &dyn Policy) {
+        let demand = queue.demand();
+        self.waiting.store(demand.waiting, Ordering::Relaxed);
+        self.load.store(demand.load, Ordering::Relaxed);
     }
 
     /// Makes the alarm go off at `deadline` at the latest. Setting it is dear and cancelling it mostly useless, so an

@@ -226,17 +226,6 @@ impl Process {
         self.parent.lock().as_ref().is_some_and(|own| Arc::ptr_eq(own, parent))
     }
 
-    /// Takes it out of the children of its parent.
-    pub(crate) fn disown(&self) {
-        while let Some(parent) = self.parent() {
-            let mut children = parent.children.lock();
-            if self.is_child_of(&parent) {
-                children.remove(self);
-                self.set_parent(None);
-            }
-        }
-    }
-
     /// Its children.
     pub(crate) const fn children(&self) -> &SpinLock<Children> {
         &self.children

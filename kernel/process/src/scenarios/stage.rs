@@ -489,20 +489,18 @@ impl Stage {
         let script: machine::user::Script = Arc::new(move |general, space| player.play(general, space));
         let (kernel, executor) = (self.kernel.clone(), self.kernel.executor().clone());
         let (done, started) = mpsc::channel();
-        executor
-            .spawn(&sched::Parameters::default(), async move {
-                let program = FirstProgram {
-                    path: b"/init",
-                    arguments: &[b"init".to_vec()],
-                    environment: &[],
-                    files: FileTable::new(),
-                    working_directory: None,
-                    role,
-                };
-                let process = kernel.start_init_playing(program, |registers| registers.play(script)).await;
-                done.send(process.map(|_| ())).unwrap();
-            })
-            .unwrap();
+        executor.spawn(&sched::Parameters::default(), async move {
+            let program = FirstProgram {
+                path: b"/init",
+                arguments: &[b"init".to_vec()],
+                environment: &[],
+                files: FileTable::new(),
+                working_directory: None,
+                role,
+            };
+            let process = kernel.start_init_playing(program, |registers| registers.play(script)).await;
+            done.send(process.map(|_| ())).unwrap();
+        });
         started.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();
         told
     }

@@ -8,16 +8,13 @@
 //! nothing about the bound: no task is ever more than about one slice ahead or behind.)
 //!
 //! A task that sleeps takes its lag with it and is placed at `V - lag` when it wakes: sleeping earns nothing and costs
-//! nothing. The queue is a binary heap that keeps its memory, and `V` is kept up to date by sums.
+//! nothing. The queue is a balanced tree, and `V` is kept up to date by sums.
 
-use alloc::collections::BinaryHeap;
 use alloc::sync::Arc;
-use core::cmp::Ordering;
 
-use machine::memory::{OutOfMemory, fallible};
-
+use super::queue::TaskQueue;
 use super::weight::NICE_0;
-use super::{Arrival, Policy};
+use super::{Arrival, Demand, Policy};
 use crate::Task;
 
 /// Nanoseconds a task runs before another one has its turn.
@@ -26,37 +23,10 @@ pub const SLICE: u64 = 3_000_000;
 /// Where virtual time starts, so that a task owed much can be placed before the start.
 const ORIGIN: u64 = 1 << 48;
 
-struct Waiting {
-    deadline: u64,
-    /// Equal deadlines go by arrival.
-    ticket: u64,
-    task: Arc<Task>,
-}
-
-impl Ord for Waiting {
-    /// The heap gives the greatest: the earliest deadline is the greatest.
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.deadline, other.ticket).cmp(&(self.deadline, self.ticket))
-    }
-}
-
-impl PartialOrd for Waiting {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Waiting {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Waiting {}
-
 /// Earliest virtual deadline first.
 pub struct Fair {
-    heap: BinaryHeap<Waiting>,
+    /// By deadline; equal deadlines go by arrival.
+    queue: TaskQueue,
     tickets: u64,
     /// Weights of all, the current task included.
     load: i64,
@@ -70,7 +40,7 @@ pub struct Fair {
 
 impl Default for Fair {
     fn default() -> Self {
-        Fair { heap: BinaryHeap::new(), tickets: 0, load: 0, base: ORIGIN, moment: 0, current: None }
+        Fair { queue: TaskQueue::default(), tickets: 0, load: 0, base: ORIGIN, moment: 0, current: None }
     }
 }
 
@@ -116,19 +86,13 @@ impl Fair {
         task.share.set_queued(false);
     }
 
-    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     fn push(&mut self, task: Arc<Task>) {
         self.tickets += 1;
-        self.heap.push(Waiting { deadline: task.share.deadline(), ticket: self.tickets, task });
+        self.queue.insert((task.share.deadline(), self.tickets), task);
     }
 }
 
 impl Policy for Fair {
-    fn reserve(&mut self, tasks: usize) -> Result<(), OutOfMemory> {
-        let more = tasks.saturating_sub(self.heap.len());
-        fallible(|| self.heap.try_reserve(more)).map_err(|_| OutOfMemory)
-    }
-
     fn enqueue(&mut self, task: Arc<Task>, arrival: Arrival) -> bool {
         let share = &task.share;
         let slice = scale(SLICE, share.weight());
@@ -143,9 +107,9 @@ impl Policy for Fair {
     }
 
     fn pick(&mut self) -> Option<Arc<Task>> {
-        let next = self.heap.pop()?;
-        self.current = Some(next.deadline);
-        Some(next.task)
+        let ((deadline, _), next) = self.queue.pop_first()?;
+        self.current = Some(deadline);
+        Some(next)
     }
 
     fn charge(&mut self, current: &Task, nanoseconds: u64) {
@@ -170,18 +134,10 @@ impl Policy for Fair {
         self.remove(current);
     }
 
-    fn take(&mut self, wanted: &dyn Fn(&Task) -> bool) -> Option<Arc<Task>> {
-        let ticket = self.heap.iter().filter(|waiting| wanted(&waiting.task)).max()?.ticket;
-        let mut found = None;
-        self.heap.retain(|waiting| {
-            let wanted = waiting.ticket == ticket;
-            if wanted {
-                found = Some(waiting.task.clone());
-            }
-            !wanted
-        });
-        self.remove(found.as_deref()?);
-        found
+    fn take(&mut self, most: usize, wanted: &dyn Fn(&Task) -> bool) -> Option<Arc<Task>> {
+        let found = self.queue.take(most, wanted)?;
+        self.remove(&found);
+        Some(found)
     }
 
     fn slice(&self) -> Option<u64> {
@@ -195,8 +151,8 @@ impl Policy for Fair {
         task.share.set_weight(weight);
     }
 
-    fn waiting(&self) -> usize {
-        self.heap.len()
+    fn demand(&self) -> Demand {
+        Demand { waiting: self.queue.len(), load: self.load as u64 }
     }
 }
 
@@ -381,8 +337,8 @@ mod tests {
         let average = from.average();
         let is =
             |wanted: &[&Arc<Task>], task: &Task| wanted.iter().any(|other| core::ptr::eq(&raw const ***other, task));
-        assert!(from.take(&|_| false).is_none());
-        let taken = from.take(&|task| is(&[&third, &first], task)).unwrap();
+        assert!(from.take(usize::MAX, &|_| false).is_none());
+        let taken = from.take(usize::MAX, &|task| is(&[&third, &first], task)).unwrap();
         assert!(Arc::ptr_eq(&taken, &first));
         assert_eq!((from.waiting(), from.load), (2, load - i64::from(weight(0))));
         let lag = average.wrapping_sub(first.share.virtual_time()) as i64;
@@ -419,14 +375,10 @@ mod tests {
     }
 
     #[test]
-    fn room_is_made_and_a_new_weight_changes_load_and_average() {
+    fn a_new_weight_changes_load_and_average() {
         let (mut queue, [first, second]) = queue([0, 0]);
-        queue.reserve(100).unwrap();
-        assert!(queue.heap.capacity() >= 100);
         queue.enqueue(first.clone(), Arrival::Woken);
         queue.enqueue(second.clone(), Arrival::Woken);
-        queue.reserve(100).unwrap();
-        assert!(queue.heap.capacity() >= 100);
         let current = queue.pick().unwrap();
         queue.charge(&current, 1_000_000);
         queue.reweigh(&current, 3 * NICE_0);

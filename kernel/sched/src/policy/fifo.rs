@@ -1,51 +1,57 @@
 //! First come, first served: nobody is interrupted. For experiments, and to show how little a policy is.
 
-use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 
-use machine::memory::{OutOfMemory, fallible};
-
-use super::{Arrival, Policy};
+use super::queue::TaskQueue;
+use super::{Arrival, Demand, Policy};
 use crate::Task;
 
 /// First come, first served, until it sleeps or gives way.
 #[derive(Default)]
 pub struct Fifo {
-    queue: VecDeque<Arc<Task>>,
+    queue: TaskQueue,
+    tickets: u64,
+    /// Weights of all, the current task included.
+    load: u64,
+}
+
+impl Fifo {
+    fn push(&mut self, task: Arc<Task>) {
+        self.tickets += 1;
+        self.queue.insert((self.tickets, 0), task);
+    }
+
+    fn remove(&mut self, task: &Task) {
+        self.load -= u64::from(task.share.weight());
+        task.share.set_queued(false);
+    }
 }
 
 impl Policy for Fifo {
-    fn reserve(&mut self, tasks: usize) -> Result<(), OutOfMemory> {
-        let more = tasks.saturating_sub(self.queue.len());
-        fallible(|| self.queue.try_reserve(more)).map_err(|_| OutOfMemory)
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     fn enqueue(&mut self, task: Arc<Task>, _arrival: Arrival) -> bool {
+        self.load += u64::from(task.share.weight());
         task.share.set_queued(true);
-        self.queue.push_back(task);
+        self.push(task);
         false
     }
 
     fn pick(&mut self) -> Option<Arc<Task>> {
-        self.queue.pop_front()
+        self.queue.pop_first().map(|(_, task)| task)
     }
 
     fn charge(&mut self, _current: &Task, _nanoseconds: u64) {}
 
-    #[expect(clippy::disallowed_methods, reason = "room was made before")]
     fn put_back(&mut self, current: Arc<Task>, _gave_way: bool) {
-        self.queue.push_back(current);
+        self.push(current);
     }
 
     fn leave(&mut self, current: &Task) {
-        current.share.set_queued(false);
+        self.remove(current);
     }
 
-    fn take(&mut self, wanted: &dyn Fn(&Task) -> bool) -> Option<Arc<Task>> {
-        let place = self.queue.iter().position(|task| wanted(task))?;
-        let task = self.queue.remove(place)?;
-        task.share.set_queued(false);
+    fn take(&mut self, most: usize, wanted: &dyn Fn(&Task) -> bool) -> Option<Arc<Task>> {
+        let task = self.queue.take(most, wanted)?;
+        self.remove(&task);
         Some(task)
     }
 
@@ -54,11 +60,12 @@ impl Policy for Fifo {
     }
 
     fn reweigh(&mut self, task: &Task, weight: u32) {
+        self.load = self.load + u64::from(weight) - u64::from(task.share.weight());
         task.share.set_weight(weight);
     }
 
-    fn waiting(&self) -> usize {
-        self.queue.len()
+    fn demand(&self) -> Demand {
+        Demand { waiting: self.queue.len(), load: self.load }
     }
 }
 
@@ -88,9 +95,9 @@ mod tests {
             assert!(!queue.enqueue(task.clone(), Arrival::New));
         }
         let allowed = |task: &Task| task.affinity().contains(1);
-        let stolen = queue.take(&allowed).unwrap();
+        let stolen = queue.take(usize::MAX, &allowed).unwrap();
         assert!(Arc::ptr_eq(&stolen, &tasks[1]));
-        assert!(queue.take(&allowed).is_none());
+        assert!(queue.take(usize::MAX, &allowed).is_none());
         assert_eq!(queue.waiting(), 1);
     }
 
@@ -98,22 +105,21 @@ mod tests {
     fn who_is_put_back_comes_last_and_is_still_there() {
         let simulation = Simulation::new(Fifo::default());
         let mut queue = Fifo::default();
-        queue.reserve(10).unwrap();
-        assert!(queue.queue.capacity() >= 10);
         let tasks = [(); 2].map(|()| simulation.task(0, CpuSet::ALL));
         for task in &tasks {
             assert!(!queue.enqueue(task.clone(), Arrival::Woken));
         }
-        queue.reserve(10).unwrap();
-        assert!(queue.queue.capacity() >= 10);
         let first = queue.pick().unwrap();
         assert!(first.share.is_queued());
         queue.put_back(first, true);
         assert_eq!((queue.waiting(), queue.slice()), (2, None));
         assert!(Arc::ptr_eq(&queue.pick().unwrap(), &tasks[1]) && Arc::ptr_eq(&queue.pick().unwrap(), &tasks[0]));
+        let one = u64::from(tasks[1].share.weight());
+        assert_eq!(queue.demand().load, 2 * one);
         queue.reweigh(&tasks[0], 77);
-        assert_eq!(tasks[0].share.weight(), 77);
+        assert_eq!((tasks[0].share.weight(), queue.demand().load), (77, one + 77));
         queue.leave(&tasks[0]);
+        assert_eq!(queue.demand().load, one);
         assert!(!tasks[0].share.is_queued());
     }
 }

@@ -8,14 +8,17 @@
 
 mod fair;
 mod fifo;
+mod queue;
 #[cfg(test)]
 pub(crate) mod simulation;
 mod weight;
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
-use machine::memory::OutOfMemory;
+use queue::Node;
+use sync::SpinLock;
 
 pub use fair::Fair;
 pub use fifo::Fifo;
@@ -36,10 +39,7 @@ pub enum Arrival {
 
 /// The order of one CPU's tasks.
 pub trait Policy: Send {
-    /// Makes room for `tasks` in all, so that joining the queue never allocates.
-    fn reserve(&mut self, tasks: usize) -> Result<(), OutOfMemory>;
-
-    /// A task joins the queue. True if it should run before the current one.
+    /// A task joins the queue, which must not allocate: a task that waits brings the node it is in the queue with. True if it should run before the current one.
     fn enqueue(&mut self, task: Arc<Task>, arrival: Arrival) -> bool;
 
     /// The task that runs next. It becomes the current one.
@@ -54,8 +54,8 @@ pub trait Policy: Send {
     /// The current task goes to sleep or is over.
     fn leave(&mut self, current: &Task);
 
-    /// The first of the waiting tasks that `wanted` accepts leaves for another CPU.
-    fn take(&mut self, wanted: &dyn Fn(&Task) -> bool) -> Option<Arc<Task>>;
+    /// Of the first `most` that wait, the first that `wanted` accepts leaves for another CPU.
+    fn take(&mut self, most: usize, wanted: &dyn Fn(&Task) -> bool) -> Option<Arc<Task>>;
 
     /// How long the current task may run while others wait. `None`: as long as it likes.
     fn slice(&self) -> Option<u64>;
@@ -63,13 +63,26 @@ pub trait Policy: Send {
     /// A task of this queue, waiting or current, gets another weight.
     fn reweigh(&mut self, task: &Task, weight: u32);
 
+    /// How many want this CPU, and how much.
+    fn demand(&self) -> Demand;
+
     /// How many wait, without the current one.
-    fn waiting(&self) -> usize;
+    fn waiting(&self) -> usize {
+        self.demand().waiting
+    }
+}
+
+/// How many want a CPU, and how much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// Those who wait, without the current one.
+    pub waiting: usize,
+    /// The weights of all, the current one included.
+    pub load: u64,
 }
 
 /// What a policy keeps in each task. Written only with the lock of the queue the task is in, or by whoever holds the
 /// task between two queues; atomics, relaxed, because tasks are shared.
-#[derive(Debug)]
 pub struct SchedEntity {
     /// Counted in some queue's load: waiting or current.
     queued: AtomicBool,
@@ -77,6 +90,8 @@ pub struct SchedEntity {
     virtual_time: AtomicU64,
     deadline: AtomicU64,
     lag: AtomicI64,
+    /// What it is in a queue with, while it is in none.
+    node: SpinLock<Option<Box<Node>>>,
 }
 
 impl SchedEntity {
@@ -87,6 +102,7 @@ impl SchedEntity {
             virtual_time: AtomicU64::new(0),
             deadline: AtomicU64::new(0),
             lag: AtomicI64::new(0),
+            node: SpinLock::new(Some(Box::default())),
         }
     }
 
@@ -104,6 +120,23 @@ impl SchedEntity {
 
     pub(crate) fn set_weight(&self, weight: u32) {
         self.weight.store(weight, Ordering::Relaxed);
+    }
+
+    /// Gives its node to a queue. A task that is in one already, which is nobody's intention, gets another.
+    #[inline]
+    fn take_node(&self) -> Box<Node> {
+        self.node.lock().take().unwrap_or_default()
+    }
+
+    /// It gets its node back from a queue.
+    #[inline]
+    fn give_node(&self, node: Box<Node>) {
+        *self.node.lock() = Some(node);
+    }
+
+    #[cfg(test)]
+    fn has_node(&self) -> bool {
+        self.node.lock().is_some()
     }
 
     fn virtual_time(&self) -> u64 {

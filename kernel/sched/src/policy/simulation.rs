@@ -64,7 +64,6 @@ impl<P: Policy> Simulation<P> {
             ready_since: self.now,
             longest_wait: 0,
         });
-        self.policy.reserve(self.actors.len()).unwrap();
         self.policy.enqueue(task, Arrival::New);
         self.actors.len() - 1
     }

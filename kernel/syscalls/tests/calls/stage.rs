@@ -372,7 +372,7 @@ impl Stage {
             let process = kernel.start_init_playing(first, |registers| registers.play(script)).await;
             done.send(process.map(drop)).unwrap();
         };
-        self.kernel.executor().clone().spawn(&sched::Parameters::default(), start).unwrap();
+        self.kernel.executor().clone().spawn(&sched::Parameters::default(), start);
         started.recv_timeout(LONG).unwrap().unwrap();
         program
     }
