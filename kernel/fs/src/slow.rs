@@ -45,7 +45,7 @@ impl SlowStore {
     /// Writes all files back, and gives back all pages nobody used since it was done last: so they have to be read again.
     pub async fn forget(&self) {
         self.flusher.write_back(u64::MAX).await;
-        while self.flusher.give_back(SLICE) > 0 {
+        while self.flusher.give_back(SLICE) != Some(0) {
             yield_now().await;
         }
     }

@@ -66,8 +66,15 @@ pub struct PageWait {
 
 impl PageWait {
     /// Resolves when it is worth trying again. Cancel-safe.
-    pub async fn ready(&self) {
-        self.file.pager.ready(self.index).await;
+    ///
+    /// # Errors
+    /// [`MemoryFault::Bus`]: the page could not be read.
+    pub async fn ready(&self) -> Result<(), MemoryFault> {
+        match self.file.pager.ready(self.index).await {
+            // Who asks again is told so, and waits for memory.
+            Ok(()) | Err(PagerError::OutOfMemory) => Ok(()),
+            Err(_) => Err(MemoryFault::Bus),
+        }
     }
 }
 
@@ -96,7 +103,7 @@ impl AddressSpace {
     pub async fn fault(&self, address: usize, access: Access) -> Result<Resolution, MemoryFault> {
         loop {
             match self.resolve(address, access) {
-                Err(MemoryFault::Wait(page)) => page.ready().await,
+                Err(MemoryFault::Wait(page)) => page.ready().await?,
                 // Rare, and large in a future that every transfer holds.
                 Err(MemoryFault::Busy) => Box::pin(self.until_admitted()).await,
                 Err(MemoryFault::OutOfMemory) if self.wait_for_memory().await => {}

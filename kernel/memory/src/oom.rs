@@ -30,8 +30,9 @@ pub enum OomOutcome {
 
 /// Who keeps pages that can be had again: a file system whose files lie elsewhere.
 pub trait Cache: Send + Sync {
-    /// Gives up to so many pages back, and tells how many. Called without locks.
-    fn give_back(&self, pages: u64) -> u64;
+    /// Gives up to so many pages back, and tells how many. `None`: it has found none yet and has not looked everywhere, but a slice's work
+    /// is done. Called without locks.
+    fn give_back(&self, pages: u64) -> Option<u64>;
 
     /// Whether it keeps pages that can be given back once they are written.
     fn has_to_write(&self) -> bool {
@@ -55,7 +56,7 @@ impl AddressSpace {
     #[cold]
     pub(crate) async fn wait_for_memory(&self) -> bool {
         let memory = self.memory();
-        let mut has_given = memory.free_slice() || memory.give_back(BATCH) > 0;
+        let mut has_given = memory.free_slice() || memory.give_back(BATCH) != Some(0);
         if !has_given && let Some(written) = memory.write_some() {
             has_given = written.await;
         }
@@ -84,11 +85,23 @@ impl Memory {
         caches.push(cache);
     }
 
-    /// Asks the caches for so many pages, and returns how many they gave.
+    /// Asks the caches for so many pages, and returns how many they gave; `None` if one of them has to be asked again, when others have
+    /// run, before it can be said that there are none.
     #[expect(clippy::disallowed_methods, reason = "as many as there are file systems of that kind")]
-    pub(crate) fn give_back(&self, pages: u64) -> u64 {
+    pub(crate) fn give_back(&self, pages: u64) -> Option<u64> {
         let caches: Vec<Arc<dyn Cache>> = self.caches().read().iter().filter_map(Weak::upgrade).collect();
-        caches.iter().fold(0, |given, cache| if given < pages { given + cache.give_back(pages - given) } else { given })
+        let mut given = Some(0);
+        for cache in &caches {
+            given = match (given, cache.give_back(pages - given.unwrap_or(0))) {
+                (Some(given), Some(more)) => Some(given + more),
+                (Some(given), None) | (None, Some(given)) if given > 0 => Some(given),
+                _ => None,
+            };
+            if given.is_some_and(|given| given >= pages) {
+                break;
+            }
+        }
+        given
     }
 
     /// Lets a cache write pages that it can give back then. `None` if none has any.
@@ -107,10 +120,10 @@ mod tests {
     struct Pages(AtomicU64);
 
     impl Cache for Pages {
-        fn give_back(&self, pages: u64) -> u64 {
+        fn give_back(&self, pages: u64) -> Option<u64> {
             let given = pages.min(self.0.load(Ordering::Relaxed));
             self.0.fetch_sub(given, Ordering::Relaxed);
-            given
+            Some(given)
         }
     }
 
@@ -123,10 +136,10 @@ mod tests {
             kernel.memory.add_cache(weak);
         }
         let left = || caches.each_ref().map(|cache| cache.0.load(Ordering::Relaxed));
-        assert_eq!((kernel.memory.give_back(2), left()), (2, [1, 5, 20]));
-        assert_eq!((kernel.memory.give_back(10), left()), (10, [0, 0, 16]));
-        assert_eq!((kernel.memory.give_back(100), left()), (16, [0, 0, 0]));
+        assert_eq!((kernel.memory.give_back(2), left()), (Some(2), [1, 5, 20]));
+        assert_eq!((kernel.memory.give_back(10), left()), (Some(10), [0, 0, 16]));
+        assert_eq!((kernel.memory.give_back(100), left()), (Some(16), [0, 0, 0]));
         drop(caches);
-        assert_eq!(kernel.memory.give_back(1), 0, "they are gone");
+        assert_eq!(kernel.memory.give_back(1), Some(0), "they are gone");
     }
 }

@@ -96,9 +96,13 @@ pub trait Pager: Send + Sync {
     }
 
     /// Resolves when page `index`, for which [`PagerError::Wait`] was returned, is worth asking for again. Cancel-safe.
-    fn ready(&self, index: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    ///
+    /// # Errors
+    /// [`PagerError::Io`]: it could not be read. [`PagerError::OutOfMemory`]: there is no memory for it, and none to be made. It may be asked
+    /// for again all the same.
+    fn ready(&self, index: u64) -> Pin<Box<dyn Future<Output = Result<(), PagerError>> + Send + '_>> {
         let _ = index;
-        Box::pin(core::future::ready(()))
+        Box::pin(core::future::ready(Ok(())))
     }
 }
 

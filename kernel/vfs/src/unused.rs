@@ -72,13 +72,13 @@ impl UnusedDentries {
 }
 
 impl Cache for UnusedDentries {
-    fn give_back(&self, pages: u64) -> u64 {
+    fn give_back(&self, pages: u64) -> Option<u64> {
         let waiting = self.queue.lock().len() as u64;
         let mut gone = 0;
         for _ in 0..waiting.min(pages.saturating_mul(PER_PAGE)) {
             let Some(oldest) = self.queue.lock().pop_front() else { break };
             gone += u64::from(self.let_go(oldest));
         }
-        gone.div_ceil(PER_PAGE)
+        Some(gone.div_ceil(PER_PAGE))
     }
 }

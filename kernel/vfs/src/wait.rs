@@ -461,8 +461,7 @@ impl Waiter<'_> {
 /// Waits for a page of the file.
 async fn until_page(open: &OpenFile, index: u64) -> Result<()> {
     let pager = open.file().pager().ok_or(Errno::EIO)?;
-    pager.ready(index).await;
-    Ok(())
+    pager.ready(index).await.map_err(PagerError::errno)
 }
 
 /// Waits until it is worth trying again after `stop`.

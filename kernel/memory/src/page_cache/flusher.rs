@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use machine::memory::FrameSource;
 use machine::time;
-use sync::{SpinLock, WaitQueue};
+use sync::{SpinLock, WaitQueue, yield_now};
 
 use super::{PageCache, WriteErrors};
 use crate::kernel_memory::Memory;
@@ -29,6 +29,9 @@ pub const OLD: u64 = 30_000_000_000;
 
 /// Pages of one file written at a time, so that each gets its turn.
 const TURN: u64 = 1024;
+
+/// Files asked for pages before others run.
+const SLICE: usize = 256;
 
 /// Pages asked back at once.
 const BATCH: u64 = 256;
@@ -63,6 +66,8 @@ struct Files {
     last_id: u64,
     /// The file that was asked for pages last.
     hand: u64,
+    /// So many were asked since one gave some.
+    asked_in_vain: usize,
 }
 
 impl Flusher {
@@ -206,9 +211,10 @@ impl Flusher {
     /// # Errors
     /// [`PagerError::Wait`] if pages have to be written first.
     pub(super) fn make_room(&self) -> Result<bool, PagerError> {
-        match self.memory.give_back(BATCH) > 0 {
-            false if self.has_to_write() => Err(PagerError::Wait),
-            given => Ok(given),
+        match self.memory.give_back(BATCH) {
+            None => Err(PagerError::Wait),
+            Some(0) if self.has_to_write() => Err(PagerError::Wait),
+            Some(given) => Ok(given > 0),
         }
     }
 
@@ -218,10 +224,23 @@ impl Flusher {
     }
 
     /// Helps to write while too much is dirty, or memory is short.
-    pub(super) async fn until_room(&self) {
-        if self.is_over() || (self.memory.is_scarce() && self.memory.give_back(BATCH) == 0) {
+    ///
+    /// # Errors
+    /// [`PagerError::OutOfMemory`]: memory is short, and nothing that could be given back is left, nor could be written.
+    pub(super) async fn until_room(&self) -> Result<(), PagerError> {
+        let mut has_room = !self.is_over();
+        while has_room && self.memory.is_scarce() {
+            match self.memory.give_back(BATCH) {
+                None => yield_now().await,
+                Some(0) if !self.has_to_write() => return Err(PagerError::OutOfMemory),
+                Some(0) => has_room = false,
+                Some(_) => break,
+            }
+        }
+        if !has_room {
             self.write_some().await;
         }
+        Ok(())
     }
 
     /// One more file.
@@ -311,17 +330,23 @@ impl Flusher {
 }
 
 impl Cache for Flusher {
-    fn give_back(&self, pages: u64) -> u64 {
-        let mut given = 0;
+    fn give_back(&self, pages: u64) -> Option<u64> {
         // Twice round: the first time those used lately are spared.
-        let files = self.files.lock().all.len();
-        for _ in 0..2 * files {
+        let left = {
+            let files = self.files.lock();
+            (2 * files.all.len()).saturating_sub(files.asked_in_vain)
+        };
+        let mut given = 0;
+        for _ in 0..left.min(SLICE) {
             if given >= pages {
                 break;
             }
             given += self.next_file().map_or(0, |file| file.give_back(pages - given));
         }
-        given
+        let mut files = self.files.lock();
+        let has_ended = given > 0 || left <= SLICE;
+        files.asked_in_vain = if has_ended { 0 } else { files.asked_in_vain + SLICE };
+        has_ended.then_some(given)
     }
 
     fn has_to_write(&self) -> bool {

@@ -7,14 +7,14 @@
 //!      ^   ^                        |    |                        |  ^        |
 //!      |   '------ cut, or written -'    | failed                 |  | clean  | written to
 //!      |                                 v                        |  |        v
-//!      '--------------- told once ---- failed     under write-back <------- dirty
+//!      '------- told to who waits ---- failed     under write-back <------- dirty
 //! ```
 //!
 //! A read that is overtaken (its pages were cut off, or written as a whole) ends for nobody: its frames are no longer those noted
 //! here, and are dropped.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 
 use crate::pager::PagerError;
 
@@ -34,8 +34,17 @@ pub(super) struct InFlight {
 struct Reads {
     /// The pages that are being read, each with the number of the frame that is filled.
     under_way: BTreeMap<u64, usize>,
-    /// Pages whose read failed, and who asked has not been told yet.
-    failed: BTreeSet<u64>,
+    /// The pages somebody waits for.
+    watched: BTreeMap<u64, Watched>,
+}
+
+/// A page somebody waits for.
+#[derive(Default)]
+struct Watched {
+    /// By how many.
+    by: usize,
+    /// How often its read failed since the first of them came.
+    failures: u32,
 }
 
 /// How far a change of the length has come in the backing.
@@ -68,7 +77,6 @@ impl InFlight {
         let reads = self.reads.get_or_insert_default();
         // bounded: by what is read ahead, and by the frames there are
         reads.under_way.insert(index, frame);
-        reads.failed.remove(&index);
     }
 
     /// The read of the page into this frame ended. True if it still counts.
@@ -81,22 +89,37 @@ impl InFlight {
         counts
     }
 
-    /// Whoever waits for the page is to be told that it can't be read.
+    /// The page could not be read: who waits for it is told.
     pub fn fail(&mut self, index: u64) {
-        // bounded: by those who wait
-        self.reads.get_or_insert_default().failed.insert(index);
+        if let Some(watched) = self.reads.as_mut().and_then(|reads| reads.watched.get_mut(&index)) {
+            watched.failures = watched.failures.wrapping_add(1);
+        }
     }
 
-    /// Whether the page could not be read; said once.
-    pub fn take_failure(&mut self, index: u64) -> bool {
-        self.reads.as_mut().is_some_and(|reads| reads.failed.remove(&index))
+    /// Somebody waits for the page from now on. Returns what [`unwatch`](Self::unwatch) wants.
+    pub fn watch(&mut self, index: u64) -> u32 {
+        // bounded: by those who wait
+        let watched = self.reads.get_or_insert_default().watched.entry(index).or_default();
+        watched.by += 1;
+        watched.failures
+    }
+
+    /// He doesn't any more. Whether the page could not be read since.
+    pub fn unwatch(&mut self, index: u64, since: u32) -> bool {
+        let Some(reads) = &mut self.reads else { return false };
+        let Some(watched) = reads.watched.get_mut(&index) else { return false };
+        let has_failed = watched.failures != since;
+        watched.by -= 1;
+        if watched.by == 0 {
+            reads.watched.remove(&index);
+        }
+        has_failed
     }
 
     /// The page comes from elsewhere: what is being read is for nobody.
     pub fn overtake(&mut self, index: u64) {
         if let Some(reads) = &mut self.reads {
             reads.under_way.remove(&index);
-            reads.failed.remove(&index);
         }
     }
 
@@ -104,7 +127,6 @@ impl InFlight {
     pub fn overtake_from(&mut self, first: u64) {
         if let Some(reads) = &mut self.reads {
             reads.under_way.split_off(&first);
-            reads.failed.split_off(&first);
         }
     }
 }

@@ -281,7 +281,7 @@ impl Pager for PageCache {
         Some(&self.mappings)
     }
 
-    fn ready(&self, index: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn ready(&self, index: u64) -> Pin<Box<dyn Future<Output = Result<(), PagerError>> + Send + '_>> {
         self.until_ready(index)
     }
 

@@ -80,30 +80,31 @@ impl PageCache {
     /// # Errors
     /// [`PagerError::Wait`] while it is on its way, [`PagerError::Io`], [`PagerError::OutOfMemory`].
     fn fetch(&self, backed: &Backed, index: u64, asked: Asked) -> Result<(), PagerError> {
-        let (first, count) = {
+        let (first, count, watch) = {
             let mut pages = self.pages.lock();
-            if pages.in_flight.take_failure(index) {
-                return Err(PagerError::Io);
-            }
             if pages.get(index).is_some() {
                 return Ok(());
             }
             if pages.in_flight.is_cutting() || pages.in_flight.is_read(index) {
                 return Err(PagerError::Wait);
             }
-            match asked {
+            let (first, count) = match asked {
                 Asked::Pages(asked) => {
                     let window = pages.read_ahead.miss(index, asked);
                     (index, pages.absent(index, window.min(pages.size.div_ceil(PAGE).saturating_sub(index))))
                 }
                 Asked::Around => pages.absent_around(index, MOST),
-            }
+            };
+            (first, count, pages.in_flight.watch(index))
         };
-        self.begin_read(backed, first, count, Some(index))?;
+        // It may have failed when this returns.
+        let begun = self.begin_read(backed, first, count, Some(index));
         let mut pages = self.pages.lock();
+        let has_failed = pages.in_flight.unwatch(index, watch);
+        begun?;
         match pages.get(index).is_some() {
             true => Ok(()),
-            false if pages.in_flight.take_failure(index) => Err(PagerError::Io),
+            false if has_failed => Err(PagerError::Io),
             false if pages.in_flight.is_read(index) || pages.in_flight.is_cutting() => Err(PagerError::Wait),
             // It came and went, or was cut off.
             false => Ok(()),
@@ -248,15 +249,48 @@ impl PageCache {
     }
 
     /// See [`Pager::ready`](crate::Pager::ready).
-    pub(super) fn until_ready(&self, index: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    pub(super) fn until_ready(&self, index: u64) -> Pin<Box<dyn Future<Output = Result<(), PagerError>> + Send + '_>> {
         Box::pin(async move {
-            let Some(backed) = &self.backed else { return };
+            let Some(backed) = &self.backed else { return Ok(()) };
+            let watch = Watch::new(self, index);
             let is_ready = || {
                 let pages = self.pages.lock();
                 (!pages.in_flight.is_read(index) && !pages.in_flight.is_cutting()).then_some(())
             };
             backed.changed.wait_until(is_ready).await;
-            backed.flusher.until_room().await;
+            if watch.end() {
+                return Err(PagerError::Io);
+            }
+            backed.flusher.until_room().await
         })
+    }
+}
+
+/// Somebody waits for a page. Who gives up is not told, and nobody else in his place.
+struct Watch<'a> {
+    cache: &'a PageCache,
+    index: u64,
+    /// [`InFlight::watch`](super::in_flight::InFlight::watch)'s answer; `None` when it is over.
+    since: Option<u32>,
+}
+
+impl Watch<'_> {
+    fn new(cache: &PageCache, index: u64) -> Watch<'_> {
+        Watch { cache, index, since: Some(cache.pages.lock().in_flight.watch(index)) }
+    }
+
+    /// Whether the page could not be read meanwhile.
+    fn end(mut self) -> bool {
+        self.stop()
+    }
+
+    fn stop(&mut self) -> bool {
+        self.since.take().is_some_and(|since| self.cache.pages.lock().in_flight.unwatch(self.index, since))
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        self.stop();
     }
 }

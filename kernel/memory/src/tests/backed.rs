@@ -49,7 +49,7 @@ impl File {
         let progress = loop {
             match self.cache.read_at((offset + to.progress()) as u64, &mut to) {
                 Ok(_) => break to.progress(),
-                Err(CacheError::Wait(index)) => self.cache.ready(index).await,
+                Err(CacheError::Wait(index)) => self.cache.ready(index).await.map_err(told)?,
                 Err(error) => return Err(error),
             }
         };
@@ -62,7 +62,7 @@ impl File {
         loop {
             match self.cache.write_at((offset + from.progress()) as u64, &mut from) {
                 Ok(_) => return Ok(from.progress()),
-                Err(CacheError::Wait(index)) => self.cache.ready(index).await,
+                Err(CacheError::Wait(index)) => self.cache.ready(index).await.map_err(told)?,
                 Err(error) => return Err(error),
             }
         }
@@ -76,6 +76,14 @@ impl File {
     fn forget_clean(&self) {
         while self.cache.give_back(u64::MAX) > 0 {}
         self.cache.give_back(u64::MAX);
+    }
+}
+
+/// What a read or write says that waited.
+fn told(error: PagerError) -> CacheError {
+    match error {
+        PagerError::OutOfMemory => CacheError::OutOfMemory,
+        _ => CacheError::Io,
     }
 }
 
@@ -116,7 +124,7 @@ fn nobody_asks_again_before_the_page_is_there() {
             asked.fetch_add(1, Ordering::Relaxed);
             file.cache.read_at(30 * PAGE as u64, &mut to)
         } {
-            file.cache.ready(index).await;
+            file.cache.ready(index).await.unwrap();
         }
         byte
     });
@@ -141,6 +149,52 @@ fn who_asks_for_a_page_that_cannot_be_read_is_told_and_may_ask_again() {
     assert_eq!(kernel.free(), free, "a page that could not be read takes no memory");
     file.stored.queue.set_failing(0, 0);
     assert_eq!(file.run(file.read(0, 1)), Ok(vec![1]));
+}
+
+/// A reader who is killed is told nothing; whoever comes next is not told in his place.
+#[test]
+fn who_gives_up_leaves_no_error_to_others() {
+    let kernel = kernel();
+    let file = slow_file(&kernel, 40, Stored::new(3, 4));
+    file.stored.queue.set_failing(256, 0);
+    let mut killed = [Box::pin(file.read(0, 1)), Box::pin(file.read(30 * PAGE, 1))];
+    killed.iter_mut().for_each(|reader| assert!(poll(reader).is_pending()));
+    // One before his read fails, the other after it.
+    let [first, second] = killed;
+    drop(first);
+    while file.stored.queue.step() {}
+    drop(second);
+    file.stored.queue.set_failing(0, 0);
+    assert_eq!(file.run(file.read(0, 1)), Ok(vec![1]));
+    assert_eq!(file.run(file.read(30 * PAGE, 1)), Ok(vec![31]));
+    // Who waits beside one that is killed is told.
+    file.forget_clean();
+    file.stored.queue.set_failing(256, 0);
+    let mut both = [Box::pin(file.read(0, 1)), Box::pin(file.read(0, 1))];
+    both.iter_mut().for_each(|reader| assert!(poll(reader).is_pending()));
+    let [killed, mut waiting] = both;
+    while file.stored.queue.step() {}
+    drop(killed);
+    assert_eq!(poll(&mut waiting), Poll::Ready(Err(CacheError::Io)));
+}
+
+/// Very many files, none of which has anything to give: no call looks through all of them.
+#[test]
+fn files_are_asked_for_pages_in_slices() {
+    const FILES: usize = 1000;
+    let kernel = kernel();
+    let flusher = Flusher::new(kernel.memory);
+    let stored = Stored::new(1, 0);
+    stored.put(0, 1);
+    let new = |_| PageCache::backed(kernel.budget(), stored.backing(), &flusher, PAGE as u64);
+    let files: Vec<Arc<PageCache>> = (0..FILES).map(new).collect();
+    let ask = || std::iter::from_fn(|| Some(crate::Cache::give_back(&*flusher, 1)));
+    let round: Vec<_> = ask().take_while(|given| *given != Some(0)).collect();
+    assert_eq!(round, [None; 7], "2,000 files, 256 at a time");
+    // One that has a page is found, and another one after it.
+    [900, 950].iter().for_each(|&file: &usize| drop(files[file].page(0, false).unwrap()));
+    let found: Vec<_> = ask().take_while(|given| *given != Some(0)).flatten().collect();
+    assert_eq!(found, [1, 1]);
 }
 
 #[test]

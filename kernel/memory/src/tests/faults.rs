@@ -328,8 +328,11 @@ impl Pager for Slow {
     fn mappings(&self) -> Option<&crate::Mappings> {
         Some(&self.mappings)
     }
-    fn ready(&self, _index: u64) -> core::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(async { *self.arrived.lock().unwrap() = true })
+    fn ready(&self, _index: u64) -> core::pin::Pin<Box<dyn Future<Output = Result<(), PagerError>> + Send + '_>> {
+        Box::pin(async {
+            *self.arrived.lock().unwrap() = true;
+            Ok(())
+        })
     }
 }
 
