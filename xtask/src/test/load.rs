@@ -24,6 +24,7 @@ pub fn jobs() -> Vec<Job> {
     };
     vec![
         job(Place::Microvm, "load 100,000 processes", 1, A_HUNDRED_THOUSAND, Duration::from_secs(600)),
+        job(Place::Microvm, "load 128 CPUs", 128, ON_EACH_OF_128, Duration::from_secs(300)),
         job(Place::Microvm, "load fork and exec on 4 CPUs", 4, LOAD_ON_ALL, Duration::from_secs(300)),
         Job::at(Place::Host, 2, ON_HOST, Vec::new(), |context, report| {
             report.check(ON_HOST, run_on_host(context));
@@ -45,6 +46,11 @@ const NINE_TENTHS: &str = "forks 81000 && forks 9000 /tests/bin/nothing";
 /// Four at a time, so that page tables, caches of memory and process ids are used by all CPUs at once.
 const LOAD_ON_ALL: &str =
     "for i in 1 2 3 4; do forks 1500 /tests/bin/nothing >/tmp/$i & done; wait; cat /tmp/?; forks 200";
+
+/// A program bound to each CPU says where it runs (/proc/PID/stat, field 39), eight at a time; then processes go where they like.
+const ON_EACH_OF_128: &str = "[ $(nproc) = 128 ] && for i in $(seq 0 127); do \
+    taskset -c $i cut -d' ' -f39 /proc/self/stat & [ $((i % 8)) = 7 ] && wait; done > /tmp/where; \
+    sort -n /tmp/where | uniq | wc -l | grep -x 128 && forks 500 /tests/bin/nothing";
 
 /// Runs a command at the prompt of a machine of its own; it must succeed.
 fn run(context: &Context, place: Place, cpus: u32, command: &str, limit: Duration) -> Result<()> {
