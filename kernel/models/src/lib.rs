@@ -8,6 +8,7 @@
 //! | `wait_queue`, `waiters` | kernel/sync/src |
 //! | `state`, `halted`, `cpu_set` | kernel/sched/src: the state of a task, and CPUs that halt |
 //! | `futex` | kernel/process/src/futex/table.rs |
+//! | `family` | kernel/process/src/process/{family,children}.rs, pid/group.rs: parents and children, groups |
 //! | `pid` | kernel/process/src/pid: which numbers are taken, and signals to all processes |
 //! | `count` | machine/src/memory: how many own a frame |
 //! | `numbers`, `mirror` | machine/src/vdso: a clock's numbers, and the vDSO's reader of them |
@@ -30,6 +31,7 @@ extern crate self as sync;
 
 mod shim;
 
+pub use family::Process;
 pub use shim::{Once, SpinGuard, SpinLock, atomic, memory};
 
 #[path = "../../sync/src/wait_queue.rs"]
@@ -44,6 +46,7 @@ pub mod halted;
 #[path = "../../sched/src/state.rs"]
 pub mod state;
 
+pub mod family;
 pub mod futex;
 pub mod pid;
 

@@ -8,7 +8,8 @@ use vfs::TableUse;
 
 use crate::credentials::Capability;
 use crate::limits::Resource;
-use crate::process::{Image, NewProcess};
+use crate::pid::ProcessGroup;
+use crate::process::{Image, NewProcess, family};
 use crate::thread::NewThread;
 use crate::ucounts::CountedThread;
 use crate::{Failure, Interrupted, Pid, Process, Thread};
@@ -339,15 +340,9 @@ fn enter_process(
 /// Makes the new process a child, and a member of its parent's group.
 fn link(parent: &Thread, request: &CloneRequest, process: &Arc<Process>) -> Result<(), Failure> {
     let own = parent.process();
-    loop {
-        let of_parent = request.has(flag::PARENT);
-        let elder = if of_parent { own.parent().ok_or(Errno::EINVAL)? } else { own.clone() };
-        let mut children = elder.children().lock();
-        // The parent's parent may just have given it away.
-        if children.is_closed() {
-            continue;
-        }
-        parent.kernel().processes().join_group_of(own, process, |members| {
+    let of_parent = request.has(flag::PARENT);
+    let join_group = || -> Result<(), Failure> {
+        ProcessGroup::join_that_of(own, process, |members| {
             // While a signal is on its way through the group, a child might be passed over.
             let restart = parent.is_signalled() || members.are_signalled();
             if restart { Err(Failure::from(Interrupted::RestartAlways)) } else { Ok(()) }
@@ -355,9 +350,14 @@ fn link(parent: &Thread, request: &CloneRequest, process: &Arc<Process>) -> Resu
         if of_parent {
             process.set_exit_signal(own.exit_signal());
         }
-        process.set_parent(Some(elder.clone()));
-        children.insert(process.clone());
-        return Ok(());
+        Ok(())
+    };
+    loop {
+        let elder = if of_parent { own.parent().ok_or(Errno::EINVAL)? } else { own.clone() };
+        // The parent's parent may just have given it away.
+        if family::adopt(&elder, process, join_group)? {
+            return Ok(());
+        }
     }
 }
 

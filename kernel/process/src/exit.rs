@@ -14,7 +14,7 @@ use sync::Budget;
 
 use crate::futex::{ANY, Key, release_robust_list};
 use crate::pid::ProcessGroup;
-use crate::process::Children;
+use crate::process::{Children, family};
 use crate::signal::{Information, attention, code, send};
 use crate::{Kernel, Pid, Process, Thread, ThreadState};
 
@@ -120,7 +120,7 @@ async fn end_process(process: &Arc<Process>, thread: &ThreadState, tid: Pid) {
     let kernel = process.kernel();
     let processes = kernel.processes();
     let pid = process.pid();
-    if pid == process.namespaces().pids().init() {
+    if process.is_init() {
         kernel.init_exited(process.end());
     }
     if process.session_id() == pid
@@ -157,66 +157,28 @@ async fn hang_up(kernel: &Kernel, groups: Batch<Arc<ProcessGroup>>) {
 /// The process has no threads and no children any more: its parent is told. Returns its group if that may be orphaned now.
 fn become_zombie(process: &Arc<Process>) -> Option<Arc<ProcessGroup>> {
     let mut news = News::default();
-    let mut orphaned = None;
-    loop {
-        let Some(parent) = process.parent() else {
-            // Nobody is left who could ask: init itself, at the end.
-            process.become_zombie();
-            break;
-        };
-        let mut siblings = parent.children().lock();
-        // The parent may just have given it away.
-        if !process.is_child_of(&parent) {
-            continue;
-        }
-        siblings.end(process);
-        announce(&parent, &mut siblings, process, &mut news);
-        drop(siblings);
-        if parent.session_id() == process.session_id() && parent.group_id() != process.group_id() {
-            orphaned = Some(process.group());
-        }
-        break;
-    }
+    let parent = family::end(process, |parent, siblings| announce(parent, siblings, process, &mut news));
     news.tell(process.kernel());
-    orphaned
+    let linked =
+        |parent: &Arc<Process>| parent.session_id() == process.session_id() && parent.group_id() != process.group_id();
+    parent.filter(linked).map(|_| process.group())
 }
 
-/// Gives some children to the nearest ancestor that asked for orphans, or else to init. The process may have been the last
-/// link of their groups to the rest of its session. Returns how many, and the groups that may be orphaned now.
+/// Gives some children away. The process may have been the last link of their groups to the rest of its session. Returns how
+/// many, and the groups that may be orphaned now.
 fn give_children_away(process: &Arc<Process>) -> (usize, Batch<Arc<ProcessGroup>>) {
     let mut news = News::default();
     let mut groups = Batch::new();
-    let mut given = 0;
-    let mut children = process.children().lock();
-    while !children.close() {
-        let Some(heir) = heir(process) else {
-            // The machine is about to stop.
-            while let Some(child) = children.pop() {
-                child.set_parent(None);
-            }
-            continue;
-        };
-        let mut others = heir.children().lock();
-        if others.is_closed() {
-            // It has ended meanwhile: there is another.
-            continue;
-        }
-        while given < BATCH
-            && let Some(child) = children.pop()
-        {
-            given += 1;
-            give_away(process, child, &heir, &mut others, &mut news, &mut groups);
-        }
-        break;
-    }
-    drop(children);
+    let given = family::give_children_away(process, BATCH, |child, heir, others| {
+        given_away(process, child, heir, others, &mut news, &mut groups);
+    });
     news.tell(process.kernel());
     (given, groups)
 }
 
-/// Gives a child of `process` to `heir`, whose children are `others`.
+/// A child of `process` is one of `heir` now, whose children are `others`.
 #[expect(clippy::disallowed_methods, reason = "a batch at most, which lies in place")]
-fn give_away(
+fn given_away(
     process: &Process,
     child: Arc<Process>,
     heir: &Arc<Process>,
@@ -234,25 +196,10 @@ fn give_away(
     {
         news.parent_died.push((thread, signal));
     }
-    child.set_parent(Some(heir.clone()));
     // The new parent never asked for a signal of another kind.
     child.set_exit_signal(raw::SIGCHLD);
-    others.insert(child.clone());
     if child.is_zombie() {
         announce(heir, others, &child, news);
-    }
-}
-
-/// Who gets the children of a process that ends; nobody those of init.
-fn heir(process: &Process) -> Option<Arc<Process>> {
-    let init = process.namespaces().pids().init();
-    let mut ancestor = process.parent()?;
-    loop {
-        let takes = ancestor.is_subreaper() && !ancestor.is_dead();
-        match ancestor.parent() {
-            Some(next) if !takes && ancestor.pid() != init => ancestor = next,
-            _ => return Some(ancestor).filter(|heir| takes || !heir.children().lock().is_closed()),
-        }
     }
 }
 
@@ -263,8 +210,7 @@ fn announce(parent: &Arc<Process>, siblings: &mut Children, zombie: &Arc<Process
     let ignored = action.handler == SignalAction::IGNORE;
     let usual = zombie.exit_signal() == raw::SIGCHLD;
     if usual && (ignored || action.has(action_flags::NO_CHILD_WAIT)) {
-        siblings.remove(zombie);
-        zombie.set_parent(None);
+        siblings.collect(zombie);
         news.collected.push(zombie.clone());
     }
     let signal = Signal::new(zombie.exit_signal() as i32).ok().filter(|_| !(usual && ignored));

@@ -154,8 +154,7 @@ fn find(process: &Arc<Process>, target: Target, options: WaitOptions) -> Result<
     let Some((child, event)) = found else { return Ok(None) };
     let collect = matches!(event, Event::Ended(_)) && !options.has(raw::WNOWAIT);
     if collect {
-        children.remove(&child);
-        child.set_parent(None);
+        children.collect(&child);
     }
     drop(children);
     if collect {

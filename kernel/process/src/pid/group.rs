@@ -1,68 +1,20 @@
-//! Process groups and sessions: see credentials(7).
+//! Process groups: see credentials(7).
 //!
 //! A group is in one session for as long as it is there, so a process knows both by its group. **Who synchronises:** a group's lock
-//! keeps its members and the signals on their way to them; a session's its count and terminal. A process that moves from
-//! one group to another has the locks of both, the one of the lower number first.
+//! keeps its members and the signals on their way to them. A process that moves from one group to another has the locks of both,
+//! the one of the lower number first.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
-use sync::{SpinGuard, SpinLock};
-use tty::Terminal;
-
-use crate::Process;
 use abi::Pid;
+use sync::{SpinGuard, SpinLock};
 
-/// A session.
-pub(crate) struct Session {
-    id: Pid,
-    state: SpinLock<SessionState>,
-}
-
-#[derive(Default)]
-struct SessionState {
-    processes: usize,
-    /// Its controlling terminal.
-    terminal: Option<Arc<Terminal>>,
-}
-
-impl Session {
-    pub fn new(id: Pid) -> Arc<Session> {
-        Arc::new(Session { id, state: SpinLock::default() })
-    }
-
-    pub fn id(&self) -> Pid {
-        self.id
-    }
-
-    /// A process is in it from now on.
-    pub fn join(&self) {
-        self.state.lock().processes += 1;
-    }
-
-    /// A process is in it no more. True if it was the last: the session is over, and without a terminal.
-    pub fn leave(&self) -> bool {
-        let mut state = self.state.lock();
-        state.processes -= 1;
-        let terminal = if state.processes == 0 { state.terminal.take() } else { None };
-        let last = state.processes == 0;
-        drop(state);
-        drop(terminal);
-        last
-    }
-
-    pub fn terminal(&self) -> Option<Arc<Terminal>> {
-        self.state.lock().terminal.clone()
-    }
-
-    /// Sets or takes away the terminal. Returns the old one.
-    pub fn set_terminal(&self, terminal: Option<Arc<Terminal>>) -> Option<Arc<Terminal>> {
-        core::mem::replace(&mut self.state.lock().terminal, terminal)
-    }
-}
+use super::session::Session;
+use crate::Process;
 
 /// A process group.
-pub(crate) struct ProcessGroup {
+pub struct ProcessGroup {
     id: Pid,
     session: Arc<Session>,
     members: SpinLock<Members>,
@@ -70,7 +22,7 @@ pub(crate) struct ProcessGroup {
 
 /// The members of a group, locked.
 #[derive(Default)]
-pub(crate) struct Members {
+pub struct Members {
     list: BTreeMap<Pid, Arc<Process>>,
     /// Signals on their way to all of them.
     signals: usize,
@@ -89,6 +41,32 @@ impl ProcessGroup {
 
     pub fn session(&self) -> &Arc<Session> {
         &self.session
+    }
+
+    /// Lets a child be in the group that its parent is in, if `may` agrees while the members are locked.
+    ///
+    /// # Errors
+    /// That of `may`.
+    pub fn join_that_of<E>(
+        parent: &Process,
+        child: &Arc<Process>,
+        may: impl FnOnce(&Members) -> Result<(), E>,
+    ) -> Result<(), E> {
+        loop {
+            let group = parent.group();
+            let mut members = group.lock();
+            // Somebody may just have moved the parent.
+            if !parent.is_in(&group) {
+                continue;
+            }
+            may(&members)?;
+            group.session.join();
+            if !child.is_in(&group) {
+                child.set_group(&group);
+            }
+            members.insert(child.clone());
+            return Ok(());
+        }
     }
 
     pub fn lock(&self) -> SpinGuard<'_, Members> {
@@ -110,7 +88,7 @@ impl ProcessGroup {
     /// who make it so at the same time only one is told this.
     pub fn is_newly_orphaned_and_stopped(&self) -> bool {
         let mut members = self.members.lock();
-        let stopped = |member: &Arc<Process>| !member.is_zombie() && member.signals().lock().stop.is_stopped();
+        let stopped = |member: &Arc<Process>| !member.is_zombie() && member.is_stopped();
         let now = members.list.values().any(stopped) && members.are_orphaned(self);
         now && !core::mem::replace(&mut members.hung_up, now)
     }
@@ -161,7 +139,9 @@ impl Members {
         !self.list.values().any(|member| {
             !member.is_zombie()
                 && member.parent().is_some_and(|parent| {
-                    !parent.is_unkillable() && parent.group_id() != group.id && parent.session_id() == group.session.id
+                    !parent.is_unkillable()
+                        && parent.group_id() != group.id
+                        && parent.session_id() == group.session.id()
                 })
         })
     }

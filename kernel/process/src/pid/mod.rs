@@ -5,14 +5,13 @@
 //! | `numbers` | which numbers are taken: a bitmap without a lock |
 //! | `shard` | a part of the table |
 //! | `broadcast` | signals to all, against forks |
-//! | `group` | process groups and sessions, with their members |
+//! | `group`, `session` | process groups with their members, and sessions |
 //!
 //! A number is taken while a thread, a process, a process group or a session has it; Linux's `struct pid`. What has a number is found
 //! in one of many shards, in which neighbouring numbers are apart, so that those who make processes at the same time don't meet.
 //!
 //! **Who synchronises.** There is no lock over all of it. A shard's lock is held for one look or one change, and nothing is locked under
-//! it. The family tree lies in the processes: who is whose child changes under the lock of the parent's children, and a child
-//! that is given away has the locks of both parents, the one that ends first; heirs are always ancestors, so that is an order. Who is
+//! it. The family tree lies in the processes: who is whose child changes under the lock of the parent's children (`process/family`). Who is
 //! in which group changes under the lock of the group.
 //!
 //! The order of locks: children (an ending process's, then its heir's), groups (the lower number first), a process's
@@ -24,6 +23,7 @@
 mod broadcast;
 mod group;
 mod numbers;
+mod session;
 mod shard;
 
 use alloc::boxed::Box;
@@ -34,7 +34,8 @@ use abi::{Errno, Pid, Result};
 use sync::SpinLock;
 use tty::Terminal;
 
-pub(crate) use group::{Members, ProcessGroup, Session};
+pub(crate) use group::{Members, ProcessGroup};
+pub(crate) use session::Session;
 
 use crate::ucounts::CountedThread;
 use crate::{Process, ThreadState};
@@ -206,33 +207,6 @@ impl Processes {
     /// The number of a thread that is made is free.
     pub(crate) fn release(&self, pid: Pid) {
         self.change(pid, |entry| entry.reserved = false);
-    }
-
-    /// Lets a process be in the group that `parent` is in, if `may` agrees while its members are locked.
-    ///
-    /// # Errors
-    /// That of `may`.
-    pub(crate) fn join_group_of<E>(
-        &self,
-        parent: &Process,
-        child: &Arc<Process>,
-        may: impl FnOnce(&Members) -> Result<(), E>,
-    ) -> Result<(), E> {
-        loop {
-            let group = parent.group();
-            let mut members = group.lock();
-            // Somebody may just have moved the parent.
-            if !parent.is_in(&group) {
-                continue;
-            }
-            may(&members)?;
-            group.session().join();
-            if !child.is_in(&group) {
-                child.set_group(&group);
-            }
-            members.insert(child.clone());
-            return Ok(());
-        }
     }
 
     /// Takes a process out of its group and session, and out of the table: it is nobody's child any more.

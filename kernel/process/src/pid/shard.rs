@@ -9,7 +9,8 @@ use alloc::vec::Vec;
 use abi::{Errno, Result};
 use machine::memory::fallible;
 
-use super::group::{ProcessGroup, Session};
+use super::group::ProcessGroup;
+use super::session::Session;
 use crate::ucounts::CountedThread;
 use crate::{Process, ThreadState};
 

@@ -10,14 +10,14 @@ use crate::Process;
 
 /// The neighbours of a child in its list.
 #[derive(Default)]
-pub(crate) struct Siblings {
+pub struct Siblings {
     previous: Option<Arc<Process>>,
     next: Option<Arc<Process>>,
 }
 
 /// See the module's page.
 #[derive(Default)]
-pub(crate) struct Children {
+pub struct Children {
     living: List,
     ended: List,
     /// The process is over and takes no more.
@@ -31,8 +31,14 @@ impl Children {
     }
 
     /// Takes out a child, which is one of these.
-    pub fn remove(&mut self, child: &Process) {
+    fn remove(&mut self, child: &Process) {
         self.list_of(child).remove(child);
+    }
+
+    /// Takes out a child that ended: it is nobody's from now on.
+    pub fn collect(&mut self, zombie: &Process) {
+        self.remove(zombie);
+        zombie.set_parent(None);
     }
 
     /// A child is a zombie from now on.

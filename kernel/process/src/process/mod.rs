@@ -5,6 +5,7 @@
 
 mod attributes;
 mod children;
+pub(crate) mod family;
 mod image;
 mod report;
 mod threads;
@@ -224,6 +225,16 @@ impl Process {
     /// Whether it is the parent's child. For certain only while the lock of the parent's children is held.
     pub(crate) fn is_child_of(&self, parent: &Arc<Process>) -> bool {
         self.parent.lock().as_ref().is_some_and(|own| Arc::ptr_eq(own, parent))
+    }
+
+    /// Whether it is the init of its pid namespace.
+    pub(crate) fn is_init(&self) -> bool {
+        self.pid == self.namespaces.pids().init()
+    }
+
+    /// Whether a signal has stopped it, and none has continued it.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.signals.lock().stop.is_stopped()
     }
 
     /// Its children.
