@@ -10,7 +10,9 @@
 //! | pages | every file, but those of tests, begins with a `//!` page |
 //! | size | trusted crates have a small share of the lines |
 //! | links | links in `docs/` and the README lead somewhere |
+//! | edges | each edge of the drawn life of a thread is named at its function, and only there |
 
+mod edges;
 mod growth;
 mod trusted;
 
@@ -27,7 +29,7 @@ type Check = fn() -> Result<String>;
 
 /// Runs all checks; prints each, and the failures at the end.
 pub fn run() -> Result<ExitCode> {
-    let checks: [(&str, Check); 10] = [
+    let checks: [(&str, Check); 11] = [
         ("rustfmt", rustfmt),
         ("clippy on the host", clippy_host),
         ("clippy on the bare machine", clippy_bare),
@@ -38,6 +40,7 @@ pub fn run() -> Result<ExitCode> {
         ("every file has its page", pages),
         ("the trusted part is small", trusted::check),
         ("links in the book", links),
+        ("edges of the life of a thread", edges::check),
     ];
     let mut failed = 0;
     for (name, check) in checks {

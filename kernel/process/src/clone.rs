@@ -96,6 +96,8 @@ mod flag {
 /// clone(2): makes a child, or a thread, and returns its number. With `CLONE_VFORK` it waits until the child has executed
 /// a program or ended.
 ///
+/// Edge 1 of the life of a thread.
+///
 /// # Errors
 /// `EINVAL` for flags that don't go together or aren't done, `EPERM` for namespaces, `EAGAIN` at the limits, `ENOMEM`.
 pub async fn clone(thread: &Arc<Thread>, request: CloneRequest) -> Result<Pid, Failure> {

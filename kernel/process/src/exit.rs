@@ -31,7 +31,7 @@ pub fn exit_group(thread: &Thread, status: i32) {
 }
 
 impl Thread {
-    /// Everything a thread does once it is not to run any more.
+    /// Everything a thread does once it is not to run any more. Edge 10 of the life of a thread.
     pub(crate) async fn end(self: Arc<Thread>) {
         self.release_futexes().await;
         let process = self.process().clone();

@@ -24,7 +24,8 @@
 //!
 //! **The life of a thread.** [`clone::clone`] makes a [`Thread`] and its task; the task's future (`run`) loops until the attention
 //! word says that it has to end; then [`exit`] takes it apart. What a signal, a stop or the end of the process wants of
-//! a thread is a bit in that word: a thread without any goes back to user mode after one load.
+//! a thread is a bit in that word: a thread without any goes back to user mode after one load. docs/src/life-of-a-thread.md draws it, and
+//! comments name its edges.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]

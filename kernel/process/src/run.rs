@@ -220,7 +220,7 @@ async fn live<C: SystemCalls>(mut thread: Arc<Thread>, calls: C) {
 }
 
 impl Thread {
-    /// Leaves the kernel; returns why it came back.
+    /// Leaves the kernel; returns why it came back. Edges 3 and 4 of the life of a thread.
     fn enter_user(&self) -> Event {
         let task = self.task();
         machine::memory::end_draw(task.clock().activity());
@@ -297,7 +297,7 @@ impl Thread {
     }
 
     /// Sees to everything that is due before user mode: the end, a stop, signals, somebody else's turn. True if the thread
-    /// is to end.
+    /// is to end. Edge 7 of the life of a thread, and the way to 8 and 10.
     async fn settle(self: &Arc<Self>, interrupted: Option<Interrupted>) -> bool {
         let mut interrupted = interrupted;
         loop {

@@ -137,7 +137,7 @@ pub async fn wait(thread: &Arc<Thread>, target: Target, options: WaitOptions) ->
     }
 }
 
-/// Looks once. A child that ended is collected unless `WNOWAIT` is set.
+/// Looks once. A child that ended is collected unless `WNOWAIT` is set. Edge 12 of the life of a thread.
 fn find(process: &Arc<Process>, target: Target, options: WaitOptions) -> Result<Option<Waited>> {
     let processes = process.kernel().processes();
     let mut children = process.children().lock();

@@ -180,7 +180,7 @@ impl Executor {
         Some((next, now))
     }
 
-    /// Polls `task` and measures it.
+    /// Polls `task` and measures it. Edge 2 of the life of a thread.
     fn poll(&self, here: &Cpu, task: Arc<Task>, start: u64) -> Ran {
         let times = &here.times;
         let before = task.clock.so_far();

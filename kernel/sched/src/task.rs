@@ -243,7 +243,7 @@ impl Task {
         self.state.end()
     }
 
-    /// The first wake-up, and any other.
+    /// The first wake-up, and any other. Edge 6 of the life of a thread.
     pub(crate) fn wake_up(self: &Arc<Self>) {
         if self.state.wake() == Woken::MustQueue {
             self.executor.enqueue(self, Arrival::Woken);

@@ -51,7 +51,7 @@ impl WaitQueue {
     }
 
     /// Waits until `condition` gives a value, as an exclusive waiter. Tries once before it registers: the fast path touches
-    /// neither lock nor heap. `condition` must not itself wake this queue.
+    /// neither lock nor heap. `condition` must not itself wake this queue. Edge 5 of the life of a thread.
     pub async fn wait_until<T>(&self, mut condition: impl FnMut() -> Option<T>) -> T {
         if let Some(value) = condition() {
             return value;

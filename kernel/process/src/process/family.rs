@@ -27,7 +27,7 @@ pub fn adopt<E>(parent: &Arc<Process>, child: &Arc<Process>, may: impl FnOnce() 
 }
 
 /// A process without threads and children becomes a zombie in the sight of its parent, which is returned; `report` is called
-/// while that can't collect it yet. `None`: nobody is left who could ask, it was init.
+/// while that can't collect it yet. `None`: nobody is left who could ask, it was init. Edge 11 of the life of a thread.
 pub fn end(process: &Arc<Process>, report: impl FnOnce(&Arc<Process>, &mut Children)) -> Option<Arc<Process>> {
     while let Some(parent) = process.parent() {
         let mut siblings = parent.children().lock();

@@ -127,7 +127,7 @@ impl Process {
         self.nudge_all();
     }
 
-    /// `SIGCONT` was sent. True if there was a stop to take back.
+    /// `SIGCONT` was sent. True if there was a stop to take back. Edge 9 of the life of a thread.
     pub(crate) fn continue_all(self: &Arc<Self>, signals: &mut ProcessSignals) -> bool {
         if !signals.stop.end() {
             return false;
@@ -188,7 +188,7 @@ impl Process {
 
 impl Thread {
     /// Parks until the process is continued or has to end. A stop that follows at once finds the thread parked, and counts it all
-    /// the same.
+    /// the same. Edge 8 of the life of a thread.
     pub(crate) async fn park_stopped(&self) {
         poll_fn(|_| {
             let report = {
