@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 pub use folders::SharedFolder;
 pub use platform::device::{InitramfsImage, InterruptLine, PortWindow};
+pub use setup::Program;
 pub use streams::{ByteStream, Readiness, StandardStream, StandardStreams, StreamStop, WindowSize};
 
 /// A 16550-like serial port.
@@ -31,19 +32,6 @@ pub fn standard_streams() -> StandardStreams {
 /// The terminal the machine is used from, where that is no serial port.
 pub fn terminal() -> Option<ByteStream> {
     platform::device::terminal()
-}
-
-/// A program to be run on its own, instead of an init.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Program {
-    /// Where it is, for the guest.
-    pub path: Vec<u8>,
-    /// Its arguments, beginning with its name.
-    pub arguments: Vec<Vec<u8>>,
-    /// Its environment, `NAME=VALUE`.
-    pub environment: Vec<Vec<u8>>,
-    /// Where it is started; empty for `/`.
-    pub working_directory: Vec<u8>,
 }
 
 /// What the machine was started to run, if it was started for one program.

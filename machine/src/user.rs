@@ -8,6 +8,7 @@
 use crate::memory::{Access, Space};
 use crate::platform;
 use alloc::sync::Arc;
+use x86::exceptions::Attempt;
 
 #[cfg(all(not(target_os = "none"), any(test, feature = "test-hooks")))]
 pub use platform::user::Script;
@@ -88,6 +89,17 @@ pub struct PageFault {
     pub access: Access,
     /// There was a page, but without that access.
     pub present: bool,
+}
+
+impl From<Attempt> for Access {
+    #[inline]
+    fn from(attempt: Attempt) -> Access {
+        match attempt {
+            Attempt::Read => Access::READ,
+            Attempt::Write => Access::WRITE,
+            Attempt::Fetch => Access::EXECUTE,
+        }
+    }
 }
 
 /// An exception other than a page fault.

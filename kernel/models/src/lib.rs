@@ -11,7 +11,7 @@
 //! | `family` | kernel/process/src/process/{family,children}.rs, pid/group.rs: parents and children, groups |
 //! | `pid` | kernel/process/src/pid: which numbers are taken, and signals to all processes |
 //! | `count` | machine/src/memory: how many own a frame |
-//! | `numbers`, `mirror` | machine/src/vdso: a clock's numbers, and the vDSO's reader of them |
+//! | `numbers`, `mirror` | machine/clocks: a clock's numbers; machine/src/vdso: the vDSO's reader of them |
 //! | `readers` | machine/src/rcu/readers.rs: who reads without a lock, and who waits for that |
 //! | `shootdown` | machine/src/pc/shootdown/protocol.rs |
 //!
@@ -55,8 +55,9 @@ pub mod count;
 
 #[path = "../../../machine/src/vdso/mirror.rs"]
 pub mod mirror;
-#[path = "../../../machine/src/vdso/numbers.rs"]
+#[path = "../../../machine/clocks/src/numbers.rs"]
 pub mod numbers;
+use numbers::Numbers;
 
 pub mod rcu;
 pub mod shootdown;

@@ -2,7 +2,9 @@
 //!
 //! | file | what it holds |
 //! | --- | --- |
+//! | `handshake` | how the kernel and a thread that runs a program untraced take turns |
 //! | `line` | what is pending for one CPU, and where it is |
+//! | `patience` | [`Patience`]: how long such a thread is waited for |
 //! | `watch` | who looks at the clock for CPUs that run programs |
 //!
 //! Interrupts are things noted in a CPU's line: a kick, an alarm that is due, handlers of devices. Whoever notes one looks where the CPU
@@ -19,12 +21,15 @@
 #![forbid(unsafe_code)]
 #![cfg(not(target_os = "none"))]
 
+pub mod handshake;
 mod line;
+mod patience;
 #[cfg(test)]
 mod tests;
 mod watch;
 
 pub use line::{Due, Handler, HostThread, World};
+pub use patience::Patience;
 
 use cores::Account;
 use line::{Line, Pending, Place};

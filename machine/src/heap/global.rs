@@ -157,7 +157,7 @@ unsafe impl GlobalAlloc for KernelHeap {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         #[cfg(feature = "fail-allocations")]
-        if FAILING.strikes(layout) {
+        if super::strikes(&FAILING, layout.size()) {
             return ptr::null_mut();
         }
         HEAP.allocate(&ThisCpu, layout)
@@ -166,7 +166,7 @@ unsafe impl GlobalAlloc for KernelHeap {
     #[inline]
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         #[cfg(feature = "fail-allocations")]
-        reserve::drawn::subtract(layout.size());
+        super::DRAWN.subtract(cpu::current(), layout.size());
         // SAFETY: the caller's promise to `GlobalAlloc`.
         unsafe { HEAP.free(&ThisCpu, memory, layout) }
     }
@@ -191,7 +191,7 @@ unsafe impl GlobalAlloc for KernelHeap {
 }
 
 #[cfg(feature = "fail-allocations")]
-pub static FAILING: super::failing::Failing = super::failing::Failing::new();
+pub static FAILING: shortage::Failing = shortage::Failing::new();
 
 /// See [`super::heap_usage`].
 pub fn usage() -> HeapUsage {

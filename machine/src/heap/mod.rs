@@ -7,16 +7,18 @@
 //! | `global` | on `pc`: the `#[global_allocator]`, its pages from the frame source, its stocks in static memory |
 //! | `host/heap` | the same on the host machine: a heap for each machine |
 //! | `reserve` | which requests can be refused, and what those that can't may draw |
-//! | `failing` | a request that fails on purpose, for tests |
 //!
 //! Everything the kernel boxes comes through here, and counts as the machine's memory. Callers synchronise with nobody: the stock
 //! is this CPU's alone, since interrupts are off whenever the kernel runs; behind it each size class has a spin lock, and
 //! behind that is the frame source. An allocation that fails returns null.
 
 use alloc::vec::Vec;
-
 #[cfg(feature = "fail-allocations")]
-pub(crate) mod failing;
+use {
+    crate::cpu::{self, MAX_CPUS},
+    shortage::{Drawn, Failing},
+};
+
 #[cfg(target_os = "none")]
 mod global;
 pub(crate) mod reserve;
@@ -64,6 +66,20 @@ pub fn heap_usage() -> HeapUsage {
     crate::platform::heap::usage()
 }
 
+/// What was drawn on the reserve, by all machines of this process.
+#[cfg(feature = "fail-allocations")]
+pub(crate) static DRAWN: Drawn<MAX_CPUS> = Drawn::new();
+
+/// Counts a request of so many bytes. True if it is the one that fails.
+#[cfg(feature = "fail-allocations")]
+pub(crate) fn strikes(failing: &Failing, bytes: usize) -> bool {
+    let can_be_refused = reserve::can_be_refused();
+    if !can_be_refused {
+        DRAWN.add(cpu::current(), bytes);
+    }
+    failing.strikes(can_be_refused)
+}
+
 /// Lets the `nth` request for kernel memory from now on that can be refused fail, from 1 on, on this machine; 0 for none.
 #[cfg(feature = "fail-allocations")]
 pub fn fail_nth_allocation(nth: u64) {
@@ -75,13 +91,13 @@ pub fn fail_nth_allocation(nth: u64) {
 pub fn end_draw(kind: u32) {
     let _ = kind;
     #[cfg(feature = "fail-allocations")]
-    reserve::drawn::end(kind);
+    DRAWN.end(cpu::current(), kind);
 }
 
 /// The most bytes that were drawn on the reserve for each kind of work, by all machines of this process.
 #[cfg(feature = "fail-allocations")]
 pub fn most_drawn(tell: impl FnMut(u32, u32)) {
-    reserve::drawn::each(tell);
+    DRAWN.each(tell);
 }
 
 /// Requests for kernel memory on this machine so far; in a test without a machine, those of its thread.
@@ -109,7 +125,7 @@ pub(crate) fn refuses_frames() -> bool {
 }
 
 #[cfg(feature = "fail-allocations")]
-fn failing() -> &'static failing::Failing {
+fn failing() -> &'static Failing {
     #[cfg(target_os = "none")]
     return &global::FAILING;
     #[cfg(not(target_os = "none"))]

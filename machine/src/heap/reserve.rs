@@ -69,50 +69,6 @@ pub fn fallible<R>(body: impl FnOnce() -> R) -> R {
     body()
 }
 
-/// What was drawn, for tests.
-#[cfg(feature = "fail-allocations")]
-pub(crate) mod drawn {
-    use crate::cpu::{self, MAX_CPUS};
-    use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
-
-    /// As many kinds of work as are told apart.
-    const KINDS: usize = 512;
-
-    /// Bytes each CPU has drawn since it last looked, and what was the most at any time since.
-    static NOW: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
-    static PEAK: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
-    /// The most of each kind of work.
-    static MOST: [AtomicU32; KINDS] = [const { AtomicU32::new(0) }; KINDS];
-
-    /// Counts a request that can't be refused.
-    pub fn add(bytes: usize) {
-        let Some((now, peak)) = NOW.get(cpu::current()).zip(PEAK.get(cpu::current())) else { return };
-        peak.fetch_max(now.fetch_add(bytes, Relaxed) + bytes, Relaxed);
-    }
-
-    /// Counts what comes back. What was there before doesn't count: it need not be of a class that is asked for.
-    pub fn subtract(bytes: usize) {
-        NOW.get(cpu::current()).inspect(|now| now.store(now.load(Relaxed).saturating_sub(bytes), Relaxed));
-    }
-
-    /// What this CPU has drawn since the last call of this was for work of that kind.
-    pub fn end(kind: u32) {
-        NOW.get(cpu::current()).inspect(|now| now.store(0, Relaxed));
-        let drawn = PEAK.get(cpu::current()).map_or(0, |peak| peak.swap(0, Relaxed));
-        MOST.get(kind as usize).inspect(|most| _ = most.fetch_max(drawn as u32, Relaxed));
-    }
-
-    /// The most that was drawn for each kind of work, where anything was.
-    pub fn each(mut tell: impl FnMut(u32, u32)) {
-        for (kind, most) in (0..).zip(&MOST) {
-            match most.load(Relaxed) {
-                0 => {}
-                drawn => tell(kind, drawn),
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use crate::memory::{Access, PAGE_SIZE, Space};
 use crate::user::General;
-use x86::instruction::{Attempt, LONGEST, State};
+use x86::instruction::{LONGEST, State};
 
 /// Whether the instruction before `rip` is `syscall`, and not one of the ways into a 32-bit kernel.
 pub fn is_syscall_instruction(space: &Space, rip: usize) -> bool {
@@ -33,11 +33,7 @@ fn attempted_when(
         Ok(()) => LONGEST,
         Err(fault) => fault.copied,
     };
-    match state.attempted(address, is_shown, fetch) {
-        Attempt::Read => Access::READ,
-        Attempt::Write => Access::WRITE,
-        Attempt::Fetch => Access::EXECUTE,
-    }
+    state.attempted(address, is_shown, fetch).into()
 }
 
 #[cfg(test)]

@@ -1,5 +1,11 @@
 //! Programs of seccomp filters, see seccomp(2): the instructions that the machine's own filter and the stubs' are made of, and what they look at.
 
+#[cfg(test)]
+mod interpreter;
+
+#[cfg(test)]
+pub use interpreter::Call;
+
 /// One instruction, `struct sock_filter`.
 pub type Instruction = libc::sock_filter;
 
@@ -54,44 +60,3 @@ pub const fn answer(action: u32) -> Instruction {
 
 /// The call is made.
 pub const ALLOW: Instruction = answer(libc::SECCOMP_RET_ALLOW);
-
-/// A system call as filters see it, for tests.
-#[cfg(test)]
-#[derive(Clone, Copy)]
-pub struct Call {
-    pub architecture: u32,
-    pub number: u32,
-    pub pointer: usize,
-    pub arguments: [u64; 6],
-}
-
-#[cfg(test)]
-impl Call {
-    /// The word at an offset.
-    fn word(&self, offset: u32) -> u32 {
-        let half = |value: u64| if offset.is_multiple_of(8) { value as u32 } else { (value >> 32) as u32 };
-        match offset {
-            NUMBER => self.number,
-            ARCHITECTURE => self.architecture,
-            POINTER_LOW | POINTER_HIGH => half(self.pointer as u64),
-            _ => half(self.arguments[(offset - ARGUMENTS) as usize / 8]),
-        }
-    }
-
-    /// What a filter answers.
-    pub fn decide(&self, filter: &[Instruction]) -> u32 {
-        let (mut at, mut value) = (0, 0);
-        loop {
-            let instruction = &filter[at];
-            at += 1;
-            let jump = |taken| usize::from(if taken { instruction.jt } else { instruction.jf });
-            match instruction.code {
-                LOAD => value = self.word(instruction.k),
-                AND => value &= instruction.k,
-                IF_EQUAL => at += jump(value == instruction.k),
-                IF_ABOVE => at += jump(value > instruction.k),
-                _ => return instruction.k,
-            }
-        }
-    }
-}

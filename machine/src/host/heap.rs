@@ -95,7 +95,7 @@ pub struct MachineHeap {
     stocks: [SpinLock<Stocks>; MAX_CPUS],
     long: Mutex<Long>,
     #[cfg(feature = "fail-allocations")]
-    failing: crate::heap::failing::Failing,
+    failing: shortage::Failing,
 }
 
 impl MachineHeap {
@@ -111,7 +111,7 @@ impl MachineHeap {
                 pieces: BTreeMap::new(),
             }),
             #[cfg(feature = "fail-allocations")]
-            failing: crate::heap::failing::Failing::new(),
+            failing: shortage::Failing::new(),
         }
     }
 }
@@ -313,7 +313,7 @@ unsafe impl GlobalAlloc for HostHeap {
             return unsafe { System.alloc(layout) };
         };
         #[cfg(feature = "fail-allocations")]
-        if machine.heap.failing.strikes(layout) {
+        if crate::heap::strikes(&machine.heap.failing, layout.size()) {
             return null_mut();
         }
         let memory = machine.heap.heap.allocate(&machine.heap, layout);
@@ -331,7 +331,7 @@ unsafe impl GlobalAlloc for HostHeap {
             match owner_of(memory.addr()) {
                 Some(machine) => {
                     #[cfg(feature = "fail-allocations")]
-                    reserve::drawn::subtract(layout.size());
+                    crate::heap::DRAWN.subtract(crate::cpu::current(), layout.size());
                     machine.heap.heap.free(&machine.heap, memory, layout);
                 }
                 None => System.dealloc(memory, layout),
@@ -415,7 +415,7 @@ pub fn is_of_a_machine() -> bool {
 
 /// What fails on purpose, on this thread's machine.
 #[cfg(feature = "fail-allocations")]
-pub fn failing() -> &'static crate::heap::failing::Failing {
+pub fn failing() -> &'static shortage::Failing {
     &current().heap.failing
 }
 

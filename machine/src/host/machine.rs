@@ -10,7 +10,7 @@
 
 use super::confine::{self, outside::Outside};
 use super::cpu::Cpus;
-use super::device::{Devices, Installed};
+use super::device::{self, Devices, Installed};
 use super::frames::Zone;
 use super::heap::{self, MachineHeap};
 use super::stub::{self, Pool};
@@ -18,78 +18,20 @@ use super::time::{self, Clock};
 use crate::cpu::MAX_CPUS;
 use crate::debug::Describe;
 use crate::memory::FrameSource;
+use setup::Power;
+pub use setup::{Configuration, Engine, MORE_PROCESSES, StartError};
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::{fmt, io, thread};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
 
 /// The status when the kernel panicked.
 const PANICKED: u8 = 101;
 
-/// What to do when the host makes no more threads or processes.
-pub const MORE_PROCESSES: &str = "raise the limit on processes (ulimit -u)";
-
-/// Where all that a machine needs is listed.
-const NEEDED: &str = "see \"What the host must allow\" in docs/src/host-machine.md";
-
 /// Frames of a thread's own machine that was told nothing: 64 MiB.
 const DEFAULT_FRAMES: usize = if cfg!(miri) { 8 } else { 64 } << 20 >> 12;
-
-/// How programs run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Engine {
-    /// The CPU's thread traces the program's process and is handed each system call and fault by ptrace(2): simple, and always
-    /// there. The reference for the other.
-    Ptrace,
-    /// The program's thread is its own master, and hands over by memory shared with the CPU's thread: faster, where the host
-    /// has a core to spare much faster. Where the host's CPUs lack what it needs, `Ptrace` takes its place.
-    #[default]
-    SharedMemory,
-}
-
-/// What a machine is made of.
-pub struct Configuration {
-    /// How many CPUs, 1 to [`MAX_CPUS`]: each is a thread.
-    pub cpus: usize,
-    /// Bytes of memory. They cost nothing before they are touched.
-    pub memory: usize,
-    /// How programs run.
-    pub engine: Engine,
-    /// What the machine is given.
-    pub devices: Devices,
-}
-
-impl Default for Configuration {
-    fn default() -> Configuration {
-        let cpus = thread::available_parallelism().map_or(1, usize::from).min(MAX_CPUS);
-        Configuration { cpus, memory: 1 << 30, engine: Engine::default(), devices: Devices::default() }
-    }
-}
-
-/// Why a machine could not be started: what was asked of the host, and what it said.
-#[derive(Debug)]
-pub struct StartError {
-    /// What was tried, in words.
-    pub step: &'static str,
-    /// What can be done about it.
-    pub advice: &'static str,
-    /// The host's answer.
-    pub reason: io::Error,
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the host does not let us {}: {}; {}; {NEEDED}", self.step, self.reason, self.advice)
-    }
-}
-
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.reason)
-    }
-}
 
 /// One machine. It stays for the life of the process, since threads may look at it late; what it holds of the host is
 /// given back when it ends.
@@ -109,17 +51,6 @@ pub struct Machine {
     /// Who looks at what confined threads can't.
     pub outside: Outside,
     power: Power,
-}
-
-/// Whether the machine is on.
-#[derive(Default)]
-struct Power {
-    /// For a quick look.
-    is_off: AtomicBool,
-    status: Mutex<Option<u8>>,
-    /// It is off for want of what the host refuses.
-    refused: Mutex<Option<StartError>>,
-    changed: Condvar,
 }
 
 /// The payload that unwinds the CPUs of a machine that is off.
@@ -201,7 +132,7 @@ pub fn run(configuration: Configuration, kernel: fn() -> !) -> Result<u8, StartE
     if let Some(pool) = &machine.stubs {
         pool.serve(machine);
     }
-    let status = machine.wait_until_off();
+    let status = machine.power.wait_until_off();
     // The CPUs' threads end by themselves; nothing of the host may be taken away while one is still at it.
     if let Some(boot) = boot {
         let _ = boot.join();
@@ -212,7 +143,7 @@ pub fn run(configuration: Configuration, kernel: fn() -> !) -> Result<u8, StartE
     end_stubs(machine);
     machine.devices.finish();
     machine.zone.release();
-    lock(&machine.power.refused).take().map_or(Ok(status), Err)
+    machine.power.refusal().map_or(Ok(status), Err)
 }
 
 fn end_stubs(machine: &Machine) {
@@ -230,7 +161,7 @@ impl Machine {
             source: OnceLock::new(),
             cpus: Cpus::new(cpus),
             clock: time::new(),
-            devices: Installed::from(devices),
+            devices: Installed::new(devices, device::connect),
             stubs,
             describe: OnceLock::new(),
             outside: Outside::default(),
@@ -274,7 +205,7 @@ impl Machine {
 
     /// Switches the machine off for want of something that no program can run without.
     pub fn refuse(&self, error: StartError) {
-        lock(&self.power.refused).get_or_insert(error);
+        self.power.note_refusal(error);
         self.switch_off(PANICKED);
     }
 
@@ -292,9 +223,7 @@ impl Machine {
     }
 
     fn switch_off(&self, status: u8) {
-        lock(&self.power.status).get_or_insert(status);
-        self.power.is_off.store(true, Ordering::SeqCst);
-        self.power.changed.notify_all();
+        self.power.switch_off(status);
         self.cpus.kick_all();
         if let Some(pool) = &self.stubs {
             pool.wake();
@@ -309,24 +238,14 @@ impl Machine {
 
     /// Whether the machine is off: then nobody should begin anything.
     pub fn is_off(&self) -> bool {
-        self.power.is_off.load(Ordering::SeqCst)
+        self.power.is_off()
     }
 
     /// Unwinds this CPU if the machine is off. Called where interrupts are taken and where a CPU spins.
     #[inline]
     pub fn check_power(&self) {
-        if self.power.is_off.load(Ordering::Relaxed) && !thread::panicking() && !heap::is_inside() {
+        if self.power.is_off_by_now() && !thread::panicking() && !heap::is_inside() {
             resume_unwind(Box::new(PoweredOff));
-        }
-    }
-
-    fn wait_until_off(&self) -> u8 {
-        let mut status = lock(&self.power.status);
-        loop {
-            match *status {
-                Some(status) => return status,
-                None => status = self.power.changed.wait(status).unwrap_or_else(PoisonError::into_inner),
-            }
         }
     }
 }

@@ -22,7 +22,7 @@ impl SharedLine for vdso::Clock {
 
     #[inline]
     fn read<R>(&self, look: impl Fn(&Line) -> R) -> R {
-        vdso::Clock::read(self, look)
+        clocks::Clock::read(self, look)
     }
 
     fn change(&self, change: impl FnOnce(&mut Line)) {

@@ -8,7 +8,7 @@
 
 use super::access::{attempted, is_syscall_instruction};
 use super::paging::USER_TOP;
-use super::stub::{Gone, NOBODY, Reason, Stopped, Stub, new_number};
+use super::stub::{Gone, NOBODY, Stopped, Stub, new_number};
 use super::{cpu, machine};
 use crate::memory::{OutOfMemory, PAGE_SIZE, Space};
 use crate::user::{Exception, General, NO_CALL, PageFault, Trap};
@@ -16,7 +16,9 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use libc::c_int;
+use x86::exceptions::{PROTECTION, SIMD, X87};
 use x86::extended::{WITH_HEADER, X87_AND_SSE, clear, has_vector_exception, replace};
+use x86::signals::{self, Meaning, Reason};
 
 /// Plays a program: looks at and changes its registers and memory, and says how it trapped. What it must remember
 /// it keeps in the registers, as programs do; so it survives a fork.
@@ -30,20 +32,6 @@ const MXCSR_MASK: u32 = 0xffff;
 const UPROBE_CALL: usize = 335;
 /// `rax` at a system call before anybody has answered: -ENOSYS.
 const NO_ANSWER: usize = -38_isize as usize;
-
-/// Numbers of exceptions.
-mod vector {
-    pub const DIVIDE: u8 = 0;
-    pub const DEBUG: u8 = 1;
-    pub const BREAKPOINT: u8 = 3;
-    pub const OVERFLOW: u8 = 4;
-    pub const INVALID_OPCODE: u8 = 6;
-    pub const STACK: u8 = 12;
-    pub const PROTECTION: u8 = 13;
-    pub const X87: u8 = 16;
-    pub const ALIGNMENT: u8 = 17;
-    pub const SIMD: u8 = 19;
-}
 
 /// The state of a program, with the interface of `pc`.
 pub struct Registers {
@@ -194,7 +182,7 @@ pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
     }
     if !registers.general.has_canonical_rip() {
         // The CPU would find out in the host. Linux's programs get a general protection fault, too.
-        return exception(registers, vector::PROTECTION);
+        return exception(registers, PROTECTION);
     }
     let machine = machine::current();
     loop {
@@ -258,9 +246,10 @@ fn trapped(registers: &mut Registers, space: &Space, reason: Reason) -> Result<T
                 registers.general.rax = registers.general.orig_rax;
             }
             registers.general.orig_rax = NO_CALL;
-            Ok(exception(registers, vector::PROTECTION))
+            Ok(exception(registers, PROTECTION))
         }
-        Reason::PageFault { address, access } => {
+        Reason::PageFault { address, attempt } => {
+            let access = attempt.into();
             let present = space.lookup(address).is_some();
             Ok(Trap::PageFault(PageFault { address, access, present }))
         }
@@ -278,39 +267,18 @@ fn signalled(
     code: c_int,
     address: usize,
 ) -> Result<Trap, Gone> {
-    /// `si_code` of what the host's kernel found itself; of faults with and without a mapping; of an integer's division and overflow; of a
-    /// misaligned access; of a step.
-    const SI_KERNEL: c_int = 0x80;
-    const SEGV_MAPERR: c_int = 1;
-    const SEGV_ACCERR: c_int = 2;
-    const FPE_INTDIV: c_int = 1;
-    const FPE_INTOVF: c_int = 2;
-    const BUS_ADRALN: c_int = 1;
-    const TRAP_TRACE: c_int = 2;
-    // Codes above 0 come from the CPU; others from somebody who sent the signal.
-    let from_cpu = code > 0;
-    Ok(match signal {
-        libc::SIGSEGV if code == SEGV_MAPERR || code == SEGV_ACCERR => {
+    Ok(match signals::meaning(signal, code) {
+        Meaning::PageFault => {
             let access = attempted(space, &registers.general, registers.fs_base, registers.gs_base, address);
             let present = space.lookup(address).is_some();
             Trap::PageFault(PageFault { address, access, present })
         }
-        libc::SIGSEGV if from_cpu => exception(registers, vector::PROTECTION),
-        libc::SIGBUS if code == BUS_ADRALN => exception(registers, vector::ALIGNMENT),
-        libc::SIGBUS if code == SI_KERNEL => exception(registers, vector::STACK),
-        // The host has no memory for the frame.
-        libc::SIGBUS if from_cpu => return Err(Gone),
-        libc::SIGFPE if code == FPE_INTDIV => exception(registers, vector::DIVIDE),
-        libc::SIGFPE if code == FPE_INTOVF => exception(registers, vector::OVERFLOW),
-        libc::SIGFPE if from_cpu => {
-            let simd = has_vector_exception(registers.extended_state());
-            exception(registers, if simd { vector::SIMD } else { vector::X87 })
-        }
-        libc::SIGILL if from_cpu => exception(registers, vector::INVALID_OPCODE),
-        libc::SIGTRAP if code == SI_KERNEL => exception(registers, vector::BREAKPOINT),
-        libc::SIGTRAP if code == TRAP_TRACE || from_cpu => exception(registers, vector::DEBUG),
-        libc::SIGSYS if from_cpu => vsyscall(registers, address),
-        _ => interrupted(),
+        Meaning::Exception(vector) => exception(registers, vector),
+        Meaning::FloatingPoint if has_vector_exception(registers.extended_state()) => exception(registers, SIMD),
+        Meaning::FloatingPoint => exception(registers, X87),
+        Meaning::Vsyscall => vsyscall(registers, address),
+        Meaning::NoMemory => return Err(Gone),
+        Meaning::Sent => interrupted(),
     })
 }
 

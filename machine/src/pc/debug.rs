@@ -8,9 +8,6 @@ use spin::Once;
 
 static DESCRIBE: Once<Describe> = Once::new();
 
-/// More calls than this are not shown.
-const DEEPEST: usize = 256;
-
 /// Prints at once.
 pub fn emergency_print(text: fmt::Arguments<'_>) {
     serial::print(text);
@@ -35,33 +32,8 @@ pub fn backtrace(out: &mut dyn fmt::Write) {
 }
 
 /// Writes the calls recorded by the chain of frame pointers from `frame` on. Follows it only upwards within kernel stacks.
-pub fn backtrace_from(out: &mut dyn fmt::Write, mut frame: usize) {
-    let mut last = 0;
-    let mut repeated = 0;
-    for _ in 0..DEEPEST {
-        let words = stack_word(frame).zip(stack_word(frame.wrapping_add(8)));
-        let Some((next, address)) = words.filter(|(_, address)| *address != 0) else { break };
-        if address == last {
-            repeated += 1;
-        } else {
-            write_repeats(out, &mut repeated);
-            write_place(out, address);
-        }
-        last = address;
-        if next <= frame {
-            break;
-        }
-        frame = next;
-    }
-    write_repeats(out, &mut repeated);
-}
-
-/// Says how often a function called itself.
-fn write_repeats(out: &mut dyn fmt::Write, repeated: &mut usize) {
-    if *repeated > 0 {
-        let _ = writeln!(out, "    ... and {repeated} times more");
-        *repeated = 0;
-    }
+pub fn backtrace_from(out: &mut dyn fmt::Write, frame: usize) {
+    x86::backtrace::write(out, frame, stack_word, write_place);
 }
 
 /// Writes an address, with its function's name if it is known.

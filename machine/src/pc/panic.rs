@@ -6,6 +6,7 @@ use crate::cpu::MAX_CPUS;
 use core::fmt;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use x86::exceptions;
 use x86_64::instructions::{hlt, interrupts};
 
 /// The status of a machine whose kernel was at fault, as a Rust program that panics.
@@ -51,49 +52,18 @@ fn panic(info: &PanicInfo<'_>) -> ! {
 /// An exception of the kernel's own code.
 pub fn kernel_fault(frame: &KernelFrame, address: usize) -> ! {
     begin();
-    let name = match frame.vector {
-        0 => "divide error",
-        6 => "invalid opcode",
-        8 => "double fault (a stack overflow?)",
-        12 => "stack fault",
-        13 => "general protection fault",
-        14 => "page fault",
-        18 => "machine check",
-        _ => "exception",
-    };
+    let name = exceptions::name(frame.vector as u8);
     let (cpu, vector, error) = (block::current_cpu(), frame.vector, frame.error);
     serial::print(format_args!("\nkernel fault on CPU {cpu}: {name} (vector {vector}, error {error:#x}"));
-    if frame.vector == 14 {
+    if frame.vector == u64::from(exceptions::PAGE_FAULT) {
         serial::print(format_args!(", address {address:#x}"));
     }
     serial::print(format_args!(")\n"));
     let f = frame;
-    serial::print(format_args!(
-        "    rip {:016x} rsp {:016x} flg {:016x} cs {:04x}\n\
-         \x20   rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}\n\
-         \x20   rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}\n\
-         \x20   r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}\n\
-         \x20   r13 {:016x} r14 {:016x} r15 {:016x}\n",
-        f.rip,
-        f.rsp,
-        f.rflags,
-        f.cs,
-        f.rax,
-        f.rbx,
-        f.rcx,
-        f.rdx,
-        f.rsi,
-        f.rdi,
-        f.rbp,
-        f.r8,
-        f.r9,
-        f.r10,
-        f.r11,
-        f.r12,
-        f.r13,
-        f.r14,
-        f.r15,
-    ));
+    let [flags, segment] = [f.rflags, f.cs];
+    let numbered =
+        [f.rax, f.rcx, f.rdx, f.rbx, f.rsp, f.rbp, f.rsi, f.rdi, f.r8, f.r9, f.r10, f.r11, f.r12, f.r13, f.r14, f.r15];
+    exceptions::write_registers(&mut Console, f.rip, flags, segment, &numbered);
     describe();
     serial::print(format_args!("at:\n"));
     debug::write_place(&mut Console, frame.rip);

@@ -10,10 +10,10 @@
 use super::reference::{Reference, Sample};
 use super::{acpi, block, cpu, features, local_apic, rtc};
 use crate::vdso::Clock;
-use clocks::scale;
-use core::arch::x86_64::__cpuid;
+use clocks::{from_nanoseconds, scale, to_nanoseconds};
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering};
+use x86::frequency;
 use x86_64::registers::model_specific::Msr;
 
 /// How long the clocks are compared at least.
@@ -28,16 +28,6 @@ pub(super) use crate::vdso::ticks;
 static CLOCK: Clock = Clock::new();
 /// Ticks of the alarm's timer (the TSC where it compares with that) per nanosecond, in 2^-32.
 static ALARM_TICKS: AtomicU64 = AtomicU64::new(0);
-
-/// The factor for [`scale`] that turns units of which `per_second` go by in a second into nanoseconds.
-fn to_nanoseconds(per_second: u64) -> u64 {
-    ((u128::from(SECOND) << 32) / u128::from(per_second.max(1))) as u64
-}
-
-/// And the way back.
-fn from_nanoseconds(per_second: u64) -> u64 {
-    ((u128::from(per_second) << 32) / u128::from(SECOND)) as u64
-}
 
 /// The clock programs read too.
 pub fn clock() -> &'static Clock {
@@ -116,20 +106,7 @@ pub fn finish(mut comparison: Comparison) {
 
 /// The frequency of the TSC, from who knows it: KVM, or the CPU.
 fn known_frequency() -> Option<u64> {
-    const HYPERVISOR: u32 = 0x4000_0000;
-    const KVM: [u32; 3] = [0x4b4d_564b, 0x564b_4d56, 0x4d];
-    if __cpuid(1).ecx >> 31 == 1 {
-        let leaf = __cpuid(HYPERVISOR);
-        if [leaf.ebx, leaf.ecx, leaf.edx] == KVM && __cpuid(HYPERVISOR + 1).eax & 1 << 3 != 0 {
-            return kvm_frequency();
-        }
-    }
-    if __cpuid(0).eax < 0x15 {
-        return None;
-    }
-    let leaf = __cpuid(0x15);
-    let known = leaf.eax != 0 && leaf.ebx != 0 && leaf.ecx != 0;
-    known.then(|| u64::from(leaf.ecx) * u64::from(leaf.ebx) / u64::from(leaf.eax))
+    if frequency::has_kvm_clock() { kvm_frequency() } else { frequency::by_cpuid() }
 }
 
 /// KVM writes into a page of ours how the TSC becomes nanoseconds (`struct pvclock_vcpu_time_info`). All virtual CPUs have
@@ -147,11 +124,7 @@ fn kvm_frequency() -> Option<u64> {
         Msr::new(SYSTEM_TIME).write(0);
         scale
     };
-    let (multiplier, shift) = (scale as u32, (scale >> 32) as i8);
-    let scaled = u128::from(SECOND) << 32;
-    let frequency = scaled / u128::from(multiplier).max(1);
-    let frequency = if shift < 0 { frequency << shift.unsigned_abs().min(31) } else { frequency >> shift.min(31) };
-    u64::try_from(frequency).ok().filter(|frequency| multiplier != 0 && *frequency != 0)
+    frequency::by_kvm_scale(scale as u32, (scale >> 32) as i8)
 }
 
 /// Sets or clears this CPU's alarm.

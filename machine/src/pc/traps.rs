@@ -18,6 +18,8 @@ pub const SYSCALL: u64 = 256;
 
 /// The vectors of interrupts.
 pub mod vector {
+    pub use x86::exceptions::{PAGE_FAULT, PROTECTION};
+
     /// Where the masked legacy controllers would deliver: ignored.
     pub const LEGACY: u8 = 0x20;
     /// The first of the devices' vectors.
@@ -32,10 +34,6 @@ pub mod vector {
     pub const SHOOTDOWN: u8 = 0xf2;
     /// What the local APIC delivers when an interrupt has gone away.
     pub const SPURIOUS: u8 = 0xff;
-    /// General protection.
-    pub const PROTECTION: u8 = 13;
-    /// Page fault.
-    pub const PAGE_FAULT: u8 = 14;
     /// Non-maskable interrupt.
     pub const NMI: u8 = 2;
 }

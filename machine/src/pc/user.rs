@@ -4,10 +4,11 @@ use super::block;
 use super::extended::State;
 use super::features;
 use super::traps::{self, Return, SYSCALL, vector};
-use crate::memory::{Access, OutOfMemory, Space};
+use crate::memory::{OutOfMemory, Space};
 use crate::user::{Exception, FIXED_FLAGS, General, NO_CALL, PageFault, Trap, USER_FLAGS};
 use alloc::sync::Arc;
 use core::arch::asm;
+use x86::exceptions::Attempt;
 use x86_64::registers::control::Cr2;
 
 /// Interrupts are on.
@@ -19,9 +20,7 @@ const IRET_FLAGS: usize = !(USER_FLAGS | FIXED_FLAGS) | INTERRUPT_FLAG | 0x1_010
 /// Bits of a page fault's error code.
 mod error {
     pub const PRESENT: u64 = 1;
-    pub const WRITE: u64 = 2;
     pub const USER: u64 = 4;
-    pub const FETCH: u64 = 0x10;
 }
 
 /// The whole state of a program on the CPU.
@@ -132,11 +131,7 @@ fn trapped(general: &mut General, returned: &Return) -> Trap {
     general.orig_rax = NO_CALL;
     match returned.vector as u8 {
         vector::PAGE_FAULT if returned.error & error::USER != 0 => {
-            let access = match returned.error {
-                error if error & error::FETCH != 0 => Access::EXECUTE,
-                error if error & error::WRITE != 0 => Access::WRITE,
-                _ => Access::READ,
-            };
+            let access = Attempt::of_fault(returned.error).into();
             let address = Cr2::read_raw() as usize;
             Trap::PageFault(PageFault { address, access, present: returned.error & error::PRESENT != 0 })
         }

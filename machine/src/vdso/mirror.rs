@@ -1,7 +1,7 @@
 //! The reader of `code.s` in Rust, load by load: compared with it by tests here, and tried in all orders by kernel/models.
 
+use super::Numbers;
 use super::atomic::{Ordering, fence};
-use super::numbers::Numbers;
 use clocks::scale;
 
 /// How one round of the reader ends.

@@ -3,11 +3,11 @@
 //! Two pages lie side by side in every program, the same two frames for all of them:
 //!
 //! ```text
-//!     [vvar]   numbers: how the time-stamp counter becomes time      read only         clock.rs, numbers.rs
+//!     [vvar]   numbers: how the time-stamp counter becomes time      read only         clocks::Numbers, clock.rs
 //!     [vdso]   an ELF shared object with the functions               read, execute     formats::vdso, code.s
 //! ```
 //!
-//! The kernel's own clock computes with the same numbers, so both ways give the same time ([`Clock`] says why it never goes
+//! The kernel's own clock computes with the same numbers, so both ways give the same time ([`clocks::Clock`] says why it never goes
 //! back between them). Where the TSC does not tell the time the numbers say so, and the functions make the system call.
 //!
 //! The machine's `time` has the [`Clock`] and sets it; the memory room takes the [`pages`] once, at its start, and maps them
@@ -16,17 +16,17 @@
 use crate::memory::Frame;
 use crate::platform;
 use alloc::vec::Vec;
+use clocks::Numbers;
 use core::mem::offset_of;
+#[cfg(test)]
 use core::sync::atomic;
 use formats::vdso::{CODE, build};
 
 mod clock;
 #[cfg(test)]
 mod mirror;
-mod numbers;
 
 pub(crate) use clock::{Clock, ticks};
-use numbers::Numbers;
 
 /// The frames of the vDSO. In a program the page of `code` follows that of `data`.
 #[derive(Clone, Debug)]

@@ -76,6 +76,29 @@ fn is_possible(image: &[u8], is_whole: bool, components: u64, mxcsr_mask: u32) -
     !is_whole || long(image, PRESENT) & !components == 0 && rest.iter().all(|byte| *byte == 0)
 }
 
+/// Which components a Linux host saves, as it says in the bytes XSAVE leaves to software.
+#[cfg(not(target_os = "none"))]
+pub fn component_word(state: &[u8]) -> u64 {
+    state.get(464..472).and_then(|bytes| bytes.try_into().ok()).map_or(3, u64::from_ne_bytes)
+}
+
+/// Components that a process has only if it asks for them (`ARCH_REQ_XCOMP_PERM` of arch_prctl(2)): the tiles of AMX, 8 KiB. Where nobody
+/// asked the host lets no program use them, and leaves them out of its signal frames.
+#[cfg(not(target_os = "none"))]
+pub const ON_REQUEST: u64 = 1 << 18;
+
+/// How long an extended state with these components is in XSAVE's standard format. (Intel SDM, volume 1, section 13.4)
+#[cfg(not(target_os = "none"))]
+pub fn state_length(components: u64) -> usize {
+    const STATES: u32 = 0xd;
+    const SHORTEST: usize = 576;
+    let ends = (2..63).filter(|component| components >> component & 1 == 1).map(|component| {
+        let place = core::arch::x86_64::__cpuid_count(STATES, component);
+        (place.eax + place.ebx) as usize
+    });
+    ends.fold(SHORTEST, usize::max)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

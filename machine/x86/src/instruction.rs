@@ -1,5 +1,6 @@
 //! What an instruction is about to do to memory: for who is told where it faulted, but not whether it read, wrote or fetched.
 
+use crate::exceptions::Attempt;
 use iced_x86::{Decoder, DecoderOptions, InstructionInfoFactory, OpAccess, Register};
 
 /// The longest instruction.
@@ -7,17 +8,6 @@ pub const LONGEST: usize = 15;
 
 /// The smallest page.
 const PAGE: usize = 4096;
-
-/// What was tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attempt {
-    /// To read.
-    Read,
-    /// To write.
-    Write,
-    /// To fetch the instruction itself.
-    Fetch,
-}
 
 /// A program's registers, by which the operands of its instruction are found.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,10 +1,15 @@
-//! x86-64 as logic, for every machine that runs its programs: nothing here touches a CPU.
+//! x86-64 as logic, for every machine that runs its programs: nothing here changes a CPU.
 //!
 //! | file | what it knows |
 //! | --- | --- |
+//! | `backtrace` | calls, by the chain of frame pointers |
+//! | `exceptions` | the exceptions by their numbers |
 //! | `extended` | extended states as bytes: which a CPU could have made |
 //! | `instruction` | what an instruction does to memory |
+//! | `features` | what a CPU can do, by its own word |
+//! | `frequency` | the frequency of the time-stamp counter, from who knows it |
 //! | `mitigations` | what a CPU offers against speculation across borders, and what to do with that |
+//! | `signals` | what signals of a Linux host say of an exception |
 //!
 //! **Who calls.** `machine`, which checks what it gives to a CPU: a wrong answer of this room may end a program or the machine, and
 //! breaks no memory.
@@ -12,7 +17,13 @@
 #![cfg_attr(target_os = "none", no_std)]
 #![forbid(unsafe_code)]
 
+pub mod backtrace;
+pub mod exceptions;
 pub mod extended;
+pub mod features;
+pub mod frequency;
 #[cfg(not(target_os = "none"))]
 pub mod instruction;
 pub mod mitigations;
+#[cfg(not(target_os = "none"))]
+pub mod signals;

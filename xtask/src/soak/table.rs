@@ -18,10 +18,7 @@ pub const SOAKS: &[Entry] = &[
     Entry {
         name: "handshake",
         what: "all orders of the words by which the host machine's kernel and a guest thread take turns",
-        round: Kind::Room {
-            package: "machine",
-            test: "platform::stub::handshake::tests::no_wake_up_is_lost_in_any_order",
-        },
+        round: Kind::Room { package: "lines", test: "handshake::tests::no_wake_up_is_lost_in_any_order" },
     },
     Entry {
         name: "slow-files",

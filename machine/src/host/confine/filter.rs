@@ -3,10 +3,10 @@
 //! Another architecture than x86-64 ends the process. A number that is not in the list, those of the x32 interface (which have bit 30
 //! set) among them, is refused.
 
-use super::calls::{Call, Form};
 use crate::platform::bpf::{
     ALLOW, ARCHITECTURE, AUDIT_ARCH_X86_64, Instruction, NUMBER, answer, argument, if_equal, load, mask,
 };
+use setup::calls::{Call, Form};
 
 const REFUSE: Instruction = answer(libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);
 const MISSING: Instruction = answer(libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
@@ -49,9 +49,10 @@ fn decision(form: &Form) -> Vec<Instruction> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::calls::allowed;
     use super::*;
     use crate::platform::bpf;
+    use crate::platform::cpu::INTERRUPT;
+    use setup::calls::allowed;
 
     const X32: u32 = 1 << 30;
 
@@ -61,14 +62,14 @@ mod tests {
     }
 
     fn here(has_folders: bool) -> impl Fn(libc::c_long, [u64; 6]) -> bool {
-        let filter = of(&allowed(has_folders));
+        let filter = of(&allowed(has_folders, INTERRUPT));
         move |number, arguments| decide(&filter, AUDIT_ARCH_X86_64, number as u32, arguments) == libc::SECCOMP_RET_ALLOW
     }
 
     #[test]
     fn what_is_not_in_the_list_is_refused() {
         for has_folders in [false, true] {
-            let calls = allowed(has_folders);
+            let calls = allowed(has_folders, INTERRUPT);
             let filter = of(&calls);
             for number in 0..1000_u32 {
                 let known = calls.iter().any(|call| call.number == i64::from(number));
@@ -167,7 +168,7 @@ mod tests {
             is_allowed(libc::SYS_prctl, with(0, 15))
                 && !is_allowed(libc::SYS_prctl, with(0, libc::PR_SET_DUMPABLE as u64))
         );
-        let filter = of(&allowed(false));
+        let filter = of(&allowed(false, INTERRUPT));
         assert_eq!(decide(&filter, AUDIT_ARCH_X86_64, libc::SYS_clone3 as u32, [0; 6]), MISSING.k);
     }
 }

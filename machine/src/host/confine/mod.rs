@@ -1,7 +1,7 @@
 //! What the threads of a machine give up before they deal with what programs say.
 //!
 //! The kernel is memory-safe and has no reason to do anything but compute, move memory, talk to its stubs and use descriptors
-//! that were opened before. So its threads keep the system calls they make, of some of them the forms they use ([`calls`]), and lose
+//! that were opened before. So its threads keep the system calls they make, of some of them the forms they use ([`setup::calls`]), and lose
 //! all others: new programs and processes, sockets, mounts, namespaces, other processes' memory, new identities, code that is written
 //! while running. What is refused answers `EPERM`. Files are opened only where a folder is shared. Capabilities go, too,
 //! but for those over files where there is such a folder.
@@ -12,7 +12,6 @@
 //! A thread that could not be confined does not begin: the machine does not start. Only a machine's own threads are confined: whoever
 //! called [`super::run`] goes on as before. Threads that a confined thread starts are so from their first instruction.
 
-mod calls;
 mod filter;
 pub mod outside;
 
@@ -85,8 +84,9 @@ fn leave_signals_to_others() {
 }
 
 fn install(has_folders: bool) -> io::Result<()> {
-    static FILTERS: LazyLock<[Box<[Instruction]>; 2]> =
-        LazyLock::new(|| [false, true].map(|has_folders| filter::of(&calls::allowed(has_folders))));
+    static FILTERS: LazyLock<[Box<[Instruction]>; 2]> = LazyLock::new(|| {
+        [false, true].map(|has_folders| filter::of(&setup::allowed(has_folders, super::cpu::INTERRUPT)))
+    });
     let [without_folders, with_folders] = &*FILTERS;
     let filter = if has_folders { with_folders } else { without_folders };
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };

@@ -7,23 +7,24 @@
 //! outlives its program.
 
 use super::claim::{Claim, HasStopped, OwnAffair};
-use super::handshake::{self, Back, Word, Words};
 use crate::platform::copy;
 use crate::user::General;
 use libc::{c_int, c_long};
+use lines::handshake::{self, Late, Word, Words};
 use std::io;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
+use x86::signals::Report;
 
 /// Bytes of a block, which is aligned to them.
 pub const BLOCK_SIZE: usize = 32 << 10;
 
-/// Offsets in a block of the words of the [`handshake`].
-pub const TRAPPED: usize = Word::Trapped as usize;
-pub const KERNEL_SLEEPS: usize = Word::KernelSleeps as usize;
-pub const GUEST_SLEEPS: usize = Word::GuestSleeps as usize;
-pub const SPIN: usize = Word::Spin as usize;
+/// Offsets in a block of the words of the [handshake](lines::handshake).
+pub const TRAPPED: usize = 0;
+pub const KERNEL_SLEEPS: usize = 4;
+pub const GUEST_SLEEPS: usize = 8;
+pub const SPIN: usize = 12;
 /// The signal and what came with it: addresses in the stub.
 pub const SIGNAL: usize = 16;
 pub const INFORMATION: usize = 24;
@@ -63,23 +64,6 @@ static TURNS: LazyLock<u32> = LazyLock::new(|| {
     (AWAKE.as_nanos() * u128::from(SAMPLE) / sample) as u32
 });
 
-/// What a guest thread says of its trap. Each trap it can make up it can also have, so it is its own affair which it says.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Report {
-    /// The signal, its code, and the address in it.
-    pub signal: c_int,
-    pub code: c_int,
-    pub address: usize,
-    /// Of a system call: which kernel it is for.
-    pub architecture: u32,
-    /// The exception's vector and error code, and the address of a page fault. Of the last exception: only for such signals.
-    pub vector: u64,
-    pub error: u64,
-    pub fault_address: usize,
-    /// The selector of its code.
-    pub code_segment: u16,
-}
-
 /// The program's registers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Taken {
@@ -103,6 +87,14 @@ pub struct Block {
     bytes: *mut u8,
     /// Where the stub has it.
     address: usize,
+}
+
+/// How the wait for a guest thread ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Back {
+    pub claim: Claim<HasStopped>,
+    /// The kernel had to sleep for it.
+    pub slept: bool,
 }
 
 /// The program made nonsense of its block, or its thread is gone.
@@ -163,8 +155,14 @@ impl Block {
 
     /// A word that both sides use.
     fn word(&self, word: Word) -> &AtomicU32 {
-        // SAFETY: the offsets of words are aligned and lie in the block; such words are accessed atomically only.
-        unsafe { AtomicU32::from_ptr(self.bytes.add(word as usize).cast()) }
+        let offset = match word {
+            Word::Trapped => TRAPPED,
+            Word::KernelSleeps => KERNEL_SLEEPS,
+            Word::GuestSleeps => GUEST_SLEEPS,
+            Word::Spin => SPIN,
+        };
+        // SAFETY: these offsets are aligned and lie in the block; such words are accessed atomically only.
+        unsafe { AtomicU32::from_ptr(self.bytes.add(offset).cast()) }
     }
 
     /// Reads eight bytes. An offset beyond the block gives 0.
@@ -277,7 +275,8 @@ impl Block {
     /// Waits until the program says it is back, awake for a while if `spin`. Each time a tenth of a second has passed without it
     /// `goes_on` is asked whether to wait on.
     pub fn wait(&self, spin: bool, goes_on: impl FnMut() -> bool) -> Result<Back, Broken> {
-        handshake::wait(self, turns(spin), goes_on)
+        let slept = handshake::wait(self, turns(spin), goes_on).map_err(|Late| Broken)?;
+        Ok(Back { claim: Claim::new(HasStopped), slept })
     }
 }
 

@@ -19,56 +19,29 @@
 //!
 //! Of a held thread the kernel knows what it is at. From a loose one it hears nothing but [claims](super::claim).
 
-use super::block::{Block, Broken, Frame, Report, Taken};
-use super::claim::Claim;
+use super::block::{Block, Broken, Frame, Taken};
 use super::code::{self, Call, Entry};
 use super::list::List;
 use super::pool::{has_ended, kill};
 use super::probe::{self, Mending, Step};
 use super::trace::{self, Carried, Gone, Halted};
 use super::{NOBODY, cpu};
-use crate::memory::Access;
 use crate::platform::confine::outside::state_of;
 use crate::platform::machine::{current as machine, lock};
 use crate::user::General;
 use cores::{Experience, Seat};
 use cpu::HostThread;
 use libc::{c_int, pid_t};
+use lines::Patience;
 use std::cell::Cell;
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
-
-/// Vectors of exceptions.
-pub const PROTECTION: u8 = 13;
-const PAGE_FAULT: u64 = 14;
+use x86::signals::Reason;
 
 /// The signals that bring a program back.
 const SIGNALS: [c_int; 7] =
     [libc::SIGSYS, libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, cpu::INTERRUPT];
-
-/// Why a program stopped, as the host tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// A system call for the 64-bit kernel.
-    Syscall,
-    /// A system call that the host's filters can't hold back: newer hosts have one for its uprobes, 335, which does nothing for a
-    /// program but send it this signal. (There is another, 336, which does nothing but fail.)
-    UprobeCall,
-    /// A system call, or one of the ways into a 32-bit kernel: the instruction tells.
-    SyscallOrGate,
-    /// One of the ways into a 32-bit kernel.
-    Gate,
-    /// A page fault, of which all is known.
-    PageFault { address: usize, access: Access },
-    /// An exception.
-    Exception(u8),
-    /// Another signal, of which only this is known.
-    Signal { signal: c_int, code: c_int, address: usize },
-    /// An interrupt, or nothing.
-    Interrupt,
-}
 
 /// A program that has stopped.
 #[derive(Clone, Copy, Debug)]
@@ -348,7 +321,7 @@ impl Guest {
         let back = self.block.wait(apart, || {
             cores::leave();
             self.seat.free(process);
-            patience.lasts(process)
+            waits_on(&mut patience, process)
         })?;
         if apart {
             experience.learn(program_slept || back.slept);
@@ -357,64 +330,23 @@ impl Guest {
         let (report, frame) = self.block.report(back.claim, self.extended_length)?;
         *lock(&self.standing) = Standing::Loose(frame);
         let Taken { general, fs_base, gs_base } = self.block.registers(&frame).own_affair();
-        Ok(Stopped { reason: reason(report), general, fs_base, gs_base })
+        Ok(Stopped { reason: report.own_affair().reason(cpu::INTERRUPT), general, fs_base, gs_base })
     }
 }
 
-/// How long a guest thread is waited for after it was interrupted. A program may have blocked the signal for that, or say nothing when
-/// it gets it: then it is not waited for twice, but for the host's processors that others keep busy, and in no case for longer than
-/// the deadline.
-struct Patience {
-    turns: u32,
-    /// Its time on processors when this was last asked.
-    ran: u64,
-    due_since: Option<Instant>,
-}
-
-impl Default for Patience {
-    fn default() -> Patience {
-        Patience { turns: 2, ran: 0, due_since: None }
+/// Whether a guest thread that does not come back is waited for on.
+fn waits_on(patience: &mut Patience, process: pid_t) -> bool {
+    if has_ended(process) {
+        return false;
     }
-}
-
-impl Patience {
-    /// Beyond what a processor that the host is short of, or a stopped process, could explain.
-    const DEADLINE: Duration = Duration::from_secs(60);
-
-    /// Whether to wait on.
-    fn lasts(&mut self, process: pid_t) -> bool {
-        if has_ended(process) {
-            return false;
-        }
-        if !machine().cpus.is_due(cpu::current()) {
-            return true; // it has not been interrupted
-        }
-        let since = *self.due_since.get_or_insert_with(Instant::now);
-        if had_its_chance(process, &mut self.ran) {
-            self.turns = self.turns.saturating_sub(1);
-        }
-        let lasts = self.turns > 0 && since.elapsed() < Self::DEADLINE;
-        if !lasts {
-            probe::reached(Step::Deadline);
-        }
-        lasts || !probe::is_on(Mending::Deadline) && !machine().is_off()
+    if !machine().cpus.is_due(cpu::current()) {
+        return true; // it has not been interrupted
     }
-}
-
-/// Whether a guest thread could have come back by now: it sleeps, or had a processor since `ran`, its time on processors
-/// when this was last asked.
-fn had_its_chance(process: pid_t, ran: &mut u64) -> bool {
-    /// Nanoseconds in which a signal is delivered for sure.
-    const ENOUGH: u64 = 20_000_000;
-    match state_of(process, process) {
-        Some(b'R') => {
-            let before = std::mem::replace(ran, processor_time(process));
-            ran.saturating_sub(before) > ENOUGH
-        }
-        // The host does something for it, or somebody stopped it.
-        Some(b'D' | b'T' | b't') => false,
-        _ => true,
+    let lasts = patience.lasts(state_of(process, process), || processor_time(process));
+    if !lasts {
+        probe::reached(Step::Deadline);
     }
+    lasts || !probe::is_on(Mending::Deadline) && !machine().is_off()
 }
 
 /// Nanoseconds a process has had a processor.
@@ -424,35 +356,4 @@ fn processor_time(process: pid_t) -> u64 {
     let failed =
         unsafe { libc::clock_getcpuclockid(process, &mut clock) != 0 || libc::clock_gettime(clock, &mut time) != 0 };
     if failed { 0 } else { time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64 }
-}
-
-/// What the handler's report means. Each of these a program can have honestly, so it is its own affair if it makes one up.
-fn reason(report: Claim<Report>) -> Reason {
-    const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
-    const SYS_SECCOMP: c_int = 1;
-    const SI_KERNEL: c_int = 0x80;
-    let report = report.own_affair();
-    if u64::from(report.code_segment) != trace::USER_CODE {
-        // A far jump into the host's 32-bit segment, which does not exist here.
-        return Reason::Exception(PROTECTION);
-    }
-    match report.signal {
-        libc::SIGSYS if report.code == SYS_SECCOMP && report.address >> 47 != 0 => {
-            Reason::Signal { signal: libc::SIGSYS, code: report.code, address: report.address } // vsyscall
-        }
-        libc::SIGSYS if report.code == SYS_SECCOMP && report.architecture == AUDIT_ARCH_X86_64 => Reason::Syscall,
-        libc::SIGSYS if report.code == SYS_SECCOMP => Reason::Gate,
-        libc::SIGILL if report.code == SI_KERNEL => Reason::UprobeCall,
-        // The vector is that of the last exception, which may have been long ago: the code must say so, too.
-        libc::SIGSEGV if (1..=4).contains(&report.code) && report.vector == PAGE_FAULT => {
-            let access = match report.error {
-                error if error & 0x10 != 0 => Access::EXECUTE,
-                error if error & 2 != 0 => Access::WRITE,
-                _ => Access::READ,
-            };
-            Reason::PageFault { address: report.fault_address, access }
-        }
-        cpu::INTERRUPT => Reason::Interrupt,
-        signal => Reason::Signal { signal, code: report.code, address: report.address },
-    }
 }

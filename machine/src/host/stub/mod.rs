@@ -21,7 +21,7 @@
 //! | `list` | the list of system calls that a thread of a stub is to make |
 //! | `trace` | ptrace of one thread: what the kernel knows |
 //! | `claim` | what programs say |
-//! | `guest`, `block`, `handshake` | threads that run programs untraced, and the memory by which they say how they came back |
+//! | `guest`, `block` | threads that run programs untraced, and the memory by which they say how they came back |
 //! | `pool` | making stubs ahead of need, handing them out, taking them back |
 //! | `probe` | for tests of all that |
 //!
@@ -35,7 +35,6 @@ mod claim;
 mod code;
 pub mod filter;
 mod guest;
-mod handshake;
 mod list;
 mod pool;
 pub mod probe;
@@ -53,7 +52,7 @@ use code::Call;
 pub use code::{BLOCKS, one_call};
 use cores::Seat;
 use guest::Guest;
-pub use guest::{Missing, Reason, Stopped, is_possible};
+pub use guest::{Missing, Stopped, is_possible};
 use list::{LIST_LENGTH, List};
 pub use pool::{Pool, Shortage, ended, own_pages};
 use probe::{Mending, Step};

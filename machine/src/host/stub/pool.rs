@@ -21,15 +21,15 @@ use crate::platform::frames::{Zone, checked};
 use crate::platform::machine::{Engine, MORE_PROCESSES, Machine, StartError, current, lock};
 use cores::Seat;
 use libc::{c_int, c_long, c_ulong, pid_t, user_regs_struct};
-use std::arch::x86_64::__cpuid_count;
+use setup::host::{Vdso, mapping_limit};
 use std::io;
 use std::mem::MaybeUninit;
-use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+use x86::extended::{ON_REQUEST, component_word, state_length};
 
 /// The most stubs a machine makes.
 const MOST_STUBS: usize = 1024;
@@ -581,12 +581,6 @@ pub fn has_ended(process: pid_t) -> bool {
     result == -1 || ended == process
 }
 
-/// Mappings the host allows a process.
-fn mapping_limit() -> usize {
-    let text = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap_or_default();
-    text.trim().parse().unwrap_or(65530)
-}
-
 /// Maps the page of code so that the template can begin in it.
 fn map_code(zone: &Zone) -> io::Result<usize> {
     let file = zone.file()?;
@@ -648,7 +642,7 @@ unsafe fn become_template(
             forget_restartable_sequences(area);
         }
         if let Some(vdso) = vdso {
-            vdso.hide();
+            hide(&vdso);
         }
         libc::dup2(memory, super::MEMORY as c_int);
         close_from(super::MEMORY as c_int + 1);
@@ -685,41 +679,16 @@ unsafe fn forget_restartable_sequences(area: usize) {
     }
 }
 
-/// Where the host put its code for this process (vdso(7)), if it did, and where to move it.
-struct Vdso {
-    range: Range<usize>,
-    to: usize,
-}
-
-impl Vdso {
-    /// Looks it up. The place to move it is the first multiple of 4 GiB where nothing is.
-    fn find() -> Option<Vdso> {
-        let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-        let address = |digits: &str| usize::from_str_radix(digits, 16).ok();
-        let range = |line: &str| {
-            let (start, end) = line.split_once(' ')?.0.split_once('-')?;
-            Some(address(start)?..address(end)?)
-        };
-        let vdso = maps.lines().find(|line| line.ends_with("[vdso]")).and_then(range)?;
-        let is_free = |to: usize| {
-            let overlaps = |other: Range<usize>| other.start < to + vdso.len() && to < other.end;
-            !maps.lines().filter_map(range).any(overlaps)
-        };
-        let to = (1..64).map(|multiple| multiple << 32).find(|to| is_free(*to))?;
-        Some(Vdso { range: vdso, to })
-    }
-
-    /// Moves it. `sysenter`, on CPUs on which the host has that way in, goes on in 32-bit code behind the lower half of the address at which the
-    /// host last had it, even when it is long unmapped, and the program reads that in its registers. Now that is a page
-    /// below 64 KiB, which hosts let nobody have: a fault, and it tells nothing.
-    ///
-    /// # Safety
-    /// Only where nobody uses it.
-    unsafe fn hide(&self) {
-        let (length, flags) = (self.range.len(), libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED);
-        // SAFETY: nothing lies there. A host that can't move it has no such way in, or keeps its address.
-        unsafe { libc::syscall(libc::SYS_mremap, self.range.start, length, length, flags, self.to) };
-    }
+/// Moves the host's code for this process out of the way. `sysenter`, on CPUs on which the host has that way in, goes on in 32-bit code
+/// behind the lower half of the address at which the host last had it, even when it is long unmapped, and the program reads that in its
+/// registers. Now that is a page below 64 KiB, which hosts let nobody have: a fault, and it tells nothing.
+///
+/// # Safety
+/// Only in the template, which uses neither that code nor, soon, anything else it has.
+unsafe fn hide(vdso: &Vdso) {
+    let (length, flags) = (vdso.range.len(), libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED);
+    // SAFETY: by contract of the caller. A host that can't move it has no such way in, or keeps its address.
+    unsafe { libc::syscall(libc::SYS_mremap, vdso.range.start, length, length, flags, vdso.to) };
 }
 
 /// Closes every descriptor from `first` on.
@@ -734,24 +703,4 @@ unsafe fn close_from(first: c_int) {
             }
         }
     }
-}
-
-/// Where the host says which components it saves: in the bytes XSAVE leaves to software.
-fn component_word(state: &[u8]) -> u64 {
-    state.get(464..472).and_then(|bytes| bytes.try_into().ok()).map_or(3, u64::from_ne_bytes)
-}
-
-/// Components that a process has only if it asks for them (`ARCH_REQ_XCOMP_PERM` of arch_prctl(2)): the tiles of AMX, 8 KiB. The host lets
-/// no program use them here, since nobody asked, and leaves them out of its signal frames.
-const ON_REQUEST: u64 = 1 << 18;
-
-/// How long an extended state with these components is in XSAVE's standard format. (Intel SDM, volume 1, section 13.4)
-fn state_length(components: u64) -> usize {
-    const STATES: u32 = 0xd;
-    const SHORTEST: usize = 576;
-    let ends = (2..63).filter(|component| components >> component & 1 == 1).map(|component| {
-        let place = __cpuid_count(STATES, component);
-        (place.eax + place.ebx) as usize
-    });
-    ends.fold(SHORTEST, usize::max)
 }

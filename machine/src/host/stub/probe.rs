@@ -1,9 +1,13 @@
 //! For tests of the wall: which steps were reached, and how often; and what holds it up, to be taken away one by one, so that an attack
 //! that finds nothing can show that it would have. In anything but a test all this is nothing.
 
+#[cfg(not(test))]
+pub use absent::{is_on, reached};
 #[cfg(test)]
-pub use choice::{Probes, count, switch_off};
-pub use choice::{is_on, reached};
+pub use probes::{Probes, count, is_on, reached, switch_off};
+
+#[cfg(test)]
+mod probes;
 
 /// What can be taken away in a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +53,7 @@ pub enum Step {
 }
 
 #[cfg(not(test))]
-mod choice {
+mod absent {
     use super::{Mending, Step};
 
     #[inline(always)]
@@ -59,42 +63,4 @@ mod choice {
 
     #[inline(always)]
     pub fn reached(_: Step) {}
-}
-
-#[cfg(test)]
-mod choice {
-    use super::{Mending, Step};
-    use crate::platform::machine::current as machine;
-    use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-
-    /// The probes of one machine.
-    #[derive(Default)]
-    pub struct Probes {
-        off: AtomicU32,
-        counts: [AtomicUsize; 5],
-    }
-
-    fn probes() -> Option<&'static Probes> {
-        machine().stubs.as_ref().map(|pool| &pool.probes)
-    }
-
-    /// Takes one away from this thread's machine.
-    pub fn switch_off(mending: Mending) {
-        probes().unwrap().off.fetch_or(1 << mending as u32, Ordering::SeqCst);
-    }
-
-    pub fn is_on(mending: Mending) -> bool {
-        probes().is_none_or(|probes| probes.off.load(Ordering::SeqCst) & 1 << mending as u32 == 0)
-    }
-
-    pub fn reached(step: Step) {
-        if let Some(probes) = probes() {
-            probes.counts[step as usize].fetch_add(1, Ordering::SeqCst);
-        }
-    }
-
-    /// How often this thread's machine reached a step.
-    pub fn count(step: Step) -> usize {
-        probes().unwrap().counts[step as usize].load(Ordering::SeqCst)
-    }
 }

@@ -6,13 +6,16 @@
 //! Nothing here reaps a thread that has ended: its number stays its own until [`super::pool::kill`] has waited for it.
 
 use super::code::{self, Call, Entry};
-use super::guest::{PROTECTION, Reason, Stopped};
+use super::guest::Stopped;
 use crate::platform::cpu;
 use crate::user::General;
 use libc::{c_int, c_long, c_void, iovec, pid_t, user_regs_struct};
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
+use x86::exceptions::PROTECTION;
+pub use x86::signals::USER_CODE;
+use x86::signals::{Reason, SYS_SECCOMP};
 
 /// The signal of a stop at a system call: `PTRACE_O_TRACESYSGOOD`.
 const SYSCALL_STOP: c_int = libc::SIGTRAP | 0x80;
@@ -22,16 +25,12 @@ const NT_X86_XSTATE: usize = 0x202;
 /// More than any extended state has bytes: AMX makes it 11,008.
 pub const LONGEST_STATE: usize = 32 << 10;
 
-/// Segments of 64-bit programs.
-pub const USER_CODE: u64 = 0x33;
+/// The data segment of 64-bit programs.
 const USER_DATA: u64 = 0x2b;
 
 /// Processes that a traced thread makes are traced from their first moment, in which they stop: so there is none in which
 /// nobody sees to their end, or to what they run.
 const OPTIONS: c_int = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACEFORK;
-
-/// `si_code` of a call that a filter refuses.
-const SYS_SECCOMP: c_int = 1;
 
 /// A traced thread that the host has said to have stopped. It goes on only when its tracer lets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@
 //! - `openat` and `openat2` where a folder is shared: the host looks paths up after the filter. The folder's own code opens names beneath
 //!   descriptors only.
 
-use libc::c_long;
+use libc::{c_int, c_long};
 
 /// An allowed call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,14 +42,17 @@ fn one_of(number: c_long, argument: u32, values: &[u64]) -> Call {
     Call { number, form: Form::OneOf(argument, values.to_vec()) }
 }
 
-/// What is called most comes first: the host goes through the list in order.
-pub fn allowed(has_folders: bool) -> Vec<Call> {
+/// What a machine's threads may call. What is called most comes first: the host goes through the list in order.
+/// `interrupt` is the signal that makes programs come back.
+pub fn allowed(has_folders: bool, interrupt: c_int) -> Vec<Call> {
+    // What interrupts programs, what ends their threads, and abort(3).
+    let signals = [interrupt, libc::SIGKILL, libc::SIGABRT];
     let mut calls = vec![
         one_of(libc::SYS_ptrace, 0, &PTRACE.map(u64::from)),
         any(libc::SYS_wait4),
         any(libc::SYS_futex),
         any(libc::SYS_waitid),
-        one_of(libc::SYS_tgkill, 2, &SIGNALS.map(|signal| signal as u64)),
+        one_of(libc::SYS_tgkill, 2, &signals.map(|signal| signal as u64)),
         one_of(libc::SYS_kill, 1, &[libc::SIGKILL as u64]),
         // Memory is never code. Flags are 32 bits on the host, too.
         Call { number: libc::SYS_mmap, form: Form::Without(2, libc::PROT_EXEC as u32) },
@@ -71,7 +74,7 @@ pub fn allowed(has_folders: bool) -> Vec<Call> {
     calls
 }
 
-/// Requests of ptrace(2): see `stub/trace.rs`.
+/// Requests of ptrace(2): see machine/src/host/stub/trace.rs.
 const PTRACE: [libc::c_uint; 11] = [
     libc::PTRACE_SYSEMU,
     libc::PTRACE_CONT,
@@ -85,9 +88,6 @@ const PTRACE: [libc::c_uint; 11] = [
     libc::PTRACE_SETOPTIONS,
     libc::PTRACE_DETACH,
 ];
-
-/// What interrupts programs, what ends their threads, and abort(3).
-const SIGNALS: [libc::c_int; 3] = [super::super::cpu::INTERRUPT, libc::SIGKILL, libc::SIGABRT];
 
 /// Looking at terminals and pipes. TIOCSTI, which types on a terminal, is not among them.
 const IOCTLS: [u64; 4] = [libc::TCGETS, libc::TCGETS2, libc::TIOCGWINSZ, libc::FIONREAD];
@@ -151,7 +151,7 @@ const PLAIN: [c_long; 53] = [
     libc::SYS_exit_group,
 ];
 
-/// Calls of `folder/`.
+/// Calls of shared folders.
 const OF_FOLDERS: [c_long; 28] = [
     libc::SYS_openat,
     libc::SYS_openat2,

@@ -1,11 +1,9 @@
-//! A request that fails on purpose: how tests go through every way out of memory.
+//! [`Failing`]: a request that fails on purpose.
 //!
-//! Built with the feature `fail-allocations` only. The requests of a machine are counted from its start. Of those that can be refused
-//! one, said by its number, gets nothing, as if memory had run out at that moment; those before and after it are served. Frames are
-//! counted among them. What can't be refused is only counted: it has the reserve.
+//! The requests of a machine are counted from its start. Of those that can be refused one, said by its number, gets nothing, as if memory had
+//! run out at that moment; those before and after it are served. Frames are counted among them. What can't be refused is only counted: it has
+//! the reserve.
 
-use super::reserve;
-use core::alloc::Layout;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The requests of one machine, and which of them fails.
@@ -24,46 +22,42 @@ impl Failing {
     }
 
     /// Counts a request. True if it is the one that fails.
-    pub(crate) fn strikes(&self, layout: Layout) -> bool {
+    pub fn strikes(&self, can_be_refused: bool) -> bool {
         self.requests.fetch_add(1, Relaxed);
-        if !reserve::can_be_refused() {
-            reserve::drawn::add(layout.size());
-            return false;
-        }
-        self.refuses()
+        can_be_refused && self.refuses()
     }
 
     /// Counts a request that can be refused. True if it is.
-    pub(crate) fn refuses(&self) -> bool {
+    pub fn refuses(&self) -> bool {
         self.refusable.fetch_add(1, Relaxed) + 1 == self.fails.load(Relaxed)
     }
 
     /// Requests so far.
-    pub(crate) fn requests(&self) -> u64 {
+    pub fn requests(&self) -> u64 {
         self.requests.load(Relaxed)
     }
 
     /// Those of them that could be refused.
-    pub(crate) fn refusable(&self) -> u64 {
+    pub fn refusable(&self) -> u64 {
         self.refusable.load(Relaxed)
     }
 
     /// Lets the `nth` request from now on that can be refused fail, from 1 on; 0 for none.
-    pub(super) fn fail_nth(&self, nth: u64) {
+    pub fn fail_nth(&self, nth: u64) {
         let number = if nth == 0 { 0 } else { self.refusable().saturating_add(nth) };
         self.fails.store(number, Relaxed);
     }
 }
 
-#[cfg(all(test, feature = "fail-allocations"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn one_request_fails_of_those_that_can() {
         let failing = Failing::new();
-        let strikes = || failing.strikes(Layout::new::<u64>());
-        let refused = || reserve::fallible(strikes);
+        let strikes = || failing.strikes(false);
+        let refused = || failing.strikes(true);
         failing.fail_nth(3);
         assert_eq!([(); 5].map(|()| refused() || strikes()), [false, false, true, false, false]);
         failing.fail_nth(1);

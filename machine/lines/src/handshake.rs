@@ -1,7 +1,7 @@
 //! Whose turn it is: the words by which the kernel and a guest thread hand over to each other, the kernel's side of it.
 //!
 //! ```text
-//!            kernel                              guest thread (code.s)
+//!            kernel                              guest thread (stub/code.s)
 //!   release: SPIN = turns                        it runs the program, until a signal:
 //!            TRAPPED = 0 ------------------->    TRAPPED = 1  (xchg, a full fence)
 //!            if GUEST_SLEEPS: wake               if KERNEL_SLEEPS: wake
@@ -14,26 +14,24 @@
 //! sees the other, so no wake-up is lost (the tests below try all orders). A guest that lies can make the kernel believe that it has stopped,
 //! or keep it waiting until the deadline of the caller; it can't do more.
 
-use super::block::Broken;
-use super::claim::{Claim, HasStopped};
-
 /// One of the words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
 pub enum Word {
     /// 1 while the guest thread says it is back, 0 while the program runs.
-    Trapped = 0,
+    Trapped,
     /// The kernel may sleep until the first changes.
-    KernelSleeps = 4,
+    KernelSleeps,
     /// The guest thread may.
-    GuestSleeps = 8,
+    GuestSleeps,
     /// Turns for which the guest thread looks before it sleeps.
-    Spin = 12,
+    Spin,
 }
 
 /// The words, and sleeping on the first. All accesses are sequentially consistent.
 pub trait Words {
+    /// What a word says.
     fn load(&self, word: Word) -> u32;
+    /// Sets a word.
     fn store(&self, word: Word, value: u32);
     /// Sleeps while `Trapped` is 0, for a limited time. Returns whether that has passed.
     fn sleep(&self) -> bool;
@@ -52,38 +50,36 @@ pub fn release(words: &impl Words, spin: u32) -> bool {
     slept
 }
 
-/// How the wait for a guest thread ended.
-#[derive(Clone, Copy, Debug)]
-pub struct Back {
-    pub claim: Claim<HasStopped>,
-    /// The kernel had to sleep for it.
-    pub slept: bool,
-}
+/// The guest thread does not come back: who was asked whether to wait on said no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Late;
 
 /// Waits until the guest thread says that it is back, awake for so many turns. Each time the limit of a sleep has passed without it
-/// `goes_on` is asked whether to wait on.
-pub fn wait(words: &impl Words, spin: u32, mut goes_on: impl FnMut() -> bool) -> Result<Back, Broken> {
-    let back = |slept| Back { claim: Claim::new(HasStopped), slept };
+/// `goes_on` is asked whether to wait on. Returns whether the kernel had to sleep for it.
+///
+/// # Errors
+/// It was not to wait on.
+pub fn wait(words: &impl Words, spin: u32, mut goes_on: impl FnMut() -> bool) -> Result<bool, Late> {
     let is_back = || words.load(Word::Trapped) != 0;
     for _ in 0..spin {
         if is_back() {
-            return Ok(back(false));
+            return Ok(false);
         }
         std::hint::spin_loop();
     }
     words.store(Word::KernelSleeps, 1);
     while !is_back() {
         if words.sleep() && !is_back() && !goes_on() {
-            return Err(Broken);
+            return Err(Late);
         }
     }
     words.store(Word::KernelSleeps, 0);
-    Ok(back(true))
+    Ok(true)
 }
 
 #[cfg(test)]
 mod tests {
-    //! All orders of the kernel's side, which is the code above, and of the guest thread's, which is `code.s` in Rust.
+    //! All orders of the kernel's side, which is the code above, and of the guest thread's, which is machine/src/host/stub/code.s in Rust.
 
     use super::*;
     use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst, fence};
@@ -113,7 +109,7 @@ mod tests {
         }
 
         fn word(&self, word: Word) -> &AtomicU32 {
-            &self.words[word as usize / 4]
+            &self.words[word as usize]
         }
 
         /// `xchg`, which is a fence: loom knows fences, and takes other accesses for weaker than they are.

@@ -1,20 +1,31 @@
 //! [`Numbers`]: a clock's numbers, a [`Line`], where many read them while one writes (a sequence lock).
 //!
-//! Readers are [`Numbers::try_read`] and, in programs, the assembler of `code.s`; `mirror.rs` is that in Rust, for tests. kernel/models tries
-//! both against a change, in all orders.
+//! Readers are [`Numbers::try_read`] and, in programs, the assembler of the vDSO (machine/src/vdso/code.s); `mirror.rs` beside that is it in
+//! Rust, for tests. kernel/models tries both against a change, in all orders.
 
 use super::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use clocks::Line;
 
-/// A [`Line`] where many read it while one writes: the beginning of the page of numbers.
+/// A [`Line`] where many read it while one writes: the beginning of the page of numbers. `machine` takes the bytes of that page for one, and
+/// sees to it that all of them are numbers.
 #[repr(C)]
 pub struct Numbers {
     /// Odd while the others change.
     pub sequence: AtomicU32,
+    /// See [`Line::multiplier`].
     pub multiplier: AtomicU64,
+    /// See [`Line::base_ticks`].
     pub base_ticks: AtomicU64,
+    /// See [`Line::base_nanoseconds`].
     pub base_nanoseconds: AtomicU64,
+    /// See [`Line::epoch`].
     pub epoch: AtomicU64,
+}
+
+impl Default for Numbers {
+    fn default() -> Numbers {
+        Numbers::new()
+    }
 }
 
 impl Numbers {
@@ -58,7 +69,6 @@ impl Numbers {
 
     /// Gives `look` the numbers; what it reads besides, the TSC above all, belongs to the same moment. None if they changed
     /// meanwhile: then it is to be tried again.
-    #[cfg_attr(target_os = "none", allow(dead_code, reason = "only the host corrects its clock while it is read"))]
     #[inline]
     pub fn try_read<R>(&self, look: impl Fn(&Line) -> R) -> Option<R> {
         let before = self.sequence.load(Ordering::Acquire);
