@@ -31,7 +31,7 @@ pub use crate::heap::{allocations, fail_nth_allocation, most_drawn, refusable_al
 use count::Count;
 pub(crate) use frame::word;
 pub use frame::{Frame, FrameRun};
-pub use space::{Access, FAULT_AHEAD, FAULT_AROUND, Mapping, Space, USER_TOP, UserFault};
+pub use space::{Access, FAULT_AHEAD, FAULT_AROUND, Mapping, MmuGather, Space, USER_TOP, UserFault};
 
 /// Bytes in a frame and in a page.
 pub const PAGE_SIZE: usize = 4096;

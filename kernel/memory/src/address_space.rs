@@ -2,7 +2,8 @@
 //!
 //! [`AddressSpace`] joins two records. The *areas* say what may be where (this room's lock, [`Layout`]); the machine's
 //! `Space` says which page shows which frame. A page is mapped only inside an area that allows it, because every change
-//! of areas makes the same change to the pages before the lock is released, and every fault maps under the lock.
+//! of areas makes the same change to the pages before the lock is released, and every fault maps under the lock. What CPUs remember
+//! of pages that were taken out they are made to forget after that; until they have, nobody maps anything there ([`Exclusion::Flush`]).
 //!
 //! Created for exec, copied by fork, cleared by exit; threads share it by `Arc`.
 
@@ -10,9 +11,10 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::Range;
+use core::sync::atomic::AtomicBool;
 
 use abi::Errno;
-use machine::memory::{Access, Frame, PAGE_SIZE, Space, USER_TOP};
+use machine::memory::{Access, Frame, MmuGather, PAGE_SIZE, Space, USER_TOP};
 use sync::{Budget, WaitQueue};
 
 use crate::area::{Area, AreaFlags, Backing, effective};
@@ -54,8 +56,10 @@ pub struct AddressSpace {
     memory: Arc<Memory>,
     pub(crate) placement: Placement,
     layout: LayoutLock,
-    /// Those who sleep until a change of several steps is over.
+    /// Those who sleep until a change of several steps, or a flush, is over.
     admitted: WaitQueue,
+    /// Other CPUs are made to forget what a change has taken out: worth waiting for a moment.
+    pub(crate) flushing: AtomicBool,
 }
 
 /// What the lock of an address space guards.
@@ -129,6 +133,7 @@ impl AddressSpace {
             placement,
             layout: LayoutLock::new(Layout::new(AreaSet::new(myself.clone(), id), limits)),
             admitted: WaitQueue::new(),
+            flushing: AtomicBool::new(false),
         }))
     }
 
@@ -147,14 +152,15 @@ impl AddressSpace {
             placement: self.placement,
             layout: LayoutLock::new(Layout::new(AreaSet::new(myself.clone(), id), Limits::default())),
             admitted: WaitQueue::new(),
+            flushing: AtomicBool::new(false),
         });
         let excluding = self.exclude(Exclusion::ChangesAndFaults).await;
-        excluding.step(|layout| child.change_now(|new| new.begin_as(layout)));
+        excluding.step(|layout, _| child.change_now(|new, _| new.begin_as(layout)));
         let mut budget = Budget::new();
         let mut at = 0;
         // Nobody else knows the child yet, so its lock can be taken inside the parent's.
-        while let Some(next) =
-            excluding.step(|layout| child.change_now(|new| self.share_some(layout, &child, new, at)))?
+        while let Some(next) = excluding
+            .step(|layout, gather| child.change_now(|new, _| self.share_some(layout, gather, &child, new, at)))?
         {
             at = next;
             budget.pace(SLICE).await;
@@ -166,6 +172,7 @@ impl AddressSpace {
     fn share_some(
         &self,
         layout: &Layout,
+        gather: &mut MmuGather<'_>,
         child: &AddressSpace,
         new: &mut Layout,
         at: usize,
@@ -194,7 +201,7 @@ impl AddressSpace {
             let mut rest = at.max(area.range.start)..area.range.end;
             while let Some(part) = self.next_slice(&rest) {
                 rest.start = part.end;
-                self.space.share_with(&child.space, part, !area.is_shared()).map_err(|_| Errno::ENOMEM)?;
+                gather.share_with(&child.space, part, !area.is_shared()).map_err(|_| Errno::ENOMEM)?;
                 if child.space.resident() >= full {
                     return Ok(Some(rest.start));
                 }
@@ -243,13 +250,13 @@ impl AddressSpace {
         let mut budget = Budget::new();
         let mut at = Some(0);
         while let Some(start) = at {
-            at = self.change_now(|layout| {
+            at = self.change_now(|layout, gather| {
                 layout.note_resident(self.space.resident());
-                self.space.unmap_some(start..USER_TOP, SLICE)
+                gather.unmap_some(start..USER_TOP, SLICE)
             });
             budget.pace(SLICE).await;
         }
-        while self.change_now(|layout| layout.release_some()) {
+        while self.change_now(|layout, _| layout.release_some()) {
             budget.pace(AREAS).await;
         }
     }
@@ -266,21 +273,35 @@ impl AddressSpace {
         &self.layout
     }
 
-    /// Changes the layout, and settles outside the lock what the change implies: the promise of memory and the files
-    /// that were let go of. For a space that nobody else can be changing: one for a new program, or one that is over. Others
-    /// [`change`](Self::change).
-    pub(crate) fn change_now<R>(&self, action: impl FnOnce(&mut Layout) -> R) -> R {
+    /// Changes the layout, and settles outside the lock what the change implies: what CPUs must forget of the pages that were taken
+    /// out, the promise of memory and the files that were let go of. For a space that nobody else can be changing: one for a new
+    /// program, or one that is over. Others [`change`](Self::change).
+    pub(crate) fn change_now<R>(&self, action: impl FnOnce(&mut Layout, &mut MmuGather<'_>) -> R) -> R {
         self.change_locked(self.layout(), action)
     }
 
-    pub(crate) fn change_locked<R>(&self, mut layout: LayoutGuard<'_>, action: impl FnOnce(&mut Layout) -> R) -> R {
+    pub(crate) fn change_locked<R>(
+        &self,
+        mut layout: LayoutGuard<'_>,
+        action: impl FnOnce(&mut Layout, &mut MmuGather<'_>) -> R,
+    ) -> R {
         let before = layout.areas.totals().committed;
-        let result = action(&mut layout);
-        let totals = layout.areas.totals();
-        layout.peak = layout.peak.max(totals.all);
-        let released = core::mem::take(&mut layout.released);
-        drop(layout);
-        self.memory.recommit(before, totals.committed);
+        let (result, committed, released, is_flushing);
+        {
+            // Dropped in place, after the lock.
+            let mut gather = self.space.gather();
+            result = action(&mut layout, &mut gather);
+            let totals = layout.areas.totals();
+            committed = totals.committed;
+            layout.peak = layout.peak.max(totals.all);
+            released = core::mem::take(&mut layout.released);
+            is_flushing = self.begin_flush(&mut layout, &gather);
+            drop(layout);
+        }
+        if is_flushing {
+            self.end_flush();
+        }
+        self.memory.recommit(before, committed);
         drop(released);
         result
     }
@@ -292,14 +313,14 @@ impl AddressSpace {
 
     /// Takes pages `range` of `file` out, wherever areas show them. The areas stay.
     pub(crate) fn unmap_file(&self, file: &dyn crate::Pager, range: &Range<u64>) {
-        self.each_view(file, range, |_, addresses| self.space.unmap(addresses));
+        self.each_view(file, range, |_, addresses, gather| gather.unmap(addresses));
     }
 
     /// Takes the right to write away from what shared areas show of pages `range` of `file`, until the next fault.
     pub(crate) fn write_protect_file(&self, file: &dyn crate::Pager, range: &Range<u64>) {
-        self.each_view(file, range, |area, addresses| {
+        self.each_view(file, range, |area, addresses, gather| {
             if area.is_shared() {
-                self.space.protect(addresses, effective(area.access) - Access::WRITE);
+                gather.protect(addresses, effective(area.access) - Access::WRITE);
             }
         });
     }
@@ -307,12 +328,12 @@ impl AddressSpace {
     /// Takes out what areas show of these pages of `file`, but not the program's own copies.
     pub(crate) fn evict_file(&self, file: &dyn crate::Pager, pages: &BTreeMap<u64, Frame>) {
         let (Some((&first, _)), Some((&last, _))) = (pages.first_key_value(), pages.last_key_value()) else { return };
-        self.each_view(file, &(first..last + 1), |area, addresses| {
+        self.each_view(file, &(first..last + 1), |area, addresses, gather| {
             for address in addresses.step_by(PAGE_SIZE) {
                 let evicted = area.file_page(address).and_then(|(_, index)| pages.get(&index));
                 let shown = evicted.and_then(|frame| Some((frame, self.space.lookup(address)?)));
                 if shown.is_some_and(|(frame, mapping)| mapping.frame_number == frame.number()) {
-                    self.space.unmap(address..address + PAGE_SIZE);
+                    gather.unmap(address..address + PAGE_SIZE);
                 }
             }
         });
@@ -332,13 +353,23 @@ impl AddressSpace {
 
     /// Takes a slice of what areas from `at` on show of pages `range` of `file` out. Returns where to go on.
     fn unmap_some_of_file(&self, file: &dyn crate::Pager, range: &Range<u64>, at: usize) -> Option<usize> {
-        let layout = self.layout();
+        self.change_pages(|layout, gather| self.unmap_views(layout, gather, file, range, at))
+    }
+
+    fn unmap_views(
+        &self,
+        layout: &Layout,
+        gather: &mut MmuGather<'_>,
+        file: &dyn crate::Pager,
+        range: &Range<u64>,
+        at: usize,
+    ) -> Option<usize> {
         let mut left = SLICE;
         for area in layout.areas.ascending(at) {
             let cost = match area.view_of(file, range) {
                 Some(shown) => {
                     let shown = shown.start.max(at)..shown.end.max(at);
-                    if let Some(next) = self.space.unmap_some(shown.clone(), left) {
+                    if let Some(next) = gather.unmap_some(shown.clone(), left) {
                         return Some(next);
                     }
                     (shown.len() / PAGE_SIZE).clamp(SLICE / AREAS, SLICE)
@@ -354,13 +385,19 @@ impl AddressSpace {
     }
 
     /// Calls `each` with every area that shows some of pages `range` of `file`, and the addresses where it does.
-    fn each_view(&self, file: &dyn crate::Pager, range: &Range<u64>, each: impl Fn(&Area, Range<usize>)) {
-        let layout = self.layout();
-        for area in layout.areas.ascending(0) {
-            if let Some(shown) = area.view_of(file, range) {
-                each(area, shown);
+    fn each_view(
+        &self,
+        file: &dyn crate::Pager,
+        range: &Range<u64>,
+        each: impl Fn(&Area, Range<usize>, &mut MmuGather<'_>),
+    ) {
+        self.change_pages(|layout, gather| {
+            for area in layout.areas.ascending(0) {
+                if let Some(shown) = area.view_of(file, range) {
+                    each(area, shown, gather);
+                }
             }
-        }
+        });
     }
 }
 

@@ -7,7 +7,7 @@ use abi::Errno;
 use abi::fallible::try_collect;
 use abi::memory::{LockAllFlags, SyncFlags};
 use abi::raw::general as raw;
-use machine::memory::{Access, PAGE_SIZE, USER_TOP};
+use machine::memory::{Access, MmuGather, PAGE_SIZE, USER_TOP};
 use sync::Budget;
 
 use crate::address_space::{AREAS, AddressSpace, Layout, SLICE};
@@ -42,7 +42,9 @@ impl AddressSpace {
         let mut at = range.start;
         let mut result = Ok(());
         while at < range.end && result.is_ok() {
-            (at, result) = self.change(|layout| self.advise_some(layout, at..range.end, advice, &mut hole)).await;
+            let rest = at..range.end;
+            (at, result) =
+                self.change(|layout, gather| self.advise_some(layout, gather, rest, advice, &mut hole)).await;
             budget.pace(SLICE).await;
         }
         if hole { result.and(Err(Errno::ENOMEM)) } else { result }
@@ -52,6 +54,7 @@ impl AddressSpace {
     fn advise_some(
         &self,
         layout: &mut Layout,
+        gather: &mut MmuGather<'_>,
         range: Range<usize>,
         advice: Advice,
         hole: &mut bool,
@@ -66,7 +69,7 @@ impl AddressSpace {
             };
             *hole |= area.range.start > at;
             let part = area.range.start.max(at)..area.range.end.min(range.end);
-            match self.advise_part(layout, part.clone(), advice) {
+            match self.advise_part(layout, gather, part.clone(), advice) {
                 Ok(None) => at = part.end,
                 Ok(Some(next)) => {
                     at = next;
@@ -84,7 +87,13 @@ impl AddressSpace {
     }
 
     /// Advises a part of an area. Returns where to go on if it is a slice's work or more.
-    fn advise_part(&self, layout: &mut Layout, part: Range<usize>, advice: Advice) -> Result<Option<usize>, Errno> {
+    fn advise_part(
+        &self,
+        layout: &mut Layout,
+        gather: &mut MmuGather<'_>,
+        part: Range<usize>,
+        advice: Advice,
+    ) -> Result<Option<usize>, Errno> {
         let area = layout.areas.containing(part.start).ok_or(Errno::ENOMEM)?;
         let locked = area.flags.contains(AreaFlags::LOCKED);
         let private_anonymous = matches!(area.backing, Backing::Anonymous);
@@ -104,7 +113,7 @@ impl AddressSpace {
                     return Err(Errno::EINVAL);
                 }
                 layout.note_resident(self.space().resident());
-                return Ok(self.space().unmap_some(part, SLICE));
+                return Ok(gather.unmap_some(part, SLICE));
             }
             // Handled by the caller.
             Advice::Populate(_) => {}
@@ -191,7 +200,7 @@ impl AddressSpace {
     /// mlock(2), and mlock2(2) with `on_fault`. `EPERM`, `ENOMEM` (limit, holes).
     pub async fn lock(&self, address: usize, length: usize, on_fault: bool) -> Result<(), Errno> {
         let range = lock_range(address, length)?;
-        self.change(|layout| {
+        self.change(|layout, _| {
             if layout.limits.locked == 0 {
                 return Err(Errno::EPERM);
             }
@@ -227,7 +236,7 @@ impl AddressSpace {
     async fn change_lock(&self, range: Range<usize>, lock: bool, budget: &mut Budget) -> Result<(), Errno> {
         let mut at = range.start;
         while at < range.end {
-            at = self.change(|layout| layout.change_lock(at..range.end, lock)).await?;
+            at = self.change(|layout, _| layout.change_lock(at..range.end, lock)).await?;
             budget.pace(AREAS).await;
         }
         Ok(())
@@ -238,7 +247,7 @@ impl AddressSpace {
         if flags.is_empty() || !LockAllFlags::all().contains(flags) || flags == LockAllFlags::ON_FAULT {
             return Err(Errno::EINVAL);
         }
-        self.change(|layout| {
+        self.change(|layout, _| {
             if layout.limits.locked == 0 {
                 return Err(Errno::EPERM);
             }
@@ -267,7 +276,7 @@ impl AddressSpace {
 
     /// munlockall(2).
     pub async fn unlock_all(&self) {
-        self.change(|layout| layout.future_flags = AreaFlags::empty()).await;
+        self.change(|layout, _| layout.future_flags = AreaFlags::empty()).await;
         // Whole areas change, so nothing is split and nothing can fail.
         let _ = self.change_all_locks(false).await;
     }

@@ -1,7 +1,7 @@
 //! brk(2): the end of the heap.
 
 use abi::Errno;
-use machine::memory::{Access, PAGE_SIZE, USER_TOP};
+use machine::memory::{Access, MmuGather, PAGE_SIZE, USER_TOP};
 use sync::Budget;
 
 use crate::address_space::{AddressSpace, Layout, SLICE};
@@ -22,28 +22,28 @@ impl AddressSpace {
     /// takes the place it leaves, until it is done.
     pub async fn set_break(&self, wish: usize) -> usize {
         let excluding = self.exclude(Exclusion::Changes).await;
-        let (mut at, end) = match excluding.step(|layout| self.move_break(layout, wish)) {
+        let (mut at, end) = match excluding.step(|layout, gather| self.move_break(layout, gather, wish)) {
             Moved::No(old) => return old,
             Moved::Whole => return wish,
             Moved::LeavesBehind(at, end) => (at, end),
         };
         let mut budget = Budget::new();
         // The borders are split already: what is left can't fail.
-        while let Ok(Some(next)) = excluding.step(|layout| layout.unmap_slice(self.space(), at..end, SLICE)) {
+        while let Ok(Some(next)) = excluding.step(|layout, gather| layout.unmap_slice(gather, at..end, SLICE)) {
             at = next;
             budget.pace(SLICE).await;
         }
         wish
     }
 
-    fn move_break(&self, layout: &mut Layout, wish: usize) -> Moved {
+    fn move_break(&self, layout: &mut Layout, gather: &mut MmuGather<'_>, wish: usize) -> Moved {
         let (old, start) = (layout.break_end, layout.break_start);
         let (old_end, new_end) = (page_align(old), page_align(wish));
         if wish < start || wish >= USER_TOP {
             return Moved::No(old);
         }
         let left = if new_end < old_end {
-            layout.unmap_slice(self.space(), new_end..old_end, SLICE)
+            layout.unmap_slice(gather, new_end..old_end, SLICE)
         } else {
             self.grow_heap(layout, old_end, new_end, wish).map(|()| None)
         };

@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use abi::Errno;
 use abi::memory::Protection;
-use machine::memory::{Access, PAGE_SIZE, USER_TOP};
+use machine::memory::{Access, MmuGather, PAGE_SIZE, USER_TOP};
 use sync::Budget;
 
 use crate::address_space::{AREAS, AddressSpace, Layout, SLICE};
@@ -31,22 +31,22 @@ impl AddressSpace {
         }
         if end - address <= SLICE * PAGE_SIZE {
             return self
-                .change(|layout| {
+                .change(|layout, gather| {
                     let start = begin(layout, address, end, grows)?;
-                    self.protect_areas(layout, &(start..end), access_of(protection), usize::MAX).1
+                    self.protect_areas(layout, gather, &(start..end), access_of(protection), usize::MAX).1
                 })
                 .await;
         }
         // Nobody may copy the space while its pages allow more, or less, than its areas.
         let excluding = self.exclude(Exclusion::Changes).await;
-        let mut at = excluding.step(|layout| begin(layout, address, end, grows))?;
+        let mut at = excluding.step(|layout, _| begin(layout, address, end, grows))?;
         let mut budget = Budget::new();
         while at < end {
             let rest = at..end;
-            let (reached, result) =
-                excluding.step(|layout| self.protect_areas(layout, &rest, access_of(protection), AREAS));
+            let (reached, result) = excluding
+                .step(|layout, gather| self.protect_areas(layout, gather, &rest, access_of(protection), AREAS));
             let mut pages = at..reached;
-            while let Some(next) = self.protect_some_pages(&pages) {
+            while let Some(next) = excluding.step(|layout, gather| self.protect_some_pages(layout, gather, &pages)) {
                 pages.start = next;
                 budget.pace(SLICE).await;
             }
@@ -60,6 +60,7 @@ impl AddressSpace {
     fn protect_areas(
         &self,
         layout: &mut Layout,
+        gather: &mut MmuGather<'_>,
         range: &Range<usize>,
         access: Access,
         areas: usize,
@@ -76,7 +77,7 @@ impl AddressSpace {
             };
             let part = at..area.range.end.min(range.end);
             if area.access != access {
-                result = self.protect_part(layout, part.clone(), access);
+                result = self.protect_part(layout, gather, part.clone(), access);
                 if result.is_err() {
                     break;
                 }
@@ -88,20 +89,25 @@ impl AddressSpace {
     }
 
     /// Gives a slice of the pages of `range` the rights of their areas. Returns where to go on.
-    fn protect_some_pages(&self, range: &Range<usize>) -> Option<usize> {
+    fn protect_some_pages(&self, layout: &Layout, gather: &mut MmuGather<'_>, range: &Range<usize>) -> Option<usize> {
         if range.is_empty() {
             return None;
         }
-        let layout = self.layout();
         let area = layout.areas.first_ending_above(range.start).filter(|area| area.range.start < range.end)?;
         let within = area.range.start.max(range.start)..area.range.end.min(range.end);
         let Some(part) = self.next_slice(&within) else { return Some(within.end) };
-        self.space().protect(part.clone(), page_rights(area));
+        gather.protect(part.clone(), page_rights(area));
         Some(part.end)
     }
 
     /// Changes one area or a part of it, with its pages if they are few.
-    fn protect_part(&self, layout: &mut Layout, part: Range<usize>, access: Access) -> Result<(), Errno> {
+    fn protect_part(
+        &self,
+        layout: &mut Layout,
+        gather: &mut MmuGather<'_>,
+        part: Range<usize>,
+        access: Access,
+    ) -> Result<(), Errno> {
         let area = layout.areas.containing(part.start).ok_or(Errno::ENOMEM)?;
         let may = [
             (Access::READ, AreaFlags::MAY_READ),
@@ -145,7 +151,7 @@ impl AddressSpace {
         if part.len() <= SLICE * PAGE_SIZE
             && let Some(area) = layout.areas.containing(part.start)
         {
-            self.space().protect(part, page_rights(area));
+            gather.protect(part, page_rights(area));
         }
         Ok(())
     }

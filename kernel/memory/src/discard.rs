@@ -48,7 +48,7 @@ impl Discarded {
     fn free_some(&mut self) -> bool {
         match self {
             Discarded::Space(space, areas) => {
-                if space.unmap_some(0..USER_TOP, SLICE).is_some() {
+                if space.gather().unmap_some(0..USER_TOP, SLICE).is_some() {
                     return true;
                 }
                 areas.pop_some().is_some()

@@ -3,9 +3,8 @@
 //! The lock of a space is shared by page faults, which supply pages and change no area: two CPUs may fault at once, and what a
 //! fault zeroes or copies keeps no other fault waiting. Who changes areas, or takes pages out, is alone.
 //!
-//! The lock spins, but not for long. Its holder may have to wait until other CPUs have forgotten translations,
-//! and those may be virtual CPUs that wait for their turn on a busy host: a CPU that spun meanwhile would keep the core from
-//! just them. So calls and faults try for [`TURNS`] turns, and then sleep until the lock is given up. Who can't sleep (a look from
+//! The lock spins, but not for long, since its holder, or who has to flush under it, may be a virtual CPU that waits for its turn on a busy
+//! host: a CPU that spun meanwhile would keep the core from just that one. So calls and faults try for [`TURNS`] turns, and then sleep until the lock is given up. Who can't sleep (a look from
 //! /proc, a futex's key) spins on, and is let in first: who takes the lock again and again could else keep it out for ever. For the
 //! same reason no further fault is let in while a change tries.
 //!
@@ -13,12 +12,17 @@
 //! them others run. What is torn down or taken out is consistent after each step, and others may come in between. Where
 //! they may not, the change keeps them out meanwhile.
 //!
+//! What a change has taken out, other CPUs must forget, and that takes as long as they let it. The lock is not held meanwhile, but
+//! other changes, and page faults at just those pages, are kept out: who finds a page gone, or another in its place, must not see a third
+//! CPU that still has the old one. They spin for a moment, and then sleep, too. Faults elsewhere go on.
+//!
 //! fork(2) keeps page faults out too. So its copy is of one moment: a thread of the parent that writes to a page which
 //! has been copied faults, and waits until everything has been.
 
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use machine::memory::MmuGather;
 use sync::{ReadGuard, RwSpinLock, WaitQueue, WriteGuard};
 
 use crate::address_space::{AddressSpace, Layout};
@@ -193,6 +197,25 @@ pub(crate) enum Exclusion {
     Changes,
     /// Other changes, and page faults.
     ChangesAndFaults,
+    /// Other changes, and page faults at these addresses: other CPUs may still see what was there.
+    Flush {
+        /// The first.
+        start: usize,
+        /// The one after the last.
+        end: usize,
+    },
+}
+
+impl Exclusion {
+    /// Whether a page fault at `page` has to wait.
+    #[inline]
+    pub fn keeps_out(self, page: usize) -> bool {
+        match self {
+            Exclusion::Changes => false,
+            Exclusion::ChangesAndFaults => true,
+            Exclusion::Flush { start, end } => (start..end).contains(&page),
+        }
+    }
 }
 
 /// Keeps others out until it is dropped.
@@ -201,7 +224,7 @@ pub(crate) struct Excluding<'a>(&'a AddressSpace);
 impl AddressSpace {
     /// Keeps others out from now on, once nobody else does. Cancel-safe.
     pub(crate) async fn exclude(&self, whom: Exclusion) -> Excluding<'_> {
-        self.change(|layout| layout.exclusion = Some(whom)).await;
+        self.change(|layout, _| layout.exclusion = Some(whom)).await;
         Excluding(self)
     }
 
@@ -218,10 +241,11 @@ impl AddressSpace {
     }
 
     /// Changes the layout, once nobody keeps changes out. See [`AddressSpace::change_now`]. Cancel-safe.
-    pub(crate) async fn change<R>(&self, action: impl FnOnce(&mut Layout) -> R) -> R {
+    pub(crate) async fn change<R>(&self, action: impl FnOnce(&mut Layout, &mut MmuGather<'_>) -> R) -> R {
         let mut action = Some(action);
         loop {
             let attempt = || {
+                self.spin_while_flushing();
                 let layout = self.try_layout()?;
                 let admitted = if layout.exclusion.is_none() { action.take() } else { None };
                 Some(admitted.map(|action| self.change_locked(layout, action)))
@@ -231,6 +255,65 @@ impl AddressSpace {
             }
             self.until_not_excluded().await;
         }
+    }
+
+    /// Waits for the end of a flush, but not for long.
+    #[inline]
+    fn spin_while_flushing(&self) {
+        if self.flushing.load(Ordering::Relaxed) {
+            self.spin_on_while_flushing();
+        }
+    }
+
+    #[cold]
+    fn spin_on_while_flushing(&self) {
+        let mut left = TURNS;
+        while left > 0 && self.flushing.load(Ordering::Relaxed) {
+            machine::cpu::relax();
+            left -= 1;
+        }
+    }
+
+    /// Before the lock is given up: keeps others out from what other CPUs may still see, until [`end_flush`](Self::end_flush). False if
+    /// there is nothing to keep them out from, or they are kept out already.
+    #[inline]
+    pub(crate) fn begin_flush(&self, layout: &mut Layout, gather: &MmuGather<'_>) -> bool {
+        if layout.exclusion.is_some() {
+            return false;
+        }
+        let Some(range) = gather.unflushed() else { return false };
+        layout.exclusion = Some(Exclusion::Flush { start: range.start, end: range.end });
+        self.flushing.store(true, Ordering::Relaxed);
+        true
+    }
+
+    /// All CPUs have forgotten.
+    #[cold]
+    pub(crate) fn end_flush(&self) {
+        let mut layout = self.layout();
+        layout.exclusion = None;
+        // Who spins sees the end when he can come in, not sooner.
+        self.flushing.store(false, Ordering::Relaxed);
+        drop(layout);
+        self.admitted().wake_all();
+    }
+
+    /// Takes pages of a file out, or rights, whether changes are kept out or not. If they are, the lock is given up when all CPUs have
+    /// forgotten.
+    pub(crate) fn change_pages<R>(&self, action: impl FnOnce(&Layout, &mut MmuGather<'_>) -> R) -> R {
+        let mut layout = self.layout();
+        let mut gather = self.space().gather();
+        let result = action(&layout, &mut gather);
+        if layout.exclusion.is_some() {
+            drop((gather, layout));
+        } else {
+            let is_flushing = self.begin_flush(&mut layout, &gather);
+            drop((layout, gather));
+            if is_flushing {
+                self.end_flush();
+            }
+        }
+        result
     }
 
     /// Resolves when a page fault is worth trying again that was [`MemoryFault::Busy`](crate::MemoryFault::Busy).
@@ -248,7 +331,7 @@ impl AddressSpace {
 
 impl Excluding<'_> {
     /// One step.
-    pub fn step<R>(&self, action: impl FnOnce(&mut Layout) -> R) -> R {
+    pub fn step<R>(&self, action: impl FnOnce(&mut Layout, &mut MmuGather<'_>) -> R) -> R {
         self.0.change_now(action)
     }
 }

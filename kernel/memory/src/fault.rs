@@ -23,7 +23,6 @@ use smallvec::SmallVec;
 
 use crate::address_space::{AddressSpace, Layout};
 use crate::area::{Area, AreaFlags, Backing, STACK_GUARD_GAP, effective};
-use crate::exclusion::Exclusion;
 use crate::map::{MINIMUM_ADDRESS, check_commit};
 use crate::pager::{MappedFile, PagerError};
 
@@ -212,7 +211,7 @@ impl AddressSpace {
             }
             self.space().break_copy_on_write(page, rights)?;
         } else {
-            self.space().protect(page..page + PAGE_SIZE, rights - Access::WRITE);
+            self.space().gather().protect(page..page + PAGE_SIZE, rights - Access::WRITE);
         }
         Ok(Resolution::Mapped)
     }
@@ -296,7 +295,7 @@ impl AddressSpace {
         if layout.exclusion.is_some() {
             return Err(MemoryFault::Busy);
         }
-        self.change_locked(layout, |layout| {
+        self.change_locked(layout, |layout, _| {
             if layout.areas.containing(page).is_some() {
                 return Ok(()); // another thread was faster
             }
@@ -318,7 +317,7 @@ impl Layout {
     /// The area for a fault at `page`: the one there, which allows it, or the first above.
     #[inline]
     fn area_for_fault(&self, page: usize, access: Access) -> Result<&Area, MemoryFault> {
-        if self.exclusion == Some(Exclusion::ChangesAndFaults) {
+        if self.exclusion.is_some_and(|exclusion| exclusion.keeps_out(page)) {
             return Err(MemoryFault::Busy);
         }
         let area = self.areas.first_ending_above(page).ok_or(MemoryFault::NotMapped)?;

@@ -9,7 +9,7 @@ use core::ops::Range;
 use abi::Errno;
 use abi::fallible::try_to_vec;
 use abi::memory::{MapFlags, Protection};
-use machine::memory::{Access, PAGE_SIZE, Space, USER_TOP};
+use machine::memory::{Access, MmuGather, PAGE_SIZE, USER_TOP};
 use sync::Budget;
 
 use crate::address_space::{AREAS, AddressSpace, Layout, Limits, SLICE};
@@ -122,29 +122,34 @@ impl AddressSpace {
     /// nobody sees the gap.
     async fn map_slowly(&self, request: &MapRequest) -> Result<(Range<usize>, AreaFlags), Errno> {
         if request.length <= SLICE * PAGE_SIZE || !request.flags.contains(MapFlags::FIXED) {
-            return self.change(|layout| self.map_area(layout, request)).await;
+            return self.change(|layout, gather| self.map_area(layout, gather, request)).await;
         }
         let excluding = self.exclude(Exclusion::ChangesAndFaults).await;
-        let range = excluding.step(|layout| self.check_area(layout, request))?.range;
+        let range = excluding.step(|layout, _| self.check_area(layout, request))?.range;
         let mut budget = Budget::new();
         let mut at = range.start;
-        while let Some(next) = excluding.step(|layout| layout.unmap_slice(self.space(), at..range.end, SLICE))? {
+        while let Some(next) = excluding.step(|layout, gather| layout.unmap_slice(gather, at..range.end, SLICE))? {
             at = next;
             budget.pace(SLICE).await;
         }
-        excluding.step(|layout| self.map_area(layout, request))
+        excluding.step(|layout, gather| self.map_area(layout, gather, request))
     }
 
     /// Creates a mapping for a program that is not running yet, and returns where. Errors as mmap(2).
     pub fn map(&self, request: &MapRequest) -> Result<usize, Errno> {
-        self.change_now(|layout| self.map_area(layout, request)).map(|(range, _)| range.start)
+        self.change_now(|layout, gather| self.map_area(layout, gather, request)).map(|(range, _)| range.start)
     }
 
-    fn map_area(&self, layout: &mut Layout, request: &MapRequest) -> Result<(Range<usize>, AreaFlags), Errno> {
+    fn map_area(
+        &self,
+        layout: &mut Layout,
+        gather: &mut MmuGather<'_>,
+        request: &MapRequest,
+    ) -> Result<(Range<usize>, AreaFlags), Errno> {
         let area = self.check_area(layout, request)?;
         let (range, flags) = (area.range.clone(), area.flags);
         if request.replaces() {
-            layout.unmap_now(self.space(), range.clone())?;
+            layout.unmap_now(gather, range.clone())?;
         }
         layout.add(area)?;
         Ok((range, flags))
@@ -248,7 +253,7 @@ impl AddressSpace {
         }
         let (mut at, end) = (address, address + length);
         let mut budget = Budget::new();
-        while let Some(next) = self.change(|layout| layout.unmap_slice(self.space(), at..end, SLICE)).await? {
+        while let Some(next) = self.change(|layout, gather| layout.unmap_slice(gather, at..end, SLICE)).await? {
             at = next;
             budget.pace(SLICE).await;
         }
@@ -439,13 +444,18 @@ impl Layout {
     }
 
     /// Takes out the areas and pages of `range`, all at once.
-    pub fn unmap_now(&mut self, space: &Space, range: Range<usize>) -> Result<(), Errno> {
-        self.unmap_slice(space, range, usize::MAX).map(|_| ())
+    pub fn unmap_now(&mut self, gather: &mut MmuGather<'_>, range: Range<usize>) -> Result<(), Errno> {
+        self.unmap_slice(gather, range, usize::MAX).map(|_| ())
     }
 
     /// Takes out areas and pages of `range` from its start, up to about `budget` pages and as many areas. Returns where to
     /// go on.
-    pub fn unmap_slice(&mut self, space: &Space, range: Range<usize>, budget: usize) -> Result<Option<usize>, Errno> {
+    pub fn unmap_slice(
+        &mut self,
+        gather: &mut MmuGather<'_>,
+        range: Range<usize>,
+        budget: usize,
+    ) -> Result<Option<usize>, Errno> {
         let Some(first) = self.areas.first_ending_above(range.start).filter(|area| area.range.start < range.end) else {
             return Ok(None);
         };
@@ -460,9 +470,9 @@ impl Layout {
         if end != range.end {
             self.areas.split(range.end)?;
         }
-        self.note_resident(space.resident());
+        self.note_resident(gather.resident());
         let limit = if end < range.end && budget != usize::MAX { self.start_after(AREAS, &range) } else { None };
-        let next = space.unmap_some(range.start..limit.unwrap_or(range.end), budget).or(limit);
+        let next = gather.unmap_some(range.start..limit.unwrap_or(range.end), budget).or(limit);
         let done = range.start..next.unwrap_or(range.end);
         if next.is_some() {
             self.areas.split(done.end)?;

@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use abi::Errno;
 use abi::memory::RemapFlags;
-use machine::memory::{PAGE_SIZE, USER_TOP};
+use machine::memory::{MmuGather, PAGE_SIZE, USER_TOP};
 
 use sync::Budget;
 
@@ -54,8 +54,8 @@ impl AddressSpace {
             return Ok(old);
         }
         let source = old..old.checked_add(old_length).ok_or(Errno::EFAULT)?;
-        let plan = |layout: &mut Layout, source: Range<usize>| match fixed || keep {
-            true => self.plan_move(layout, source, new_length, flags, new),
+        let plan = |layout: &mut Layout, gather: &mut MmuGather<'_>, source: Range<usize>| match fixed || keep {
+            true => self.plan_move(layout, gather, source, new_length, flags, new),
             false => self.plan_growth(layout, &source, new_length, may_move),
         };
         let large = source.len().max(if fixed { new_length } else { 0 }) > SLICE * PAGE_SIZE;
@@ -63,9 +63,9 @@ impl AddressSpace {
             let target = fixed.then_some(new..new.saturating_add(new_length));
             Box::pin(self.move_slowly(source, new_length, target, plan)).await?
         } else {
-            self.change(|layout| {
-                let plan = plan(layout, source)?;
-                self.move_now(layout, plan)
+            self.change(|layout, gather| {
+                let plan = plan(layout, gather, source)?;
+                self.move_now(layout, gather, plan)
             })
             .await?
         };
@@ -80,11 +80,10 @@ impl AddressSpace {
     }
 
     /// Follows a plan at once.
-    fn move_now(&self, layout: &mut Layout, plan: Plan) -> Result<usize, Errno> {
+    fn move_now(&self, layout: &mut Layout, gather: &mut MmuGather<'_>, plan: Plan) -> Result<usize, Errno> {
         let Plan::Move(moving) = plan else { return Ok(plan.place()) };
-        let moved =
-            moving.source.is_empty() || self.space().move_range(moving.source.clone(), moving.target.start).is_ok();
-        moving.finish(layout, self, moved)
+        let moved = moving.source.is_empty() || gather.move_range(moving.source.clone(), moving.target.start).is_ok();
+        moving.finish(layout, gather, moved)
     }
 
     /// Makes a plan and follows it in slices, during which others run, but nobody sees or changes this space. What a fixed
@@ -94,23 +93,25 @@ impl AddressSpace {
         mut source: Range<usize>,
         new_length: usize,
         target: Option<Range<usize>>,
-        plan: impl FnOnce(&mut Layout, Range<usize>) -> Result<Plan, Errno>,
+        plan: impl FnOnce(&mut Layout, &mut MmuGather<'_>, Range<usize>) -> Result<Plan, Errno>,
     ) -> Result<usize, Errno> {
         let excluding = self.exclude(Exclusion::ChangesAndFaults).await;
         let mut budget = Budget::new();
         if let Some(target) = target {
-            excluding.step(|layout| self.check_resize(layout, &source, new_length).map(drop))?;
+            excluding.step(|layout, _| self.check_resize(layout, &source, new_length).map(drop))?;
             fixed_address(target.start, new_length)?;
             let tail = source.start.saturating_add(new_length).min(source.end)..source.end;
             source.end = tail.start;
             for mut gone in [target, tail] {
-                while let Some(next) = excluding.step(|layout| layout.unmap_slice(self.space(), gone.clone(), SLICE))? {
+                while let Some(next) =
+                    excluding.step(|layout, gather| layout.unmap_slice(gather, gone.clone(), SLICE))?
+                {
                     gone.start = next;
                     budget.pace(SLICE).await;
                 }
             }
         }
-        let moving = match excluding.step(|layout| plan(layout, source))? {
+        let moving = match excluding.step(|layout, gather| plan(layout, gather, source))? {
             Plan::Move(moving) => moving,
             there => return Ok(there.place()),
         };
@@ -118,7 +119,7 @@ impl AddressSpace {
         let mut moved = true;
         while let Some(part) = self.next_slice(&rest) {
             let to = moving.target.start + (part.start - moving.source.start);
-            moved = self.space().move_range(part.clone(), to).is_ok();
+            moved = self.space().gather().move_range(part.clone(), to).is_ok();
             if !moved {
                 break;
             }
@@ -131,19 +132,20 @@ impl AddressSpace {
             let mut rest = moving.arrived(rest.start);
             while let Some(part) = self.next_slice(&rest) {
                 let to = moving.source.start + (part.start - moving.target.start);
-                if self.space().move_range(part.clone(), to).is_ok() {
+                if self.space().gather().move_range(part.clone(), to).is_ok() {
                     rest.start = part.end;
                 }
                 budget.pace(SLICE).await;
             }
         }
-        excluding.step(|layout| moving.finish(layout, self, moved))
+        excluding.step(|layout, gather| moving.finish(layout, gather, moved))
     }
 
     /// Plans a move to a place that is asked for, or of a mapping that is kept.
     fn plan_move(
         &self,
         layout: &mut Layout,
+        gather: &mut MmuGather<'_>,
         mut source: Range<usize>,
         new_length: usize,
         flags: RemapFlags,
@@ -156,12 +158,12 @@ impl AddressSpace {
         let area = self.check_resize(layout, &source, new_length)?;
         if fixed {
             fixed_address(new, new_length)?;
-            layout.unmap_now(self.space(), new..new + new_length)?;
+            layout.unmap_now(gather, new..new + new_length)?;
             // An empty source may have lain in the target.
             layout.areas.containing(source.start).ok_or(Errno::EFAULT)?;
         }
         if source.len() > new_length {
-            layout.unmap_now(self.space(), source.start + new_length..source.end)?;
+            layout.unmap_now(gather, source.start + new_length..source.end)?;
             source.end = source.start + new_length;
         }
         let keep = flags.contains(RemapFlags::DONT_UNMAP);
@@ -278,9 +280,9 @@ impl Moving {
     }
 
     /// The pages have `moved`, or all are where they were: then nothing has happened.
-    fn finish(self, layout: &mut Layout, space: &AddressSpace, moved: bool) -> Result<usize, Errno> {
+    fn finish(self, layout: &mut Layout, gather: &mut MmuGather<'_>, moved: bool) -> Result<usize, Errno> {
         if !moved {
-            layout.unmap_now(space.space(), self.target)?;
+            layout.unmap_now(gather, self.target)?;
             return Err(Errno::ENOMEM);
         }
         if !self.keep && !self.source.is_empty() {

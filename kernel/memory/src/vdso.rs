@@ -95,7 +95,7 @@ impl AddressSpace {
     /// `ENOMEM`.
     pub fn map_vdso(&self) -> Result<Option<usize>, Errno> {
         let Some(vdso) = self.memory().vdso() else { return Ok(None) };
-        self.change_now(|layout| {
+        self.change_now(|layout, _| {
             let start = layout.find_space(self.placement.vdso, LENGTH, &self.placement, false)?;
             let code = start + PAGE_SIZE;
             let area = |start, access, flags, file: &Arc<MappedFile>| Area {

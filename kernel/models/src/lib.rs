@@ -13,7 +13,7 @@
 //! | `count` | machine/src/memory: how many own a frame |
 //! | `numbers`, `mirror` | machine/clocks: a clock's numbers; machine/src/vdso: the vDSO's reader of them |
 //! | `readers` | machine/src/rcu/readers.rs: who reads without a lock, and who waits for that |
-//! | `shootdown` | machine/src/pc/shootdown/protocol.rs |
+//! | `shootdown`, `unflushed` | machine/src/pc/shootdown/protocol.rs, and who has a flush before him (mmu_gather/unflushed.rs) |
 //!
 //! Stops of processes with threads have their model beside them (kernel/process/src/signal/stop_tests.rs): all of it happens under
 //! one lock, so that orders of whole steps are all there are.
@@ -61,6 +61,8 @@ use numbers::Numbers;
 
 pub mod rcu;
 pub mod shootdown;
+#[path = "../../../machine/src/pc/mmu_gather/unflushed.rs"]
+pub mod unflushed;
 
 /// Runs `threads` in every order, but for those with more than `switches` switches that nobody asked for; `None`: all.
 pub fn every_order(switches: Option<usize>, threads: impl Fn() + Send + Sync + 'static) {

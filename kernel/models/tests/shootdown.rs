@@ -6,11 +6,12 @@
 #![allow(clippy::disallowed_methods, reason = "a test may fail by memory")]
 
 use loom::cell::UnsafeCell;
-use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering, fence};
+use loom::sync::{Arc, Mutex};
 use loom::thread;
 use models::every_order;
 use models::shootdown::{Hardware, Shootdown, Slot};
+use models::unflushed::Unflushed;
 use std::cell::Cell;
 use std::ops::Range;
 
@@ -20,6 +21,10 @@ const KERNEL: usize = 0x1000;
 const SPACE: usize = 0x2000;
 const OTHER: usize = 0x3000;
 const PAGE: Range<usize> = 0x5000..0x6000;
+/// Values of the page's entry: nothing is there; it may be used; it is there and may not be used.
+const ABSENT: usize = 0;
+const USABLE: usize = 1;
+const FORBIDDEN: usize = 2;
 
 loom::thread_local! {
     /// The number of the CPU that this thread is, its CR3, and whether it has the translation of the page.
@@ -30,7 +35,6 @@ loom::thread_local! {
 
 /// A page in the memory of the machine.
 struct Memory {
-    /// Whether it is mapped.
     entry: AtomicUsize,
     table: UnsafeCell<()>,
     frame: UnsafeCell<()>,
@@ -41,7 +45,7 @@ impl Memory {
     fn walk(&self) {
         if !CACHED.with(Cell::get) {
             self.table.with(|_| ());
-            CACHED.with(|cached| cached.set(self.entry.load(Ordering::Relaxed) == 1));
+            CACHED.with(|cached| cached.set(self.entry.load(Ordering::Relaxed) == USABLE));
         }
         if CACHED.with(Cell::get) {
             self.frame.with(|_| ());
@@ -96,6 +100,9 @@ impl Hardware for Cpus {
 struct Machine {
     shootdown: Shootdown<Cpus, CPUS>,
     memory: Arc<Memory>,
+    /// The lock of the space's tables, and who has something to flush.
+    lock: Mutex<()>,
+    unflushed: Unflushed,
     /// CPUs that are not done.
     busy: AtomicUsize,
 }
@@ -104,9 +111,15 @@ impl Machine {
     /// One with the page mapped.
     fn new() -> Arc<Machine> {
         let (table, frame) = (UnsafeCell::new(()), UnsafeCell::new(()));
-        let memory = Arc::new(Memory { entry: AtomicUsize::new(1), table, frame });
+        let memory = Arc::new(Memory { entry: AtomicUsize::new(USABLE), table, frame });
         let shootdown = Shootdown::new(Cpus(memory.clone()));
-        let machine = Machine { shootdown, memory, busy: AtomicUsize::new(CPUS) };
+        let machine = Machine {
+            shootdown,
+            memory,
+            lock: Mutex::new(()),
+            unflushed: Unflushed::new(),
+            busy: AtomicUsize::new(CPUS),
+        };
         // Every word is used once before there are other threads.
         for cpu in 0..CPUS {
             CPU.with(|number| number.set(cpu));
@@ -126,7 +139,7 @@ impl Machine {
 
     /// Takes the page out of the tables with a locked instruction, as those of a space are changed.
     fn unmap(&self) {
-        self.memory.entry.swap(0, Ordering::Relaxed);
+        self.memory.entry.swap(ABSENT, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
@@ -222,7 +235,7 @@ fn no_cpu_uses_tables_that_were_freed() {
 #[test]
 fn no_cpu_uses_what_the_kernel_has_unmapped() {
     fn unmaps(machine: &Machine) {
-        machine.memory.entry.store(0, Ordering::Relaxed);
+        machine.memory.entry.store(ABSENT, Ordering::Relaxed);
         machine.shootdown.flush_kernel();
         machine.reuse();
     }
@@ -232,4 +245,37 @@ fn no_cpu_uses_what_the_kernel_has_unmapped() {
         machine.touch();
     }
     run(4, unmaps, joins);
+}
+
+/// One takes the rights away, and flushes when it has given up the tables' lock; meanwhile another takes the page, whose entry says that no CPU
+/// can have cached it.
+#[test]
+fn no_frame_goes_before_what_another_has_taken_away_is_forgotten() {
+    fn forbids(machine: &Machine) {
+        machine.shootdown.load(SPACE);
+        machine.touch();
+        let locked = machine.lock.lock().unwrap();
+        let found = machine.memory.entry.compare_exchange(USABLE, FORBIDDEN, Ordering::Relaxed, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if found.is_ok() {
+            machine.unflushed.begin();
+        }
+        drop(locked);
+        machine.memory.walk(); // until it has flushed it may
+        if found.is_ok() {
+            machine.shootdown.flush(SPACE, PAGE);
+            machine.unflushed.end();
+        }
+    }
+    fn takes(machine: &Machine) {
+        let locked = machine.lock.lock().unwrap();
+        let found = machine.memory.entry.swap(ABSENT, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        drop(locked);
+        if found == USABLE || machine.unflushed.others(false) {
+            machine.shootdown.flush(SPACE, PAGE);
+        }
+        machine.reuse();
+    }
+    run(3, forbids, takes);
 }

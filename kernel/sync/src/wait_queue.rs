@@ -78,41 +78,50 @@ impl WaitQueue {
     }
 
     /// Wakes all who share and the exclusive waiter who waits longest. Tells whether there was one of the latter.
+    #[inline]
     pub fn wake_one(&self) -> bool {
         self.wake_one_for(Events::ALL)
     }
 
     /// As [`WaitQueue::wake_one`], of those who wait for `events`.
+    #[inline]
     pub fn wake_one_for(&self, events: Events) -> bool {
         self.wake(events, Reach::One)
     }
 
     /// Wakes everybody who waits.
+    #[inline]
     pub fn wake_all(&self) {
         self.wake_all_for(Events::ALL);
     }
 
     /// Wakes everybody who waits for `events`.
+    #[inline]
     pub fn wake_all_for(&self, events: Events) {
         self.wake(events, Reach::All);
     }
 
     /// Wakes of those who wait for `events` only who stands here for good: more of what was there before has come.
+    #[inline]
     pub fn wake_standing_for(&self, events: Events) {
         self.wake(events, Reach::Standing);
     }
 
     /// Wakes one exclusive waiter for `events` and nobody else: what was there before is left for the next.
+    #[inline]
     pub fn pass_on(&self, events: Events) {
         self.wake(events, Reach::Exclusive);
     }
 
     /// Wakes those of `reach` who are asleep when this begins. Many are woken some at a time, and the last of them by those who were
     /// woken. Returns whether an exclusive waiter was chosen from others.
+    #[inline]
     fn wake(&self, events: Events, reach: Reach) -> bool {
-        if self.nobody_waits() {
-            return false;
-        }
+        !self.nobody_waits() && self.wake_asleep(events, reach)
+    }
+
+    #[inline(never)]
+    fn wake_asleep(&self, events: Events, reach: Reach) -> bool {
         let mut batch = Batch::new();
         let mut waiters = self.waiters.lock();
         let before = waiters.begin();

@@ -215,6 +215,9 @@ impl<'a> View<'a> {
     }
 }
 
+/// What takes pages and rights out of a space: at the end of each change no program can do any more what was taken away.
+pub type MmuGather<'a> = &'a Tables;
+
 /// Puts a page into the map, in the place of what was there.
 fn put(
     pages: &mut BTreeMap<usize, Page>,
@@ -240,6 +243,14 @@ fn put(
 impl Tables {
     pub fn new() -> Result<Tables, OutOfMemory> {
         Ok(Tables { number: new_number(), inner: Mutex::default() })
+    }
+
+    pub fn gather(&self) -> MmuGather<'_> {
+        self
+    }
+
+    pub fn unflushed(&self) -> Option<Range<usize>> {
+        None
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -72,7 +72,7 @@ fn faults_say_where_and_what_was_tried() {
         let read = [0x8b, 4, 0x25, 0, 0, 0x60, 0]; // mov eax, [0x600000]
         assert_eq!(fault(&read, |_| {}), page_fault(0x60_0000, Access::READ, false));
         let write = [0x89, 4, 0x25, 8, 0, 0x50, 0]; // mov [DATA + 8], eax
-        let protect = |space: &Space| space.protect(DATA..DATA + PAGE_SIZE, Access::READ);
+        let protect = |space: &Space| space.gather().protect(DATA..DATA + PAGE_SIZE, Access::READ);
         assert_eq!(fault(&write, protect), page_fault(DATA + 8, Access::WRITE, true));
         let jump = [0xb8, 0, 0, 0x50, 0, 0xff, 0xe0]; // mov eax, DATA; jmp rax
         assert_eq!(fault(&jump, |_| {}), page_fault(DATA, Access::EXECUTE, true));
@@ -141,13 +141,13 @@ fn programs_on_other_cpus_see_changes_at_once() {
                 cpu::relax();
             }
             for round in 0..20 {
-                space.protect(DATA..DATA + PAGE_SIZE, Access::READ);
+                space.gather().protect(DATA..DATA + PAGE_SIZE, Access::READ);
                 let before = value();
                 while ROUNDS.load(Ordering::SeqCst) == round {
                     cpu::relax();
                 }
                 assert_eq!(value(), before, "a store got through after its right was taken");
-                space.protect(DATA..DATA + PAGE_SIZE, WRITABLE);
+                space.gather().protect(DATA..DATA + PAGE_SIZE, WRITABLE);
                 while value() == before {
                     cpu::relax();
                 }

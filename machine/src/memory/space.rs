@@ -134,30 +134,11 @@ impl Space {
         self.0.map_batch(user_page(start)?, frames, access)
     }
 
-    /// Empties `range`.
-    pub fn unmap(&self, range: Range<usize>) {
-        self.0.unmap(user_pages(range), usize::MAX);
-    }
-
-    /// Empties `range` up to about `budget` pages of work. Returns where to go on, or none when all is done. For
-    /// tear-down that yields between slices.
-    pub fn unmap_some(&self, range: Range<usize>, budget: usize) -> Option<usize> {
-        self.0.unmap(user_pages(range), budget.max(1))
-    }
-
-    /// Changes the access of what is mapped in `range`. A copy-on-write page stays read-only until it is broken.
-    pub fn protect(&self, range: Range<usize>, access: Access) {
-        self.0.protect(user_pages(range), access);
-    }
-
-    /// Shows the frames of `range` in `child` too, whose range must be empty: fork of one area. With `copy_on_write` both
-    /// sides lose the right to write until [`break_copy_on_write`](Space::break_copy_on_write). On failure the
-    /// child has a part of it. A space cannot share with itself: nothing happens.
-    pub fn share_with(&self, child: &Space, range: Range<usize>, copy_on_write: bool) -> Result<(), OutOfMemory> {
-        if core::ptr::eq(self, child) {
-            return Ok(());
-        }
-        self.0.share_with(&child.0, user_pages(range), copy_on_write)
+    /// What takes pages and rights out, and waits for other CPUs to forget them when it is dropped: at the end of the statement, if it gets no
+    /// name.
+    #[inline(always)]
+    pub fn gather(&self) -> MmuGather<'_> {
+        MmuGather { gather: self.0.gather(), space: self }
     }
 
     /// What is mapped at the page of `address`.
@@ -182,17 +163,6 @@ impl Space {
     #[inline]
     pub fn break_copy_on_write(&self, page: usize, access: Access) -> Result<bool, OutOfMemory> {
         self.0.break_copy_on_write(user_page(page)?, access)
-    }
-
-    /// Moves what is mapped in `from` to `to` with access and state (mremap). The target must not overlap; what was there is
-    /// dropped. Fails if the target is outside user space, overlaps, or page tables run out: then nothing has changed.
-    pub fn move_range(&self, from: Range<usize>, to: usize) -> Result<(), OutOfMemory> {
-        let from = user_pages(from);
-        let end = user_page(to)?.checked_add(from.len()).filter(|end| *end <= USER_TOP).ok_or(OutOfMemory)?;
-        if to < from.end && from.start < end {
-            return Err(OutOfMemory);
-        }
-        self.0.move_range(from, to)
     }
 
     /// Pages mapped now.
@@ -265,6 +235,68 @@ impl Space {
     }
 }
 
+/// Takes pages and rights out of a space. When it is dropped, all CPUs are made to forget what was taken out, and then its frames are
+/// dropped: that waits for other CPUs, and should hold no lock. Until then programs on other CPUs may still see what was there; nobody else
+/// has those frames before. Two at once of one space are right, but the later waits for what the earlier has taken out, too.
+///
+/// Linux's `struct mmu_gather`.
+pub struct MmuGather<'a> {
+    gather: platform::paging::MmuGather<'a>,
+    space: &'a Space,
+}
+
+impl MmuGather<'_> {
+    /// Empties `range`.
+    pub fn unmap(&mut self, range: Range<usize>) {
+        self.gather.unmap(user_pages(range), usize::MAX);
+    }
+
+    /// Empties `range` up to about `budget` pages of work. Returns where to go on, or none when all is done. For
+    /// tear-down that yields between slices.
+    pub fn unmap_some(&mut self, range: Range<usize>, budget: usize) -> Option<usize> {
+        self.gather.unmap(user_pages(range), budget.max(1))
+    }
+
+    /// Changes the access of what is mapped in `range`. A copy-on-write page stays read-only until it is broken.
+    pub fn protect(&mut self, range: Range<usize>, access: Access) {
+        self.gather.protect(user_pages(range), access);
+    }
+
+    /// Shows the frames of `range` in `child` too, whose range must be empty: fork of one area. With `copy_on_write` both
+    /// sides lose the right to write until [`break_copy_on_write`](Space::break_copy_on_write). On failure the
+    /// child has a part of it. A space cannot share with itself: nothing happens.
+    pub fn share_with(&mut self, child: &Space, range: Range<usize>, copy_on_write: bool) -> Result<(), OutOfMemory> {
+        if core::ptr::eq(self.space, child) {
+            return Ok(());
+        }
+        self.gather.share_with(&child.0, user_pages(range), copy_on_write)
+    }
+
+    /// Moves what is mapped in `from` to `to` with access and state (mremap). The target must not overlap; what was there is
+    /// dropped. Fails if the target is outside user space, overlaps, or page tables run out: then nothing has changed.
+    pub fn move_range(&mut self, from: Range<usize>, to: usize) -> Result<(), OutOfMemory> {
+        let from = user_pages(from);
+        let end = user_page(to)?.checked_add(from.len()).filter(|end| *end <= USER_TOP).ok_or(OutOfMemory)?;
+        if to < from.end && from.start < end {
+            return Err(OutOfMemory);
+        }
+        self.gather.move_range(from, to)
+    }
+
+    /// Pages mapped in the space now.
+    #[inline]
+    pub fn resident(&self) -> usize {
+        self.space.resident()
+    }
+
+    /// The pages that programs on other CPUs may still see as they were, if there are any: all that was changed, and what lies between.
+    /// Who maps something there before this is dropped may be seen with another's page.
+    #[inline]
+    pub fn unflushed(&self) -> Option<Range<usize>> {
+        self.gather.unflushed()
+    }
+}
+
 impl fmt::Debug for Space {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Space({} pages)", self.resident())
@@ -299,7 +331,7 @@ mod tests {
         space.map(PAGE, second.clone(), WRITABLE).unwrap();
         assert_eq!((first.references(), second.references(), space.resident()), (1, 2, 1));
         assert_eq!(space.frame_at(PAGE + 5).unwrap().number(), second.number());
-        space.unmap(PAGE..PAGE + 1);
+        space.gather().unmap(PAGE..PAGE + 1);
         assert_eq!((second.references(), space.resident()), (1, 0));
         space.map(PAGE, second.clone(), WRITABLE).unwrap();
         drop(space);
@@ -316,10 +348,10 @@ mod tests {
         assert_eq!(bytes.iter().filter(|byte| **byte == 7).count(), 16);
         assert_eq!(space.zero(PAGE + PAGE_SIZE - 16, 100), Err(UserFault { write: true, ..fault }));
         assert_eq!(byte_at(&space, PAGE + PAGE_SIZE - 1), 0);
-        space.protect(PAGE..PAGE + PAGE_SIZE, Access::READ);
+        space.gather().protect(PAGE..PAGE + PAGE_SIZE, Access::READ);
         assert_eq!(space.write(PAGE + 8, &bytes), Err(UserFault { copied: 0, address: PAGE + 8, write: true }));
         assert!(space.compare_exchange_u32(PAGE, 0, 1).is_err() && space.load_u32(PAGE).is_ok());
-        space.protect(PAGE..PAGE + PAGE_SIZE, Access::empty());
+        space.gather().protect(PAGE..PAGE + PAGE_SIZE, Access::empty());
         assert!(space.read(PAGE, &mut bytes).is_err());
         assert_eq!(space.lookup(PAGE).unwrap().access, Access::empty());
     }
@@ -336,10 +368,10 @@ mod tests {
         assert_eq!(space.read(usize::MAX, &mut []), Ok(()));
         assert!(space.map(PAGE + 1, filled(0), WRITABLE).is_err());
         assert!(space.load_u32(PAGE + 2).is_err() && space.compare_exchange_u32(PAGE + 1, 0, 0).is_err());
-        space.unmap(PAGE..usize::MAX);
-        space.unmap(usize::MAX - 5..usize::MAX);
-        assert!(space.move_range(PAGE..PAGE + PAGE_SIZE, USER_TOP).is_err());
-        assert!(space.move_range(PAGE..PAGE + 2 * PAGE_SIZE, PAGE + PAGE_SIZE).is_err());
+        space.gather().unmap(PAGE..usize::MAX);
+        space.gather().unmap(usize::MAX - 5..usize::MAX);
+        assert!(space.gather().move_range(PAGE..PAGE + PAGE_SIZE, USER_TOP).is_err());
+        assert!(space.gather().move_range(PAGE..PAGE + 2 * PAGE_SIZE, PAGE + PAGE_SIZE).is_err());
     }
 
     #[test]
@@ -347,12 +379,12 @@ mod tests {
         let parent = Space::new().unwrap();
         parent.map_batch(PAGE, (0..4).map(filled), WRITABLE).unwrap();
         let child = Space::new().unwrap();
-        parent.share_with(&child, PAGE..PAGE + 3 * PAGE_SIZE, true).unwrap();
+        parent.gather().share_with(&child, PAGE..PAGE + 3 * PAGE_SIZE, true).unwrap();
         assert_eq!(child.resident(), 3);
         let mapping = parent.lookup(PAGE).unwrap();
         assert!(mapping.copy_on_write && mapping.references == 2 && !mapping.access.contains(Access::WRITE));
         assert!(parent.write(PAGE, &[9]).is_err() && child.write(PAGE, &[9]).is_err());
-        parent.protect(PAGE..PAGE + PAGE_SIZE, WRITABLE);
+        parent.gather().protect(PAGE..PAGE + PAGE_SIZE, WRITABLE);
         assert!(parent.write(PAGE, &[9]).is_err(), "protect must not make a shared page writable");
 
         assert_eq!(child.break_copy_on_write(PAGE, WRITABLE), Ok(true));
@@ -365,10 +397,10 @@ mod tests {
         assert_eq!(parent.break_copy_on_write(PAGE + 9 * PAGE_SIZE, WRITABLE), Ok(false));
         parent.write(PAGE + 3 * PAGE_SIZE, &[1]).unwrap();
 
-        parent.share_with(&child, PAGE + 3 * PAGE_SIZE..PAGE + 4 * PAGE_SIZE, false).unwrap();
+        parent.gather().share_with(&child, PAGE + 3 * PAGE_SIZE..PAGE + 4 * PAGE_SIZE, false).unwrap();
         child.write(PAGE + 3 * PAGE_SIZE, &[5]).unwrap();
         assert_eq!(byte_at(&parent, PAGE + 3 * PAGE_SIZE), 5);
-        parent.share_with(&parent, PAGE..PAGE + PAGE_SIZE, true).unwrap();
+        parent.gather().share_with(&parent, PAGE..PAGE + PAGE_SIZE, true).unwrap();
     }
 
     #[test]
@@ -389,11 +421,11 @@ mod tests {
         let space = Space::new().unwrap();
         space.map_batch(PAGE, (0..100).map(filled), WRITABLE).unwrap();
         let target = 0x7fff_0000_0000;
-        space.move_range(PAGE + 10 * PAGE_SIZE..PAGE + 20 * PAGE_SIZE, target).unwrap();
+        space.gather().move_range(PAGE + 10 * PAGE_SIZE..PAGE + 20 * PAGE_SIZE, target).unwrap();
         assert_eq!((byte_at(&space, target), byte_at(&space, target + 9 * PAGE_SIZE)), (10, 19));
         assert!(space.lookup(PAGE + 10 * PAGE_SIZE).is_none() && space.resident() == 100);
         let (mut next, mut slices) = (0, 0);
-        while let Some(page) = space.unmap_some(next..USER_TOP, 7) {
+        while let Some(page) = space.gather().unmap_some(next..USER_TOP, 7) {
             assert!(page > next);
             (next, slices) = (page, slices + 1);
         }

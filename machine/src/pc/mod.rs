@@ -31,6 +31,7 @@ pub mod io_apic;
 pub mod kernel_space;
 pub mod layout;
 pub mod local_apic;
+mod mmu_gather;
 pub mod paging;
 pub mod panic;
 pub mod port;

@@ -5,20 +5,20 @@
 //! page often fills it again, and so the last that became empty stays until another does. [`super::table`] has the entries and what
 //! is counted about them.
 //!
-//! One spin lock a space; who changes entries holds it until every CPU has forgotten what was removed
-//! ([`super::shootdown`]) and only then drops frames. [`Removed`] sees to the order. Two spaces (fork) are locked in the order
-//! of their roots. Under the lock come the frame source's own locks, nothing else.
+//! One spin lock a space, held while entries are changed. What that takes away, CPUs are told to forget when the lock is free again
+//! ([`MmuGather`]), and only then frames are dropped; but who puts one page in the place of another tells them under the lock, so that
+//! nobody sees the new page where others still see the old one. Two spaces (fork) are locked in the order of their roots. Under the lock
+//! come the frame source's own locks, nothing else.
 //!
 //! Addresses were checked by [`crate::memory::Space`]: below `USER_TOP`, whole pages.
 
 use super::frames;
+use super::mmu_gather::Unflushed;
 use super::shootdown;
 use super::table::{ENTRIES, Entry, Table, group_of};
 use crate::lock::{SpinGuard, SpinLock};
 use crate::memory::{Access, Frame, Mapping, OutOfMemory, PAGE_SIZE};
-use arrayvec::ArrayVec;
 use core::cell::RefCell;
-use core::num::NonZeroU32;
 use core::ops::{ControlFlow, Range};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -31,13 +31,9 @@ pub const FAULT_AROUND: usize = 16;
 /// See [`crate::memory::FAULT_AHEAD`].
 pub const FAULT_AHEAD: usize = 1;
 
+pub use super::mmu_gather::MmuGather;
+
 pub use super::kernel_space::{initialise, kernel_root, map_device, map_stack};
-
-/// Frames that wait for one flush.
-const BATCH: usize = 256;
-
-/// An empty range that grows from both ends.
-const NOTHING: Range<usize> = Range { start: usize::MAX, end: 0 };
 
 /// Bits of an address below the index into a table of `level`: 0 is the leaf, 3 the root.
 #[inline]
@@ -66,6 +62,7 @@ pub struct Tables {
     resident: AtomicUsize,
     /// The first address of the leaf table that became empty last; it may have pages again, or be gone. Used under the lock.
     emptied: AtomicUsize,
+    pub(super) unflushed: Unflushed,
 }
 
 /// Bytes a leaf table maps.
@@ -91,83 +88,23 @@ fn indices(range: &Range<usize>, base: usize, level: usize) -> Range<usize> {
     start..end
 }
 
-/// What was taken out of a space: frames to be dropped, and addresses to be forgotten first. Flushes when dropped, so it
-/// must go before the lock does.
-struct Removed<'a> {
-    tables: &'a Tables,
-    frames: ArrayVec<NonZeroU32, BATCH>,
-    stale: Range<usize>,
-}
-
-impl<'a> Removed<'a> {
-    #[inline]
-    fn new(tables: &'a Tables) -> Removed<'a> {
-        Removed { tables, frames: ArrayVec::new(), stale: NOTHING }
-    }
-
-    /// A translation of `page` may be cached.
-    #[inline]
-    fn stale(&mut self, page: usize) {
-        self.stale = self.stale.start.min(page)..self.stale.end.max(page + PAGE_SIZE);
-    }
-
-    /// `frame` loses the reference of an entry.
-    #[inline]
-    fn frame(&mut self, frame: Option<NonZeroU32>) {
-        if let Some(number) = frame {
-            self.frames.push(number);
-            if self.frames.is_full() {
-                self.finish();
-            }
-        }
-    }
-
-    /// What an entry for `page` was before it was replaced by `new`.
-    #[inline]
-    fn entry(&mut self, page: usize, old: Entry, new: Entry) {
-        if old.must_flush(new) {
-            self.stale(page);
-        }
-        self.frame(old.frame());
-    }
-
-    /// Takes the table at `index` of `parent`, for the addresses from `base` on, away if it has no entries.
-    fn table_if_empty(&mut self, parent: Table, index: usize, table: Table, base: usize) {
-        if table.occupied() == 0 {
-            parent.take(index);
-            self.stale(base); // any address: it makes CPUs forget what they have cached of tables
-            self.frame(Some(table.into_frame()));
-        }
-    }
-
-    #[inline]
-    fn finish(&mut self) {
-        if !self.stale.is_empty() || !self.frames.is_empty() {
-            self.flush_and_drop();
-        }
-    }
-
-    fn flush_and_drop(&mut self) {
-        shootdown::flush(self.tables.root.physical(), core::mem::replace(&mut self.stale, NOTHING));
-        for number in self.frames.drain(..) {
-            // SAFETY: the number's reference was an entry's, which is gone, and no CPU has it cached.
-            drop(unsafe { Frame::from_raw(number) });
-        }
-    }
-}
-
-impl Drop for Removed<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.finish();
-    }
-}
-
 impl Tables {
     pub fn new() -> Result<Tables, OutOfMemory> {
         let root = Table::new().ok_or(OutOfMemory)?;
         super::kernel_space::share_kernel_half(root);
-        Ok(Tables { root, lock: SpinLock::new(()), resident: AtomicUsize::new(0), emptied: AtomicUsize::new(0) })
+        Ok(Tables {
+            root,
+            lock: SpinLock::new(()),
+            resident: AtomicUsize::new(0),
+            emptied: AtomicUsize::new(0),
+            unflushed: Unflushed::new(),
+        })
+    }
+
+    /// What takes pages and rights out, and lets CPUs forget them when it is dropped.
+    #[inline(always)]
+    pub fn gather(&self) -> MmuGather<'_> {
+        MmuGather::new(self)
     }
 
     /// Makes this CPU use the space.
@@ -266,7 +203,7 @@ impl Tables {
             leaf.insert(index, entry);
             self.add_resident(1);
         } else {
-            Removed::new(self).entry(page, leaf.replace(index, entry), entry);
+            MmuGather::new(self).entry(page, leaf.replace(index, entry), entry);
         }
         Ok(true)
     }
@@ -293,20 +230,8 @@ impl Tables {
         Ok(())
     }
 
-    /// Empties `range`; returns where to go on when `budget` is spent.
-    pub fn unmap(&self, range: Range<usize>, budget: usize) -> Option<usize> {
-        if self.resident() == 0 {
-            return None;
-        }
-        if range == (0..USER_TOP) {
-            shootdown::evict(self.root.physical()); // tear-down: nothing will have to be flushed
-        }
-        let _lock = self.lock();
-        let mut removed = Removed::new(self);
-        self.clear(range, budget, &mut removed)
-    }
-
-    fn clear(&self, range: Range<usize>, mut budget: usize, removed: &mut Removed<'_>) -> Option<usize> {
+    /// Empties `range`; returns where to go on when `budget` is spent. Under the lock.
+    pub(super) fn clear(&self, range: Range<usize>, mut budget: usize, removed: &mut MmuGather<'_>) -> Option<usize> {
         if in_one_leaf(&range) {
             let base = range.start & !(LEAF - 1);
             let leaf = self.leaf(base)?;
@@ -328,13 +253,13 @@ impl Tables {
                 budget = budget.saturating_sub(taken + 1);
                 ControlFlow::Continue(())
             },
-            |parent, index, table, base| removed.borrow_mut().table_if_empty(parent, index, table, base),
+            |parent, index, table| removed.borrow_mut().table_if_empty(parent, index, table),
         )
         .break_value()
     }
 
     /// Keeps an empty leaf table, and no longer the one that was kept before.
-    fn keep_empty(&self, base: usize, removed: &mut Removed<'_>) {
+    fn keep_empty(&self, base: usize, removed: &mut MmuGather<'_>) {
         let before = self.emptied.load(Relaxed);
         if before != base {
             self.emptied.store(base, Relaxed);
@@ -343,7 +268,7 @@ impl Tables {
     }
 
     /// Empties the part of a leaf that lies in the range; returns how many pages that were.
-    fn clear_leaf(&self, leaf: Table, base: usize, indices: Range<usize>, removed: &mut Removed<'_>) -> usize {
+    fn clear_leaf(&self, leaf: Table, base: usize, indices: Range<usize>, removed: &mut MmuGather<'_>) -> usize {
         let before = leaf.occupied();
         for (index, _) in leaf.entries(indices) {
             removed.entry(base + (index << shift(0)), leaf.take(index), Entry(0));
@@ -353,9 +278,8 @@ impl Tables {
         taken
     }
 
-    pub fn protect(&self, range: Range<usize>, access: Access) {
-        let _lock = self.lock();
-        let mut removed = Removed::new(self);
+    /// Under the lock.
+    pub(super) fn protect(&self, range: Range<usize>, access: Access, removed: &mut MmuGather<'_>) {
         self.each_leaf(range, |leaf, base, indices| {
             for (index, _) in leaf.entries(indices) {
                 let old = leaf.update(index, |entry| entry.with_access(access));
@@ -383,17 +307,17 @@ impl Tables {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(error),
         };
-        self.walk(range, visit, |_, _, _, _| ()).break_value().map_or(Ok(()), Err)
+        self.walk(range, visit, |_, _, _| ()).break_value().map_or(Ok(()), Err)
     }
 
     /// Goes through the tables in the range: `visit(leaf, its first address, indices)` for each leaf, and for each table
-    /// when what is below it is done `after(parent, index there, table, its first address)`. Under the lock.
+    /// when what is below it is done `after(parent, index there, table)`. Under the lock.
     #[inline]
     fn walk<B>(
         &self,
         range: Range<usize>,
         mut visit: impl FnMut(Table, usize, Range<usize>) -> ControlFlow<B>,
-        mut after: impl FnMut(Table, usize, Table, usize),
+        mut after: impl FnMut(Table, usize, Table),
     ) -> ControlFlow<B> {
         for (third_index, entry) in self.root.entries(indices(&range, 0, 3)) {
             let Some(third) = Table::of(entry) else { continue };
@@ -405,17 +329,17 @@ impl Tables {
                     let Some(leaf) = Table::of(entry) else { continue };
                     let base = second_base + (leaf_index << shift(1));
                     visit(leaf, base, indices(&range, base, 0))?;
-                    after(second, leaf_index, leaf, base);
+                    after(second, leaf_index, leaf);
                 }
-                after(third, second_index, second, second_base);
+                after(third, second_index, second);
             }
-            after(self.root, third_index, third, third_base);
+            after(self.root, third_index, third);
         }
         ControlFlow::Continue(())
     }
 
     /// Locks both spaces, the one with the lower root first.
-    fn lock_both<'a>(&'a self, other: &'a Tables) -> (SpinGuard<'a, ()>, SpinGuard<'a, ()>) {
+    pub(super) fn lock_both<'a>(&'a self, other: &'a Tables) -> (SpinGuard<'a, ()>, SpinGuard<'a, ()>) {
         if self.root.0 < other.root.0 {
             let first = self.lock();
             (first, other.lock())
@@ -425,9 +349,14 @@ impl Tables {
         }
     }
 
-    pub fn share_with(&self, child: &Tables, range: Range<usize>, copy_on_write: bool) -> Result<(), OutOfMemory> {
-        let _locks = self.lock_both(child);
-        let mut removed = Removed::new(self);
+    /// Under the locks of both.
+    pub(super) fn share_with(
+        &self,
+        child: &Tables,
+        range: Range<usize>,
+        copy_on_write: bool,
+        removed: &mut MmuGather<'_>,
+    ) -> Result<(), OutOfMemory> {
         self.each_leaf(range, |leaf, base, indices| {
             let copies = child.leaf_or_new(base)?;
             let (mut groups, mut added) = (0, 0);
@@ -469,7 +398,7 @@ impl Tables {
             let found = entries.find_map(|(index, entry)| Some((base + (index << shift(0)), Tables::mapping(entry)?)));
             found.map_or(ControlFlow::Continue(()), ControlFlow::Break)
         };
-        self.walk(range, first, |_, _, _, _| ()).break_value()
+        self.walk(range, first, |_, _, _| ()).break_value()
     }
 
     /// What an entry maps. Under the lock of its space.
@@ -526,14 +455,18 @@ impl Tables {
         if let Some((leaf, index, _)) = self.find(page).filter(|(_, _, entry)| is_same(*entry)) {
             let new = Entry::page(copy.into_raw(), access - Access::COPY_ON_WRITE);
             let new = Entry(new.0 | Entry::ACCESSED | Entry::DIRTY);
-            Removed::new(self).entry(page, leaf.replace(index, new), new);
+            MmuGather::new(self).entry(page, leaf.replace(index, new), new);
         }
         Ok(true)
     }
 
-    pub fn move_range(&self, from: Range<usize>, to: usize) -> Result<(), OutOfMemory> {
-        let _lock = self.lock();
-        let mut removed = Removed::new(self);
+    /// Under the lock.
+    pub(super) fn move_range(
+        &self,
+        from: Range<usize>,
+        to: usize,
+        removed: &mut MmuGather<'_>,
+    ) -> Result<(), OutOfMemory> {
         let target = to..to + from.len();
         // Tables come first: nothing that may fail comes after something has changed.
         let tables = self.each_part(from.clone(), to, |part| match part.leaf.entries(part.indices.clone()).next() {
@@ -541,21 +474,21 @@ impl Tables {
             None => Ok(()),
         });
         if tables.is_err() {
-            self.free_empty_tables(target, &mut removed);
+            self.free_empty_tables(target, removed);
             return tables;
         }
         // Not `clear`, which would take the empty tables, too.
         self.each_leaf(target, |leaf, base, indices| {
-            self.clear_leaf(leaf, base, indices, &mut removed);
+            self.clear_leaf(leaf, base, indices, removed);
             Ok(())
         })?;
         self.each_part(from.clone(), to, |part| {
             if let Some(table) = self.leaf(part.target) {
-                part.move_to(table, &mut removed);
+                part.move_to(table, removed);
             }
             Ok(())
         })?;
-        self.free_empty_tables(from, &mut removed);
+        self.free_empty_tables(from, removed);
         Ok(())
     }
 
@@ -581,11 +514,11 @@ impl Tables {
     }
 
     /// Frees the tables in the range that have no entries. Under the lock.
-    fn free_empty_tables(&self, range: Range<usize>, removed: &mut Removed<'_>) {
+    fn free_empty_tables(&self, range: Range<usize>, removed: &mut MmuGather<'_>) {
         let _: ControlFlow<()> = self.walk(
             range,
             |_, _, _| ControlFlow::Continue(()),
-            |parent, index, table, base| removed.table_if_empty(parent, index, table, base),
+            |parent, index, table| removed.table_if_empty(parent, index, table),
         );
     }
 
@@ -595,8 +528,7 @@ impl Tables {
     }
 
     /// The root's physical address.
-    #[cfg(test)]
-    pub fn root(&self) -> usize {
+    pub(super) fn root(&self) -> usize {
         self.root.physical()
     }
 
@@ -604,7 +536,7 @@ impl Tables {
     #[cfg(test)]
     pub fn tables(&self) -> usize {
         let mut tables = 0;
-        let _: ControlFlow<()> = self.walk(0..USER_TOP, |_, _, _| ControlFlow::Continue(()), |_, _, _, _| tables += 1);
+        let _: ControlFlow<()> = self.walk(0..USER_TOP, |_, _, _| ControlFlow::Continue(()), |_, _, _| tables += 1);
         tables
     }
 }
@@ -619,7 +551,7 @@ struct Part {
 
 impl Part {
     /// Moves the entries to the leaf table of the target, where there are none.
-    fn move_to(self, table: Table, removed: &mut Removed<'_>) {
+    fn move_to(self, table: Table, removed: &mut MmuGather<'_>) {
         let (first, target) = (self.indices.start, index(self.target, 0));
         let (mut groups, mut moved, mut is_stale) = (0, 0, false);
         let last = self.page + ((self.indices.len() - 1) << shift(0));
@@ -653,7 +585,7 @@ impl Drop for Tables {
                 }
                 ControlFlow::Continue(())
             },
-            |_, _, table, _| free(table),
+            |_, _, table| free(table),
         );
         free(self.root);
     }

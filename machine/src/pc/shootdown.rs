@@ -86,6 +86,12 @@ pub unsafe fn load(root: usize) {
     }
 }
 
+/// As [`Shootdown::is_used_elsewhere`].
+#[inline]
+pub fn is_used_elsewhere(root: usize) -> bool {
+    CPUS.is_used_elsewhere(root)
+}
+
 /// As [`Shootdown::join`].
 pub fn join() {
     CPUS.join();

@@ -90,24 +90,41 @@ impl Registers {
     }
 }
 
-/// Runs the program until it traps.
+/// Runs the program until it traps. Other CPUs' requests to forget translations are answered on the way.
 #[inline]
 pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
     let block = block::current();
-    space.0.activate();
-    registers.state.bring(block);
-    let general = &mut registers.general;
-    let after_call = general.rcx == general.rip && general.r11 == general.rflags;
-    let returned = if after_call && general.rip >> 47 == 0 && general.rflags & IRET_FLAGS == INTERRUPT_FLAG {
-        // SAFETY: rip is in the lower half and the flags are a program's.
-        unsafe { traps::return_to(general) }
-    } else {
-        match run_slowly(general) {
-            Ok(returned) => returned,
-            Err(trap) => return trap,
+    loop {
+        space.0.activate();
+        registers.state.bring(block);
+        let general = &mut registers.general;
+        let after_call = general.rcx == general.rip && general.r11 == general.rflags;
+        let returned = if after_call && general.rip >> 47 == 0 && general.rflags & IRET_FLAGS == INTERRUPT_FLAG {
+            // SAFETY: rip is in the lower half and the flags are a program's.
+            unsafe { traps::return_to(general) }
+        } else {
+            match run_slowly(general) {
+                Ok(returned) => returned,
+                Err(trap) => return trap,
+            }
+        };
+        if returned.vector == SYSCALL {
+            return Trap::Syscall;
         }
-    };
-    if returned.vector == SYSCALL { Trap::Syscall } else { trapped(general, &returned) }
+        forbid_user_memory();
+        if returned.vector != u64::from(vector::SHOOTDOWN) {
+            return trapped(general, &returned);
+        }
+        traps::interrupt(vector::SHOOTDOWN);
+    }
+}
+
+/// A program may set AC, which would lift SMAP; only the system call clears it by itself.
+fn forbid_user_memory() {
+    if features::get().smap {
+        // SAFETY: user memory is not accessible by default.
+        unsafe { asm!("clac", options(nomem, nostack)) };
+    }
 }
 
 /// For all but a return from a system call: first start, return from a page fault or an interrupt, signal frames.
@@ -123,11 +140,6 @@ fn run_slowly(general: &mut General) -> Result<Return, Trap> {
 
 /// What the trap was. Interrupts are served.
 fn trapped(general: &mut General, returned: &Return) -> Trap {
-    if features::get().smap {
-        // A program may set AC, which would lift SMAP; only the system call clears it by itself.
-        // SAFETY: user memory is not accessible by default.
-        unsafe { asm!("clac", options(nomem, nostack)) };
-    }
     general.orig_rax = NO_CALL;
     match returned.vector as u8 {
         vector::PAGE_FAULT if returned.error & error::USER != 0 => {

@@ -3,6 +3,7 @@
 use super::*;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::exclusion::Exclusion;
 use crate::{MemoryFault, OomKiller, OomOutcome, Pager, PagerError, ResidentFiles, Resolution};
 use machine::memory::Frame;
 
@@ -419,10 +420,29 @@ fn a_fault_keeps_no_other_fault_waiting() {
     std::thread::scope(|scope| {
         let change = scope.spawn(|| drop(space.layout()));
         while !matches!(space.resolve(area + 2 * PAGE, Access::WRITE), Err(MemoryFault::Busy)) {
-            space.space().unmap(area + 2 * PAGE..area + 3 * PAGE);
+            space.space().gather().unmap(area + 2 * PAGE..area + 3 * PAGE);
         }
         drop(held);
         change.join().unwrap();
     });
     space.set_byte(area + 2 * PAGE, 1).unwrap();
+}
+
+/// While other CPUs may still see what was taken out, nobody maps anything there; elsewhere faults go on, and changes wait.
+#[test]
+fn a_fault_waits_for_the_flush_of_its_own_page() {
+    let kernel = kernel();
+    let space = kernel.space();
+    let area = space.anonymous(0, 4, READ_WRITE, PRIVATE).unwrap();
+    let flushing = wait(space.exclude(Exclusion::Flush { start: area + PAGE, end: area + 3 * PAGE }));
+    let fault = |page: usize| space.resolve(area + page * PAGE, Access::WRITE);
+    assert!(matches!(fault(1), Err(MemoryFault::Busy)));
+    assert!(matches!(fault(2), Err(MemoryFault::Busy)));
+    assert!(matches!((fault(0), fault(3)), (Ok(Resolution::Mapped), Ok(Resolution::Mapped))));
+    let mut unmap = Box::pin(space.unmap(area, PAGE));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(unmap.as_mut().poll(&mut context).is_pending());
+    drop(flushing);
+    assert!(matches!(unmap.as_mut().poll(&mut context), Poll::Ready(Ok(()))));
+    assert!(matches!(fault(1), Ok(Resolution::Mapped)));
 }

@@ -145,23 +145,23 @@ type Taking = fn(Arc<Space>);
 const THE_SPACE_IS_GONE: &str = "the space is gone";
 
 const TAKINGS: [(&str, Taking); 9] = [
-    ("unmap", |space| space.unmap(PAGE)),
-    ("no access", |space| space.protect(PAGE, Access::empty())),
+    ("unmap", |space| space.gather().unmap(PAGE)),
+    ("no access", |space| space.gather().protect(PAGE, Access::empty())),
     ("no access, then unmap", |space| {
-        space.protect(PAGE, Access::empty());
-        space.unmap(PAGE);
+        space.gather().protect(PAGE, Access::empty());
+        space.gather().unmap(PAGE);
     }),
-    ("read only", |space| space.protect(PAGE, Access::READ)),
+    ("read only", |space| space.gather().protect(PAGE, Access::READ)),
     ("fork", |space| {
         let child = Space::new().unwrap();
-        space.share_with(&child, PAGE, true).unwrap();
+        space.gather().share_with(&child, PAGE, true).unwrap();
     }),
     ("another page instead", |space| space.map(DATA, Frame::zeroed().unwrap(), WRITABLE).unwrap()),
     ("another space's page instead", |space| {
         let (parent, _) = program(&[]);
-        parent.share_with(&space, PAGE, true).unwrap();
+        parent.gather().share_with(&space, PAGE, true).unwrap();
     }),
-    ("move", |space| space.move_range(PAGE, OTHER).unwrap()),
+    ("move", |space| space.gather().move_range(PAGE, OTHER).unwrap()),
     (THE_SPACE_IS_GONE, drop),
 ];
 
@@ -298,7 +298,7 @@ fn a_right_is_lost_while_the_program_runs_on_another_cpu() {
                 take(space.clone());
                 assert!(!changes(|| value(&frame), false), "{name}");
                 // If what it has there now allows it, it goes on.
-                space.protect(PAGE, Access::READ);
+                space.gather().protect(PAGE, Access::READ);
                 until("it faults", || DONE.load(Ordering::SeqCst) > round);
             }
             power::off(HELD)
@@ -326,7 +326,7 @@ fn a_copy_on_write_page_is_replaced_for_a_program_that_lies() {
         let seen = Frame::zeroed().unwrap();
         space.map(COUNT, seen.clone(), WRITABLE).unwrap();
         let other = Space::new().unwrap();
-        space.share_with(&other, PAGE, true).unwrap();
+        space.gather().share_with(&other, PAGE, true).unwrap();
         assert_eq!(next(&mut registers, &space), Trap::Syscall, "forged");
         assert!(space.break_copy_on_write(DATA, WRITABLE).unwrap());
         space.compare_exchange_u32(DATA, 0, 1).unwrap().unwrap();
@@ -520,7 +520,7 @@ fn nobody_waits_for_a_program_that_does_not_come_back() {
             while !(IS_LOST.load(Ordering::SeqCst) || is_off && given_up()) {
                 assert!(start.elapsed() < AT_LAST, "it is waited for without an end");
                 space.map(OTHER, Frame::zeroed().unwrap(), WRITABLE).unwrap();
-                space.unmap(OTHER..OTHER + PAGE_SIZE);
+                space.gather().unmap(OTHER..OTHER + PAGE_SIZE);
                 let (other, mut registers) = program(&[0x0f, 5]);
                 assert_eq!(next(&mut registers, &other), Trap::Syscall);
                 RAN.fetch_add(1, Ordering::SeqCst);
@@ -631,7 +631,7 @@ fn pages_shared_with_a_child_replace_what_it_shows() {
             let old = child.frame_at(DATA).unwrap();
             let (parent, _) = program(&code);
             parent.write(DATA, &2_u32.to_le_bytes()).unwrap();
-            parent.share_with(&child, PAGE, true).unwrap();
+            parent.gather().share_with(&child, PAGE, true).unwrap();
             assert_eq!(old.references(), 1, "the child has let it go");
             assert_eq!(next(&mut registers, &child), Trap::Syscall);
             assert_eq!(registers.arguments()[0], 2);

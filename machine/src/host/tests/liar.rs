@@ -172,12 +172,12 @@ fn take(space: &Space, random: &mut Random, taking: &Mutex<()>) -> Option<Watche
     let frame = space.frame_at(page)?;
     let what = match random.below(7) {
         0 => {
-            space.unmap(range);
+            space.gather().unmap(range);
             "munmap"
         }
         1 => {
-            space.protect(range.clone(), Access::empty());
-            space.unmap(range);
+            space.gather().protect(range.clone(), Access::empty());
+            space.gather().unmap(range);
             "mprotect, munmap"
         }
         2 => {
@@ -186,12 +186,12 @@ fn take(space: &Space, random: &mut Random, taking: &Mutex<()>) -> Option<Watche
         }
         3 => {
             let child = Space::new().unwrap();
-            space.share_with(&child, range, true).unwrap();
+            space.gather().share_with(&child, range, true).unwrap();
             "fork" // the frame stays shared, as long as it is watched
         }
         4 => {
             let (parent, _) = program(&[]);
-            parent.share_with(space, DATA..DATA + PAGE_SIZE, true).unwrap();
+            parent.gather().share_with(space, DATA..DATA + PAGE_SIZE, true).unwrap();
             if page != DATA {
                 return None;
             }
@@ -199,12 +199,12 @@ fn take(space: &Space, random: &mut Random, taking: &Mutex<()>) -> Option<Watche
         }
         5 => {
             let to = DATA + (PAGES + random.below(PAGES)) * PAGE_SIZE;
-            space.move_range(range, to).unwrap();
-            space.unmap(to..to + PAGE_SIZE);
+            space.gather().move_range(range, to).unwrap();
+            space.gather().unmap(to..to + PAGE_SIZE);
             "mremap, munmap"
         }
         _ => {
-            space.unmap(DATA..DATA + PAGES * PAGE_SIZE);
+            space.gather().unmap(DATA..DATA + PAGES * PAGE_SIZE);
             "munmap of all"
         }
     };

@@ -1,7 +1,7 @@
 //! [`Shootdown`]: what the CPUs tell each other, over any [`Hardware`].
 //!
 //! Each CPU states in `loaded` of its [`Slot`] the root of the tables it uses: [`Shootdown::load`]. Whoever has changed entries of a space
-//! calls [`Shootdown::flush`], with the space's lock held and before the frames that were mapped are dropped. It flushes this CPU, and
+//! calls [`Shootdown::flush`] before the frames that were mapped are dropped; locks may be held or not. It flushes this CPU, and
 //! writes a request for the others that have the space loaded: into its own slot what to forget, and for each CPU that must, one more in
 //! `unanswered` there and the bit of its own number into that CPU's `incoming`; it interrupts each, and waits until all have answered.
 //!
@@ -92,6 +92,13 @@ impl Slot {
             unload: AtomicBool::new(false),
         }
     }
+
+    /// Whether the CPU uses the tables at `root`, or may do so in a moment.
+    #[inline]
+    fn uses(&self, root: usize) -> bool {
+        let loaded = self.loaded.load(Ordering::SeqCst);
+        loaded == root || loaded == CHANGING
+    }
 }
 
 /// `CPUS` CPUs, 256 at most.
@@ -181,19 +188,26 @@ impl<H: Hardware, const CPUS: usize> Shootdown<H, CPUS> {
     /// instructions, or not be in use.
     #[inline]
     fn ask_users(&self, root: usize, pages: &Range<usize>, unload: bool) {
-        let is_user = |cpu: &Slot| {
-            let loaded = cpu.loaded.load(Ordering::SeqCst);
-            loaded == root || loaded == CHANGING
-        };
-        self.ask(is_user, root, pages, unload);
+        self.ask(|cpu| cpu.uses(root), root, pages, unload);
+    }
+
+    /// Whether other CPUs use the tables at `root`. Changes of the tables before as for [`Shootdown::flush`].
+    #[inline]
+    pub fn is_used_elsewhere(&self, root: usize) -> bool {
+        let (this, count) = (self.hardware.current(), self.hardware.count());
+        let mut cpus = self.slots.iter().take(count).enumerate();
+        count > 1 && cpus.any(|(number, cpu)| number != this && cpu.uses(root))
     }
 
     /// Asks the other CPUs of which `which` is true, and waits until all have answered.
     #[inline]
     fn ask(&self, which: impl Fn(&Slot) -> bool, root: usize, pages: &Range<usize>, unload: bool) {
-        let this = self.hardware.current();
+        let (this, count) = (self.hardware.current(), self.hardware.count());
+        if count == 1 {
+            return;
+        }
         let mut is_written = false;
-        for (number, cpu) in self.slots.iter().take(self.hardware.count()).enumerate() {
+        for (number, cpu) in self.slots.iter().take(count).enumerate() {
             if number != this && which(cpu) {
                 if !is_written {
                     self.write(root, pages, unload);

@@ -36,13 +36,13 @@ macro_rules! same {
             (**self).map(page, frame, access)
         }
         fn protect(&self, range: Range<usize>, access: Access) {
-            (**self).protect(range, access);
+            (**self).gather().protect(range, access);
         }
         fn move_range(&self, from: Range<usize>, to: usize) -> Result<(), OutOfMemory> {
-            (**self).move_range(from, to)
+            (**self).gather().move_range(from, to)
         }
         fn share_with(&self, child: &Self, range: Range<usize>, copy_on_write: bool) -> Result<(), OutOfMemory> {
-            (**self).share_with(child, range, copy_on_write)
+            (**self).gather().share_with(child, range, copy_on_write)
         }
         fn break_copy_on_write(&self, page: usize, access: Access) -> Result<bool, OutOfMemory> {
             (**self).break_copy_on_write(page, access)
@@ -68,7 +68,7 @@ impl Pages for Box<Tables> {
     }
 
     fn unmap(&self, range: Range<usize>, budget: usize) -> Option<usize> {
-        (**self).unmap(range, budget)
+        (**self).gather().unmap(range, budget)
     }
 
     fn access(&self, page: usize, write: bool) -> Option<bool> {
@@ -94,7 +94,7 @@ impl Pages for Arc<Space> {
     }
 
     fn unmap(&self, range: Range<usize>, budget: usize) -> Option<usize> {
-        (**self).unmap_some(range, budget)
+        (**self).gather().unmap_some(range, budget)
     }
 
     fn access(&self, _page: usize, _write: bool) -> Option<bool> {
@@ -337,7 +337,7 @@ fn a_move_without_memory_changes_nothing() {
         space.map(TARGET, old.clone(), access).unwrap();
         let before = space.tables();
         frames::allow(tables);
-        let moved = space.move_range(range.clone(), TARGET).is_ok();
+        let moved = space.gather().move_range(range.clone(), TARGET).is_ok();
         assert_eq!(moved, tables >= 3, "three tables are missing");
         let expected = if moved { TARGET } else { start };
         for (at, page) in (expected..expected + range.len()).step_by(PAGE_SIZE).enumerate() {
@@ -394,7 +394,7 @@ fn one_empty_table_is_kept() {
     let (frame, space) = (Frame::zeroed().unwrap(), Tables::new().unwrap());
     let fill_and_empty = |page: usize| {
         space.map(page, frame.clone(), access).unwrap();
-        space.unmap(page..page + PAGE_SIZE, usize::MAX);
+        space.gather().unmap(page..page + PAGE_SIZE, usize::MAX);
         assert_eq!((space.tables(), space.resident(), frame.references()), (3, 0, 1));
     };
     fill_and_empty(FIRST);
@@ -406,7 +406,7 @@ fn one_empty_table_is_kept() {
         assert!(!shootdown::access(space.root(), FIRST, false));
     }
     space.map(FIRST, frame.clone(), access).unwrap();
-    space.unmap(0..super::paging::USER_TOP, usize::MAX);
+    space.gather().unmap(0..super::paging::USER_TOP, usize::MAX);
     assert_eq!(space.tables(), 0, "all go when all is emptied");
 }
 
@@ -425,13 +425,13 @@ fn what_is_shown_by_part_is_whole_for_each_page() {
         frames::allow(usize::MAX);
         assert_eq!((parent.resident(), frame.references()), (3, 4));
         assert!(parent.lookup(FIRST - PAGE_SIZE).is_some() && parent.lookup(FIRST).is_none());
-        parent.unmap(start..FIRST + PAGE_SIZE, usize::MAX);
+        parent.gather().unmap(start..FIRST + PAGE_SIZE, usize::MAX);
         assert_eq!((parent.tables(), frame.references()), (3, 2), "the empty tables went with it");
     }
     parent.map_batch(start, run(), access).unwrap();
     for tables in 0..6 {
         frames::allow(tables);
-        let shared = parent.share_with(&child, start..FIRST + 2 * PAGE_SIZE, true);
+        let shared = parent.gather().share_with(&child, start..FIRST + 2 * PAGE_SIZE, true);
         frames::allow(usize::MAX);
         assert_eq!(shared, Err(OutOfMemory));
         assert_eq!(frame.references() as usize, 1 + parent.resident() + child.resident());
@@ -440,7 +440,7 @@ fn what_is_shown_by_part_is_whole_for_each_page() {
             page,
             false
         )));
-        child.unmap(0..super::paging::USER_TOP, usize::MAX);
+        child.gather().unmap(0..super::paging::USER_TOP, usize::MAX);
         assert_eq!(child.resident(), 0);
     }
     // All pages show one frame, so what is written is a copy.
@@ -448,4 +448,48 @@ fn what_is_shown_by_part_is_whole_for_each_page() {
     assert!(shootdown::access(parent.root(), start, true));
     drop((parent, child));
     assert_eq!(frame.references(), 1);
+}
+
+/// What was taken out is kept until it is forgotten, and whoever has the same page meanwhile does not let go of it sooner.
+#[test]
+fn no_frame_goes_while_a_flush_is_to_come() {
+    let access = Access::READ | Access::WRITE;
+    let (page, to) = (FIRST, FIRST + (5 << 21));
+    let pages = page..page + PAGE_SIZE;
+    let (frame, space) = (Frame::zeroed().unwrap(), Tables::new().unwrap());
+    let is_cached = || shootdown::cached().iter().any(|(root, ..)| *root == space.root());
+    let show = || {
+        space.map(page, frame.clone(), access).unwrap();
+        assert!(shootdown::access(space.root(), page, true) && is_cached());
+    };
+
+    show();
+    let mut gather = space.gather();
+    gather.unmap(pages.clone(), usize::MAX);
+    assert_eq!((gather.unflushed(), frame.references(), is_cached()), (Some(pages.clone()), 2, true));
+    // Who finds nothing promises that nothing is left of it.
+    space.gather().unmap(pages.clone(), usize::MAX);
+    assert!(!is_cached());
+    drop(gather);
+    assert_eq!(frame.references(), 1);
+
+    // Neither an entry without rights nor one that came from another page tells what a CPU has cached.
+    for moves in [false, true] {
+        show();
+        let mut gather = space.gather();
+        match moves {
+            true => gather.move_range(pages.clone(), to).unwrap(),
+            false => gather.protect(pages.clone(), Access::empty()),
+        }
+        assert!(is_cached());
+        space.gather().unmap(page..to + PAGE_SIZE, usize::MAX);
+        assert_eq!((frame.references(), is_cached()), (1, false));
+        drop(gather);
+    }
+    // The same for who puts another page there.
+    show();
+    let mut gather = space.gather();
+    gather.protect(pages.clone(), Access::empty());
+    space.map(page, Frame::zeroed().unwrap(), access).unwrap();
+    assert_eq!((frame.references(), is_cached()), (1, false));
 }
