@@ -3,7 +3,7 @@
 //! [`AddressSpace`] joins two records. The *areas* say what may be where (this room's lock, [`Layout`]); the machine's
 //! `Space` says which page shows which frame. A page is mapped only inside an area that allows it, because every change
 //! of areas makes the same change to the pages before the lock is released, and every fault maps under the lock. What CPUs remember
-//! of pages that were taken out they are made to forget after that; until they have, nobody maps anything there ([`Exclusion::Flush`]).
+//! of pages that were taken out they are made to forget after that; until they have, nobody maps anything there ([`Exclusion`]).
 //!
 //! Created for exec, copied by fork, cleared by exit; threads share it by `Arc`.
 
@@ -138,8 +138,9 @@ impl AddressSpace {
     }
 
     /// A copy for a child process: private pages become copy-on-write on both sides, shared ones are shared. See fork(2),
-    /// and madvise(2) for areas a child doesn't get. Of a large space it takes several steps, between which others run but
-    /// nobody touches this space; see the page of `exclusion`. `ENOMEM`; then the parent is as it was. Cancel-safe.
+    /// and madvise(2) for areas a child doesn't get. Of a large space it takes several steps, between which others run, but
+    /// nobody changes this space or what has been copied; see the page of `exclusion`. `ENOMEM`; then the parent is as it was.
+    /// Cancel-safe.
     pub async fn fork(&self) -> Result<Arc<AddressSpace>, Errno> {
         if self.memory.is_scarce() {
             return Err(Errno::ENOMEM);
@@ -154,18 +155,29 @@ impl AddressSpace {
             admitted: WaitQueue::new(),
             flushing: AtomicBool::new(false),
         });
-        let excluding = self.exclude(Exclusion::ChangesAndFaults).await;
+        let excluding = self.exclude(Exclusion::CHANGES).await;
         excluding.step(|layout, _| child.change_now(|new, _| new.begin_as(layout)));
         let mut budget = Budget::new();
         let mut at = 0;
-        // Nobody else knows the child yet, so its lock can be taken inside the parent's.
-        while let Some(next) = excluding
-            .step(|layout, gather| child.change_now(|new, _| self.share_some(layout, gather, &child, new, at)))?
-        {
+        while let Some(next) = excluding.step(|layout, gather| self.copy_some(layout, gather, &child, at))? {
             at = next;
             budget.pace(SLICE).await;
         }
         Ok(child)
+    }
+
+    /// Copies what [`AddressSpace::share_some`] does, and keeps page faults out from what has been copied.
+    fn copy_some(
+        &self,
+        layout: &mut Layout,
+        gather: &mut MmuGather<'_>,
+        child: &AddressSpace,
+        at: usize,
+    ) -> Result<Option<usize>, Errno> {
+        // Nobody else knows the child yet, so its lock can be taken inside the parent's.
+        let next = child.change_now(|new, _| self.share_some(layout, gather, child, new, at))?;
+        layout.exclusion = Some(Exclusion::faults_in(0..next.unwrap_or(USER_TOP)));
+        Ok(next)
     }
 
     /// Gives a child the areas from `at` on, with their pages, up to a slice. Returns where to go on.
@@ -197,6 +209,10 @@ impl AddressSpace {
             }
             if area.flags.contains(AreaFlags::WIPE_ON_FORK) {
                 continue;
+            }
+            if at > area.range.start && area.written.get() {
+                // Perhaps since the child got it.
+                new.areas.containing(area.range.start).inspect(|copy| copy.written.set());
             }
             let mut rest = at.max(area.range.start)..area.range.end;
             while let Some(part) = self.next_slice(&rest) {
@@ -343,7 +359,7 @@ impl AddressSpace {
     pub(crate) async fn unmap_file_slowly(&self, file: &dyn crate::Pager, range: &Range<u64>, budget: &mut Budget) {
         // Nearly always that is all.
         let Some(_) = self.unmap_some_of_file(file, range, 0) else { return };
-        let _excluding = self.exclude(Exclusion::Changes).await;
+        let _excluding = self.exclude(Exclusion::CHANGES).await;
         let mut at = 0;
         while let Some(next) = self.unmap_some_of_file(file, range, at) {
             at = next;

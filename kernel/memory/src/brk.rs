@@ -21,7 +21,7 @@ impl AddressSpace {
     /// Moves the end of the heap, and returns where it is now: unchanged if the wish can't be met. Nobody else moves it, or
     /// takes the place it leaves, until it is done.
     pub async fn set_break(&self, wish: usize) -> usize {
-        let excluding = self.exclude(Exclusion::Changes).await;
+        let excluding = self.exclude(Exclusion::CHANGES).await;
         let (mut at, end) = match excluding.step(|layout, gather| self.move_break(layout, gather, wish)) {
             Moved::No(old) => return old,
             Moved::Whole => return wish,

@@ -38,7 +38,7 @@ impl AddressSpace {
                 .await;
         }
         // Nobody may copy the space while its pages allow more, or less, than its areas.
-        let excluding = self.exclude(Exclusion::Changes).await;
+        let excluding = self.exclude(Exclusion::CHANGES).await;
         let mut at = excluding.step(|layout, _| begin(layout, address, end, grows))?;
         let mut budget = Budget::new();
         while at < end {

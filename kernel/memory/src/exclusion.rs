@@ -16,10 +16,11 @@
 //! other changes, and page faults at just those pages, are kept out: who finds a page gone, or another in its place, must not see a third
 //! CPU that still has the old one. They spin for a moment, and then sleep, too. Faults elsewhere go on.
 //!
-//! fork(2) keeps page faults out too. So its copy is of one moment: a thread of the parent that writes to a page which
-//! has been copied faults, and waits until everything has been.
+//! fork(2) keeps page faults out where it has been already: a thread of the parent that writes to a page which has been copied faults, and
+//! waits until everything has been; where nothing has been copied yet threads go on. So its copy is of one moment, the one at which it
+//! ends: all that was written before is in it, since who writes something that is not has waited for that moment.
 
-use core::ops::{Deref, DerefMut};
+use core::ops::{Deref, DerefMut, Range};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use machine::memory::MmuGather;
@@ -190,31 +191,32 @@ impl DerefMut for LayoutGuard<'_> {
     }
 }
 
-/// Who is kept out of a space between the steps of a change.
+/// Who is kept out of a space between the steps of a change: other changes, and page faults at these addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exclusion {
-    /// Other changes.
-    Changes,
-    /// Other changes, and page faults.
-    ChangesAndFaults,
-    /// Other changes, and page faults at these addresses: other CPUs may still see what was there.
-    Flush {
-        /// The first.
-        start: usize,
-        /// The one after the last.
-        end: usize,
-    },
+pub(crate) struct Exclusion {
+    start: usize,
+    end: usize,
 }
 
 impl Exclusion {
+    /// Other changes, and no page fault.
+    pub const CHANGES: Exclusion = Exclusion { start: 0, end: 0 };
+
+    /// Other changes, and page faults in `range`.
+    #[inline]
+    pub fn faults_in(range: Range<usize>) -> Exclusion {
+        Exclusion { start: range.start, end: range.end }
+    }
+
+    /// As [`faults_in`](Self::faults_in), of both ranges and what lies between.
+    pub fn faults_in_both(one: &Range<usize>, other: &Range<usize>) -> Exclusion {
+        Exclusion { start: one.start.min(other.start), end: one.end.max(other.end) }
+    }
+
     /// Whether a page fault at `page` has to wait.
     #[inline]
     pub fn keeps_out(self, page: usize) -> bool {
-        match self {
-            Exclusion::Changes => false,
-            Exclusion::ChangesAndFaults => true,
-            Exclusion::Flush { start, end } => (start..end).contains(&page),
-        }
+        (self.start..self.end).contains(&page)
     }
 }
 
@@ -282,7 +284,7 @@ impl AddressSpace {
             return false;
         }
         let Some(range) = gather.unflushed() else { return false };
-        layout.exclusion = Some(Exclusion::Flush { start: range.start, end: range.end });
+        layout.exclusion = Some(Exclusion::faults_in(range));
         self.flushing.store(true, Ordering::Relaxed);
         true
     }

@@ -124,8 +124,12 @@ impl AddressSpace {
         if request.length <= SLICE * PAGE_SIZE || !request.flags.contains(MapFlags::FIXED) {
             return self.change(|layout, gather| self.map_area(layout, gather, request)).await;
         }
-        let excluding = self.exclude(Exclusion::ChangesAndFaults).await;
-        let range = excluding.step(|layout, _| self.check_area(layout, request))?.range;
+        let excluding = self.exclude(Exclusion::CHANGES).await;
+        let range = excluding.step(|layout, _| {
+            let range = self.check_area(layout, request)?.range;
+            layout.exclusion = Some(Exclusion::faults_in(range.clone()));
+            Ok(range)
+        })?;
         let mut budget = Budget::new();
         let mut at = range.start;
         while let Some(next) = excluding.step(|layout, gather| layout.unmap_slice(gather, at..range.end, SLICE))? {

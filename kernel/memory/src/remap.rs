@@ -86,8 +86,8 @@ impl AddressSpace {
         moving.finish(layout, gather, moved)
     }
 
-    /// Makes a plan and follows it in slices, during which others run, but nobody sees or changes this space. What a fixed
-    /// target replaces goes first, and what a smaller mapping lets go of.
+    /// Makes a plan and follows it in slices, during which others run, but nobody changes this space or faults where pages go from or to.
+    /// What a fixed target replaces goes first, and what a smaller mapping lets go of.
     async fn move_slowly(
         &self,
         mut source: Range<usize>,
@@ -95,11 +95,15 @@ impl AddressSpace {
         target: Option<Range<usize>>,
         plan: impl FnOnce(&mut Layout, &mut MmuGather<'_>, Range<usize>) -> Result<Plan, Errno>,
     ) -> Result<usize, Errno> {
-        let excluding = self.exclude(Exclusion::ChangesAndFaults).await;
+        let excluding = self.exclude(Exclusion::CHANGES).await;
         let mut budget = Budget::new();
         if let Some(target) = target {
-            excluding.step(|layout, _| self.check_resize(layout, &source, new_length).map(drop))?;
-            fixed_address(target.start, new_length)?;
+            excluding.step(|layout, _| {
+                self.check_resize(layout, &source, new_length)?;
+                fixed_address(target.start, new_length)?;
+                layout.exclusion = Some(Exclusion::faults_in_both(&source, &target));
+                Ok(())
+            })?;
             let tail = source.start.saturating_add(new_length).min(source.end)..source.end;
             source.end = tail.start;
             for mut gone in [target, tail] {
@@ -111,10 +115,14 @@ impl AddressSpace {
                 }
             }
         }
-        let moving = match excluding.step(|layout, gather| plan(layout, gather, source))? {
-            Plan::Move(moving) => moving,
-            there => return Ok(there.place()),
-        };
+        let plan = excluding.step(|layout, gather| {
+            let plan = plan(layout, gather, source)?;
+            if let Plan::Move(moving) = &plan {
+                layout.exclusion = Some(Exclusion::faults_in_both(&moving.source, &moving.target));
+            }
+            Ok(plan)
+        })?;
+        let Plan::Move(moving) = plan else { return Ok(plan.place()) };
         let mut rest = moving.source.clone();
         let mut moved = true;
         while let Some(part) = self.next_slice(&rest) {

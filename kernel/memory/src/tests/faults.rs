@@ -434,7 +434,7 @@ fn a_fault_waits_for_the_flush_of_its_own_page() {
     let kernel = kernel();
     let space = kernel.space();
     let area = space.anonymous(0, 4, READ_WRITE, PRIVATE).unwrap();
-    let flushing = wait(space.exclude(Exclusion::Flush { start: area + PAGE, end: area + 3 * PAGE }));
+    let flushing = wait(space.exclude(Exclusion::faults_in(area + PAGE..area + 3 * PAGE)));
     let fault = |page: usize| space.resolve(area + page * PAGE, Access::WRITE);
     assert!(matches!(fault(1), Err(MemoryFault::Busy)));
     assert!(matches!(fault(2), Err(MemoryFault::Busy)));

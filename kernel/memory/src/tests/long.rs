@@ -63,8 +63,9 @@ fn a_large_fork_is_of_one_moment() {
     {
         let mut forking = pin!(parent.fork());
         assert!(poll(forking.as_mut()).is_pending());
-        // Neither faults nor changes come in between.
+        // Neither changes come in between, nor faults at what has been copied.
         assert!(matches!(parent.resolve(area, Access::WRITE), Err(MemoryFault::Busy)));
+        assert!(parent.resolve(area + (PAGES - 1) * PAGE, Access::WRITE).is_ok());
         assert!(poll(pin!(parent.fault(area, Access::WRITE))).is_pending());
         let mut unmapping = pin!(parent.unmap(area, PAGE));
         assert!(poll(unmapping.as_mut()).is_pending());
@@ -80,6 +81,23 @@ fn a_large_fork_is_of_one_moment() {
     assert!(!parent.space().lookup(area + PAGE).unwrap().access.contains(Access::WRITE));
     drop(child);
     assert_eq!(kernel.memory.committed(), committed);
+}
+
+/// What is written while a copy is made is in it, wherever the copy has not been: to the page, and that the area was written.
+#[test]
+fn a_fork_copies_what_is_written_before_it_comes_by() {
+    let kernel = kernel();
+    let (parent, area) = large(&kernel);
+    let last = area + (PAGES - 1) * PAGE;
+    let mut forking = pin!(parent.fork());
+    assert!(poll(forking.as_mut()).is_pending());
+    parent.set_byte(last, 7).unwrap();
+    let child = wait(forking).unwrap();
+    parent.set_byte(last, 8).unwrap();
+    assert_eq!((parent.byte(last), child.byte(last)), (Ok(8), Ok(7)));
+    let accounted = kernel.memory.committed();
+    assert_eq!(wait(child.protect(area, PAGES * PAGE, READ)), Ok(()));
+    assert_eq!(kernel.memory.committed(), accounted, "written pages are promised still");
 }
 
 #[test]
@@ -119,9 +137,11 @@ fn what_is_replaced_is_never_seen_as_a_gap() {
         flags: FIXED | MapFlags::ANONYMOUS,
         backing: Backing::Anonymous,
     };
+    let other = space.anonymous(0, 1, READ_WRITE, PRIVATE).unwrap();
     let mut mapping = pin!(space.mmap(request));
     assert!(poll(mapping.as_mut()).is_pending());
     assert!(matches!(space.resolve(area, Access::READ), Err(MemoryFault::Busy)));
+    assert!(space.resolve(other, Access::READ).is_ok(), "elsewhere faults go on");
     assert_eq!(wait(mapping), Ok(area));
     assert!(space.resolve(area, Access::READ).is_ok());
 }
@@ -134,12 +154,16 @@ fn a_large_move_is_never_seen_half_done() {
     let flags = RemapFlags::MAY_MOVE | RemapFlags::FIXED;
     space.anonymous(target, 3, READ_WRITE, FIXED).unwrap();
     space.resolve(target, Access::READ).unwrap();
+    let other = space.anonymous(target - 2 * PAGE, 1, READ_WRITE, FIXED).unwrap();
     {
         let mut moving = pin!(space.remap(area, PAGES * PAGE, PAGES * PAGE, flags, target));
         assert!(poll(moving.as_mut()).is_pending());
         assert!(matches!(space.resolve(target, Access::READ), Err(MemoryFault::Busy)));
+        assert!(matches!(space.resolve(area, Access::READ), Err(MemoryFault::Busy)));
+        assert!(space.resolve(other, Access::READ).is_ok());
         assert_eq!(wait(moving), Ok(target));
     }
+    assert_eq!(wait(space.unmap(other, PAGE)), Ok(()));
     let pages = |start: usize| (start..start + PAGES * PAGE).step_by(PAGE);
     assert!(pages(target).all(|page| space.space().lookup(page).is_some()));
     assert!(pages(area).all(|page| space.space().lookup(page).is_none()));
