@@ -198,7 +198,9 @@ async fn live<C: SystemCalls>(mut thread: Arc<Thread>, calls: C) {
         match thread.enter_user() {
             Event::Call(call) => {
                 // What has no fallible form draws on the kernel's reserve: no call begins while that is short.
-                thread.wait_for_memory().await;
+                if thread.lacks_memory() {
+                    thread.wait_for_memory().await;
+                }
                 match calls.immediate(&thread, &call) {
                     Immediate::Result(value) => thread.with_registers(|registers| registers.set_result(value)),
                     Immediate::Registers => {}
@@ -211,7 +213,8 @@ async fn live<C: SystemCalls>(mut thread: Arc<Thread>, calls: C) {
             }
             Event::PageFault(fault) => thread.resolve(fault).await,
             Event::Exception(exception) => thread.raise_exception(exception),
-            Event::Interrupted => thread.wait_for_memory().await,
+            Event::Interrupted if thread.lacks_memory() => thread.wait_for_memory().await,
+            Event::Interrupted => {}
             Event::Lost => thread.raise_loss(),
         }
         over = (!thread.is_ready() || interrupted.is_some()) && thread.settle(interrupted).await;
@@ -282,12 +285,16 @@ impl Thread {
         }
     }
 
-    /// Goes no further while the kernel is short of memory for itself.
+    /// Whether the kernel is short of memory for itself: nothing is begun then that may draw on its reserve.
     #[inline]
+    fn lacks_memory(&self) -> bool {
+        self.space().memory().frames().is_critical()
+    }
+
+    /// Goes no further until the kernel has memory for itself again.
+    #[cold]
     async fn wait_for_memory(&self) {
-        if self.space().memory().frames().is_critical() {
-            let _ = self.killable(self.space().wait_for_reserve()).await;
-        }
+        let _ = self.killable(self.space().wait_for_reserve()).await;
     }
 
     /// Whether nothing stands between the thread and user mode.
@@ -324,7 +331,9 @@ impl Thread {
             }
             if self.task().executor().should_yield() {
                 sched::yield_now().await;
-                self.wait_for_memory().await;
+                if self.lacks_memory() {
+                    self.wait_for_memory().await;
+                }
                 continue;
             }
             if self.is_ready() {
