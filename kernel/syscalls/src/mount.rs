@@ -86,8 +86,9 @@ impl Request<'_> {
         let kind = optional(thread, kind)?;
         let source = optional(thread, source)?;
         let data = optional(thread, data)?.unwrap_or_default();
-        let target = target.path(thread)?;
-        let target = find(thread, &target, Lookup::FOLLOW)?;
+        let mut room = PathBuffer::new();
+        let target = target.path(thread, &mut room)?;
+        let target = find(thread, target, Lookup::FOLLOW)?;
         thread.credentials().require(Capability::SysAdmin)?;
         let flags = match flags.0 {
             bits if bits & 0xffff_0000 == MAGIC => Flags::from_bits(bits & 0xffff),
@@ -190,9 +191,10 @@ pub(crate) async fn umount2_waiting(
 }
 
 fn find_mounted(thread: &Arc<Thread>, target: CString, flags: Flags<UnmountFlags>) -> Result<Path, NotReady> {
-    let target = target.path(thread)?;
+    let mut room = PathBuffer::new();
+    let target = target.path(thread, &mut room)?;
     let how = if flags.has(raw::UMOUNT_NOFOLLOW) { Lookup::empty() } else { Lookup::FOLLOW };
-    let target = find(thread, &target, how)?;
+    let target = find(thread, target, how)?;
     // Where the walk has been on its way does not keep the mount busy.
     thread.forget_walks();
     thread.credentials().require(Capability::SysAdmin)?;

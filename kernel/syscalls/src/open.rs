@@ -17,7 +17,7 @@ use crate::control::set_signal_driven;
 use crate::flags::extended::{CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE};
 use crate::flags::{CloseOnExec, CloseRangeFlags, EventFlags, OpenFlags, PipeFlags};
 use crate::place::{HERE, resolve};
-use crate::user;
+use crate::user::{self, PathBuffer};
 
 /// `RLIMIT_NOFILE`: descriptors are below it.
 pub(crate) fn descriptor_limit(thread: &Thread) -> u64 {
@@ -116,9 +116,10 @@ fn begin_open(
     flags: u32,
     mode: u32,
 ) -> Result<Opening, NotReady> {
-    let path = path.path(thread)?;
+    let mut room = PathBuffer::new();
+    let path = path.path(thread, &mut room)?;
     let flags = Open::from_bits_truncate(flags);
-    Ok(resolve(thread, directory, &path, |context, start| context.open(start, &path, flags, mode))?)
+    Ok(resolve(thread, directory, path, |context, start| context.open(start, path, flags, mode))?)
 }
 
 /// openat2(2). Unlike open(2) it refuses what it doesn't know; limits on resolution are not done.

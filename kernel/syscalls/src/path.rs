@@ -14,7 +14,7 @@ use vfs::{Lookup, NotReady, RenameFlags as Rename};
 use crate::argument::{CString, Descriptor, Flags, Mode, OutBuffer};
 use crate::flags::{LinkFlags, RenameFlags, UnlinkFlags};
 use crate::place::{HERE, Start, resolve, with_view};
-use crate::user;
+use crate::user::{self, PathBuffer};
 
 /// mkdir(2)
 pub(crate) fn mkdir(thread: &Arc<Thread>, path: CString, mode: Mode) -> Result<(), NotReady> {
@@ -23,8 +23,9 @@ pub(crate) fn mkdir(thread: &Arc<Thread>, path: CString, mode: Mode) -> Result<(
 
 /// mkdirat(2)
 pub(crate) fn mkdirat(thread: &Arc<Thread>, directory: Descriptor, path: CString, mode: Mode) -> Result<(), NotReady> {
-    let path = path.path(thread)?;
-    Ok(resolve(thread, directory, &path, |context, start| context.mkdir(start, &path, mode.0))?)
+    let mut room = PathBuffer::new();
+    let path = path.path(thread, &mut room)?;
+    Ok(resolve(thread, directory, path, |context, start| context.mkdir(start, path, mode.0))?)
 }
 
 /// mknod(2)
@@ -40,10 +41,11 @@ pub(crate) fn mknodat(
     mode: Mode,
     device: u32,
 ) -> Result<(), NotReady> {
-    let path = path.path(thread)?;
+    let mut room = PathBuffer::new();
+    let path = path.path(thread, &mut room)?;
     // The mode is a `umode_t`: 16 bits.
     let mode = mode.0 & 0xffff;
-    Ok(resolve(thread, directory, &path, |context, start| context.mknod(start, &path, mode, u64::from(device)))?)
+    Ok(resolve(thread, directory, path, |context, start| context.mknod(start, path, mode, u64::from(device)))?)
 }
 
 /// rmdir(2)
@@ -64,9 +66,10 @@ pub(crate) fn unlinkat(
     flags: Flags<UnlinkFlags>,
 ) -> Result<(), NotReady> {
     let remove_directory = flags.known()?.has(raw::AT_REMOVEDIR);
-    let path = path.path(thread)?;
-    Ok(resolve(thread, directory, &path, |context, start| {
-        if remove_directory { context.rmdir(start, &path) } else { context.unlink(start, &path) }
+    let mut room = PathBuffer::new();
+    let path = path.path(thread, &mut room)?;
+    Ok(resolve(thread, directory, path, |context, start| {
+        if remove_directory { context.rmdir(start, path) } else { context.unlink(start, path) }
     })?)
 }
 
@@ -99,12 +102,11 @@ pub(crate) fn renameat2(
     if flags.contains(Rename::NO_REPLACE | Rename::EXCHANGE) {
         return Err(Errno::EINVAL.into());
     }
-    let (old, new) = (old.path(thread)?, new.path(thread)?);
-    let from = Start::new(thread, old_directory, &old)?;
-    let to = Start::new(thread, new_directory, &new)?;
-    Ok(with_view(thread, |context, working| {
-        context.rename((from.path(working), &old), (to.path(working), &new), flags)
-    })?)
+    let mut room = (PathBuffer::new(), PathBuffer::new());
+    let (old, new) = (old.path(thread, &mut room.0)?, new.path(thread, &mut room.1)?);
+    let from = Start::new(thread, old_directory, old)?;
+    let to = Start::new(thread, new_directory, new)?;
+    Ok(with_view(thread, |context, working| context.rename((from.path(working), old), (to.path(working), new), flags))?)
 }
 
 /// link(2)
@@ -129,12 +131,13 @@ pub(crate) fn linkat(
         how |= Lookup::EMPTY_PATH;
     }
     how.set(Lookup::FOLLOW, flags.has(raw::AT_SYMLINK_FOLLOW));
-    let (old, new) = (old.path(thread)?, new.path(thread)?);
-    let from = Start::new(thread, old_directory, &old)?;
-    let to = Start::new(thread, new_directory, &new)?;
+    let mut room = (PathBuffer::new(), PathBuffer::new());
+    let (old, new) = (old.path(thread, &mut room.0)?, new.path(thread, &mut room.1)?);
+    let from = Start::new(thread, old_directory, old)?;
+    let to = Start::new(thread, new_directory, new)?;
     Ok(with_view(thread, |context, working| {
-        let old = context.lookup(from.path(working), &old, how)?;
-        context.link(&old, to.path(working), &new)
+        let old = context.lookup(from.path(working), old, how)?;
+        context.link(&old, to.path(working), new)
     })?)
 }
 
@@ -150,8 +153,9 @@ pub(crate) fn symlinkat(
     directory: Descriptor,
     link: CString,
 ) -> Result<(), NotReady> {
-    let (target, link) = (target.path(thread)?, link.path(thread)?);
-    Ok(resolve(thread, directory, &link, |context, start| context.symlink(&target, start, &link))?)
+    let mut room = (PathBuffer::new(), PathBuffer::new());
+    let (target, link) = (target.path(thread, &mut room.0)?, link.path(thread, &mut room.1)?);
+    Ok(resolve(thread, directory, link, |context, start| context.symlink(target, start, link))?)
 }
 
 /// readlink(2)
@@ -184,9 +188,10 @@ fn read_link(
     size: i32,
 ) -> Result<usize, NotReady> {
     let size = usize::try_from(size).ok().filter(|&size| size > 0).ok_or(Errno::EINVAL)?;
-    let path = path.path(thread)?;
-    let text = resolve(thread, directory, &path, |context, start| {
-        let found = context.lookup(start, &path, Lookup::EMPTY_PATH)?;
+    let mut room = PathBuffer::new();
+    let path = path.path(thread, &mut room)?;
+    let text = resolve(thread, directory, path, |context, start| {
+        let found = context.lookup(start, path, Lookup::EMPTY_PATH)?;
         context.read_link(&found).map_err(|errno| {
             // An empty path that leads to no link is, as everywhere, no path.
             if path.is_empty() && errno == Errno::EINVAL { Errno::ENOENT } else { errno }
@@ -199,9 +204,10 @@ fn read_link(
 
 /// chdir(2)
 pub(crate) fn chdir(thread: &Arc<Thread>, path: CString) -> Result<(), NotReady> {
-    let path = path.path(thread)?;
+    let mut room = PathBuffer::new();
+    let path = path.path(thread, &mut room)?;
     let found = with_view(thread, |context, working| {
-        let found = context.lookup(working, &path, Lookup::FOLLOW | Lookup::DIRECTORY)?;
+        let found = context.lookup(working, path, Lookup::FOLLOW | Lookup::DIRECTORY)?;
         context.check_directory(&found)?;
         Ok(found)
     })?;
@@ -219,9 +225,10 @@ pub(crate) fn fchdir(thread: &Arc<Thread>, directory: Descriptor) -> Result<(), 
 
 /// chroot(2)
 pub(crate) fn chroot(thread: &Arc<Thread>, path: CString) -> Result<(), NotReady> {
-    let path = path.path(thread)?;
+    let mut room = PathBuffer::new();
+    let path = path.path(thread, &mut room)?;
     let found = with_view(thread, |context, working| {
-        let found = context.lookup(working, &path, Lookup::FOLLOW | Lookup::DIRECTORY)?;
+        let found = context.lookup(working, path, Lookup::FOLLOW | Lookup::DIRECTORY)?;
         context.check_directory(&found)?;
         Ok(found)
     })?;

@@ -12,6 +12,7 @@ use vfs::{Access, Context, Lookup, NewTime, NotReady, Path, Time};
 use crate::argument::{CString, Descriptor, Flags, In, Mode, Out};
 use crate::flags::{AccessFlags, ChownFlags, StatFlags};
 use crate::place::{HERE, resolve, with_file};
+use crate::user::PathBuffer;
 
 /// How a path with these `AT_*` flags is looked up.
 fn lookup_of(flags: u32) -> Lookup {
@@ -29,8 +30,9 @@ fn on_path<R>(
     how: Lookup,
     act: impl FnOnce(&Context<'_>, &Path) -> Result<R, Errno>,
 ) -> Result<R, NotReady> {
-    let path = path.path(thread)?;
-    Ok(resolve(thread, directory, &path, |context, start| act(context, &context.lookup(start, &path, how)?))?)
+    let mut room = PathBuffer::new();
+    let path = path.path(thread, &mut room)?;
+    Ok(resolve(thread, directory, path, |context, start| act(context, &context.lookup(start, path, how)?))?)
 }
 
 /// stat(2)
@@ -143,10 +145,11 @@ fn on_path_as<R>(
         return on_path(thread, directory, path, how, act);
     }
     let real = thread.credentials().for_access();
-    let path = path.path(thread)?;
-    Ok(resolve(thread, directory, &path, |context, start| {
+    let mut room = PathBuffer::new();
+    let path = path.path(thread, &mut room)?;
+    Ok(resolve(thread, directory, path, |context, start| {
         let context = Context { credentials: &real, ..*context };
-        act(&context, &context.lookup(start, &path, how)?)
+        act(&context, &context.lookup(start, path, how)?)
     })?)
 }
 

@@ -20,7 +20,7 @@ use crate::argument::{CString, Descriptor, Flags, In, InBuffer, InOut, OutBuffer
 use crate::dispatch::Unfinished;
 use crate::flags::TransferFlags;
 use crate::place::{HERE, resolve};
-use crate::user;
+use crate::user::{self, PathBuffer};
 
 /// `MAX_RW_COUNT`: the most bytes one call moves.
 const MOST: usize = 0x7fff_f000;
@@ -574,9 +574,10 @@ pub(crate) async fn truncate_waiting(thread: &Arc<Thread>, path: CString, length
 
 fn truncation(thread: &Arc<Thread>, path: CString, length: i64) -> Result<Truncation, NotReady> {
     let length = u64::try_from(length).map_err(|_| Errno::EINVAL)?;
-    let path = path.path(thread)?;
-    Ok(resolve(thread, HERE, &path, |context, start| {
-        context.truncate(&context.lookup(start, &path, Lookup::FOLLOW)?, length)
+    let mut room = PathBuffer::new();
+    let path = path.path(thread, &mut room)?;
+    Ok(resolve(thread, HERE, path, |context, start| {
+        context.truncate(&context.lookup(start, path, Lookup::FOLLOW)?, length)
     })?)
 }
 

@@ -139,12 +139,13 @@ impl<T> InOut<T> {
 }
 
 impl CString {
-    /// The string as a path: 1 to `PATH_MAX - 1` bytes and a zero. Empty paths are left to the walk, which gives `ENOENT`.
+    /// The string as a path, in `room`: 1 to `PATH_MAX - 1` bytes and a zero. Empty paths are left to the walk, which gives `ENOENT`.
     ///
     /// # Errors
     /// `EFAULT`, `ENAMETOOLONG`.
-    pub(crate) fn path(self, thread: &Arc<Thread>) -> Result<PathBuffer, NotReady> {
-        self.string(thread, PATH_MAX as usize, Errno::ENAMETOOLONG)
+    pub(crate) fn path<'a>(self, thread: &Arc<Thread>, room: &'a mut PathBuffer) -> Result<&'a [u8], NotReady> {
+        self.read(thread, room, PATH_MAX as usize, Errno::ENAMETOOLONG)?;
+        Ok(room)
     }
 
     /// The string as a path; may wait for its page.
@@ -152,36 +153,37 @@ impl CString {
     /// # Errors
     /// `EFAULT`, `ENAMETOOLONG`.
     pub(crate) async fn fetch_path(self, thread: &Arc<Thread>) -> Result<PathBuffer> {
-        fetching(thread, || self.path(thread)).await
+        fetching(thread, || self.string(thread, PATH_MAX as usize, Errno::ENAMETOOLONG)).await
     }
 
-    /// The string, which with its zero must fit in `room` bytes.
+    /// The string, which with its zero must fit in `most` bytes.
     ///
     /// # Errors
     /// `EFAULT`; `too_long`.
-    #[expect(clippy::disallowed_methods, reason = "room was made before")]
-    pub(crate) fn string(self, thread: &Arc<Thread>, room: usize, too_long: Errno) -> Result<PathBuffer, NotReady> {
+    pub(crate) fn string(self, thread: &Arc<Thread>, most: usize, too_long: Errno) -> Result<PathBuffer, NotReady> {
         let mut string = PathBuffer::new();
-        while string.len() < room {
+        self.read(thread, &mut string, most, too_long)?;
+        Ok(string)
+    }
+
+    /// Appends the string to `string`, which is empty. Paths are read so: a buffer that is returned is copied at each return.
+    #[expect(clippy::disallowed_methods, reason = "room was made before")]
+    fn read(self, thread: &Arc<Thread>, string: &mut PathBuffer, most: usize, too_long: Errno) -> Result<(), NotReady> {
+        while string.len() < most {
             let mut piece = [0; PIECE];
             let address = self.0.checked_add(string.len()).ok_or(Errno::EFAULT)?;
-            let wanted = (PIECE - address % PIECE).min(room - string.len());
+            let wanted = (PIECE - address % PIECE).min(most - string.len());
             let piece = piece.get_mut(..wanted).unwrap_or_default();
             read_bytes(thread, address, piece)?;
-            match position_of_zero(piece) {
-                // As a rule it is all in one piece, which lies in place.
-                Some(end) if string.is_empty() => {
-                    return Ok(PathBuffer::from_slice(piece.get(..end).unwrap_or_default()));
-                }
-                Some(end) => {
-                    fallible(|| string.try_reserve(end)).map_err(|_| Errno::ENOMEM)?;
-                    string.extend_from_slice(piece.get(..end).unwrap_or_default());
-                    return Ok(string);
-                }
-                None => {
-                    fallible(|| string.try_reserve(piece.len())).map_err(|_| Errno::ENOMEM)?;
-                    string.extend_from_slice(piece);
-                }
+            let end = position_of_zero(piece);
+            let part = piece.get(..end.unwrap_or(wanted)).unwrap_or_default();
+            // As a rule it is all in one piece, for which there is room in place.
+            if string.capacity() - string.len() < part.len() {
+                fallible(|| string.try_reserve(part.len())).map_err(|_| Errno::ENOMEM)?;
+            }
+            string.extend_from_slice(part);
+            if end.is_some() {
+                return Ok(());
             }
         }
         Err(too_long.into())

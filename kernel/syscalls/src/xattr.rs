@@ -35,8 +35,9 @@ impl Subject {
             Subject::Link(path) => (path, Lookup::empty()),
             Subject::File(file) => return Ok(with_file(thread, file, act)?),
         };
-        let path = path.path(thread)?;
-        Ok(resolve(thread, HERE, &path, |context, start| act(context, &context.lookup(start, &path, how)?))?)
+        let mut room = PathBuffer::new();
+        let path = path.path(thread, &mut room)?;
+        Ok(resolve(thread, HERE, path, |context, start| act(context, &context.lookup(start, path, how)?))?)
     }
 
     fn set(
