@@ -150,11 +150,6 @@ impl Registers {
         self.general.rip = self.general.rip.wrapping_sub(2);
     }
 
-    /// Whether the program traps after each instruction.
-    pub fn single_step(&self) -> bool {
-        self.general.rflags & TRAP_FLAG != 0
-    }
-
     /// Makes the program trap (debug exception) after each instruction, or no longer.
     pub fn set_single_step(&mut self, on: bool) {
         self.general.rflags = self.general.rflags & !TRAP_FLAG | if on { TRAP_FLAG } else { 0 };

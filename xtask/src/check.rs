@@ -24,6 +24,9 @@ use std::process::{Command, ExitCode};
 /// What marks checks that a room has where other rooms' tests use it, in no kernel that runs for somebody.
 const DEBUG_ON_HOST: &str = "#[cfg(all(debug_assertions, not(target_os = \"none\")))]";
 
+/// What marks what a room offers to the tests of others.
+const FOR_TESTS: &str = "#[cfg(any(test, feature = \"test-hooks\"))]";
+
 /// Gives a note about what was found, or complains.
 type Check = fn() -> Result<String>;
 
@@ -191,13 +194,13 @@ fn statics() -> Result<String> {
     fail_with(complaints)
 }
 
-/// Names of modules that exist in tests only: `#[cfg(test)] mod NAME;`, or [`DEBUG_ON_HOST`] in its place.
+/// Names of modules that exist in tests only: `#[cfg(test)] mod NAME;`, or [`DEBUG_ON_HOST`] or [`FOR_TESTS`] in its place.
 fn test_modules() -> Result<Vec<String>> {
     let mut names = Vec::new();
     for folder in ["kernel", "machine", "cli", "xtask"] {
         for file in files(folder, &["rs"])? {
             let text = std::fs::read_to_string(&file)?;
-            for rest in ["#[cfg(test)]", DEBUG_ON_HOST].iter().flat_map(|mark| text.split(mark).skip(1)) {
+            for rest in ["#[cfg(test)]", DEBUG_ON_HOST, FOR_TESTS].iter().flat_map(|mark| text.split(mark).skip(1)) {
                 let line = rest.trim_start().lines().next().unwrap_or_default();
                 let name = line.split("mod ").nth(1).and_then(|name| name.strip_suffix(';'));
                 names.extend(name.map(String::from));

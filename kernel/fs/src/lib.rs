@@ -9,7 +9,6 @@
 //! | [`devfs`] | `/dev`: null, zero, full, random and what drivers add |
 //! | [`random`] | the generator behind `/dev/random` and getrandom(2) |
 //! | [`kernel_log`] | `/dev/kmsg` |
-//! | [`procfs`] | `/proc` |
 //!
 //! **Who calls.** orrery makes them and mounts them; programs reach them through vfs, whose traits they implement.
 //! **Who synchronises.** vfs holds a directory's lock over each change of it; inside, each inode guards itself with a
@@ -25,7 +24,6 @@ pub mod devfs;
 pub mod hostfs;
 pub mod initramfs;
 pub mod kernel_log;
-pub mod procfs;
 pub mod random;
 pub mod slow;
 pub mod tmpfs;

@@ -14,7 +14,6 @@ use abi::Errno;
 use drivers::{KernelLog, Level, kernel_log};
 use fs::devfs::{DevFs, DevFsType};
 use fs::initramfs::{self, UnpackError};
-use fs::procfs::{ProcFs, ProcFsType};
 use fs::random::Random;
 use fs::slow::SlowStore;
 use fs::tmpfs::{Store, Tmpfs, TmpfsType};
@@ -22,6 +21,7 @@ use machine::device::{Program, StandardStreams};
 use machine::memory::{FrameSource, OutOfMemory};
 use memory::{Flusher, Memory};
 use process::{Hooks, Kernel, Parts, SystemCalls};
+use procfs::{ProcFs, ProcFsType};
 use sched::Executor;
 use syscalls::Calls;
 use tty::Terminal;
@@ -30,7 +30,6 @@ use vfs::{MountFlags, MountNamespace, Vfs};
 use crate::folders::mount_folders;
 use crate::options::Options;
 use crate::stop::{self, Ending};
-use crate::system::System;
 use crate::{console, first};
 
 /// Why there is no system.
@@ -289,11 +288,11 @@ async fn start(
     if let Some(console) = console {
         ending.set_console(console);
     }
-    let system = Arc::new(System::new(&kernel, terminal.as_deref(), &random));
+    let proc = ProcFs::new(&kernel, terminal.as_deref(), stop::name_of);
     let types = &vfs.file_system_types;
     let tmpfs = TmpfsType { memory: kernel.memory().clone(), random: random.clone() };
     types.register(Arc::new(tmpfs)).map_err(part("tmpfs"))?;
-    types.register(Arc::new(ProcFsType(ProcFs::new(system)))).map_err(part("procfs"))?;
+    types.register(Arc::new(ProcFsType(proc))).map_err(part("procfs"))?;
     types.register(Arc::new(DevFsType(dev.clone()))).map_err(part("devtmpfs"))?;
 
     let (roots, folders): (Vec<_>, Vec<_>) =

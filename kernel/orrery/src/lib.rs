@@ -11,7 +11,6 @@
 //! | `console` | the serial port, or the host's terminal, as terminal and as the place for the kernel's messages |
 //! | `streams` | standard streams that are files, pipes or sockets of the host |
 //! | `stop` | the ends: init is over, reboot(2), what is reported before the machine stops |
-//! | `system`, `inspect`, `processors` | what /proc shows, asked of the rooms that know it |
 //!
 //! **Who calls.** The machine calls [`main`] once, on the boot CPU, with interrupts off. Nothing calls this room afterwards but the
 //! traits it implements for lower rooms.
@@ -26,11 +25,8 @@ mod boot;
 mod console;
 mod first;
 mod folders;
-mod inspect;
 mod options;
-mod processors;
 mod stop;
 mod streams;
-mod system;
 
 pub use boot::main;

@@ -8,7 +8,7 @@ use core::fmt;
 
 use drivers::{KernelLog, Level};
 use fs::hostfs::HostFs;
-use process::{ExitStatus, Shutdown};
+use process::{ExitStatus, Shutdown, activity};
 use sync::SpinLock;
 use syscalls::Calls;
 
@@ -130,6 +130,16 @@ impl Ending {
     }
 }
 
+/// What a task does, by its number: a system call or an [`activity`].
+pub fn name_of(number: u32) -> &'static str {
+    match number {
+        activity::FAULT => "page_fault",
+        activity::EXCEPTION => "exception",
+        activity::INTERRUPTED => "interrupt",
+        call => syscalls::name_of(call as usize).unwrap_or("other"),
+    }
+}
+
 /// Tells whoever tests how many requests for kernel memory could be refused, and what the others drew on the reserve for each call.
 #[cfg(feature = "fail-allocations")]
 fn tell_allocations() {
@@ -137,7 +147,7 @@ fn tell_allocations() {
     machine::debug::emergency_print(format_args!("refusable allocations: {requests}\n"));
     let allowed = machine::memory::MOST_DRAWN;
     machine::memory::most_drawn(|activity, bytes| {
-        let name = crate::system::name_of(activity);
+        let name = name_of(activity);
         machine::debug::emergency_print(format_args!("drawn: {name} {bytes} of {allowed}\n"));
     });
 }

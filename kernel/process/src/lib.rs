@@ -14,9 +14,10 @@
 //! | `ucounts` | [`UserCounts`]: what is counted for a user over all his processes |
 //! | `oom` | who has to end when memory is out |
 //! | [`futex`] | sleeping until a word of memory changes |
+//! | `stage` | for tests, of rooms above this one too: a whole kernel whose programs are played |
 //!
 //! **Who calls.** kernel/syscalls parses arguments and calls the plain functions of these modules, one a system call; the terminal
-//! room asks [`group`] through its trait; kernel/orrery makes the [`Kernel`], starts init and shows processes in /proc.
+//! room asks [`group`] through its trait; kernel/procfs shows processes in /proc; kernel/orrery makes the [`Kernel`] and starts init.
 //!
 //! **Who synchronises.** The order of locks, outermost first: the children of a process, its group (see `pid`), a process's signals, its
 //! list of threads, a thread's signals, the scheduler's queues. Everything else is locked alone. A thread's registers are touched by its own
@@ -27,7 +28,7 @@
 //! a thread is a bit in that word: a thread without any goes back to user mode after one load. docs/src/life-of-a-thread.md draws it, and
 //! comments name its edges.
 
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, feature = "test-hooks")), no_std)]
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
 
@@ -73,3 +74,5 @@ mod atomic {
 
 #[cfg(test)]
 mod scenarios;
+#[cfg(any(test, feature = "test-hooks"))]
+pub mod stage;

@@ -127,9 +127,9 @@ pub(crate) fn tell(kernel: &Kernel, process: &Process) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenarios::families::{error, told, until};
-    use crate::scenarios::stage::Step::*;
-    use crate::scenarios::stage::{DATA, Stage, Step, Told, Value, program_file};
+    use crate::scenarios::families::{error, told};
+    use crate::stage::Step::*;
+    use crate::stage::{DATA, Stage, Step, Told, Value, program_file, until};
     use crate::{Role, call};
     use abi::Errno;
     use machine::memory::Frame;

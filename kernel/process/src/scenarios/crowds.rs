@@ -8,11 +8,10 @@ use abi::raw::general as raw;
 use abi::signal::Signal;
 use tty::{JobControl, TerminalSignal};
 
-use super::families::until;
-use super::stage::Step::*;
-use super::stage::{Stage, Step, Value};
 use crate::signal::deferred::AT_ONCE;
 use crate::signal::{Information, Report, send};
+use crate::stage::Step::*;
+use crate::stage::{Stage, Step, Value, until};
 use crate::thread::RunState;
 use crate::{Kernel, Pid, Process, Role, call};
 

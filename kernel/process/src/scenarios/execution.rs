@@ -4,8 +4,8 @@ use abi::Errno;
 use abi::raw::general as raw;
 
 use super::families::{collect, error, told};
-use super::stage::Step::*;
-use super::stage::{DATA, Stage, Step, Value, action_bytes, program_file};
+use crate::stage::Step::*;
+use crate::stage::{DATA, Stage, Step, Value, action_bytes, program_file};
 use crate::{ExitStatus, call};
 
 const PATH: usize = DATA + 0x400;

@@ -7,8 +7,8 @@ use abi::Errno;
 use abi::raw::general as raw;
 use abi::signal::Signal;
 
-use super::stage::Step::*;
-use super::stage::{DATA, Stage, Step, Told, Value};
+use crate::stage::Step::*;
+use crate::stage::{DATA, Stage, Step, Told, Value, until};
 use crate::{ExitStatus, Role, call};
 
 pub fn told(lines: &[(&str, i64)]) -> Told {
@@ -460,15 +460,4 @@ fn a_zombie_has_no_signals_queued() {
     crate::signal::send::post(&child, crate::signal::Information::kernel(Signal::KILL)).unwrap();
     until(|| child.is_zombie());
     assert_eq!(counts.signals(), 0);
-}
-
-/// Waits for something that other threads bring about.
-pub fn until(happened: impl Fn() -> bool) {
-    for _ in 0..6000 {
-        if happened() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("it never happens");
 }

@@ -1,8 +1,6 @@
 //! Processes at work: whole kernels in tests, whose programs are played by the host machine. What is expected is what Linux
 //! does with the same calls.
 
-pub(crate) mod stage;
-
 mod crowds;
 mod execution;
 pub(crate) mod families;

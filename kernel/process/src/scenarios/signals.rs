@@ -5,9 +5,9 @@ use abi::raw::general as raw;
 use abi::signal::{Signal, SignalFrame, SignalSet, SignalStack, action_flags};
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::families::{collect, error, told, until};
-use super::stage::Step::*;
-use super::stage::{DATA, Stage, Step, Value, action_bytes, address};
+use super::families::{collect, error, told};
+use crate::stage::Step::*;
+use crate::stage::{DATA, Stage, Step, Value, action_bytes, address, until};
 use crate::{ExitStatus, call};
 
 const ACTION: usize = DATA + 256;

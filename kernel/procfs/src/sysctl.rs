@@ -4,16 +4,25 @@
 
 use alloc::sync::Arc;
 
+use abi::system::{RELEASE, SYSTEM, VERSION};
 use abi::{Errno, Result};
+use machine::memory::FrameSource;
+use process::{Kernel, Pid};
 use vfs::{DirectoryEntry, DirectorySink, FileKind, Inode};
 
-use super::node::{Contents, Cursor, Directory, DirectoryInode, Head, Step, TextInode, Writer};
-use super::source::SystemSource;
-use super::text::Text;
+use crate::node::{Contents, Cursor, Directory, DirectoryInode, Head, Step, TextInode, Writer};
+use crate::system::{System, View};
+use crate::text::Text;
+
+/// How many files may be open.
+const FILE_MAX: usize = 1 << 20;
+
+/// There may be a thread for so many frames.
+const FRAMES_OF_THREAD: usize = 16;
 
 /// Appends the value.
-type Read = fn(&dyn SystemSource, &mut Text);
-type Write = fn(&dyn SystemSource, &[u8]) -> Result<()>;
+type Read = fn(&View<'_>, &mut Text);
+type Write = fn(&Kernel, &[u8]) -> Result<()>;
 
 enum Setting {
     Directory(&'static [(&'static str, Setting)]),
@@ -29,14 +38,8 @@ const SYS: &[(&str, Setting)] = &[
     (
         "fs",
         Below(&[
-            ("file-max", Fixed(|system, text| text.put(format_args!("{}", system.open_files().1)))),
-            (
-                "file-nr",
-                Fixed(|system, text| {
-                    let (open, most) = system.open_files();
-                    text.put(format_args!("{open}\t0\t{most}"));
-                }),
-            ),
+            ("file-max", Fixed(|_, text| text.put(format_args!("{FILE_MAX}")))),
+            ("file-nr", Fixed(|system, text| text.put(format_args!("{}\t0\t{FILE_MAX}", open_files(&system.kernel))))),
             ("nr_open", Fixed(|_, text| text.put(format_args!("1048576")))),
             ("pipe-max-size", Fixed(|_, text| text.put(format_args!("1048576")))),
             ("protected_hardlinks", Fixed(|_, text| text.put(format_args!("0")))),
@@ -52,34 +55,40 @@ const SYS: &[(&str, Setting)] = &[
             (
                 "domainname",
                 Changeable(
-                    |system, text| text.put(format_args!("{}", system.name().domain)),
-                    |system, name| system.set_domain_name(name),
+                    |system, text| text.bytes(&system.kernel.namespaces().uts().domain_name()),
+                    |kernel, name| {
+                        kernel.namespaces().uts().set_domain_name(name);
+                        Ok(())
+                    },
                 ),
             ),
             (
                 "hostname",
                 Changeable(
-                    |system, text| text.put(format_args!("{}", system.name().node)),
-                    |system, name| system.set_host_name(name),
+                    |system, text| text.bytes(&system.kernel.namespaces().uts().host_name()),
+                    |kernel, name| {
+                        kernel.namespaces().uts().set_host_name(name);
+                        Ok(())
+                    },
                 ),
             ),
             ("ngroups_max", Fixed(|_, text| text.put(format_args!("65536")))),
-            ("osrelease", Fixed(|system, text| text.put(format_args!("{}", system.name().release)))),
-            ("ostype", Fixed(|system, text| text.put(format_args!("{}", system.name().system)))),
+            ("osrelease", Fixed(|_, text| text.put(format_args!("{RELEASE}")))),
+            ("ostype", Fixed(|_, text| text.put(format_args!("{SYSTEM}")))),
             ("overflowgid", Fixed(|_, text| text.put(format_args!("65534")))),
             ("overflowuid", Fixed(|_, text| text.put(format_args!("65534")))),
             (
                 "pid_max",
                 Changeable(
-                    |system, text| text.put(format_args!("{}", system.process_number_limit())),
-                    |system, text| system.set_process_number_limit(number(text)?),
+                    |system, text| text.put(format_args!("{}", system.kernel.processes().limit())),
+                    |kernel, text| kernel.processes().set_limit(number(text)?),
                 ),
             ),
             ("printk", Fixed(|_, text| text.put(format_args!("4\t4\t1\t7")))),
             (
                 "random",
                 Below(&[
-                    ("boot_id", Fixed(|system, text| uuid(system.boot_id(), text))),
+                    ("boot_id", Fixed(|system, text| uuid(system.boot.id, text))),
                     ("entropy_avail", Fixed(|_, text| text.put(format_args!("256")))),
                     ("poolsize", Fixed(|_, text| text.put(format_args!("256")))),
                     ("uuid", Fixed(random_uuid)),
@@ -87,11 +96,20 @@ const SYS: &[(&str, Setting)] = &[
             ),
             (
                 "randomize_va_space",
-                Fixed(|system, text| text.put(format_args!("{}", if system.randomises_addresses() { 2 } else { 0 }))),
+                Fixed(|system, text| {
+                    let randomises = system.kernel.memory().randomise();
+                    text.put(format_args!("{}", if randomises { 2 } else { 0 }));
+                }),
             ),
             ("tainted", Fixed(|_, text| text.put(format_args!("0")))),
-            ("threads-max", Fixed(|system, text| text.put(format_args!("{}", system.thread_limit())))),
-            ("version", Fixed(|system, text| text.put(format_args!("{}", system.name().version)))),
+            (
+                "threads-max",
+                Fixed(|system, text| {
+                    let frames = system.kernel.memory().frames().total_frames();
+                    text.put(format_args!("{}", frames / FRAMES_OF_THREAD));
+                }),
+            ),
+            ("version", Fixed(|_, text| text.put(format_args!("{VERSION}")))),
         ]),
     ),
     (
@@ -112,9 +130,16 @@ fn number(text: &[u8]) -> Result<u64> {
     text.trim_ascii().parse().map_err(|_| Errno::EINVAL)
 }
 
-fn random_uuid(system: &dyn SystemSource, text: &mut Text) {
+/// The files that are open, each counted by process.
+fn open_files(kernel: &Kernel) -> usize {
+    let next = |after: Pid| kernel.processes().next(after.next());
+    let processes = core::iter::successors(next(Pid::NOBODY), |process| next(process.pid()));
+    processes.map(|process| process.files().count()).sum()
+}
+
+fn random_uuid(system: &View<'_>, text: &mut Text) {
     let mut bytes = [0; 16];
-    system.random(&mut bytes);
+    system.kernel.random(&mut bytes);
     uuid(bytes, text);
 }
 
@@ -132,11 +157,11 @@ fn uuid(bytes: [u8; 16], text: &mut Text) {
 static ROOT: Setting = Below(SYS);
 
 /// The directory /proc/sys; its inode numbers count on from `number`.
-pub(super) fn directory(system: &Arc<dyn SystemSource>, number: u64) -> Arc<dyn Inode> {
+pub(crate) fn directory(system: &Arc<System>, number: u64) -> Arc<dyn Inode> {
     make(system, number, &ROOT)
 }
 
-fn make(system: &Arc<dyn SystemSource>, number: u64, setting: &'static Setting) -> Arc<dyn Inode> {
+fn make(system: &Arc<System>, number: u64, setting: &'static Setting) -> Arc<dyn Inode> {
     let head = |permissions| Head { number, permissions, owner: (0, 0) };
     match setting {
         Below(entries) => DirectoryInode::shared(head(0o555), Branch { system: system.clone(), number, entries }),
@@ -148,7 +173,7 @@ fn make(system: &Arc<dyn SystemSource>, number: u64, setting: &'static Setting) 
 }
 
 struct Branch {
-    system: Arc<dyn SystemSource>,
+    system: Arc<System>,
     number: u64,
     entries: &'static [(&'static str, Setting)],
 }
@@ -189,21 +214,22 @@ impl Directory for Branch {
 }
 
 struct Leaf {
-    system: Arc<dyn SystemSource>,
+    system: Arc<System>,
     read: Read,
     write: Option<Write>,
 }
 
 impl Contents for Leaf {
     fn show(&self, text: &mut Text, _cursor: &mut Cursor) -> Result<Step> {
-        (self.read)(&*self.system, text);
+        (self.read)(&self.system.view()?, text);
         text.bytes(b"\n");
         Ok(Step::End)
     }
 
     fn store(&self, bytes: &[u8], _writer: Writer) -> Result<()> {
         let line = bytes.split(|&byte| byte == b'\n' || byte == 0).next().unwrap_or_default();
-        self.write.map_or(Err(Errno::EPERM), |write| write(&*self.system, line))
+        let write = self.write.ok_or(Errno::EPERM)?;
+        write(&self.system.view()?.kernel, line)
     }
 }
 

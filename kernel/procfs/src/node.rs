@@ -10,22 +10,22 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::{Errno, Pid, Result};
-use memory::{Destination, Source};
+use memory::{Destination, ResidentFiles, Source};
 use sync::SpinLock;
 use vfs::{
     Attributes, Caller, DirectorySink, File, FileKind, FileTraits, Inode, Link, NotReady, OpenRequest, Path,
     Permissions, SetAttributes, Time,
 };
 
-use super::source::{Residence, ResidentFiles};
-use super::text::Text;
+use crate::maps::Residence;
+use crate::text::Text;
 
 /// The most a program may write into a file here at once: Linux's page.
 const WRITE_LIMIT: usize = 4096;
 
 /// What every inode here has.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Head {
+pub(crate) struct Head {
     /// `st_ino`.
     pub number: u64,
     /// Permission bits.
@@ -58,7 +58,7 @@ impl Head {
 }
 
 /// Where the text of a file comes from.
-pub(super) trait Contents: Send + Sync + 'static {
+pub(crate) trait Contents: Send + Sync + 'static {
     /// Whether `caller` may open it, beyond the permission bits.
     fn admit(&self, caller: &dyn Caller) -> Result<()> {
         let _ = caller;
@@ -80,20 +80,20 @@ pub(super) trait Contents: Send + Sync + 'static {
 
 /// Who opened a file to write to it.
 #[derive(Clone, Copy)]
-pub(super) struct Writer {
+pub(crate) struct Writer {
     pub process: Pid,
     pub thread: Pid,
 }
 
 /// How long a part becomes before it is handed out.
-pub(super) const PART: usize = 4096;
+pub(crate) const PART: usize = 4096;
 
 /// How many parts a read passes over at once on its way to where it begins.
 const PARTS_PASSED: usize = 64;
 
 /// How far the making of a text has come.
 #[derive(Default)]
-pub(super) struct Cursor {
+pub(crate) struct Cursor {
     /// Where the next line is made from, in the file's own counting: an address, a number. 0 at the beginning.
     pub at: u64,
     /// What was counted so far for the line that is being made.
@@ -103,7 +103,7 @@ pub(super) struct Cursor {
 }
 
 /// What came of making a part.
-pub(super) enum Step {
+pub(crate) enum Step {
     /// There may be more.
     More,
     /// That was the end.
@@ -125,7 +125,7 @@ struct Part {
 }
 
 /// A regular file that is a generated text.
-pub(super) struct TextInode<C>(pub Head, pub Arc<C>);
+pub(crate) struct TextInode<C>(pub Head, pub Arc<C>);
 
 impl<C: Contents> TextInode<C> {
     /// The inode, as directories hand it out.
@@ -227,7 +227,7 @@ impl<C: Contents> File for TextFile<C> {
 }
 
 /// What a directory shows.
-pub(super) trait Directory: Send + Sync + 'static {
+pub(crate) trait Directory: Send + Sync + 'static {
     /// How many links it claims: 2 and one for each directory in it that is always there.
     fn links(&self) -> u32 {
         2
@@ -251,7 +251,7 @@ pub(super) trait Directory: Send + Sync + 'static {
 }
 
 /// A directory.
-pub(super) struct DirectoryInode<D>(pub Head, pub Arc<D>);
+pub(crate) struct DirectoryInode<D>(pub Head, pub Arc<D>);
 
 impl<D: Directory> DirectoryInode<D> {
     /// The inode, as directories hand it out.
@@ -307,13 +307,13 @@ impl<D: Directory> File for DirectoryFile<D> {
 }
 
 /// Where a link leads, found out at each look.
-pub(super) trait Target: Send + Sync + 'static {
+pub(crate) trait Target: Send + Sync + 'static {
     /// The target for this caller.
     fn target(&self, caller: &dyn Caller) -> Result<Link>;
 }
 
 /// A symbolic link.
-pub(super) struct LinkInode<T>(pub Head, pub T, pub u64);
+pub(crate) struct LinkInode<T>(pub Head, pub T, pub u64);
 
 impl<T: Target> LinkInode<T> {
     /// A link that claims to be `size` long.
@@ -345,14 +345,14 @@ impl<T: Target> Inode for LinkInode<T> {
 }
 
 /// A link straight to a place.
-pub(super) fn to_path(path: Path) -> Link {
+pub(crate) fn to_path(path: Path) -> Link {
     Link::Path(path)
 }
 
 /// A link to a name.
-pub(super) fn to_text(text: impl AsRef<[u8]>) -> Link {
+pub(crate) fn to_text(text: impl AsRef<[u8]>) -> Link {
     Link::Text(Arc::from(text.as_ref()))
 }
 
 /// `0777`: what links show.
-pub(super) const LINK_PERMISSIONS: u32 = 0o777;
+pub(crate) const LINK_PERMISSIONS: u32 = 0o777;

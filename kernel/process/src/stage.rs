@@ -1,5 +1,8 @@
 //! A whole kernel in a test: programs are lists of steps that the host machine plays, and system calls are answered by the
-//! functions of this room.
+//! functions of this room. Rooms above this one have it by the feature `test-hooks`, for tests of their own.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "only tests have it")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "only tests have it")]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
@@ -66,12 +69,15 @@ pub enum Step {
 /// A number a step uses.
 #[derive(Clone, Copy)]
 pub enum Value {
+    /// This.
     Number(usize),
-    /// A kept register.
+    /// A kept register, as [`Step::Keep`] numbers them.
     Kept(usize),
     /// The registers of a handler's arguments.
     Rsi,
+    /// See `Rsi`.
     Rdx,
+    /// The top of the stack.
     Rsp,
     /// The flags of the CPU.
     Flags,
@@ -93,7 +99,7 @@ impl From<i32> for Value {
 #[macro_export]
 macro_rules! call {
     ($number:ident $(, $argument:expr)*) => {
-        $crate::scenarios::stage::Step::Call(abi::raw::general::$number, vec![$($argument.into()),*])
+        $crate::stage::Step::Call(abi::raw::general::$number, vec![$($argument.into()),*])
     };
 }
 
@@ -425,6 +431,7 @@ pub fn program_file() -> Vec<u8> {
 
 /// A kernel with a root file system, for one test.
 pub struct Stage {
+    /// The kernel.
     pub kernel: Arc<Kernel>,
     ended: Mutex<mpsc::Receiver<ExitStatus>>,
 }
@@ -519,6 +526,17 @@ impl Stage {
         let told = told.lock().unwrap().clone();
         (status, told)
     }
+}
+
+/// Waits for something that other threads bring about.
+pub fn until(happened: impl Fn() -> bool) {
+    for _ in 0..6000 {
+        if happened() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("it never happens");
 }
 
 /// A `struct sigaction`.

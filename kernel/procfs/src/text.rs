@@ -8,7 +8,7 @@ use abi::{Errno, Result};
 
 /// A text in the making; `write!` works on it. If memory runs out the rest is left out, and [`Text::finish`] says so.
 #[derive(Default)]
-pub(super) struct Text {
+pub(crate) struct Text {
     bytes: Vec<u8>,
     failed: bool,
 }
@@ -77,7 +77,7 @@ impl fmt::Write for Text {
 }
 
 /// A number as the name of a directory's entry.
-pub(super) struct Digits {
+pub(crate) struct Digits {
     digits: [u8; 10],
     start: usize,
 }
@@ -101,16 +101,16 @@ impl Digits {
 }
 
 /// Nanoseconds in the ticks of 1/100 s that /proc counts in.
-pub(super) const fn ticks(nanoseconds: u64) -> u64 {
+pub(crate) const fn ticks(nanoseconds: u64) -> u64 {
     nanoseconds / 10_000_000
 }
 
 /// Bytes in KiB.
-pub(super) const fn kib(bytes: u64) -> u64 {
+pub(crate) const fn kib(bytes: u64) -> u64 {
     bytes / 1024
 }
 
 /// Bytes in pages.
-pub(super) const fn pages(bytes: u64) -> u64 {
+pub(crate) const fn pages(bytes: u64) -> u64 {
     bytes / 4096
 }

@@ -2,28 +2,38 @@
 //!
 //! | file | what it holds |
 //! | --- | --- |
-//! | `source` | what is shown, as plain data: [`SystemSource`], [`ProcessSource`] |
 //! | `node` | the kinds of inode: texts, directories, links |
-//! | `process` | /proc/PID and below: which files there are, who may read them, `fd`, `task` |
-//! | `status`, `maps` | the texts about a process |
-//! | `system` | the texts about the system |
-//! | `sysctl` | /proc/sys |
 //! | `text` | building texts |
+//! | `subject` | whom a file is about: a process or one of its threads, which it keeps no hold of |
+//! | `process` | /proc/PID and below: which files there are, who may read them, `task` |
+//! | `descriptors` | `fd`, `fdinfo` |
+//! | `status`, `maps`, `mounts`, `strings`, `oom` | the texts about a process |
+//! | `system`, `meminfo`, `cpuinfo` | the texts about the system |
+//! | `sysctl` | /proc/sys |
 //!
-//! **Who calls.** vfs, for programs. The sources are implemented where the kernel is wired together, since the rooms that know
-//! (process, memory, sched) don't know each other, nor this one.
+//! **Who calls.** kernel/orrery makes the file system and hands over what it alone knows; vfs calls it for programs. The texts ask the rooms
+//! that know: process, memory, sched, vfs.
 //!
-//! **Who synchronises.** Nothing here has state but the part of a text an open file was last read from. A source takes its own
-//! locks for the moment of a snapshot; texts are made without any.
-//!
-//! Directories of processes, threads and descriptors are listed by asking for the next number, so a listing costs a step
-//! in a tree an entry, however many there are, and goes on where it stopped even if that process has gone.
+//! **Who synchronises.** Nothing here has state but the part of a text an open file was last read from. What is shown is taken under
+//! whatever locks its room needs for that, and is a value then; texts are made from values without any lock.
 
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
+
+extern crate alloc;
+
+mod cpuinfo;
+mod descriptors;
 mod maps;
+mod meminfo;
+mod mounts;
 mod node;
+mod oom;
 mod process;
-mod source;
 mod status;
+mod strings;
+mod subject;
 mod sysctl;
 mod system;
 #[cfg(test)]
@@ -32,20 +42,18 @@ mod text;
 
 use alloc::sync::Arc;
 
+use ::process::Kernel;
 use abi::{Errno, Result};
+use tty::Terminal;
 use vfs::{Caller, DirectoryEntry, DirectorySink, FileKind, FileSystem, FileSystemType, Inode, Link, Statistics};
 
 use node::{
     Contents, Cursor, Directory, DirectoryInode, Head, LINK_PERMISSIONS, LinkInode, Step, Target, TextInode, to_text,
 };
-use process::Subject;
-use system::SystemText;
+use system::{System, SystemText};
 use text::{Digits, Text};
 
-pub use source::{
-    Area, Faults, InputOutput, InterruptCounts, MemoryStatus, MemoryTotals, ProcessId, ProcessSource, ProcessStatus,
-    Processor, ProcessorTimes, Residence, ResidentFiles, State, SystemCounters, SystemName, SystemSource, ThreadStatus,
-};
+pub use system::NameOf;
 
 /// `PROC_SUPER_MAGIC`.
 const MAGIC: u64 = 0x9fa0;
@@ -61,9 +69,11 @@ pub struct ProcFs {
 }
 
 impl ProcFs {
-    /// /proc of this system.
-    pub fn new(system: Arc<dyn SystemSource>) -> Arc<ProcFs> {
+    /// /proc of this kernel, which it doesn't keep alive. `console` is the terminal that shows the kernel's messages; `name_of` names
+    /// what a task did for long.
+    pub fn new(kernel: &Arc<Kernel>, console: Option<&Terminal>, name_of: NameOf) -> Arc<ProcFs> {
         let head = Head { number: ROOT_NUMBER, permissions: 0o555, owner: (0, 0) };
+        let system = Arc::new(System::new(kernel, console, name_of));
         Arc::new(ProcFs { root: DirectoryInode::shared(head, Root(system)) })
     }
 }
@@ -95,7 +105,7 @@ impl FileSystemType for ProcFsType {
     }
 }
 
-struct Root(Arc<dyn SystemSource>);
+struct Root(Arc<System>);
 
 /// The fixed entries at the top that are not texts.
 #[derive(Clone, Copy)]
@@ -139,9 +149,7 @@ impl Root {
 impl Directory for Root {
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
         if let Some(thread) = process::number(name) {
-            let process = self.0.process(thread).ok_or(Errno::ENOENT)?;
-            // A thread's number finds its process, without being listed; what belongs to threads is then that one's.
-            return Ok(process::directory(Subject { process, thread, is_thread: false }));
+            return self.0.subject(thread).map(process::directory).ok_or(Errno::ENOENT);
         }
         let (index, ..) = Root::fixed().find(|(_, known, _)| known.as_bytes() == name).ok_or(Errno::ENOENT)?;
         let special = |index: usize| SPECIALS.get(index.checked_sub(system::FILES.len())?);
@@ -171,12 +179,12 @@ impl Directory for Root {
             *position = FIRST_PROCESS_COOKIE;
         }
         // The cookie behind process N is N plus the first: what follows it is greater than N.
-        while let Ok(after) = ProcessId::try_from(*position - FIRST_PROCESS_COOKIE)
-            && let Some(id) = self.0.next_process(after)
+        while let Ok(after) = u32::try_from(*position - FIRST_PROCESS_COOKIE)
+            && let Some(number) = self.0.next_process(after)
         {
-            let next = FIRST_PROCESS_COOKIE + u64::from(id);
-            let name = Digits::of(id);
-            let number = (u64::from(id) << 32) | (1 << 24);
+            let next = FIRST_PROCESS_COOKIE + u64::from(number);
+            let name = Digits::of(number);
+            let number = (u64::from(number) << 32) | (1 << 24);
             if !sink.entry(DirectoryEntry { name: name.as_bytes(), number, kind: FileKind::Directory, next }) {
                 break;
             }
@@ -187,13 +195,13 @@ impl Directory for Root {
 }
 
 struct SystemFile {
-    system: Arc<dyn SystemSource>,
+    system: Arc<System>,
     show: SystemText,
 }
 
 impl Contents for SystemFile {
     fn show(&self, text: &mut Text, _cursor: &mut Cursor) -> Result<Step> {
-        text.bytes(&(self.show)(&*self.system)?);
+        (self.show)(&self.system.view()?, text)?;
         Ok(Step::End)
     }
 }
