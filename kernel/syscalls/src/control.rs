@@ -15,7 +15,7 @@ use vfs::{
 };
 
 use crate::argument::{Descriptor, In, Out};
-use crate::open::descriptor_limit;
+use crate::descriptors::descriptor_limit;
 
 /// fcntl(2), but for what looks into the program's memory.
 pub(crate) fn fcntl(thread: &Arc<Thread>, file: Descriptor, command: u32, argument: usize) -> Result<usize, NotReady> {

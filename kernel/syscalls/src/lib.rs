@@ -13,7 +13,7 @@
 //! | `trace`, `coverage`, `refusals` | the line `strace=1` prints; the coverage page; what was asked for in vain |
 //! | `process`, `scheduling`, `limits`, `credentials`, `group`, `signal`, `futex` | processes and what they say to each other |
 //! | `memory` | the mmap family |
-//! | `open`, `transfer`, `directory`, `poll` | descriptors and what moves through them |
+//! | `open`, `pipe`, `descriptors`, `ioctl`, `transfer`, `directory`, `poll` | descriptors and what moves through them |
 //! | `path`, `status`, `mount` | names, and what they name |
 //! | `time`, `system` | clocks; the machine as a whole |
 //!
@@ -35,16 +35,19 @@ mod attributes;
 mod control;
 mod coverage;
 mod credentials;
+mod descriptors;
 mod directory;
 mod dispatch;
 mod flags;
 mod futex;
 mod group;
+mod ioctl;
 mod limits;
 mod memory;
 mod mount;
 mod open;
 mod path;
+mod pipe;
 mod place;
 mod poll;
 mod process;

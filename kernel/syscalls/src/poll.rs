@@ -23,7 +23,7 @@ use vfs::{NotReady, OpenFile, OpenFiles, PollEvents};
 use zerocopy::IntoBytes;
 
 use crate::argument::{Address, In, InOut};
-use crate::open::descriptor_limit;
+use crate::descriptors::descriptor_limit;
 use crate::select::{Held, Selection};
 use crate::signal::check_size;
 use crate::user;

@@ -140,12 +140,18 @@ macro_rules! system_calls {
                 __NR_openat: try openat then openat_waiting(directory: Descriptor, path: CString, flags: Flags<OpenFlags>, mode: Mode);
                 __NR_openat2: rare openat2(directory: Descriptor, path: CString, how: In<OpenHow>, size: usize);
                 __NR_creat: try creat then creat_waiting(path: CString, mode: Mode);
+            }
+            descriptors {
                 __NR_close: try close then close_waiting(file: Descriptor);
                 __NR_close_range: wait close_range(first: u32, last: u32, flags: Flags<CloseRangeFlags>);
                 __NR_dup: now dup(file: Descriptor);
                 __NR_dup2: try dup2 then dup2_waiting(file: Descriptor, new: Descriptor);
                 __NR_dup3: try dup3 then dup3_waiting(file: Descriptor, new: Descriptor, flags: Flags<CloseOnExec>);
+            }
+            ioctl {
                 __NR_ioctl: wait ioctl(file: Descriptor, request: u32, argument: usize);
+            }
+            pipe {
                 __NR_eventfd: now eventfd(initial: u32);
                 __NR_eventfd2: now eventfd2(initial: u32, flags: Flags<EventFlags>);
                 __NR_pipe: now pipe(ends: Out<[i32; 2]>);

@@ -21,40 +21,60 @@ pub(crate) fn terminal(
     caller: &dyn Caller,
 ) -> Result<usize, NotReady> {
     match number {
-        request::TCGETS => {
-            caller.write_value(argument, &terminal.termios())?;
-        }
+        request::TCGETS
+        | request::TCGETS2
+        | request::TCSETS
+        | request::TCSETSW
+        | request::TCSETSF
+        | request::TCSETS2
+        | request::TCSETSW2
+        | request::TCSETSF2 => settings(terminal, number, argument, caller)?,
+        request::TIOCGPGRP
+        | request::TIOCSPGRP
+        | request::TIOCGSID
+        | request::TIOCSCTTY
+        | request::TIOCNOTTY
+        | request::TIOCVHANGUP => job_control(terminal, readable, number, argument, caller)?,
+        request::TIOCOUTQ
+        | request::TCFLSH
+        | request::TCXONC
+        | request::TCSBRK
+        | request::TCSBRKP
+        | request::TIOCSBRK
+        | request::TIOCCBRK => output(terminal, number, argument, caller)?,
+        _ => device(terminal, number, argument, caller)?,
+    }
+    Ok(0)
+}
+
+/// What tcgetattr(3) and tcsetattr(3) ask for.
+fn settings(terminal: &Terminal, number: u32, argument: usize, caller: &dyn Caller) -> Result<(), NotReady> {
+    match number {
+        request::TCGETS => caller.write_value(argument, &terminal.termios()),
         request::TCGETS2 => {
             let (termios, speed) = terminal.with_state(|state| (*state.discipline.termios(), state.speed));
-            caller.write_value(argument, &Termios2 { termios, c_ispeed: speed, c_ospeed: speed })?;
+            caller.write_value(argument, &Termios2 { termios, c_ispeed: speed, c_ospeed: speed })
         }
-        request::TCSETS => set_termios(terminal, When::Now, argument, caller)?,
-        request::TCSETSW => set_termios(terminal, When::AllSent, argument, caller)?,
-        request::TCSETSF => set_termios(terminal, When::AllSentAndInputForgotten, argument, caller)?,
-        request::TCSETS2 => set_termios2(terminal, When::Now, argument, caller)?,
-        request::TCSETSW2 => set_termios2(terminal, When::AllSent, argument, caller)?,
-        request::TCSETSF2 => set_termios2(terminal, When::AllSentAndInputForgotten, argument, caller)?,
+        request::TCSETS => set_termios(terminal, When::Now, argument, caller),
+        request::TCSETSW => set_termios(terminal, When::AllSent, argument, caller),
+        request::TCSETSF => set_termios(terminal, When::AllSentAndInputForgotten, argument, caller),
+        request::TCSETS2 => set_termios2(terminal, When::Now, argument, caller),
+        request::TCSETSW2 => set_termios2(terminal, When::AllSent, argument, caller),
+        request::TCSETSF2 => set_termios2(terminal, When::AllSentAndInputForgotten, argument, caller),
+        _ => Err(Errno::ENOTTY.into()),
+    }
+}
 
-        request::TIOCGWINSZ => caller.write_value(argument, &terminal.window_size())?,
-        request::TIOCSWINSZ => terminal.set_window_size(caller.read_value::<WindowSize>(argument)?),
-
-        request::FIONREAD => {
-            let waiting = terminal.with_state(|state| state.discipline.input_waiting());
-            caller.write_value(argument, &(waiting as u32))?;
-        }
-        request::TIOCOUTQ => {
-            caller.write_value(argument, &(terminal.unsent() as u32))?;
-        }
-        request::TCFLSH => {
-            check_foreground(terminal, caller)?;
-            flush(terminal, argument)?;
-        }
-        request::TCXONC => {
-            check_foreground(terminal, caller)?;
-            flow(terminal, argument)?;
-        }
+/// What is on its way out: tcflush(3), tcflow(3), tcdrain(3), breaks.
+fn output(terminal: &Arc<Terminal>, number: u32, argument: usize, caller: &dyn Caller) -> Result<(), NotReady> {
+    if number == request::TIOCOUTQ {
+        return caller.write_value(argument, &(terminal.unsent() as u32));
+    }
+    check_foreground(terminal, caller)?;
+    match number {
+        request::TCFLSH => flush(terminal, argument)?,
+        request::TCXONC => flow(terminal, argument)?,
         request::TCSBRK | request::TCSBRKP => {
-            check_foreground(terminal, caller)?;
             wait_until_sent(terminal)?;
             // tcdrain(3) is TCSBRK with an argument; without one, and for TCSBRKP always, it is tcsendbreak(3).
             if number == request::TCSBRKP || argument == 0 {
@@ -62,23 +82,24 @@ pub(crate) fn terminal(
             }
         }
         request::TIOCSBRK => {
-            check_foreground(terminal, caller)?;
             wait_until_sent(terminal)?;
             terminal.set_break(true);
         }
-        request::TIOCCBRK => {
-            check_foreground(terminal, caller)?;
-            terminal.set_break(false);
-        }
-        request::TIOCSTI => {
-            // Linux since 6.2: only an administrator puts words into others' mouths.
-            if !terminal.job_control.is_administrator(caller.thread()) {
-                return Err(Errno::EIO.into());
-            }
-            let byte = caller.read_value::<u8>(argument)?;
-            terminal.receive(&[drivers::Received::Byte(byte)]);
-        }
+        request::TIOCCBRK => terminal.set_break(false),
+        _ => return Err(Errno::ENOTTY.into()),
+    }
+    Ok(())
+}
 
+/// Whose terminal it is: tcgetpgrp(3), tcsetpgrp(3), tcgetsid(3), and what leads a session asks for.
+fn job_control(
+    terminal: &Arc<Terminal>,
+    readable: bool,
+    number: u32,
+    argument: usize,
+    caller: &dyn Caller,
+) -> Result<(), NotReady> {
+    match number {
         request::TIOCGPGRP => {
             controlled(terminal, caller)?;
             let group = terminal.foreground_group().map_or(0, |group| caller.pid_number(group));
@@ -104,7 +125,28 @@ pub(crate) fn terminal(
             }
             terminal.hang_up();
         }
+        _ => return Err(Errno::ENOTTY.into()),
+    }
+    Ok(())
+}
 
+/// What it is, how large it is, what waits in it, and who may open it.
+fn device(terminal: &Terminal, number: u32, argument: usize, caller: &dyn Caller) -> Result<(), NotReady> {
+    match number {
+        request::TIOCGWINSZ => caller.write_value(argument, &terminal.window_size())?,
+        request::TIOCSWINSZ => terminal.set_window_size(caller.read_value::<WindowSize>(argument)?),
+        request::FIONREAD => {
+            let waiting = terminal.with_state(|state| state.discipline.input_waiting());
+            caller.write_value(argument, &(waiting as u32))?;
+        }
+        request::TIOCSTI => {
+            // Linux since 6.2: only an administrator puts words into others' mouths.
+            if !terminal.job_control.is_administrator(caller.thread()) {
+                return Err(Errno::EIO.into());
+            }
+            let byte = caller.read_value::<u8>(argument)?;
+            terminal.receive(&[drivers::Received::Byte(byte)]);
+        }
         request::TIOCEXCL => terminal.with_state(|state| state.exclusive = true),
         request::TIOCNXCL => terminal.with_state(|state| state.exclusive = false),
         request::TIOCGEXCL => {
@@ -121,7 +163,7 @@ pub(crate) fn terminal(
         }
         _ => return Err(Errno::ENOTTY.into()),
     }
-    Ok(0)
+    Ok(())
 }
 
 /// When new settings begin to hold: the optional actions of tcsetattr(3).
