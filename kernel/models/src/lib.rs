@@ -10,6 +10,7 @@
 //! | `futex` | kernel/process/src/futex/table.rs |
 //! | `family` | kernel/process/src/process/{family,children}.rs, pid/group.rs: parents and children, groups |
 //! | `pid` | kernel/process/src/pid: which numbers are taken, and signals to all processes |
+//! | `in_lookup` | kernel/vfs/src: names about which a file system is being asked |
 //! | `count` | machine/src/memory: how many own a frame |
 //! | `numbers`, `mirror` | machine/clocks: a clock's numbers; machine/src/vdso: the vDSO's reader of them |
 //! | `readers` | machine/src/rcu/readers.rs: who reads without a lock, and who waits for that |
@@ -33,6 +34,7 @@ mod shim;
 
 pub use family::Process;
 pub use shim::{Once, SpinGuard, SpinLock, atomic, memory};
+pub use wait_queue::WaitQueue;
 
 #[path = "../../sync/src/wait_queue.rs"]
 pub mod wait_queue;
@@ -45,6 +47,16 @@ pub mod cpu_set;
 pub mod halted;
 #[path = "../../sched/src/state.rs"]
 pub mod state;
+
+#[path = "../../vfs/src/hash_tree.rs"]
+#[allow(dead_code, missing_docs, reason = "the model uses a part of it")]
+mod hash_tree;
+#[path = "../../vfs/src/in_lookup.rs"]
+#[allow(missing_docs, reason = "as in `vfs`")]
+pub mod in_lookup;
+#[path = "../../vfs/src/name.rs"]
+#[allow(dead_code, missing_docs, reason = "the model uses a part of it")]
+mod name;
 
 pub mod family;
 pub mod futex;

@@ -16,6 +16,7 @@ use fs::devfs::{DevFs, DevFsType};
 use fs::initramfs::{self, UnpackError};
 use fs::random::Random;
 use fs::slow::SlowStore;
+use fs::slow::names::SlowNames;
 use fs::tmpfs::{Store, Tmpfs, TmpfsType};
 use machine::device::{Program, StandardStreams};
 use machine::memory::{FrameSource, OutOfMemory};
@@ -25,7 +26,7 @@ use procfs::{ProcFs, ProcFsType};
 use sched::Executor;
 use syscalls::Calls;
 use tty::Terminal;
-use vfs::{MountFlags, MountNamespace, Vfs};
+use vfs::{FileSystem, MountFlags, MountNamespace, Vfs};
 
 use crate::folders::mount_folders;
 use crate::options::Options;
@@ -163,7 +164,13 @@ fn assemble() -> Result<Arc<Executor>, Failure> {
     let vfs = Vfs::new(random.word());
     vfs.cache_in(&memory);
     let store = options.slow_files.map(|seed| slow_store(&executor, &memory, seed));
-    let root = Tmpfs::over(&memory, "rootfs", "", random.word(), store).map_err(part("the root file system"))?;
+    let files = store.clone().map(|store| -> Arc<dyn Store> { store });
+    let mut root: Arc<dyn FileSystem> =
+        Tmpfs::over(&memory, "rootfs", "", random.word(), files).map_err(part("the root file system"))?;
+    let names = store.filter(|_| options.slow_names).map(|store| SlowNames::over(root.clone(), store.queue()));
+    if let Some(names) = &names {
+        root = names.clone();
+    }
     let mounts = MountNamespace::new(&vfs, root, "rootfs", MountFlags::empty()).map_err(part("the root mount"))?;
     let calls = Calls::new(options.trace_calls);
     let ending = Arc::new(Ending::new(&options, program.is_some(), calls.clone(), log.clone()));
@@ -177,7 +184,13 @@ fn assemble() -> Result<Arc<Executor>, Failure> {
     executor.spawn(&freeing, async move { memory.free_discarded().await });
     let signalling = sched::Parameters { name: "signals", ..Default::default() };
     executor.spawn(&signalling, Kernel::deliver_deferred(Arc::downgrade(&kernel)));
-    let boot = start(kernel.clone(), options, program, random, ending.clone());
+    let changes = kernel.vfs().unfinished_changes.clone();
+    let completing = sched::Parameters { name: "changes", ..Default::default() };
+    executor.spawn(&completing, async move { changes.complete().await });
+    if let Some(names) = &names {
+        forget_names(&executor, &kernel, names.clone());
+    }
+    let boot = start(kernel.clone(), options, program, random, ending.clone(), names);
     executor.spawn(&sched::Parameters { name: "boot", ..Default::default() }, async move {
         if let Err(failure) = boot.await {
             ending.no_system(format_args!("{failure}"), failure.status());
@@ -193,8 +206,11 @@ const STEP: u64 = 20_000;
 /// How often its pages are forgotten that are not in use, in nanoseconds.
 const FORGET: u64 = 100_000_000;
 
+/// As many names are forgotten then as make so many pages.
+const FORGOTTEN: u64 = 4;
+
 /// A store that takes its time, and the tasks that serve it.
-fn slow_store(executor: &Arc<Executor>, memory: &Arc<Memory>, seed: u64) -> Arc<dyn Store> {
+fn slow_store(executor: &Arc<Executor>, memory: &Arc<Memory>, seed: u64) -> Arc<SlowStore> {
     let store = SlowStore::new(memory, seed, SLOWNESS);
     let (queue, flusher, forgetful) = (store.queue().clone(), store.flusher().clone(), store.clone());
     let sleep = {
@@ -221,6 +237,23 @@ pub fn run_flusher(executor: &Arc<Executor>, flusher: &Arc<Flusher>) {
     let sleep = move |nanoseconds| timer.sleep_until(machine::time::now().saturating_add(nanoseconds));
     let writer = sched::Parameters { name: "flusher", ..Default::default() };
     executor.spawn(&writer, async move { flusher.run(sleep).await });
+}
+
+/// Has names that nobody uses looked up again.
+fn forget_names(executor: &Arc<Executor>, kernel: &Arc<Kernel>, names: Arc<SlowNames>) {
+    let (kernel, clock) = (Arc::downgrade(kernel), executor.clone());
+    let forgetting = sched::Parameters { name: "forget names", ..Default::default() };
+    executor.spawn(&forgetting, async move {
+        let names: Arc<dyn FileSystem> = names;
+        loop {
+            clock.sleep_until(machine::time::now().saturating_add(FORGET)).await;
+            let Some(kernel) = kernel.upgrade() else { return };
+            let slow = kernel.vfs().super_blocks().find(|block| Arc::ptr_eq(block.filesystem(), &names));
+            if let Some(slow) = slow {
+                slow.forget_unused(FORGOTTEN);
+            }
+        }
+    });
 }
 
 fn new_kernel(parts: Parts, calls: impl SystemCalls) -> Result<Arc<Kernel>, Failure> {
@@ -278,6 +311,7 @@ async fn start(
     program: Option<Program>,
     random: Arc<Random>,
     ending: Arc<Ending>,
+    slow: Option<Arc<SlowNames>>,
 ) -> Result<(), Failure> {
     let vfs = kernel.vfs().clone();
     let dev = DevFs::new(&vfs, kernel.memory(), &random, kernel.log()).map_err(part("/dev"))?;
@@ -306,7 +340,9 @@ async fn start(
     // What came before took its time with nobody there to wait for it. The watch begins with a poll of its own.
     sched::yield_now().await;
     watch(&kernel);
-    start_first(&kernel, &dev, streams, terminal, program, &options).await
+    // The kernel itself does not wait for names.
+    let begin = || slow.iter().for_each(|names| names.begin());
+    start_first(&kernel, &dev, streams, terminal, program, &options, &begin).await
 }
 
 async fn start_first(
@@ -316,10 +352,11 @@ async fn start_first(
     terminal: Option<Arc<Terminal>>,
     program: Option<Program>,
     options: &Options,
+    begin: &(dyn Fn() + Sync),
 ) -> Result<(), Failure> {
     match program {
-        Some(program) => first::start_program(kernel, dev, streams, terminal, &program).await,
-        None => first::start_init(kernel, dev, streams, options).await,
+        Some(program) => first::start_program(kernel, dev, streams, terminal, &program, begin).await,
+        None => first::start_init(kernel, dev, streams, options, begin).await,
     }
 }
 

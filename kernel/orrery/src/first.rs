@@ -90,12 +90,13 @@ fn mount(kernel: &Kernel, place: &str, kind: &str, options: &str) -> Result<()> 
     })
 }
 
-/// Starts the init.
+/// Starts the init, calling `begin` when all is there that the kernel itself has to do by name.
 pub async fn start_init(
     kernel: &Arc<Kernel>,
     dev: &DevFs,
     streams: StandardStreams,
     options: &Options,
+    begin: &(dyn Fn() + Sync),
 ) -> Result<(), Failure> {
     let path = options.init.as_deref().unwrap_or(INIT);
     let console = open_console(kernel, dev);
@@ -115,17 +116,19 @@ pub async fn start_init(
     let (arguments, environment) = (&*arguments, &*environment);
     let (path, role) = (path.as_bytes(), Role::Init);
     let first = FirstProgram { path, arguments, environment, files, working_directory: None, role };
+    begin();
     kernel.start_init(first).await.map_err(|errno| Failure::Init(lossy(path), errno))?;
     Ok(())
 }
 
-/// Starts the program the machine was started for.
+/// Starts the program the machine was started for, calling `begin` as [`start_init`] does.
 pub async fn start_program(
     kernel: &Arc<Kernel>,
     dev: &DevFs,
     streams: StandardStreams,
     terminal: Option<Arc<Terminal>>,
     program: &Program,
+    begin: &(dyn Fn() + Sync),
 ) -> Result<(), Failure> {
     let Program { path, arguments, environment, working_directory } = program;
     let files = standard_files(streams, |stream| match (stream, &terminal) {
@@ -142,6 +145,7 @@ pub async fn start_program(
     };
     let role = Role::Program { terminal };
     let first = FirstProgram { path, arguments, environment, files, working_directory: directory, role };
+    begin();
     kernel.start_init(first).await.map_err(|errno| Failure::Program(lossy(path), errno))?;
     Ok(())
 }

@@ -34,6 +34,8 @@ pub struct Options {
     pub fail_allocation: Option<u64>,
     /// `slow_files=SEED`: the files of the root file system lie in a store that takes its time, for tests.
     pub slow_files: Option<u64>,
+    /// `slow_names`: with `slow_files`, lookups and changes of directories take their time as well.
+    pub slow_names: bool,
     /// Words for init's argument list.
     pub init_arguments: Vec<String>,
     /// Words for init's environment.
@@ -70,6 +72,7 @@ impl Default for Options {
             #[cfg(feature = "fail-allocations")]
             fail_allocation: None,
             slow_files: None,
+            slow_names: false,
             init_arguments: Vec::new(),
             init_environment: Vec::new(),
             complaints: Vec::new(),
@@ -121,11 +124,12 @@ impl Options {
                 Some(seed) => self.slow_files = Some(seed),
                 None => self.complain(word, "wants a number, as in slow_files=1; ignored"),
             },
+            ("slow_names", None) => self.slow_names = true,
             ("norandmaps", None) => self.randomize_addresses = false,
             ("strace", None | Some("1")) => self.trace_calls = true,
             ("strace", Some("0")) => self.trace_calls = false,
             ("report_unknown", None) => self.report_unknown = true,
-            ("quiet" | "norandmaps" | "strace" | "report_unknown", _) => {
+            ("quiet" | "norandmaps" | "slow_names" | "strace" | "report_unknown", _) => {
                 self.complain(word, "takes no such value; ignored");
             }
             (_, Some(_)) => self.init_environment.push(word.to_string()),

@@ -4,6 +4,7 @@
 //! future holds of it: the thread with the address space it executes in. Only the future exchanges that, when execve(2) has
 //! succeeded; so the address space never changes under anybody's hands, and reaching it costs nothing.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::future::{Future, poll_fn};
 use core::ops::Deref;
@@ -544,6 +545,20 @@ impl RunState {
 }
 
 impl Thread {
+    /// Whether the system call is to wait before it is made again ([`vfs::PausedWalks`]).
+    #[inline]
+    pub fn walks_wait(&self) -> bool {
+        self.state.paused_walks.any()
+    }
+
+    /// Waits for what the paths of the system call wait for; at the least others run.
+    ///
+    /// # Errors
+    /// [`Interrupted::Restart`] if the thread has to end first, which nobody will see.
+    pub async fn resume_walks(&self) -> Result<(), Interrupted> {
+        Box::pin(self.killable(self.state.paused_walks.ready())).await
+    }
+
     /// The system call is over: where its paths were is forgotten.
     #[inline]
     pub fn forget_walks(&self) {

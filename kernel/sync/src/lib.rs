@@ -49,7 +49,7 @@ mod atomic {
 
 pub use mutex::{Mutex, MutexGuard};
 pub use once::Once;
-pub use semaphore::{Permit, Semaphore};
+pub use semaphore::{OwnedPermit, Permit, Semaphore};
 pub use spin_lock::{ReadGuard, RwSpinLock, SpinGuard, SpinLock, WriteGuard};
 pub use wait_queue::{Listener, NoPlace, WaitQueue};
 pub use waiters::{Events, Kind};

@@ -1,5 +1,6 @@
 //! Dijkstra's counting semaphore.
 
+use alloc::sync::Arc;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::WaitQueue;
@@ -12,6 +13,9 @@ pub struct Semaphore {
 
 /// One permit, given back when dropped.
 pub struct Permit<'a>(&'a Semaphore);
+
+/// One permit that owns a share of its semaphore, so that it may outlive the call that took it. Given back when dropped.
+pub struct OwnedPermit(Arc<Semaphore>);
 
 impl Semaphore {
     /// A semaphore with `permits` to give.
@@ -26,10 +30,21 @@ impl Semaphore {
 
     /// A permit if there is one at this moment.
     pub fn try_acquire(&self) -> Option<Permit<'_>> {
-        self.permits
-            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |permits| permits.checked_sub(1))
-            .ok()
-            .map(|_| Permit(self))
+        self.take().then(|| Permit(self))
+    }
+
+    /// As [`Semaphore::acquire`], for a permit that is kept beyond the caller's own life.
+    pub async fn acquire_owned(self: &Arc<Semaphore>) -> OwnedPermit {
+        self.queue.wait_until(|| self.try_acquire_owned()).await
+    }
+
+    /// As [`Semaphore::try_acquire`], for a permit that is kept beyond the caller's own life.
+    pub fn try_acquire_owned(self: &Arc<Semaphore>) -> Option<OwnedPermit> {
+        self.take().then(|| OwnedPermit(self.clone()))
+    }
+
+    fn take(&self) -> bool {
+        self.permits.fetch_update(Ordering::Acquire, Ordering::Relaxed, |permits| permits.checked_sub(1)).is_ok()
     }
 
     /// Dijkstra's V: adds a permit.
@@ -40,6 +55,19 @@ impl Semaphore {
 }
 
 impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+impl OwnedPermit {
+    /// Whether it is of this semaphore.
+    pub fn is_of(&self, semaphore: &Arc<Semaphore>) -> bool {
+        Arc::ptr_eq(&self.0, semaphore)
+    }
+}
+
+impl Drop for OwnedPermit {
     fn drop(&mut self) {
         self.0.release();
     }

@@ -46,7 +46,11 @@ impl Calls {
             Step::Value(value) => outcome_of(value),
             Step::Registers => Outcome::Registers,
             Step::Wait(moved) => waiting(thread, call, moved).await,
-            Step::Missing(_) | Step::Yield => waiting(thread, call, 0).await,
+            Step::Missing(_) => waiting(thread, call, 0).await,
+            Step::Yield => match thread.resume_walks().await {
+                Ok(()) => waiting(thread, call, 0).await,
+                Err(interrupted) => Outcome::Interrupted(interrupted),
+            },
         };
         let text = line.finish(&outcome, &memory);
         thread.kernel().report(format_args!("[{}] {text}", thread.tid()));
@@ -85,6 +89,11 @@ impl SystemCalls for Calls {
 
     async fn dispatch(&self, thread: &Arc<Thread>, call: Call, moved: usize) -> Outcome {
         let _end = EndOfWalks(thread);
+        if thread.walks_wait()
+            && let Err(interrupted) = thread.resume_walks().await
+        {
+            return Outcome::Interrupted(interrupted);
+        }
         let outcome =
             if self.trace { Box::pin(self.traced(thread, call)).await } else { waiting(thread, call, moved).await };
         if let Outcome::Error(errno) = outcome {
@@ -239,7 +248,11 @@ async fn retry(thread: &Arc<Thread>, call: &Call) -> Outcome {
             Step::Registers => return Outcome::Registers,
             // No function of this kind has anything to wait for.
             Step::Wait(_) => return Outcome::Error(Errno::EAGAIN),
-            Step::Yield => sched::yield_now().await,
+            Step::Yield => {
+                if let Err(interrupted) = thread.resume_walks().await {
+                    return Outcome::Interrupted(interrupted);
+                }
+            }
             Step::Missing(page) => {
                 let fault = UserFault { copied: 0, address: page & !1, write: page & 1 != 0 };
                 if let Err(errno) = user::fetch(thread, fault).await {

@@ -10,7 +10,7 @@ use abi::raw::general as raw;
 use memory::PAGE_SIZE;
 use process::credentials::Capability;
 use process::{Failure, Thread};
-use vfs::{Lookup, MountFlags as Flag, NotReady, Path};
+use vfs::{Context, Lookup, MountFlags as Flag, NotReady, Path};
 
 use crate::argument::{CString, Flags};
 use crate::flags::{MountFlags, UnmountFlags};
@@ -59,6 +59,8 @@ pub(crate) async fn mount_waiting(
         return Ok(user::fetching(thread, || Ok(request.act()?)).await?);
     }
     let source = user::fetching(thread, || Ok(request.source_path()?)).await?;
+    let hold = |context: &Context<'_>, _: &Path| context.hold_mount_point(&request.target);
+    user::fetching(thread, || Ok(with_view(thread, hold)?)).await?;
     // As on Linux it is not given up.
     let mounts = thread.process().namespaces().mounts();
     Ok(Box::pin(mounts.bind_tree(thread.kernel().vfs(), &source, &request.target)).await?)
@@ -103,8 +105,12 @@ impl Request<'_> {
         self.flags.has(raw::MS_BIND) && self.flags.has(raw::MS_REC) && !self.flags.has(raw::MS_REMOUNT)
     }
 
-    /// Which of the five things mount(2) does is decided by its flags, in this order.
     fn act(&self) -> Result<(), Errno> {
+        with_view(self.thread, |context, _| context.on_mount_point(&self.target, || self.act_on_target()))
+    }
+
+    /// Which of the five things mount(2) does is decided by its flags, in this order.
+    fn act_on_target(&self) -> Result<(), Errno> {
         let kernel = self.thread.kernel();
         let mounts = self.thread.process().namespaces().mounts();
         let has = |flag| self.flags.has(flag);

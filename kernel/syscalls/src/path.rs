@@ -136,6 +136,9 @@ pub(crate) fn linkat(
     let from = Start::new(thread, old_directory, old)?;
     let to = Start::new(thread, new_directory, new)?;
     Ok(with_view(thread, |context, working| {
+        if let Some(linked) = context.take_changed() {
+            return linked.map(drop);
+        }
         let old = context.lookup(from.path(working), old, how)?;
         context.link(&old, to.path(working), new)
     })?)

@@ -276,7 +276,7 @@ pub(crate) async fn fetching<T>(thread: &Arc<Thread>, attempt: impl Fn() -> Resu
         match attempt() {
             Ok(value) => return Ok(value),
             Err(NotReady::Fault(fault)) => fetch(thread, fault).await?,
-            Err(NotReady::Yield) => sched::yield_now().await,
+            Err(NotReady::Yield) => thread.resume_walks().await.map_err(|_| Errno::EINTR)?,
             Err(NotReady::Error(errno)) => return Err(errno),
             Err(NotReady::WouldBlock | NotReady::Page(_) | NotReady::Signalled) => return Err(Errno::EAGAIN),
         }

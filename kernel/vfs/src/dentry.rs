@@ -15,8 +15,11 @@
 //! **Locks.** A table is read without a lock ([`crate::rcu_tree`]), and so is a dentry's place, which is never changed but
 //! exchanged. Changes of a directory happen under its lock, which is held over the file system's part too, so that the two
 //! never disagree. Who needs two of them (rename) holds the super block's rename lock and takes an ancestor before its
-//! descendant; rmdir takes parent before child. Nothing else is locked under them but the queues of [`crate::unused`].
+//! descendant; rmdir takes parent before child. Nothing else is locked under them but the queues of [`crate::unused`], the names
+//! of [`crate::in_lookup`] and what the thread keeps of its walks ([`crate::paused_walk`]). A file system that may have to wait is not asked
+//! under this lock, but under sleeping ones, which come before it: see [`crate::directory_locks`].
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -24,12 +27,14 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use abi::fallible::TryVec;
 use abi::{Errno, Result};
 use machine::rcu::{self, RcuCell, ReadSection, Retired};
-use sync::{SpinGuard, SpinLock};
+use sync::{Semaphore, SpinGuard, SpinLock};
 
+use crate::in_lookup::NamesInLookup;
 use crate::inode::{FileKind, Inode};
 use crate::name::{self, Name, to_name};
 use crate::rcu_tree::{RcuTree, Writer};
 use crate::unused::UnusedDentries;
+use crate::waiting::WaitingDirectory;
 
 /// A name in the tree, and what it leads to.
 pub struct Dentry {
@@ -39,8 +44,8 @@ pub struct Dentry {
     is_negative: bool,
     /// Whether entries found in this directory are kept.
     pub(crate) keeps_entries: bool,
-    /// Where entries can change without vfs: the directory is asked before a kept one is believed.
-    pub(crate) outside: Option<Arc<UnusedDentries>>,
+    /// Where the file system is that is not in memory.
+    pub(crate) elsewhere: Option<Arc<Elsewhere>>,
     /// What the hashes of names in this tree start from.
     seed: u64,
     /// How many mounts hide this dentry or lie on something that is pinned below it, in any namespace. Changed under the lock of the
@@ -53,6 +58,18 @@ pub struct Dentry {
     place: RcuCell<Place>,
     pub(crate) entries: RcuTree<Dentry>,
     children: SpinLock<Children>,
+    /// Of a [`WaitingDirectory`].
+    slow: Option<Box<Slow>>,
+}
+
+/// What the dentries of a file system have in common that is not in memory.
+pub(crate) struct Elsewhere {
+    /// Those nobody uses: they can be had again.
+    pub unused: UnusedDentries,
+    /// Entries can change without vfs: the directory is asked before a kept one is believed.
+    pub changes_outside: bool,
+    /// Its directories are [`crate::WaitingDirectory`]s.
+    pub waits: bool,
 }
 
 /// Where a dentry is.
@@ -63,6 +80,10 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
     /// # Errors
     /// `ENOMEM`.
     pub fn new(parent: &Arc<Dentry>, name: &[u8]) -> Result<Arc<Place>> {
@@ -82,33 +103,48 @@ pub(crate) struct Children {
     pub(crate) has_had_negative: bool,
 }
 
+/// What a directory has if its file system may have to wait.
+pub(crate) struct Slow {
+    /// Its sleeping lock: see [`crate::directory_locks`].
+    pub changing: Arc<Semaphore>,
+    pub in_lookup: Arc<NamesInLookup<Found>>,
+}
+
+/// What a lookup comes to.
+pub(crate) type Found = Result<Arc<Dentry>>;
+
 impl Dentry {
     /// The root of a file system, or of an anonymous file, whose `name` then stands for its path.
     pub(crate) fn root(inode: Arc<dyn Inode>, seed: u64, name: &[u8]) -> Result<Arc<Dentry>> {
-        let outside = inode.changes_outside().then(Arc::default);
+        let (changes_outside, waits) = (inode.changes_outside(), inode.may_wait());
+        let unused = UnusedDentries::default();
+        let elsewhere = (changes_outside || waits).then(|| Arc::new(Elsewhere { unused, changes_outside, waits }));
         let place = Arc::new(Place { parent: None, name: to_name(name)? });
-        Ok(Dentry::new(inode, seed, outside, place, Kind::Positive { attached: true }))
+        Ok(Dentry::new(inode, seed, elsewhere, place, Kind::Positive { attached: true }))
     }
 
     /// An entry of this directory.
     pub(crate) fn entry(self: &Arc<Dentry>, inode: Arc<dyn Inode>, name: &[u8], kind: Kind) -> Result<Arc<Dentry>> {
-        Ok(Dentry::new(inode, self.seed, self.outside.clone(), Place::new(self, name)?, kind))
+        Ok(Dentry::new(inode, self.seed, self.elsewhere.clone(), Place::new(self, name)?, kind))
     }
 
     fn new(
         inode: Arc<dyn Inode>,
         seed: u64,
-        outside: Option<Arc<UnusedDentries>>,
+        elsewhere: Option<Arc<Elsewhere>>,
         place: Arc<Place>,
         kind: Kind,
     ) -> Arc<Dentry> {
         let attached = matches!(kind, Kind::Positive { attached: true });
+        // Files like eventfds are of no kind; here they pass for regular ones.
+        let kind_of_file = FileKind::of_mode(inode.permissions().mode).unwrap_or(FileKind::Regular);
+        let waits = kind_of_file == FileKind::Directory && elsewhere.as_ref().is_some_and(|elsewhere| elsewhere.waits);
+        let slow = waits.then(|| Slow { changing: Arc::new(Semaphore::new(1)), in_lookup: Arc::default() });
         Arc::new(Dentry {
-            // Files like eventfds are of no kind; here they pass for regular ones.
-            kind: FileKind::of_mode(inode.permissions().mode).unwrap_or(FileKind::Regular),
+            kind: kind_of_file,
             is_negative: kind == Kind::Negative,
             keeps_entries: inode.keeps_entries(),
-            outside,
+            elsewhere,
             inode,
             seed,
             mounts: AtomicUsize::new(0),
@@ -117,6 +153,7 @@ impl Dentry {
             place: RcuCell::new(place),
             entries: RcuTree::default(),
             children: SpinLock::new(Children { attached, ..Children::default() }),
+            slow: slow.map(Box::new),
         })
     }
 
@@ -305,6 +342,25 @@ impl Dentry {
         }
         // It fits in where it was; if not, it lives as long as it is used, like a file whose name was removed.
         parent.entries.insert(&mut children.writer, hash, removed).is_err()
+    }
+
+    /// The directory as it answers if its file system may have to wait, and what it has for that.
+    #[inline]
+    pub(crate) fn waiting(&self) -> Option<(&dyn WaitingDirectory, &Slow)> {
+        let slow = self.slow.as_ref()?;
+        Some((self.inode.waiting()?, slow))
+    }
+
+    /// Its sleeping lock, if its file system may have to wait.
+    #[inline]
+    pub(crate) fn sleeping_lock(&self) -> Option<&Arc<Semaphore>> {
+        self.waiting().map(|(_, slow)| &slow.changing)
+    }
+
+    /// Whether its entries can change without vfs.
+    #[inline]
+    pub(crate) fn changes_outside(&self) -> bool {
+        self.elsewhere.as_ref().is_some_and(|elsewhere| elsewhere.changes_outside)
     }
 
     /// Locks the directory for a change.

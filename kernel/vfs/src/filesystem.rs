@@ -9,8 +9,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::fallible::{TryString, TryVec};
 use abi::{Errno, Result};
-use memory::{Dismantle, Flusher, Memory, PagerError};
-use sync::RwSpinLock;
+use memory::{Cache, Dismantle, Flusher, Memory, PagerError};
+use sync::{RwSpinLock, Semaphore};
 
 use crate::caller::Caller;
 use crate::dentry::Dentry;
@@ -126,6 +126,8 @@ pub struct SuperBlock {
     read_only: AtomicBool,
     /// Held for writing over each rename, so that the tree's shape stands still for who holds it for reading.
     pub(crate) rename: RwSpinLock<()>,
+    /// Held over each rename that waits: see [`crate::directory_locks`].
+    pub(crate) renames: Arc<Semaphore>,
     /// Where it is listed, and under which number.
     place: Option<(Arc<SuperBlocks>, u64)>,
 }
@@ -148,7 +150,8 @@ impl SuperBlock {
         place: Option<(Arc<SuperBlocks>, u64)>,
     ) -> Arc<SuperBlock> {
         let read_only = AtomicBool::new(false);
-        Arc::new(SuperBlock { filesystem, root, device, read_only, rename: RwSpinLock::new(()), place })
+        let (rename, renames) = (RwSpinLock::new(()), Arc::new(Semaphore::new(1)));
+        Arc::new(SuperBlock { filesystem, root, device, read_only, rename, renames, place })
     }
 
     /// The file system itself.
@@ -159,6 +162,13 @@ impl SuperBlock {
     /// The top directory's dentry.
     pub fn root(&self) -> &Arc<Dentry> {
         &self.root
+    }
+
+    /// Forgets names that nobody uses and that can be looked up again, as many as make so many pages, oldest first.
+    pub fn forget_unused(&self, pages: u64) {
+        if let Some(elsewhere) = &self.root.elsewhere {
+            elsewhere.unused.give_back(pages);
+        }
     }
 
     /// `st_dev`.

@@ -2,8 +2,8 @@
 //!
 //! A file system implements [`Inode`]; vfs calls it, having checked permissions, mount flags and names, and holding the
 //! locks of the directories concerned (their dentries' children), so that no two changes of one directory ever meet in
-//! a file system. None of these functions sleep. A file system on a device will answer "not in memory yet": a walk
-//! keeps no state but its own values, so it can wait and begin again, and what it resolved before is then cached.
+//! a file system. None of these functions sleep; a file system that may have to wait for a name has directories that are
+//! [`WaitingDirectory`]s.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -23,6 +23,7 @@ use crate::file::File;
 use crate::locks::FileLocks;
 use crate::mount::Path;
 use crate::pipe::Pipe;
+use crate::waiting::WaitingDirectory;
 
 /// What kind of file an inode is: the `S_IFMT` part of its mode, which never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -322,6 +323,17 @@ pub trait Inode: Any + Send + Sync {
     fn leads_to(&self, name: &[u8], entry: &Arc<dyn Inode>) -> bool {
         let _ = (name, entry);
         true
+    }
+
+    /// Whether the file system with this root may have to wait for names: then its directories are `waiting`.
+    fn may_wait(&self) -> bool {
+        false
+    }
+
+    /// The operations of this directory by name, of a file system that [may wait](Inode::may_wait) for them; then `lookup` and the functions
+    /// behind it are not called. `None`: it answers at once, for now.
+    fn waiting(&self) -> Option<&dyn WaitingDirectory> {
+        None
     }
 
     /// Whether names can be added to this directory at all. If not, a name that isn't there is `ENOENT` also to those

@@ -9,6 +9,7 @@ use machine::memory::FrameSource;
 use memory::{Cache, Memory};
 use sync::{ReadGuard, RwSpinLock, SpinLock};
 
+use crate::changing::UnfinishedChanges;
 use crate::device::DeviceRegistry;
 use crate::filesystem::{FileSystem, FileSystemTypes, SuperBlock};
 use crate::inode::DeviceNumber;
@@ -37,6 +38,8 @@ pub struct Vfs {
     pub lock_waits: LockWaits,
     /// The names that are known not to be there.
     pub(crate) negative_dentries: Arc<UnusedDentries>,
+    /// The changes of directories whose callers were killed.
+    pub unfinished_changes: Arc<UnfinishedChanges>,
     seed: u64,
 }
 
@@ -52,6 +55,7 @@ impl Vfs {
             last_anonymous: AtomicU64::new(0),
             lock_waits: LockWaits::default(),
             negative_dentries: Arc::new(UnusedDentries::with_bound(FEWEST_NEGATIVE)),
+            unfinished_changes: Arc::default(),
             seed: random,
         })
     }

@@ -7,6 +7,7 @@
 //! | `walk`, `paused_walk` | [`Context`]: path resolution with all of Linux's rules, and permission to pass |
 //! | `open`, `change`, `attributes` | what system calls do by path: open(2); mkdir, unlink, rename ...; chmod, chown, utimes, xattrs |
 //! | `dentry`, `lookup`, `unused`, `name` | [`Dentry`]: names in memory, the cache a walk runs through; how an entry is found, and which are let go of |
+//! | `waiting`, `in_lookup`, `changing`, `directory_locks` | [`WaitingDirectory`]: file systems that may have to wait for a name; who asks for it, and who waits; changes that are waited for, and the locks they sleep for |
 //! | `mount`, `namespace` | [`Mount`], [`Path`], [`MountNamespace`]: file systems grafted into one tree |
 //! | `inode`, `filesystem`, `device` | [`Inode`], [`FileSystem`], [`Device`]: what a file system or a driver implements |
 //! | `file`, `caller`, `directory` | [`File`]: the operations of an open file, which never sleep; [`Caller`]: who makes them |
@@ -34,17 +35,20 @@ extern crate alloc;
 mod attributes;
 mod caller;
 mod change;
+mod changing;
 mod contents;
 mod credentials;
 mod dentry;
 mod device;
 mod directory;
+mod directory_locks;
 mod event;
 mod fifo;
 mod file;
 mod file_table;
 mod filesystem;
 mod hash_tree;
+mod in_lookup;
 mod inode;
 mod kernel_files;
 mod locks;
@@ -64,10 +68,12 @@ pub mod transfer;
 mod truncate;
 mod unused;
 pub mod wait;
+mod waiting;
 mod walk;
 
 pub use attributes::NewTime;
 pub use caller::{Caller, KernelCaller};
+pub use changing::UnfinishedChanges;
 pub use contents::WriteDenial;
 pub use credentials::{Access, Capabilities, Credentials};
 pub use dentry::Dentry;
@@ -94,6 +100,7 @@ pub use paused_walk::PausedWalks;
 pub use pipe::{Pipe, pipe};
 pub use signal_io::{Band, DefaultOwner, FileOwner, IoReason, OwnerKind};
 pub use truncate::Truncation;
+pub use waiting::{Answer, Pending, WaitingDirectory};
 pub use walk::{Context, Lookup};
 
 #[cfg(test)]

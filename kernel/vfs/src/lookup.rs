@@ -8,22 +8,27 @@
 //! A file system that is kept elsewhere can change without vfs: each kept dentry is asked for before it is believed, and there are no negative
 //! ones.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
 use machine::rcu::{self, ReadSection, Shared};
 
 use crate::caller::Caller;
-use crate::dentry::{Children, Dentry, Kind};
+use crate::dentry::{Children, Dentry, Found, Kind, Slow};
+use crate::in_lookup::Asking;
 use crate::inode::{Attributes, Inode, OpenRequest, Permissions};
 use crate::name::NAME_MAX;
+use crate::paused_walk::Wait;
+use crate::unused::UnusedDentries;
+use crate::waiting::{Answer, WaitingDirectory};
 
 impl Dentry {
     /// The entry `name` of this directory, whose hash is known, if the cache has it and needs nobody to ask. It may be negative. Permissions
     /// have been checked.
     #[inline]
     pub(crate) fn find<'s>(&'s self, section: &'s ReadSection, hash: u64, name: &[u8]) -> Option<Shared<'s, Dentry>> {
-        if self.outside.is_some() {
+        if self.changes_outside() {
             return None;
         }
         self.entries.find(section, hash, |entry| entry.get().is_called_in(section, name))
@@ -39,7 +44,7 @@ impl Dentry {
     /// The entry `name` of this directory, whose hash is known. Permissions have been checked.
     ///
     /// # Errors
-    /// `ENOENT`, `ENAMETOOLONG`, `ENOTDIR`, `ENOMEM`.
+    /// `ENOENT`, `ENAMETOOLONG`, `ENOTDIR`, `ENOMEM`; `ERESTART` when the call has to wait ([`crate::paused_walk`]).
     pub(crate) fn lookup(self: &Arc<Dentry>, caller: &dyn Caller, hash: u64, name: &[u8]) -> Result<Arc<Dentry>> {
         if name.len() > NAME_MAX {
             return Err(Errno::ENAMETOOLONG);
@@ -51,8 +56,9 @@ impl Dentry {
             return self.entry(self.inode.lookup(name)?, name, Kind::Positive { attached: false });
         }
         let mut children = self.lock();
-        let found = self.lookup_locked(&mut children, hash, name);
-        if !matches!(found, Err(Errno::ENOENT)) {
+        let found = self.lookup_locked(caller, &mut children, hash, name);
+        // An answer that was waited for may be old, and was noted when it came.
+        if !matches!(found, Err(Errno::ENOENT)) || self.waiting().is_some() {
             return found;
         }
         let negative = self.note_absence(&mut children, hash, name);
@@ -70,7 +76,7 @@ impl Dentry {
         hash: u64,
         name: &[u8],
     ) -> Result<Arc<Dentry>> {
-        if self.outside.is_some() || !self.keeps_entries {
+        if self.changes_outside() || !self.keeps_entries {
             return self.lookup(caller, hash, name);
         }
         positive(self.cached(hash, name).ok_or(Errno::ENOENT)?)
@@ -79,6 +85,7 @@ impl Dentry {
     /// As [`Dentry::lookup`], by whoever holds the lock on the directory. That there is no such file is not noted: it is about to be made.
     pub(crate) fn lookup_locked(
         self: &Arc<Dentry>,
+        caller: &dyn Caller,
         children: &mut Children,
         hash: u64,
         name: &[u8],
@@ -100,13 +107,67 @@ impl Dentry {
         if children.is_removed() {
             return Err(Errno::ENOENT);
         }
-        self.adopt(children, hash, name, self.inode.lookup(name)?)
+        match self.waiting() {
+            None => self.adopt(children, hash, name, self.inode.lookup(name)?),
+            Some(waiting) => self.lookup_waiting(waiting, caller, children, hash, name),
+        }
+    }
+
+    /// Asks a file system that may have to wait, or waits for who is asking it. `ERESTART` until the answer is there.
+    #[cold]
+    fn lookup_waiting(
+        self: &Arc<Dentry>,
+        (waiting, slow): (&dyn WaitingDirectory, &Slow),
+        caller: &dyn Caller,
+        children: &mut Children,
+        hash: u64,
+        name: &[u8],
+    ) -> Result<Arc<Dentry>> {
+        let walks = caller.paused_walks().ok_or(Errno::EAGAIN)?;
+        if let Some(answer) = walks.take_answer(self, name) {
+            return answer;
+        }
+        if let Some(asked) = slow.in_lookup.find(hash, name) {
+            return Err(walks.wait_for(Wait::Lookup(asked.clone()), Some((self.clone(), asked))));
+        }
+        let pending = match waiting.lookup(name) {
+            Answer::Now(answer) => return self.adopt(children, hash, name, answer?),
+            Answer::Later(pending) => pending,
+        };
+        let asking = slow.in_lookup.ask(hash, name)?;
+        let (asked, negatives) = (asking.asked().clone(), caller.vfs().negative_dentries.clone());
+        let directory = self.clone();
+        let answer = async move { directory.note_answer(asking, pending.await, &negatives) };
+        Err(walks.wait_for(Wait::Answer(Box::pin(answer)), Some((self.clone(), asked))))
+    }
+
+    /// Enters what the file system said into the cache, and tells all who wait for it.
+    fn note_answer(
+        self: &Arc<Dentry>,
+        asking: Asking<Found>,
+        answer: Result<Arc<dyn Inode>>,
+        negatives: &UnusedDentries,
+    ) {
+        let (hash, name) = asking.name();
+        let mut children = self.lock();
+        let found = match answer {
+            Ok(_) if children.is_removed() => Err(Errno::ENOENT),
+            Ok(inode) => self.adopt(&mut children, hash, name, inode),
+            Err(errno) => Err(errno),
+        };
+        let absent = matches!(found, Err(Errno::ENOENT));
+        let negative = if absent { self.note_absence(&mut children, hash, name) } else { None };
+        drop(children);
+        if let Some(negative) = negative {
+            negatives.add(&negative);
+        }
+        asking.tell(found);
     }
 
     /// Whether a kept entry is still what its name leads to. What something is mounted on stays, lest the mount get
     /// lost.
     fn still_leads_to(&self, name: &[u8], kept: &Dentry) -> bool {
-        self.outside.is_none() || kept.is_mount_point() || self.inode.leads_to(name, &kept.inode)
+        !self.changes_outside() || kept.is_mount_point() || self.inode.leads_to(name, &kept.inode)
     }
 
     /// Makes sure that an entry with this hash can be entered. Asked before the file system makes what can't be undone.
@@ -132,8 +193,8 @@ impl Dentry {
                 drop(self.remove_entry(children, hash, name));
             }
             self.entries.insert(&mut children.writer, hash, dentry.clone())?;
-            if let Some(kept) = &self.outside {
-                kept.add(&dentry);
+            if let Some(elsewhere) = &self.elsewhere {
+                elsewhere.unused.add(&dentry);
             }
         }
         Ok(dentry)
@@ -141,7 +202,7 @@ impl Dentry {
 
     /// Notes that the directory has no such name. None where that is not done, or for want of memory.
     fn note_absence(self: &Arc<Dentry>, children: &mut Children, hash: u64, name: &[u8]) -> Option<Arc<Dentry>> {
-        if self.outside.is_some() || !children.attached || self.cached(hash, name).is_some() {
+        if self.changes_outside() || !children.attached || self.cached(hash, name).is_some() {
             return None;
         }
         let negative = self.entry(Arc::new(Absent), name, Kind::Negative).ok()?;

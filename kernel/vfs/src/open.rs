@@ -13,7 +13,7 @@ use crate::credentials::Access;
 use crate::device::DeviceClass;
 use crate::fifo::FifoOpening;
 use crate::file::File;
-use crate::inode::{FileKind, NewContents, OpenRequest};
+use crate::inode::{FileKind, Inode, NewContents, OpenRequest};
 use crate::mount::{MountFlags, Path};
 use crate::open_file::{OpenFile, Origin};
 use crate::truncate::Truncation;
@@ -167,6 +167,11 @@ impl Context<'_> {
         if name.is_empty() {
             return Err(Errno::ENOENT);
         }
+        if flags.intersects(OpenFlags::CREATE | OpenFlags::UNNAMED)
+            && let Some(made) = self.take_changed()
+        {
+            return self.open_created(made?.ok_or(Errno::ENOENT)?, flags);
+        }
         if flags.contains(OpenFlags::UNNAMED) {
             return self.open_unnamed(start, name, flags, mode);
         }
@@ -217,14 +222,16 @@ impl Context<'_> {
     /// Makes a regular file where the walk stands. `false`: somebody else was faster.
     fn create_at(&self, walk: &Walk<'_, '_>, component: Component, mode: u32) -> Result<(Path, bool)> {
         let (directory, hash, name) = (walk.dentry(), component.hash, walk.name(component));
+        let _locks = self.locks(directory);
+        self.hold(directory, None)?;
         let mut children = directory.lock();
-        let (dentry, created) = match directory.lookup_locked(&mut children, hash, name) {
+        let (dentry, created) = match directory.lookup_locked(self.caller, &mut children, hash, name) {
             Ok(dentry) => (dentry, false),
             Err(Errno::ENOENT) if directory.inode().takes_names() => {
                 walk.mount().check_writable()?;
                 may_add(directory, &children, self.credentials)?;
                 let new = self.new_inode(directory.inode().permissions(), mode & 0o7777, NewContents::Regular);
-                (self.make_locked(directory, &mut children, hash, name, &new)?, true)
+                (self.make_locked((walk.mount(), directory), &mut children, hash, name, &new)?, true)
             }
             Err(errno) => return Err(errno),
         };
@@ -238,10 +245,13 @@ impl Context<'_> {
         directory.mount.check_writable()?;
         self.credentials.check(directory.inode().permissions(), Access::WRITE | Access::EXECUTE)?;
         let new = self.new_inode(directory.inode().permissions(), mode & 0o7777, NewContents::Regular);
+        if let Some((waiting, _)) = directory.dentry.waiting() {
+            let made = waiting.create_unnamed(&new);
+            let mount = directory.mount.clone();
+            return Err(self.wait_for_change(&mount, async move { unnamed(directory, made.await?).map(Some) }));
+        }
         let inode = directory.inode().create_unnamed(&new)?;
-        let name = try_format(format_args!("#{}", inode.number()))?;
-        let dentry = directory.dentry.unnamed(inode, name.as_bytes())?;
-        self.open_created(Path { mount: directory.mount, dentry }, flags)
+        self.open_created(unnamed(directory, inode)?, flags)
     }
 
     /// Opens a file that was just made: its mode says what others may do, not its maker.
@@ -338,4 +348,11 @@ impl Context<'_> {
         let file = path.inode().clone().open(&OpenRequest { flags, caller: self.caller })?;
         Ok(OpenFile::claimed(file, Origin::Path(path), flags, claim))
     }
+}
+
+/// Where a file without a name is, that was made in `directory`.
+fn unnamed(directory: Path, inode: Arc<dyn Inode>) -> Result<Path> {
+    let name = try_format(format_args!("#{}", inode.number()))?;
+    let dentry = directory.dentry.unnamed(inode, name.as_bytes())?;
+    Ok(Path { mount: directory.mount, dentry })
 }

@@ -1,18 +1,29 @@
-//! Walks that let others run. A path may lead through forty symbolic links of some thousand components each, which takes
-//! longer than a poll may.
+//! Walks that let others run, or wait. A path may lead through forty symbolic links of some thousand components each, which takes
+//! longer than a poll may; or to a name about which a file system has to be asked that lies elsewhere.
 //!
 //! A walk that has come far stops behind a link: it leaves its position with the thread, in [`PausedWalks`], and fails with
 //! `ERESTART`, which no program sees. Whoever does the call lets others run and makes it again; a walk of the same path
 //! from the same place then goes on where it stopped.
+//!
+//! A call that has to wait does the same: what it waits for is left here ([`Wait`]), whoever does the call waits for that
+//! ([`PausedWalks::ready`]), and makes it again, once. What was waited for is here then: the answer of a lookup, a lock, or what a change
+//! came to.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::future::Future;
+use core::pin::Pin;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::fallible::{TryVec, try_to_vec};
 use abi::{Errno, Result};
-use sync::SpinLock;
+use sync::{SpinLock, yield_now};
 
+use crate::changing::{Change, Changed};
+use crate::dentry::{Dentry, Found};
+use crate::directory_locks::{self, Held, Sleeping};
+use crate::in_lookup::InLookup;
 use crate::mount::Path;
 use crate::walk::{Position, Takes};
 
@@ -38,6 +49,29 @@ pub struct PausedWalks {
 struct Walks {
     paused: Vec<Paused>,
     pauses: usize,
+    /// What the call waits for.
+    wait: Option<Wait>,
+    /// The lookup it waited for last, and in which directory.
+    asked: Option<Asked>,
+    /// The sleeping locks of directories it holds.
+    held: Vec<Held>,
+    /// What its change came to.
+    changed: Option<Changed>,
+}
+
+/// A lookup, and the directory it is in.
+type Asked = (Arc<Dentry>, Arc<InLookup<Found>>);
+
+/// What a call waits for.
+pub(crate) enum Wait {
+    /// What the file system says of a name, about which this call asks.
+    Answer(Pin<Box<dyn Future<Output = ()> + Send>>),
+    /// The same, about which another asks.
+    Lookup(Arc<InLookup<Found>>),
+    /// A sleeping lock.
+    Lock(Sleeping),
+    /// A change of a directory.
+    Change(Change),
 }
 
 struct Paused {
@@ -56,10 +90,22 @@ impl Paused {
     }
 }
 
+/// Lets go of the locks of a call when dropped, if the call waits for nothing.
+pub(crate) struct UntilOver<'a>(pub &'a PausedWalks);
+
+impl Drop for UntilOver<'_> {
+    fn drop(&mut self) {
+        let mut walks = self.0.walks.lock();
+        let held = if walks.wait.is_none() { core::mem::take(&mut walks.held) } else { Vec::new() };
+        drop(walks);
+        drop(held);
+    }
+}
+
 impl PausedWalks {
-    /// Whether a walk of this call has paused.
+    /// Whether a walk of this call has paused, or the call has waited.
     #[inline]
-    pub(crate) fn any(&self) -> bool {
+    pub fn any(&self) -> bool {
         self.any.load(Ordering::Relaxed)
     }
 
@@ -71,17 +117,23 @@ impl PausedWalks {
         paused.position.try_clone().ok()
     }
 
+    /// Counts one pause more that let others run.
+    ///
+    /// # Errors
+    /// `ELOOP` when the call has paused all too often.
+    pub(crate) fn count_pause(&self) -> Result<()> {
+        let mut walks = self.walks.lock();
+        walks.pauses += 1;
+        if walks.pauses > MOST_PAUSES { Err(Errno::ELOOP) } else { Ok(()) }
+    }
+
     /// Keeps the position of a walk until it is made again.
     ///
     /// # Errors
-    /// `ENOMEM`; `ELOOP` when the call has paused all too often.
+    /// `ENOMEM`.
     pub(crate) fn keep(&self, start: &Path, name: &[u8], takes: Takes, position: Position<'static>) -> Result<()> {
         let paused = Paused { start: start.clone(), name: try_to_vec(name)?, takes, position };
         let mut walks = self.walks.lock();
-        walks.pauses += 1;
-        if walks.pauses > MOST_PAUSES {
-            return Err(Errno::ELOOP);
-        }
         let before = walks.paused.iter().position(|paused| paused.is_of(start, name, takes));
         let index = before.or_else(|| (walks.paused.len() == MOST_WALKS).then_some(0));
         let left = index.map(|index| walks.paused.swap_remove(index));
@@ -92,11 +144,96 @@ impl PausedWalks {
         Ok(())
     }
 
+    /// Leaves what the call waits for; `asked`: the lookup, if it is one.
+    pub(crate) fn wait_for(&self, wait: Wait, asked: Option<Asked>) -> Errno {
+        let mut walks = self.walks.lock();
+        let before = (walks.wait.replace(wait), core::mem::replace(&mut walks.asked, asked));
+        self.any.store(true, Ordering::Relaxed);
+        drop(walks);
+        drop(before);
+        Errno::ERESTART
+    }
+
+    /// What the call was to wait for is not waited for.
+    pub(crate) fn give_up_wait(&self) {
+        let wait = self.walks.lock().wait.take();
+        drop(wait);
+    }
+
+    /// What the file system said about this name, if that is what the call waited for.
+    pub(crate) fn take_answer(&self, directory: &Arc<Dentry>, name: &[u8]) -> Option<Result<Arc<Dentry>>> {
+        if !self.any() {
+            return None;
+        }
+        let mut walks = self.walks.lock();
+        let asked = walks.asked.take_if(|(of, asked)| Arc::ptr_eq(of, directory) && asked.is_called(name));
+        drop(walks);
+        // What has changed since is looked up again.
+        asked?.1.answer().filter(|found| !found.as_ref().is_ok_and(|found| found.is_removed()))
+    }
+
+    /// Holds the sleeping locks of a change, in this order, until the call is over or has made its change.
+    ///
+    /// # Errors
+    /// `ENOMEM`; `ERESTART` if the call has to wait for one.
+    pub(crate) fn hold(&self, wanted: &[Option<Sleeping>]) -> Result<()> {
+        // Locks that are let go of wake others: not under this one.
+        let mut held = core::mem::take(&mut self.walks.lock().held);
+        let taken = directory_locks::hold(&mut held, wanted);
+        self.walks.lock().held = held;
+        self.any.store(true, Ordering::Relaxed);
+        match taken? {
+            None => Ok(()),
+            Some(lock) => Err(self.wait_for(Wait::Lock(lock), None)),
+        }
+    }
+
+    /// Holds a sleeping lock, and those that it held after it.
+    ///
+    /// # Errors
+    /// As [`PausedWalks::hold`].
+    pub(crate) fn hold_first(&self, first: &Sleeping) -> Result<()> {
+        let held = self.walks.lock().held.first().is_some_and(|held| held.is(first));
+        if held { Ok(()) } else { self.hold(&[Some(first.clone())]) }
+    }
+
+    /// The locks the call holds, for its change.
+    pub(crate) fn take_held(&self) -> impl Send + use<> {
+        core::mem::take(&mut self.walks.lock().held)
+    }
+
+    /// What the call's change came to, if it was made.
+    pub(crate) fn take_changed(&self) -> Option<Changed> {
+        if self.any() { self.walks.lock().changed.take() } else { None }
+    }
+
+    /// Waits for what the call needs before it is made again; at the least others run. Dropped, it gives up the wait: then the call is
+    /// not made again.
+    pub async fn ready(&self) {
+        let wait = self.walks.lock().wait.take();
+        match wait {
+            None => yield_now().await,
+            Some(Wait::Answer(asking)) => asking.await,
+            Some(Wait::Lookup(asked)) => asked.wait().await,
+            Some(Wait::Lock(lock)) => {
+                let held = lock.lock().await;
+                // Without memory the call tries again.
+                let _ = self.walks.lock().held.try_push(held);
+            }
+            Some(Wait::Change(change)) => {
+                let changed = change.await;
+                self.walks.lock().changed = Some(changed);
+            }
+        }
+    }
+
     /// Walks begin at their beginning again, and nothing is held any more of where they were.
     pub(crate) fn restart(&self) {
         if self.any() {
-            let paused = core::mem::take(&mut self.walks.lock().paused);
-            drop(paused);
+            let mut walks = self.walks.lock();
+            let before = (core::mem::take(&mut walks.paused), walks.wait.take(), walks.asked.take());
+            drop(walks);
+            drop(before);
         }
     }
 

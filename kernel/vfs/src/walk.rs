@@ -247,6 +247,8 @@ impl<'a, 'c> Walk<'a, 'c> {
     /// Goes on where it stopped.
     #[cold]
     fn resume(&mut self, walks: &PausedWalks) {
+        // A call that did not wait for what it was to wait for is given no more time for it.
+        walks.give_up_wait();
         if let Some(position) = walks.find(self.start, self.name, self.takes) {
             self.position = position;
         }
@@ -386,7 +388,7 @@ impl<'a, 'c> Walk<'a, 'c> {
             }
             return Ok(None);
         }
-        let found = self.lookup(hash, name)?;
+        let found = self.lookup(begin, hash, name)?;
         self.position.current.at = next;
         match found.kind() {
             FileKind::Directory => self.enter(found),
@@ -402,9 +404,22 @@ impl<'a, 'c> Walk<'a, 'c> {
         Ok(None)
     }
 
-    /// The entry `name` of the directory the walk stands in.
-    fn lookup(&self, hash: u64, name: &[u8]) -> Result<Arc<Dentry>> {
-        self.position.dentry.lookup(self.context.caller, hash, name)
+    /// The entry `name` of the directory the walk stands in, which begins at `begin` in the current text.
+    fn lookup(&self, begin: usize, hash: u64, name: &[u8]) -> Result<Arc<Dentry>> {
+        let found = self.position.dentry.lookup(self.context.caller, hash, name);
+        if matches!(found, Err(Errno::ERESTART)) {
+            self.keep_before(begin)?;
+        }
+        found
+    }
+
+    /// The call waits for a name: it goes on before that.
+    #[cold]
+    fn keep_before(&self, begin: usize) -> Result<()> {
+        let Some(walks) = self.context.caller.paused_walks() else { return Ok(()) };
+        let mut position = self.position.try_clone()?;
+        position.current.at = begin;
+        walks.keep(self.start, self.name, self.takes, position)
     }
 
     /// What the last component leads to, for who makes the file if there is none.
@@ -423,7 +438,7 @@ impl<'a, 'c> Walk<'a, 'c> {
                     return Ok(());
                 }
             };
-            let found = self.lookup(component.hash, self.name(component))?;
+            let found = self.lookup(component.begin, component.hash, self.name(component))?;
             if found.kind() != FileKind::Symlink || !follow {
                 self.enter(found);
                 return Ok(());
@@ -632,6 +647,7 @@ impl Walk<'_, '_> {
     /// Stops here, and is gone on with when others have run; unless the kernel itself walks.
     fn pause(&self) -> Result<Followed> {
         let Some(walks) = self.context.caller.paused_walks() else { return Ok(Followed::Text) };
+        walks.count_pause()?;
         walks.keep(self.start, self.name, self.takes, self.position.try_clone()?)?;
         Err(Errno::ERESTART)
     }

@@ -24,6 +24,7 @@ mod regular;
 mod rename;
 mod rules;
 mod slow;
+mod slow_names;
 mod walk;
 
 use std::future::Future;
@@ -37,13 +38,14 @@ use drivers::KernelLog;
 use fs::devfs::{DevFs, DevFsType};
 use fs::random::Random;
 use fs::slow::SlowStore;
-use fs::tmpfs::{Store, Tmpfs, TmpfsType};
+use fs::slow::names::SlowNames;
+use fs::tmpfs::{Tmpfs, TmpfsType};
 use machine::memory::FrameSource;
 use memory::{AddressSpace, Destination, Memory, Source};
 use sync::{Permit, Semaphore};
 use vfs::{
     Access, Attributes, Caller, Capabilities, Context, Credentials, Lookup, MountFlags, MountNamespace, OpenFile,
-    OpenFlags, Opening, Path, PausedWalks, Vfs, wait,
+    OpenFlags, Opening, Path, PausedWalks, RenameFlags, Vfs, wait,
 };
 
 /// The frames of this process are counted, so one test runs at a time: whoever holds the semaphore's permit. (A guard
@@ -70,16 +72,45 @@ struct World {
     too_large: AtomicUsize,
     /// For walks that may pause.
     paused_walks: Option<PausedWalks>,
+    /// Calls may have to wait, and are made again then.
+    names_wait: bool,
     memory: &'static Arc<Memory>,
     _alone: Permit<'static>,
 }
 
 impl World {
     fn new() -> World {
+        let seed = std::env::var("SLOW_FILES").ok().map(|seed| seed.parse().unwrap());
+        seed.map_or_else(World::fast, |seed| {
+            let (world, store, _) = World::slow(seed, 5);
+            store.queue().set_failing(0, 20);
+            world
+        })
+    }
+
+    fn fast() -> World {
         let tmpfs = |memory: &Arc<Memory>| -> Arc<dyn vfs::FileSystem> {
-            Tmpfs::over(memory, "rootfs", "nr_inodes=0", 2, slow_store(memory)).unwrap()
+            Tmpfs::new(memory, "rootfs", "nr_inodes=0", 2).unwrap()
         };
         World::on(tmpfs, MountFlags::empty())
+    }
+
+    /// The same on files whose names and pages take up to so many steps each, and fail to be written now and then.
+    fn slow(seed: u64, slowness: u64) -> (World, Arc<SlowStore>, Arc<SlowNames>) {
+        let mut made = None;
+        let root = |memory: &Arc<Memory>| -> Arc<dyn vfs::FileSystem> {
+            let store = SlowStore::new(memory, seed, slowness);
+            let tmpfs = Tmpfs::over(memory, "rootfs", "nr_inodes=0", 2, Some(store.clone())).unwrap();
+            let names = SlowNames::over(tmpfs, store.queue());
+            made = Some((store, names.clone()));
+            names
+        };
+        let mut world = World::on(root, MountFlags::empty());
+        let (store, names) = made.unwrap();
+        names.begin();
+        *SLOW.write().unwrap() = Some(store.clone());
+        world.names_wait = true;
+        (world, store, names)
     }
 
     /// The same, with another root file system.
@@ -105,6 +136,7 @@ impl World {
             broken_pipes: AtomicUsize::new(0),
             size_limit: u64::MAX,
             paused_walks: None,
+            names_wait: false,
             too_large: AtomicUsize::new(0),
             memory,
             _alone: alone,
@@ -116,8 +148,8 @@ impl World {
         world
     }
 
-    fn context(&self) -> Context<'_> {
-        Context { root: &self.root, credentials: &self.who, caller: self, umask: self.umask }
+    fn context(&self) -> Calls<'_> {
+        Calls(Context { root: &self.root, credentials: &self.who, caller: self, umask: self.umask })
     }
 
     /// Acts as an ordinary user from now on.
@@ -158,6 +190,11 @@ impl World {
         text
     }
 
+    fn mount_on(&self, target: &Path, filesystem: Arc<dyn vfs::FileSystem>) -> Result<()> {
+        let mount = || self.namespace.mount(&self.vfs, filesystem.clone(), b"none", target, MountFlags::empty());
+        self.context().wait(|context| context.on_mount_point(target, mount))
+    }
+
     fn text(&self, path: &Path) -> String {
         String::from_utf8(path.text(&self.root).unwrap()).unwrap()
     }
@@ -179,7 +216,7 @@ impl World {
     }
 
     fn link(&self, old: &str, new: &str) -> Result<()> {
-        self.context().link(&self.look_link(old)?, &self.root, new.as_bytes())
+        self.context().link_from(old.as_bytes(), &self.root, new.as_bytes())
     }
 
     fn opening(&self, name: &str, flags: OpenFlags, mode: u32) -> Result<Opening> {
@@ -263,7 +300,8 @@ impl Caller for World {
     }
 
     fn paused_walks(&self) -> Option<&PausedWalks> {
-        self.paused_walks.as_ref()
+        let own = if self.names_wait { Some(own_walks()) } else { None };
+        self.paused_walks.as_ref().or(own)
     }
 
     fn file_size_limit(&self) -> u64 {
@@ -294,17 +332,90 @@ impl Caller for World {
 /// The store of all slow files. Whoever waits lets time pass there.
 static SLOW: RwLock<Option<Arc<SlowStore>>> = RwLock::new(None);
 
-/// With `SLOW_FILES=SEED` in the environment every file of a test lies in a store that takes its time, and fails to write now and
-/// then.
-fn slow_store(memory: &Arc<Memory>) -> Option<Arc<dyn Store>> {
-    let seed = std::env::var("SLOW_FILES").ok()?.parse().unwrap();
-    let store = SlowStore::new(memory, seed, 5);
-    store.queue().set_failing(0, 20);
-    *SLOW.write().unwrap() = Some(store.clone());
-    Some(store)
+/// What the call of this thread waits for.
+fn own_walks() -> &'static PausedWalks {
+    thread_local!(static WALKS: &'static PausedWalks = Box::leak(Box::default()));
+    WALKS.with(|walks| *walks)
 }
 
-/// Whether [`slow_store`] found a seed.
+/// The calls by path. Each that has to wait is made again when it has waited, as threads do it.
+struct Calls<'a>(Context<'a>);
+
+impl<'a> std::ops::Deref for Calls<'a> {
+    type Target = Context<'a>;
+
+    fn deref(&self) -> &Context<'a> {
+        &self.0
+    }
+}
+
+impl Calls<'_> {
+    fn wait<T>(&self, call: impl Fn(&Context<'_>) -> Result<T>) -> Result<T> {
+        let walks = own_walks();
+        // Names are forgotten now and then.
+        if SLOW.read().unwrap().as_ref().is_some_and(|store| store.queue().draw(3) == 0) {
+            self.root.mount.super_block().forget_unused(4);
+        }
+        loop {
+            match call(&self.0) {
+                Err(Errno::ERESTART) if walks.any() => run(walks.ready()),
+                result => {
+                    walks.forget();
+                    return result;
+                }
+            }
+        }
+    }
+
+    fn lookup(&self, start: &Path, name: &[u8], how: Lookup) -> Result<Path> {
+        self.wait(|context| context.lookup(start, name, how))
+    }
+
+    fn open(&self, start: &Path, name: &[u8], flags: OpenFlags, mode: u32) -> Result<Opening> {
+        self.wait(|context| context.open(start, name, flags, mode))
+    }
+
+    fn open_program(&self, start: &Path, name: &[u8], how: Lookup) -> Result<Arc<OpenFile>> {
+        self.wait(|context| context.open_program(start, name, how))
+    }
+
+    fn mkdir(&self, start: &Path, name: &[u8], mode: u32) -> Result<()> {
+        self.wait(|context| context.mkdir(start, name, mode))
+    }
+
+    fn mknod(&self, start: &Path, name: &[u8], mode: u32, device: u64) -> Result<()> {
+        self.wait(|context| context.mknod(start, name, mode, device))
+    }
+
+    fn symlink(&self, target: &[u8], start: &Path, name: &[u8]) -> Result<()> {
+        self.wait(|context| context.symlink(target, start, name))
+    }
+
+    fn link(&self, old: &Path, start: &Path, name: &[u8]) -> Result<()> {
+        self.wait(|context| context.link(old, start, name))
+    }
+
+    fn link_from(&self, old: &[u8], start: &Path, name: &[u8]) -> Result<()> {
+        self.wait(|context| match context.take_changed() {
+            Some(linked) => linked.map(drop),
+            None => context.link(&context.lookup(start, old, Lookup::empty())?, start, name),
+        })
+    }
+
+    fn unlink(&self, start: &Path, name: &[u8]) -> Result<()> {
+        self.wait(|context| context.unlink(start, name))
+    }
+
+    fn rmdir(&self, start: &Path, name: &[u8]) -> Result<()> {
+        self.wait(|context| context.rmdir(start, name))
+    }
+
+    fn rename(&self, old: (&Path, &[u8]), new: (&Path, &[u8]), flags: RenameFlags) -> Result<()> {
+        self.wait(|context| context.rename(old, new, flags))
+    }
+}
+
+/// Whether there is a store of slow files.
 fn files_are_slow() -> bool {
     SLOW.read().unwrap().is_some()
 }

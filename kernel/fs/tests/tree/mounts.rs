@@ -176,7 +176,7 @@ fn namespaces_are_apart() {
     let (copy, find) = world.namespace.duplicate(&world.vfs).unwrap();
     let root = find(&world.root);
     drop(find);
-    let context = Context { root: &root, ..world.context() };
+    let context = Calls(Context { root: &root, ..*world.context() });
     assert!(context.lookup(&root, b"m/f", Lookup::empty()).is_ok());
     mount(&world, "tmpfs", "n", "").unwrap();
     world.write_file("n/g", b"");

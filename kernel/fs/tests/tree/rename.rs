@@ -1,7 +1,6 @@
 //! renameat2(2), every kind onto every kind.
 
 use super::*;
-use vfs::RenameFlags;
 
 fn rename(world: &World, old: &str, new: &str, flags: RenameFlags) -> Result<()> {
     world.context().rename((&world.root, old.as_bytes()), (&world.root, new.as_bytes()), flags)

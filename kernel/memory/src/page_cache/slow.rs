@@ -24,6 +24,7 @@ pub struct SlowQueue {
     slowness: u64,
     failing_reads: AtomicU64,
     failing_writes: AtomicU64,
+    failing_turns: AtomicU64,
     waiting: SpinLock<Vec<Waiting>>,
     arrived: WaitQueue,
 }
@@ -31,14 +32,28 @@ pub struct SlowQueue {
 /// A request, and what it still has to wait.
 struct Waiting {
     steps: u64,
-    backing: Arc<dyn Backing>,
     request: Request,
 }
 
 enum Request {
-    Read(ReadRequest),
-    Write(WriteRequest),
-    Cut(CutRequest),
+    Read(Arc<dyn Backing>, ReadRequest),
+    Write(Arc<dyn Backing>, WriteRequest),
+    Cut(Arc<dyn Backing>, CutRequest),
+    Turn(Arc<Turn>),
+}
+
+/// A request of somebody who does the rest himself.
+#[derive(Default)]
+struct Turn {
+    result: SpinLock<Option<Result<(), PagerError>>>,
+    over: WaitQueue,
+}
+
+impl Turn {
+    fn complete(&self, result: Result<(), PagerError>) {
+        *self.result.lock() = Some(result);
+        self.over.wake_all();
+    }
 }
 
 impl SlowQueue {
@@ -49,6 +64,7 @@ impl SlowQueue {
             slowness,
             failing_reads: AtomicU64::new(0),
             failing_writes: AtomicU64::new(0),
+            failing_turns: AtomicU64::new(0),
             waiting: SpinLock::default(),
             arrived: WaitQueue::new(),
         })
@@ -58,6 +74,21 @@ impl SlowQueue {
     pub fn set_failing(&self, reads: u64, writes: u64) {
         self.failing_reads.store(reads, Ordering::Relaxed);
         self.failing_writes.store(writes, Ordering::Relaxed);
+    }
+
+    /// Lets so many of 256 turns fail.
+    pub fn set_failing_turns(&self, turns: u64) {
+        self.failing_turns.store(turns, Ordering::Relaxed);
+    }
+
+    /// Waits for its turn, as a request does.
+    ///
+    /// # Errors
+    /// [`PagerError::Io`] if it is to fail.
+    pub async fn turn(&self) -> Result<(), PagerError> {
+        let turn = Arc::new(Turn::default());
+        self.take(Request::Turn(turn.clone()));
+        turn.over.wait_until(|| *turn.result.lock()).await
     }
 
     /// The next number of the seed's, below `end`.
@@ -77,8 +108,8 @@ impl SlowQueue {
         self.waiting.lock().len()
     }
 
-    fn take(&self, backing: &Arc<dyn Backing>, request: Request) {
-        let waiting = Waiting { steps: self.slowness, backing: backing.clone(), request };
+    fn take(&self, request: Request) {
+        let waiting = Waiting { steps: self.slowness, request };
         if self.slowness == 0 {
             return self.finish(waiting);
         }
@@ -122,11 +153,13 @@ impl SlowQueue {
     fn finish(&self, waiting: Waiting) {
         let fails = |of: &AtomicU64| self.draw(ALL) < of.load(Ordering::Relaxed);
         match waiting.request {
-            Request::Read(request) if fails(&self.failing_reads) => request.complete(Err(PagerError::Io)),
-            Request::Read(request) => waiting.backing.read(request),
-            Request::Write(request) if fails(&self.failing_writes) => request.complete(Err(PagerError::Io)),
-            Request::Write(request) => waiting.backing.write(request),
-            Request::Cut(request) => waiting.backing.cut(request),
+            Request::Read(_, request) if fails(&self.failing_reads) => request.complete(Err(PagerError::Io)),
+            Request::Read(backing, request) => backing.read(request),
+            Request::Write(_, request) if fails(&self.failing_writes) => request.complete(Err(PagerError::Io)),
+            Request::Write(backing, request) => backing.write(request),
+            Request::Cut(backing, request) => backing.cut(request),
+            Request::Turn(turn) if fails(&self.failing_turns) => turn.complete(Err(PagerError::Io)),
+            Request::Turn(turn) => turn.complete(Ok(())),
         }
     }
 }
@@ -146,14 +179,14 @@ impl SlowBacking {
 
 impl Backing for SlowBacking {
     fn read(&self, request: ReadRequest) {
-        self.queue.take(&self.inner, Request::Read(request));
+        self.queue.take(Request::Read(self.inner.clone(), request));
     }
 
     fn write(&self, request: WriteRequest) {
-        self.queue.take(&self.inner, Request::Write(request));
+        self.queue.take(Request::Write(self.inner.clone(), request));
     }
 
     fn cut(&self, request: CutRequest) {
-        self.queue.take(&self.inner, Request::Cut(request));
+        self.queue.take(Request::Cut(self.inner.clone(), request));
     }
 }

@@ -186,11 +186,11 @@ async fn prepare(thread: &Arc<Thread>, request: &ExecRequest<'_>) -> Result<Prep
     Ok(Prepared { space, loaded, program, credentials, secure, name })
 }
 
-/// Opens a program. Others run where its path takes long.
+/// Opens a program. Others run where its path takes long, or has to be waited for.
 async fn open(thread: &Arc<Thread>, directory: Option<&Path>, path: &[u8], lookup: Lookup) -> Result<Arc<OpenFile>> {
     loop {
         match try_to_open(thread, directory, path, lookup) {
-            Err(Errno::ERESTART) => sched::yield_now().await,
+            Err(Errno::ERESTART) => thread.resume_walks().await.map_err(|_| Errno::EINTR)?,
             result => return result,
         }
     }

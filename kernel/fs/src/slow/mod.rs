@@ -2,6 +2,8 @@
 //! of, with a queue between the two that delays requests, mixes them up and lets some fail. For tests: whatever works on it
 //! works on a disk.
 
+pub mod names;
+
 use alloc::sync::Arc;
 
 use abi::fallible::try_zeroed;
