@@ -47,6 +47,8 @@ mod atomic {
     pub use core::sync::atomic::{AtomicUsize, Ordering, fence};
 }
 
+#[cfg(all(debug_assertions, not(target_os = "none")))]
+pub use lock_order::lock_orders;
 pub use mutex::{Mutex, MutexGuard};
 pub use once::Once;
 pub use semaphore::{OwnedPermit, Permit, Semaphore};

@@ -15,6 +15,7 @@ mod descriptors;
 mod devices;
 mod faults;
 mod hostfs;
+mod lock_order;
 mod mounts;
 mod negative;
 mod open;

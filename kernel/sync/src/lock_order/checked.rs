@@ -110,6 +110,16 @@ fn note(before: Place, after: Place, order: Order) {
     orders.entry(before).or_default().entry(after).or_insert(order);
 }
 
+/// The orders that were noted so far, as the files in which the locks were made: before and after.
+pub fn lock_orders() -> Vec<(&'static str, &'static str)> {
+    let orders = ORDERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let files = |(before, after): (&Place, &HashMap<Place, Order>)| {
+        let before = before.file();
+        after.keys().map(move |after| (before, after.file())).collect::<Vec<_>>()
+    };
+    orders.iter().flatten().flat_map(files).collect()
+}
+
 /// The first step of a way from one class to another, if there is any.
 fn way(orders: &HashMap<Place, HashMap<Place, Order>>, from: Place, to: Place) -> Option<Order> {
     let after = orders.get(from)?;

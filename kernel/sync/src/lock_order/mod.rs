@@ -14,6 +14,8 @@
 #[cfg(all(debug_assertions, not(target_os = "none")))]
 mod checked;
 #[cfg(all(debug_assertions, not(target_os = "none")))]
+pub use checked::lock_orders;
+#[cfg(all(debug_assertions, not(target_os = "none")))]
 pub(crate) use checked::{Class, Held};
 
 #[cfg(not(all(debug_assertions, not(target_os = "none"))))]
