@@ -23,6 +23,7 @@ use crate::discard::Discarded;
 use crate::exclusion::{Exclusion, LayoutGuard, LayoutLock};
 use crate::kernel_memory::Memory;
 use crate::map::{Placement, check_commit};
+use crate::recent_areas::RecentAreas;
 use crate::views::ProgramLayout;
 
 /// Pages that are taken out, copied or protected under one taking of the lock.
@@ -56,6 +57,8 @@ pub struct AddressSpace {
     memory: Arc<Memory>,
     pub(crate) placement: Placement,
     layout: LayoutLock,
+    /// For page faults that do without that lock.
+    pub(crate) recent: Arc<RecentAreas>,
     /// Those who sleep until a change of several steps, or a flush, is over.
     admitted: WaitQueue,
     /// Other CPUs are made to forget what a change has taken out: worth waiting for a moment.
@@ -77,12 +80,14 @@ pub(crate) struct Layout {
     pub peak_resident: usize,
     /// Areas of files a change let go of, to be dropped after the lock.
     pub released: Vec<Area>,
-    /// Whom a change of several steps keeps out.
+    /// Whom a change of several steps keeps out. See [`Layout::exclude`].
     pub exclusion: Option<Exclusion>,
+    /// The space's, to be told of what goes.
+    pub recent: Arc<RecentAreas>,
 }
 
 impl Layout {
-    fn new(areas: AreaSet, limits: Limits) -> Layout {
+    fn new(areas: AreaSet, limits: Limits, recent: Arc<RecentAreas>) -> Layout {
         Layout {
             areas,
             limits,
@@ -94,6 +99,7 @@ impl Layout {
             peak_resident: 0,
             released: Vec::new(),
             exclusion: None,
+            recent,
         }
     }
 
@@ -107,6 +113,7 @@ impl Layout {
 
     /// Removes some areas. False if there are none.
     fn release_some(&mut self) -> bool {
+        self.recent.forget_all();
         let Some(areas) = self.areas.pop_some() else { return false };
         areas.into_iter().for_each(|area| Layout::release(&mut self.released, area));
         true
@@ -126,12 +133,13 @@ impl AddressSpace {
     pub fn new(memory: &Arc<Memory>, limits: Limits, random: u64) -> Result<Arc<AddressSpace>, Errno> {
         let space = Space::new().map_err(|_| Errno::ENOMEM)?;
         let placement = Placement::new(&limits, memory.randomise().then_some(random));
-        let id = memory.next_space();
+        let (id, recent) = (memory.next_space(), Arc::new(RecentAreas::new()));
         Ok(Arc::new_cyclic(|myself| AddressSpace {
             space,
             memory: memory.clone(),
             placement,
-            layout: LayoutLock::new(Layout::new(AreaSet::new(myself.clone(), id), limits)),
+            layout: LayoutLock::new(Layout::new(AreaSet::new(myself.clone(), id), limits, recent.clone())),
+            recent,
             admitted: WaitQueue::new(),
             flushing: AtomicBool::new(false),
         }))
@@ -146,12 +154,13 @@ impl AddressSpace {
             return Err(Errno::ENOMEM);
         }
         let space = Space::new().map_err(|_| Errno::ENOMEM)?;
-        let id = self.memory.next_space();
+        let (id, recent) = (self.memory.next_space(), Arc::new(RecentAreas::new()));
         let child = Arc::new_cyclic(|myself| AddressSpace {
             space,
             memory: self.memory.clone(),
             placement: self.placement,
-            layout: LayoutLock::new(Layout::new(AreaSet::new(myself.clone(), id), Limits::default())),
+            layout: LayoutLock::new(Layout::new(AreaSet::new(myself.clone(), id), Limits::default(), recent.clone())),
+            recent,
             admitted: WaitQueue::new(),
             flushing: AtomicBool::new(false),
         });
@@ -174,6 +183,7 @@ impl AddressSpace {
         child: &AddressSpace,
         at: usize,
     ) -> Result<Option<usize>, Errno> {
+        layout.recent.forget_all();
         // Nobody else knows the child yet, so its lock can be taken inside the parent's.
         let next = child.change_now(|new, _| self.share_some(layout, gather, child, new, at))?;
         layout.exclusion = Some(Exclusion::faults_in(0..next.unwrap_or(USER_TOP)));
@@ -268,6 +278,7 @@ impl AddressSpace {
         while let Some(start) = at {
             at = self.change_now(|layout, gather| {
                 layout.note_resident(self.space.resident());
+                layout.recent.forget_all();
                 gather.unmap_some(start..USER_TOP, SLICE)
             });
             budget.pace(SLICE).await;

@@ -113,6 +113,7 @@ impl AddressSpace {
                     return Err(Errno::EINVAL);
                 }
                 layout.note_resident(self.space().resident());
+                layout.recent.forget(&part);
                 return Ok(gather.unmap_some(part, SLICE));
             }
             // Handled by the caller.

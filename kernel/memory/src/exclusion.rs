@@ -1,7 +1,8 @@
 //! Who may look at an address space and change it, and how the others wait: the counterpart of Linux's mmap_lock.
 //!
 //! The lock of a space is shared by page faults, which supply pages and change no area: two CPUs may fault at once, and what a
-//! fault zeroes or copies keeps no other fault waiting. Who changes areas, or takes pages out, is alone.
+//! fault zeroes or copies keeps no other fault waiting. Who changes areas, or takes pages out, is alone. Most faults need no lock of the
+//! areas at all: see the page of `recent_areas`.
 //!
 //! The lock spins, but not for long, since its holder, or who has to flush under it, may be a virtual CPU that waits for its turn on a busy
 //! host: a CPU that spun meanwhile would keep the core from just that one. So calls and faults try for [`TURNS`] turns, and then sleep until the lock is given up. Who can't sleep (a look from
@@ -220,13 +221,21 @@ impl Exclusion {
     }
 }
 
+impl Layout {
+    /// Keeps these out from now on.
+    pub fn exclude(&mut self, whom: Exclusion) {
+        self.recent.forget(&(whom.start..whom.end));
+        self.exclusion = Some(whom);
+    }
+}
+
 /// Keeps others out until it is dropped.
 pub(crate) struct Excluding<'a>(&'a AddressSpace);
 
 impl AddressSpace {
     /// Keeps others out from now on, once nobody else does. Cancel-safe.
     pub(crate) async fn exclude(&self, whom: Exclusion) -> Excluding<'_> {
-        self.change(|layout, _| layout.exclusion = Some(whom)).await;
+        self.change(|layout, _| layout.exclude(whom)).await;
         Excluding(self)
     }
 
@@ -284,7 +293,7 @@ impl AddressSpace {
             return false;
         }
         let Some(range) = gather.unflushed() else { return false };
-        layout.exclusion = Some(Exclusion::faults_in(range));
+        layout.exclude(Exclusion::faults_in(range));
         self.flushing.store(true, Ordering::Relaxed);
         true
     }

@@ -1,6 +1,7 @@
 //! Page faults: the page that is missing, or not yet writable, is supplied.
 //!
-//! [`AddressSpace::resolve`] is one try under the space's lock, which it shares with other faults: it looks at what is mapped, makes
+//! [`AddressSpace::resolve`] is one try under the space's lock, which it shares with other faults, or without it, if nothing is there yet
+//! and the area is an anonymous one in which a fault was resolved before (`recent_areas`): it looks at what is mapped, makes
 //! a page of zeros or a copy, and maps it if what is mapped is still the same. So two threads that fault at the same page at once get
 //! one page: the second's is dropped, and it finds the first's when it tries again. What it does:
 //!
@@ -28,6 +29,9 @@ use crate::pager::{MappedFile, PagerError};
 
 /// Pages of a file mapped around a fault at most, a power of two.
 const AROUND: u64 = machine::memory::FAULT_AROUND as u64;
+
+/// Bytes an area has at least that is remembered for further faults.
+const WORTH_REMEMBERING: usize = 32 * PAGE_SIZE;
 
 /// How a fault was resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +118,12 @@ impl AddressSpace {
     /// One try to let `access` at `address` succeed. See the module's page.
     pub fn resolve(&self, address: usize, access: Access) -> Result<Resolution, MemoryFault> {
         let page = address & !(PAGE_SIZE - 1);
+        let mapped = self.space().lookup(page);
+        if mapped.is_none()
+            && let Some(resolved) = self.resolve_unlocked(page, access)
+        {
+            return resolved;
+        }
         let layout = self.try_share_layout().ok_or(MemoryFault::Busy)?;
         let area = layout.area_for_fault(page, access)?;
         if area.range.start > page {
@@ -124,12 +134,43 @@ impl AddressSpace {
             area.written.set();
         }
         match &area.backing {
-            Backing::Anonymous => self.anonymous_page(page, area, access),
-            Backing::File { .. } => self.file_page(page, area, access),
+            Backing::Anonymous => {
+                if layout.exclusion.is_none() {
+                    self.remember(page, area);
+                }
+                self.anonymous_page(page, area, access, mapped)
+            }
+            Backing::File { .. } => self.file_page(page, area, access, mapped),
         }
     }
 
-    /// Maps a page where this one was, or none.
+    /// Lets the next fault near `page` do without the lock, if there may be some more. Before the area was written once, that must be
+    /// noted with the lock.
+    #[inline]
+    fn remember(&self, page: usize, area: &Area) {
+        if area.range.len() < WORTH_REMEMBERING {
+            return;
+        }
+        let rights = effective(area.access);
+        let rights = if area.written.get() { rights } else { rights - Access::WRITE };
+        self.recent.put(page, &area.range, rights.bits().into());
+    }
+
+    /// As [`resolve`](Self::resolve), where nothing is, without the lock. `None`: it takes the lock.
+    #[inline]
+    fn resolve_unlocked(&self, page: usize, access: Access) -> Option<Result<Resolution, MemoryFault>> {
+        let area = self.recent.find(page)?;
+        let rights = Access::from_bits_truncate(area.rights as u8);
+        if !rights.contains(access) || FAULT_AHEAD > 1 && self.is_filled_before(page, &area.range) {
+            return None;
+        }
+        match self.fresh_page(page, rights, access, || area.is_still_so()) {
+            Ok(Resolution::Spurious) => None,
+            resolved => Some(resolved),
+        }
+    }
+
+    /// Maps a page where this one was, or none, if `still` holds then.
     #[inline]
     fn map_over(
         &self,
@@ -137,45 +178,65 @@ impl AddressSpace {
         before: Option<&Mapping>,
         frame: Frame,
         rights: Access,
+        still: impl FnOnce() -> bool,
     ) -> Result<Resolution, MemoryFault> {
-        let mapped = self.space().map_over(page, before.map(|before| before.frame_number), frame, rights)?;
+        let before = before.map(|before| before.frame_number);
+        let mapped = self.space().map_over(page, before, frame, rights, still)?;
         Ok(if mapped { Resolution::Mapped } else { Resolution::Spurious })
     }
 
     /// Demand-zero.
     #[inline]
-    fn anonymous_page(&self, page: usize, area: &Area, access: Access) -> Result<Resolution, MemoryFault> {
-        if let Some(mapping) = self.space().lookup(page) {
+    fn anonymous_page(
+        &self,
+        page: usize,
+        area: &Area,
+        access: Access,
+        mapped: Option<Mapping>,
+    ) -> Result<Resolution, MemoryFault> {
+        if let Some(mapping) = mapped {
             return self.present_page(page, area, access, mapping);
         }
-        let rights = effective(area.access);
-        if access.contains(Access::WRITE) {
-            let frame = self.memory().zeroed().ok_or(MemoryFault::OutOfMemory)?;
-            if FAULT_AHEAD > 1 && self.is_filled_before(page, area) {
-                return self.map_ahead(page, frame, area);
-            }
-            self.map_over(page, None, frame, rights)
-        } else if self.memory().is_scarce() {
-            // The page itself costs nothing, but the tables to it do.
-            Err(MemoryFault::OutOfMemory)
-        } else {
-            self.map_over(page, None, self.memory().zero().clone(), rights | Access::COPY_ON_WRITE)
+        if FAULT_AHEAD > 1 && access.contains(Access::WRITE) && self.is_filled_before(page, &area.range) {
+            return self.map_ahead(page, area);
         }
+        self.fresh_page(page, effective(area.access), access, || true)
     }
 
-    /// Whether the pages right before `page` have been written: then the program seems to fill the area.
-    fn is_filled_before(&self, page: usize, area: &Area) -> bool {
+    /// A page of zeros where nothing is, if `still` holds when it is mapped.
+    #[inline]
+    fn fresh_page(
+        &self,
+        page: usize,
+        rights: Access,
+        access: Access,
+        still: impl FnOnce() -> bool,
+    ) -> Result<Resolution, MemoryFault> {
+        let (frame, rights) = if access.contains(Access::WRITE) {
+            (self.memory().zeroed().ok_or(MemoryFault::OutOfMemory)?, rights)
+        } else if self.memory().is_scarce() {
+            // The page itself costs nothing, but the tables to it do.
+            return Err(MemoryFault::OutOfMemory);
+        } else {
+            (self.memory().zero().clone(), rights | Access::COPY_ON_WRITE)
+        };
+        self.map_over(page, None, frame, rights, still)
+    }
+
+    /// Whether the pages right before `page` in `area` have been written: then the program seems to fill it.
+    fn is_filled_before(&self, page: usize, area: &Range<usize>) -> bool {
         const ENOUGH: usize = 4;
-        let before = area.range.start.max(page.saturating_sub(ENOUGH * PAGE_SIZE))..page;
+        let before = area.start.max(page.saturating_sub(ENOUGH * PAGE_SIZE))..page;
         let is_written = |page: usize| {
             self.space().lookup(page).is_some_and(|mapping| mapping.frame_number != self.memory().zero().number())
         };
         before.len() == ENOUGH * PAGE_SIZE && before.step_by(PAGE_SIZE).all(is_written)
     }
 
-    /// Maps `frame` at `page`, and new pages of zeros behind it, as long as there is nothing and memory isn't scarce.
+    /// Maps a page of zeros at `page`, and others behind it, as long as there is nothing and memory isn't scarce.
     #[expect(clippy::disallowed_methods, reason = "a run at most, which lies in place")]
-    fn map_ahead(&self, page: usize, frame: Frame, area: &Area) -> Result<Resolution, MemoryFault> {
+    fn map_ahead(&self, page: usize, area: &Area) -> Result<Resolution, MemoryFault> {
+        let frame = self.memory().zeroed().ok_or(MemoryFault::OutOfMemory)?;
         let end = area.range.end.min(page + FAULT_AHEAD * PAGE_SIZE);
         let mut run: SmallVec<[Frame; FAULT_AHEAD]> = SmallVec::new();
         run.push(frame);
@@ -204,7 +265,7 @@ impl AddressSpace {
         let rights = effective(area.access);
         if access.contains(Access::WRITE) && mapping.frame_number == self.memory().zero().number() {
             let frame = self.memory().zeroed().ok_or(MemoryFault::OutOfMemory)?;
-            return self.map_over(page, Some(&mapping), frame, rights);
+            return self.map_over(page, Some(&mapping), frame, rights, || true);
         } else if access.contains(Access::WRITE) {
             if mapping.references > 1 && self.memory().is_scarce() {
                 return Err(MemoryFault::OutOfMemory);
@@ -216,10 +277,15 @@ impl AddressSpace {
         Ok(Resolution::Mapped)
     }
 
-    fn file_page(&self, page: usize, area: &Area, access: Access) -> Result<Resolution, MemoryFault> {
+    fn file_page(
+        &self,
+        page: usize,
+        area: &Area,
+        access: Access,
+        mapped: Option<Mapping>,
+    ) -> Result<Resolution, MemoryFault> {
         let Some((file, index)) = area.file_page(page) else { return Err(MemoryFault::NotMapped) };
         let write = access.contains(Access::WRITE);
-        let mapped = self.space().lookup(page);
         let give = |write| {
             file.pager.page(index, write).map_err(|error| match error {
                 PagerError::OutOfMemory => MemoryFault::OutOfMemory,
@@ -235,10 +301,10 @@ impl AddressSpace {
                 let frame = give(false)?;
                 self.map_around(page, frame, area, file, index)?;
             }
-            _ if area.is_shared() => return self.map_over(page, mapped.as_ref(), give(true)?, rights),
+            _ if area.is_shared() => return self.map_over(page, mapped.as_ref(), give(true)?, rights, || true),
             _ => {
                 let copy = self.memory().copy_of(&give(false)?).ok_or(MemoryFault::OutOfMemory)?;
-                return self.map_over(page, None, copy, rights);
+                return self.map_over(page, None, copy, rights, || true);
             }
         }
         Ok(Resolution::Mapped)

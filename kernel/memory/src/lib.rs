@@ -13,6 +13,7 @@
 //! | `address_space` | [`AddressSpace`]: creation, fork, tear-down, limits |
 //! | `map`, `change`, `remap`, `brk`, `advice` | mmap(2), munmap(2); mprotect(2); mremap(2); brk(2); madvise(2), msync(2), mincore(2), mlock(2) |
 //! | `fault` | [`AddressSpace::resolve`]: demand-zero, copy-on-write, file pages, growing stacks |
+//! | `recent_areas` | where faults were resolved last, for those that do without the lock of the areas |
 //! | `user_access`, `cursor` | bytes to and from programs: `copy_in`, `copy_out`; [`Source`] and [`Destination`] of file operations |
 //! | `pager`, `page_cache` | [`Pager`]: "give me page i"; [`PageCache`]: a file's pages in RAM; who maps them |
 //! | `exclusion`, `discard` | changes of several steps; what takes long to free |
@@ -23,10 +24,11 @@
 //! **Who calls.** The process room creates, forks and clears address spaces and resolves faults; syscalls calls the mmap
 //! family; vfs and fs move bytes with cursors and keep file pages in a [`PageCache`]; the machine calls the allocator.
 //!
-//! **Who synchronises.** Each address space has one spin lock over its areas, held for the length of one try: shared by faults, alone
-//! by a map or a slice of an unmap. Who must keep others out for longer says so and lets them sleep (`exclusion`). Under it come, in
-//! this order, a pager's own locks, the list of who maps a file, the machine's `Space`, and the frame allocator. Nothing sleeps under any of them: a page that must be read from a
-//! disk makes the try return [`MemoryFault::Wait`], and the caller waits outside and tries again.
+//! **Who synchronises.** Each address space has one spin lock over its areas, held for the length of one try: shared by faults that
+//! don't know the area yet, alone by a map or a slice of an unmap. Who must keep others out for longer says so and lets them sleep
+//! (`exclusion`). Under it come, in this order, a pager's own locks, the list of who maps a file, the machine's `Space`, and the frame
+//! allocator. Nothing sleeps under any of them: a page that must be read from a disk makes the try return [`MemoryFault::Wait`], and the
+//! caller waits outside and tries again.
 //! Files that a change lets go of are dropped after the lock is released.
 
 #![cfg_attr(not(test), no_std)]
@@ -34,6 +36,11 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 extern crate alloc;
+
+/// Where the atomics come from: the model puts others in their place.
+mod atomic {
+    pub use core::sync::atomic::{AtomicUsize, Ordering, fence};
+}
 
 mod address_space;
 mod advice;
@@ -53,6 +60,7 @@ mod oom;
 mod page_cache;
 mod pager;
 mod per_cpu_cache;
+mod recent_areas;
 mod remap;
 mod user_access;
 mod vdso;

@@ -127,7 +127,7 @@ impl AddressSpace {
         let excluding = self.exclude(Exclusion::CHANGES).await;
         let range = excluding.step(|layout, _| {
             let range = self.check_area(layout, request)?.range;
-            layout.exclusion = Some(Exclusion::faults_in(range.clone()));
+            layout.exclude(Exclusion::faults_in(range.clone()));
             Ok(range)
         })?;
         let mut budget = Budget::new();
@@ -475,6 +475,7 @@ impl Layout {
             self.areas.split(range.end)?;
         }
         self.note_resident(gather.resident());
+        self.recent.forget(&range);
         let limit = if end < range.end && budget != usize::MAX { self.start_after(AREAS, &range) } else { None };
         let next = gather.unmap_some(range.start..limit.unwrap_or(range.end), budget).or(limit);
         let done = range.start..next.unwrap_or(range.end);

@@ -82,6 +82,7 @@ impl AddressSpace {
     /// Follows a plan at once.
     fn move_now(&self, layout: &mut Layout, gather: &mut MmuGather<'_>, plan: Plan) -> Result<usize, Errno> {
         let Plan::Move(moving) = plan else { return Ok(plan.place()) };
+        layout.recent.forget(&moving.source);
         let moved = moving.source.is_empty() || gather.move_range(moving.source.clone(), moving.target.start).is_ok();
         moving.finish(layout, gather, moved)
     }
@@ -101,7 +102,7 @@ impl AddressSpace {
             excluding.step(|layout, _| {
                 self.check_resize(layout, &source, new_length)?;
                 fixed_address(target.start, new_length)?;
-                layout.exclusion = Some(Exclusion::faults_in_both(&source, &target));
+                layout.exclude(Exclusion::faults_in_both(&source, &target));
                 Ok(())
             })?;
             let tail = source.start.saturating_add(new_length).min(source.end)..source.end;
@@ -118,7 +119,7 @@ impl AddressSpace {
         let plan = excluding.step(|layout, gather| {
             let plan = plan(layout, gather, source)?;
             if let Plan::Move(moving) = &plan {
-                layout.exclusion = Some(Exclusion::faults_in_both(&moving.source, &moving.target));
+                layout.exclude(Exclusion::faults_in_both(&moving.source, &moving.target));
             }
             Ok(plan)
         })?;

@@ -15,6 +15,7 @@
 //! | `numbers`, `mirror` | machine/clocks: a clock's numbers; machine/src/vdso: the vDSO's reader of them |
 //! | `readers` | machine/src/rcu/readers.rs: who reads without a lock, and who waits for that |
 //! | `shootdown`, `unflushed` | machine/src/pc/shootdown/protocol.rs, and who has a flush before him (mmu_gather/unflushed.rs) |
+//! | `recent_areas` | kernel/memory/src: page faults without the lock of the areas |
 //!
 //! Stops of processes with threads have their model beside them (kernel/process/src/signal/stop_tests.rs): all of it happens under
 //! one lock, so that orders of whole steps are all there are.
@@ -70,6 +71,9 @@ pub mod mirror;
 #[path = "../../../machine/clocks/src/numbers.rs"]
 pub mod numbers;
 use numbers::Numbers;
+
+#[path = "../../memory/src/recent_areas.rs"]
+pub mod recent_areas;
 
 pub mod rcu;
 pub mod shootdown;

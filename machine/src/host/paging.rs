@@ -277,9 +277,10 @@ impl Tables {
         before: Option<usize>,
         frame: Frame,
         access: Access,
+        still: impl FnOnce() -> bool,
     ) -> Result<bool, OutOfMemory> {
         self.change(|pages, view| {
-            let is_same = pages.get(&page).map(|page| page.frame.number()) == before;
+            let is_same = pages.get(&page).map(|page| page.frame.number()) == before && still();
             if is_same { put(pages, view, page, frame, access).map(|()| true) } else { Ok(false) }
         })
     }

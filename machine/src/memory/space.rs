@@ -110,8 +110,9 @@ impl Space {
         self.0.map(user_page(page)?, frame, access)
     }
 
-    /// As [`map`](Space::map), if what is mapped at `page` is frame number `before`, or nothing if that is none. False if it is not:
-    /// then nothing changes, but that `frame` is dropped. Of two CPUs that supply the same page so only one does.
+    /// As [`map`](Space::map), if what is mapped at `page` is frame number `before`, or nothing if that is none, and `still` holds, which is
+    /// asked with the space locked and must not touch it. False if not: then nothing changes, but that `frame` is dropped. Of two CPUs that
+    /// supply the same page so only one does.
     #[inline]
     pub fn map_over(
         &self,
@@ -119,8 +120,9 @@ impl Space {
         before: Option<usize>,
         frame: Frame,
         access: Access,
+        still: impl FnOnce() -> bool,
     ) -> Result<bool, OutOfMemory> {
-        self.0.map_over(user_page(page)?, before, frame, access)
+        self.0.map_over(user_page(page)?, before, frame, access, still)
     }
 
     /// Shows frames at consecutive pages from `start` where nothing is, in one walk: fault-around. On failure a first part is mapped.

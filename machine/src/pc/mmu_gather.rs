@@ -63,15 +63,12 @@ impl<'a> MmuGather<'a> {
 
     /// Empties `range`; returns where to go on when `budget` is spent.
     pub fn unmap(&mut self, range: Range<usize>, budget: usize) -> Option<usize> {
-        if self.tables.resident() == 0 {
-            self.has_looked = true;
-            return None;
-        }
-        if range == (0..USER_TOP) {
+        if range == (0..USER_TOP) && self.tables.resident() > 0 {
             shootdown::evict(self.tables.root()); // tear-down: nothing will have to be flushed
         }
+        // Also to see that there is nothing: who maps something at this moment may have asked whether he may before.
         let lock = self.tables.lock();
-        let next = self.tables.clear(range, budget, self);
+        let next = if self.tables.resident() > 0 { self.tables.clear(range, budget, self) } else { None };
         self.note();
         drop(lock);
         next

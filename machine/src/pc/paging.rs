@@ -176,8 +176,9 @@ impl Tables {
         before: Option<usize>,
         frame: Frame,
         access: Access,
+        still: impl FnOnce() -> bool,
     ) -> Result<bool, OutOfMemory> {
-        self.map_if(page, frame, access, |old| old.frame().map(|number| number.get() as usize) == before)
+        self.map_if(page, frame, access, |old| old.frame().map(|number| number.get() as usize) == before && still())
     }
 
     /// Maps a page if its entry is as is wished.

@@ -1,7 +1,9 @@
 //! Page faults.
 
 use super::*;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use abi::memory::RemapFlags;
 
 use crate::exclusion::Exclusion;
 use crate::{MemoryFault, OomKiller, OomOutcome, Pager, PagerError, ResidentFiles, Resolution};
@@ -415,11 +417,15 @@ fn a_fault_keeps_no_other_fault_waiting() {
     let area = space.anonymous(0, 4, READ_WRITE, PRIVATE).unwrap();
     space.set_byte(area, 1).unwrap();
     let held = space.try_share_layout().unwrap();
-    assert!(matches!(space.resolve(area + PAGE, Access::WRITE), Ok(Resolution::Mapped)));
+    let fault = |page: usize| {
+        space.recent.forget(&(area..area + 4 * PAGE)); // else it takes no lock
+        space.resolve(area + page * PAGE, Access::WRITE)
+    };
+    assert!(matches!(fault(1), Ok(Resolution::Mapped)));
     assert!(space.try_layout().is_none(), "a change while a fault looks at the areas");
     std::thread::scope(|scope| {
         let change = scope.spawn(|| drop(space.layout()));
-        while !matches!(space.resolve(area + 2 * PAGE, Access::WRITE), Err(MemoryFault::Busy)) {
+        while !matches!(fault(2), Err(MemoryFault::Busy)) {
             space.space().gather().unmap(area + 2 * PAGE..area + 3 * PAGE);
         }
         drop(held);
@@ -445,4 +451,78 @@ fn a_fault_waits_for_the_flush_of_its_own_page() {
     drop(flushing);
     assert!(matches!(unmap.as_mut().poll(&mut context), Poll::Ready(Ok(()))));
     assert!(matches!(fault(1), Ok(Resolution::Mapped)));
+}
+
+/// Where a fault was resolved before, the next takes no lock of the areas: somebody has it here all the time.
+#[test]
+fn a_fault_waits_for_no_change_of_other_areas() {
+    let kernel = kernel();
+    let space = kernel.space();
+    let area = space.anonymous(0, 40, READ_WRITE, PRIVATE).unwrap();
+    let fault = |page: usize, access| space.resolve(area + page * PAGE, access);
+    assert!(matches!(fault(0, Access::READ), Ok(Resolution::Mapped)));
+    {
+        let _changing = space.layout();
+        assert!(matches!(fault(2, Access::READ), Ok(Resolution::Mapped)));
+        assert!(matches!(fault(4, Access::WRITE), Err(MemoryFault::Busy)), "that it is written is noted with the lock");
+    }
+    assert!(matches!(fault(4, Access::WRITE), Ok(Resolution::Mapped)));
+    let _changing = space.layout();
+    assert!(matches!(fault(6, Access::WRITE), Ok(Resolution::Mapped)));
+    assert!(matches!(fault(6, Access::WRITE), Err(MemoryFault::Busy)), "what is there is looked at with the lock");
+}
+
+/// What was known of an area is not believed when it has changed.
+#[test]
+fn a_fault_sees_what_has_changed() {
+    let kernel = kernel();
+    let space = kernel.space();
+    let area = space.anonymous(0, 64, READ_WRITE, PRIVATE).unwrap();
+    let page = |number: usize| area + number * PAGE;
+    let write = |number: usize| space.resolve(page(number), Access::WRITE);
+    let known = || space.recent.find(page(20)).is_some();
+    assert!(write(0).is_ok() && known());
+    wait(space.protect(page(1), PAGE, READ)).unwrap();
+    assert!(matches!(write(1), Err(MemoryFault::NotPermitted)));
+    assert!(write(2).is_ok() && known());
+    wait(space.unmap(page(3), PAGE)).unwrap();
+    assert!(matches!(write(3), Err(MemoryFault::NotMapped)));
+    assert!(write(4).is_ok() && known());
+    wait(space.remap(page(40), 2 * PAGE, 2 * PAGE, RemapFlags::MAY_MOVE | RemapFlags::FIXED, page(100))).unwrap();
+    assert!(matches!(write(41), Err(MemoryFault::NotMapped)));
+    assert!(write(6).is_ok() && known());
+    let flushing = wait(space.exclude(Exclusion::faults_in(page(20)..page(21))));
+    assert!(matches!(write(20), Err(MemoryFault::Busy)));
+    // What is found now is not kept: the part that is excluded lies in the same area.
+    assert!(write(7).is_ok() && matches!(write(20), Err(MemoryFault::Busy)));
+    drop(flushing);
+    assert!(write(8).is_ok() && known());
+    wait(space.clear());
+    assert!(!known() && matches!(write(9), Err(MemoryFault::NotMapped)));
+}
+
+/// Faults and changes at once: where no area is, no page is left.
+#[test]
+fn no_page_is_left_where_no_area_is() {
+    let kernel = kernel();
+    let (space, base) = (kernel.space(), 0x1000_0000);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                (0..8).for_each(|page| drop(space.resolve(base + page * PAGE, Access::WRITE)));
+            }
+        });
+        let left = (0..2_000).find(|_| {
+            space.anonymous(base, 40, READ_WRITE, FIXED).unwrap();
+            while space.space().resident() < 2 {
+                std::thread::yield_now();
+            }
+            wait(space.unmap(base, 40 * PAGE)).unwrap();
+            space.space().resident() > 0
+        });
+        // The other thread ends before anything is said.
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(left, None);
+    });
 }
