@@ -153,7 +153,7 @@ fn many_processes_are_listed_once_each_in_pieces() {
     for name in &names {
         assert!(bench.find(name).is_ok(), "{name} is listed and not found");
     }
-    for absent in ["03", "302", "0", "-1", "4294967297", "nothing"] {
+    for absent in ["03", "302", "0", "-1", "4294967297", "nothing", "1/task/2"] {
         assert_eq!(bench.find(absent).err(), Some(Errno::ENOENT), "{absent}");
     }
 }
