@@ -49,6 +49,12 @@ pub(crate) const FIXED_FLAGS: usize = 0x202;
 pub(crate) const NO_CALL: usize = usize::MAX;
 
 impl General {
+    /// The program's stack pointer.
+    #[inline]
+    pub const fn stack_pointer(&self) -> usize {
+        self.rsp
+    }
+
     /// Those of a program about to start.
     pub(crate) fn initial(entry: usize, stack: usize) -> General {
         General { rip: entry, rsp: stack, rflags: FIXED_FLAGS, orig_rax: NO_CALL, ..General::default() }
@@ -138,6 +144,17 @@ impl Registers {
         [general.rdi, general.rsi, general.rdx, general.r10, general.r8, general.r9]
     }
 
+    /// Sets the program's stack pointer.
+    #[inline]
+    pub fn set_stack_pointer(&mut self, address: usize) {
+        self.general.rsp = address;
+    }
+
+    /// Sets what a thread finds its own variables by: the base of FS. An address outside user space is taken as 0.
+    pub fn set_thread_pointer(&mut self, address: usize) {
+        self.set_fs_base(address);
+    }
+
     /// What the system call returns.
     #[inline]
     pub fn set_result(&mut self, result: usize) {
@@ -148,6 +165,11 @@ impl Registers {
     pub fn restart_call(&mut self) {
         self.general.rax = self.general.orig_rax;
         self.general.rip = self.general.rip.wrapping_sub(2);
+    }
+
+    /// After [`restart_call`](Self::restart_call): it is this call that is executed.
+    pub fn replace_call(&mut self, number: usize) {
+        self.general.rax = number;
     }
 
     /// Makes the program trap (debug exception) after each instruction, or no longer.

@@ -7,11 +7,13 @@
 //! | `unsafe` | only in trusted crates, below `machine/`, and always with a `// SAFETY:` nearby |
 //! | statics | kernel rooms have no `static` that can change |
 //! | growth | what clippy's list in `kernel/clippy.toml` can't name: no collection grows without `try_` |
+//! | architecture | registers, and what else is x86's, are named in `kernel/abi/src/arch` and `machine/` only |
 //! | pages | every file, but those of tests, begins with a `//!` page |
 //! | size | trusted crates have a small share of the lines |
 //! | links | links in `docs/` and the README lead somewhere |
 //! | edges | each edge of the drawn life of a thread is named at its function, and only there |
 
+mod architecture;
 mod edges;
 mod growth;
 mod trusted;
@@ -32,7 +34,7 @@ type Check = fn() -> Result<String>;
 
 /// Runs all checks; prints each, and the failures at the end.
 pub fn run() -> Result<ExitCode> {
-    let checks: [(&str, Check); 11] = [
+    let checks: [(&str, Check); 12] = [
         ("rustfmt", rustfmt),
         ("clippy on the host", clippy_host),
         ("clippy on the bare machine", clippy_bare),
@@ -40,6 +42,7 @@ pub fn run() -> Result<ExitCode> {
         ("unsafe only where it is allowed", unsafe_code),
         ("no changing statics in kernel/", statics),
         ("growth in kernel/ is fallible", growth::check),
+        ("registers only where the architecture is", architecture::check),
         ("every file has its page", pages),
         ("the trusted part is small", trusted::check),
         ("links in the book", links),

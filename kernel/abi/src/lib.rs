@@ -1,8 +1,8 @@
-//! The Linux x86-64 binary interface: numbers, structures and error codes, and nothing that acts.
+//! Linux's binary interface: numbers, structures and error codes, and nothing that acts.
 //!
 //! Constants come from Linux's own headers through `linux-raw-sys`, re-exported under [`raw`]; structures that cross the
 //! border between a program and the kernel are plain old data with `zerocopy`'s derives, laid out to the byte as
-//! Linux lays them out. Beside them stands only what every room needs to answer `ENOMEM` ([`fallible`]). One file a topic. Every room may use this one; it uses none.
+//! Linux lays them out. Beside them stands only what every room needs to answer `ENOMEM` ([`fallible`]). One file a topic, and what depends on the architecture in [`arch`]. Every room may use this one; it uses none.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -10,6 +10,7 @@
 
 extern crate alloc;
 
+pub mod arch;
 pub mod cpus;
 pub mod errno;
 pub mod fallible;

@@ -1,4 +1,4 @@
-//! Signals as programs see them: signal(7), sigaction(2), sigaltstack(2), and the frame a handler runs on.
+//! Signals as programs see them: signal(7), sigaction(2), sigaltstack(2). The frame a handler runs on is the architecture's ([`crate::arch`]).
 
 use core::fmt;
 use core::num::NonZeroU8;
@@ -251,95 +251,6 @@ pub struct SignalInfo {
     pub rest: [u64; 10],
 }
 
-/// `struct sigcontext_64`: the registers in a frame.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-#[allow(missing_docs, reason = "the names are the registers'")]
-pub struct SignalContext {
-    pub r8: usize,
-    pub r9: usize,
-    pub r10: usize,
-    pub r11: usize,
-    pub r12: usize,
-    pub r13: usize,
-    pub r14: usize,
-    pub r15: usize,
-    pub rdi: usize,
-    pub rsi: usize,
-    pub rbp: usize,
-    pub rbx: usize,
-    pub rdx: usize,
-    pub rax: usize,
-    pub rcx: usize,
-    pub rsp: usize,
-    pub rip: usize,
-    pub rflags: usize,
-    pub cs: u16,
-    pub gs: u16,
-    pub fs: u16,
-    pub ss: u16,
-    pub error: usize,
-    pub trap: usize,
-    pub old_mask: u64,
-    pub cr2: usize,
-    /// Address of the extended state, 0 if there is none.
-    pub extended_state: usize,
-    pub reserved: [u64; 8],
-}
-
-/// `struct ucontext`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct UserContext {
-    /// `uc_flags`
-    pub flags: u64,
-    /// `uc_link`: always 0
-    pub link: usize,
-    /// `uc_stack`: the alternate stack as it was
-    pub stack: SignalStack,
-    /// `uc_mcontext`
-    pub registers: SignalContext,
-    /// `uc_sigmask`: what was blocked
-    pub mask: SignalSet,
-}
-
-/// `struct rt_sigframe`: what lies at the stack pointer when a handler starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct SignalFrame {
-    /// Where the handler returns to.
-    pub restorer: usize,
-    /// The handler's third argument.
-    pub context: UserContext,
-    /// The handler's second argument.
-    pub info: SignalInfo,
-}
-
-/// `struct _fpx_sw_bytes`: at byte 464 of the extended state in a frame, it tells what the rest holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct ExtendedStateMark {
-    /// `magic1`: [`ExtendedStateMark::MAGIC`] if more than the legacy 512 bytes are there
-    pub magic: u32,
-    /// `extended_size`: all bytes, with the closing magic number
-    pub extended_size: u32,
-    /// `xfeatures`
-    pub features: u64,
-    /// `xstate_size`: without the closing magic number
-    pub size: u32,
-    /// Zeros.
-    pub padding: [u32; 7],
-}
-
-impl ExtendedStateMark {
-    /// Where in the extended state it lies.
-    pub const OFFSET: usize = 464;
-    /// `FP_XSTATE_MAGIC1`
-    pub const MAGIC: u32 = 0x4650_5853;
-    /// `FP_XSTATE_MAGIC2`, behind the extended state
-    pub const END_MAGIC: u32 = 0x4650_5845;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -347,10 +258,6 @@ mod tests {
     #[test]
     fn layouts_are_linux_s() {
         assert_eq!((size_of::<SignalAction>(), size_of::<SignalStack>(), size_of::<SignalInfo>()), (32, 24, 128));
-        assert_eq!((size_of::<SignalContext>(), size_of::<UserContext>()), (256, 304));
-        assert_eq!((size_of::<SignalFrame>(), size_of::<ExtendedStateMark>()), (440, 48));
-        assert_eq!(core::mem::offset_of!(SignalContext, rip), 128);
-        assert_eq!(core::mem::offset_of!(SignalContext, extended_state), 184);
     }
 
     #[test]

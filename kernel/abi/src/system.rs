@@ -11,8 +11,6 @@ pub const SYSTEM: &str = "Linux";
 pub const RELEASE: &str = "6.12.0-orrery";
 /// `version` of uname(2): the build.
 pub const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC Orrery";
-/// `machine` of uname(2).
-pub const MACHINE: &str = "x86_64";
 
 /// `struct new_utsname`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -26,7 +24,7 @@ pub struct UtsName {
     pub release: [u8; NAME_LENGTH + 1],
     /// `version`
     pub version: [u8; NAME_LENGTH + 1],
-    /// `machine`: `x86_64`
+    /// `machine`: [`crate::arch::MACHINE`]
     pub machine: [u8; NAME_LENGTH + 1],
     /// `domainname`
     pub domain: [u8; NAME_LENGTH + 1],

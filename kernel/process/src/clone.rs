@@ -220,10 +220,10 @@ async fn make(parent: &Arc<Thread>, request: &CloneRequest, files: Option<TableU
     let mut registers = parent.with_registers(|registers| registers.duplicate()).map_err(|_| Errno::ENOMEM)?;
     registers.set_result(0);
     if request.stack != 0 {
-        registers.general.rsp = request.stack;
+        registers.set_stack_pointer(request.stack);
     }
     if request.has(flag::SETTLS) {
-        registers.set_fs_base(request.tls);
+        registers.set_thread_pointer(request.tls);
     }
     let (process, image) = match files {
         Some(files) => make_process(parent, request, tid, files).await?,

@@ -352,7 +352,7 @@ impl Thread {
             Interrupted::RestartBlock(resume) => {
                 self.set_resume(resume);
                 resume_call(registers, true);
-                registers.general.rax = abi::raw::general::__NR_restart_syscall as usize;
+                registers.replace_call(abi::raw::general::__NR_restart_syscall as usize);
             }
         });
     }

@@ -49,7 +49,7 @@ const SYS: &[(&str, Setting)] = &[
     (
         "kernel",
         Below(&[
-            ("arch", Fixed(|_, text| text.put(format_args!("x86_64")))),
+            ("arch", Fixed(|_, text| text.put(format_args!("{}", abi::arch::MACHINE)))),
             ("cap_last_cap", Fixed(|_, text| text.put(format_args!("40")))),
             ("core_pattern", Fixed(|_, text| text.put(format_args!("core")))),
             (

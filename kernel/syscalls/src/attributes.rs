@@ -3,9 +3,9 @@
 use alloc::sync::Arc;
 
 use abi::Errno;
+use abi::arch::{self, Answer};
 use abi::raw::prctl as option;
 use abi::signal::Signal;
-use memory::USER_TOP;
 use process::Thread;
 use process::credentials::Credentials;
 use vfs::NotReady;
@@ -109,39 +109,10 @@ fn read_name(thread: &Arc<Thread>, address: usize, name: &mut [u8; NAME_SIZE]) -
     Ok(())
 }
 
-/// The codes of arch_prctl(2).
-mod code {
-    pub const ARCH_SET_GS: u32 = 0x1001;
-    pub const ARCH_SET_FS: u32 = 0x1002;
-    pub const ARCH_GET_FS: u32 = 0x1003;
-    pub const ARCH_GET_GS: u32 = 0x1004;
-    pub const ARCH_GET_CPUID: u32 = 0x1011;
-    pub const ARCH_SET_CPUID: u32 = 0x1012;
-}
-
 /// arch_prctl(2)
-pub(crate) fn arch_prctl(thread: &Arc<Thread>, number: i32, argument: Address) -> Result<usize, NotReady> {
-    match number as u32 {
-        code::ARCH_SET_FS | code::ARCH_SET_GS if argument.0 >= USER_TOP => Err(Errno::EPERM.into()),
-        code::ARCH_SET_FS => {
-            thread.with_registers(|registers| registers.set_fs_base(argument.0));
-            Ok(0)
-        }
-        code::ARCH_SET_GS => {
-            thread.with_registers(|registers| registers.set_gs_base(argument.0));
-            Ok(0)
-        }
-        code::ARCH_GET_FS => {
-            let base = thread.with_registers(|registers| registers.fs_base());
-            user::write(thread, argument.0, &base.to_le_bytes()).map(|()| 0)
-        }
-        code::ARCH_GET_GS => {
-            let base = thread.with_registers(|registers| registers.gs_base());
-            user::write(thread, argument.0, &base.to_le_bytes()).map(|()| 0)
-        }
-        // The CPUID instruction can't be made to fault.
-        code::ARCH_GET_CPUID => Ok(1),
-        code::ARCH_SET_CPUID => Err(Errno::ENODEV.into()),
-        _ => Err(Errno::EINVAL.into()),
+pub(crate) fn arch_prctl(thread: &Arc<Thread>, code: i32, argument: Address) -> Result<usize, NotReady> {
+    match thread.with_registers(|registers| arch::arch_prctl(registers, code as u32, argument.0))? {
+        Answer::Returned(value) => Ok(value),
+        Answer::Told(value) => user::write(thread, argument.0, &value.to_le_bytes()).map(|()| 0),
     }
 }

@@ -4,9 +4,10 @@ use alloc::sync::Arc;
 use core::pin::pin;
 
 use abi::Errno;
+use abi::arch::MACHINE;
 use abi::fallible::try_zeroed;
 use abi::raw::general as raw;
-use abi::system::{MACHINE, NAME_LENGTH, RELEASE, SYSTEM, SystemInformation, UtsName, VERSION};
+use abi::system::{NAME_LENGTH, RELEASE, SYSTEM, SystemInformation, UtsName, VERSION};
 use drivers::KernelLog;
 use drivers::kernel_log::DEFAULT_CONSOLE_LEVEL;
 use machine::memory::FrameSource;

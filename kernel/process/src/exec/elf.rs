@@ -1,4 +1,4 @@
-//! ELF, as far as executing needs it: the header and the program headers of a 64-bit x86-64 file. See elf(5).
+//! ELF, as far as executing needs it: the header and the program headers of a 64-bit file for this architecture. See elf(5).
 //!
 //! Everything here is arithmetic on bytes a stranger wrote: no sum overflows, no index is trusted, and what Linux refuses
 //! before it gives up the old program is refused with its errno.
@@ -6,6 +6,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use abi::arch::ELF_MACHINE;
 use abi::fallible::TryVec;
 use abi::memory::Protection;
 use abi::{Errno, Result};
@@ -22,7 +23,6 @@ const LONGEST_INTERPRETER: u64 = 4096;
 
 const EXECUTABLE: u16 = 2;
 const SHARED_OBJECT: u16 = 3;
-const X86_64: u16 = 62;
 
 const LOAD: u32 = 1;
 const INTERPRETER: u32 = 3;
@@ -98,7 +98,7 @@ impl Header {
         let (size, count) = (u16_at(bytes, 54)?, u16_at(bytes, 56)?);
         let total = usize::from(count) * PROGRAM_HEADER;
         let good = matches!(kind, EXECUTABLE | SHARED_OBJECT)
-            && u16_at(bytes, 18)? == X86_64
+            && u16_at(bytes, 18)? == ELF_MACHINE
             && usize::from(size) == PROGRAM_HEADER
             && (1..=MOST_PROGRAM_HEADERS).contains(&total);
         if !good {
@@ -213,7 +213,7 @@ mod tests {
         let mut file = vec![0; 0x1000];
         file[..8].copy_from_slice(b"\x7fELF\x02\x01\x01\0");
         file[16..18].copy_from_slice(&EXECUTABLE.to_le_bytes());
-        file[18..20].copy_from_slice(&X86_64.to_le_bytes());
+        file[18..20].copy_from_slice(&ELF_MACHINE.to_le_bytes());
         file[24..32].copy_from_slice(&0x40_0078_u64.to_le_bytes());
         file[32..40].copy_from_slice(&64_u64.to_le_bytes());
         file[54..56].copy_from_slice(&56_u16.to_le_bytes());

@@ -199,15 +199,3 @@ async fn map(space: &AddressSpace, binary: &Binary, base: usize) -> Result<()> {
     }
     Ok(())
 }
-
-/// `AT_HWCAP`: the features CPUID tells in EDX of leaf 1.
-pub fn processor_features() -> usize {
-    raw_cpuid::cpuid!(1).edx as usize
-}
-
-/// `AT_HWCAP2`: bit 1 tells that programs may use the FSGSBASE instructions.
-pub fn more_processor_features() -> usize {
-    const HIGHEST: u32 = 7;
-    let has_leaf = raw_cpuid::cpuid!(0).eax >= HIGHEST;
-    if has_leaf && raw_cpuid::cpuid!(HIGHEST).ebx & 1 != 0 { 1 << 1 } else { 0 }
-}

@@ -253,14 +253,13 @@ async fn finish_stack(
     loaded: &Loaded,
     about: &Telling<'_>,
 ) -> Result<Start> {
-    const PLATFORM: &[u8] = b"x86_64\0";
     const RANDOM_BYTES: usize = 16;
     /// A random gap keeps the stacks of two threads from competing for the same lines of the cache.
     const GAP: u64 = 8192;
     let kernel = thread.kernel();
     let gap = if kernel.memory().randomise() { (kernel.random_number() % GAP) as usize } else { 0 };
-    let platform = ((about.strings - gap) & !15) - PLATFORM.len();
-    space.copy_out(platform, PLATFORM).await?;
+    let platform = ((about.strings - gap) & !15) - abi::arch::PLATFORM.len();
+    space.copy_out(platform, abi::arch::PLATFORM).await?;
     let mut bytes = [0; RANDOM_BYTES];
     kernel.random(&mut bytes);
     let random = platform - RANDOM_BYTES;
@@ -271,8 +270,8 @@ async fn finish_stack(
         vector.push(auxvec::AT_SYSINFO_EHDR, vdso);
     }
     let (users, groups) = (about.credentials.users, about.credentials.groups);
-    vector.push(auxvec::AT_MINSIGSTKSZ, crate::signal::frame::largest(state_size));
-    vector.push(auxvec::AT_HWCAP, load::processor_features());
+    vector.push(auxvec::AT_MINSIGSTKSZ, abi::arch::SignalFrame::largest(state_size));
+    vector.push(auxvec::AT_HWCAP, abi::arch::hardware());
     vector.push(auxvec::AT_PAGESZ, memory::PAGE_SIZE);
     vector.push(auxvec::AT_CLKTCK, 100);
     vector.push(auxvec::AT_PHDR, loaded.headers);
@@ -287,7 +286,7 @@ async fn finish_stack(
     vector.push(auxvec::AT_EGID, groups.effective as usize);
     vector.push(auxvec::AT_SECURE, about.secure.into());
     vector.push(auxvec::AT_RANDOM, random);
-    vector.push(auxvec::AT_HWCAP2, load::more_processor_features());
+    vector.push(auxvec::AT_HWCAP2, abi::arch::more_hardware());
     vector.push(auxvec::AT_EXECFN, about.executed_name);
     vector.push(auxvec::AT_PLATFORM, platform);
     let auxiliary = vector.bytes();

@@ -1,8 +1,9 @@
 //! Signals: handlers, masks, stops, faults, timers.
 
 use abi::Errno;
+use abi::arch::SignalFrame;
 use abi::raw::general as raw;
-use abi::signal::{Signal, SignalFrame, SignalSet, SignalStack, action_flags};
+use abi::signal::{Signal, SignalSet, SignalStack, action_flags};
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::families::{collect, error, told};
@@ -50,7 +51,7 @@ fn a_handler_runs_and_the_program_goes_on_as_before() {
     let handler = vec![
         Read(Value::Rsi, 16),
         Show("sender and user"),
-        Read(Value::Rdx, core::mem::offset_of!(abi::signal::UserContext, mask)),
+        Read(Value::Rdx, core::mem::offset_of!(abi::arch::UserContext, mask)),
         Show("mask before"),
         call!(__NR_rt_sigprocmask, 0, 0, 0, 8),
         Show("mask in handler"),
@@ -81,7 +82,7 @@ fn frames_lie_as_the_abi_says() {
         Read(Value::Kept(2), state_at),
         Keep(1),
         Show("state"),
-        Read(Value::Kept(1), abi::signal::ExtendedStateMark::OFFSET),
+        Read(Value::Kept(1), abi::arch::ExtendedStateMark::OFFSET),
         Show("mark"),
     ];
     let steps = with_handler(raw::SIGUSR1 as i32, action_flags::SIGINFO, body, handler);
@@ -90,7 +91,7 @@ fn frames_lie_as_the_abi_says() {
     assert_eq!((value("pointer") + 8) % 16, 0);
     assert_eq!(value("information") - value("pointer"), 8 + 304);
     assert_eq!(value("state") % 64, 0);
-    assert_eq!(value("mark") as u32, abi::signal::ExtendedStateMark::MAGIC);
+    assert_eq!(value("mark") as u32, abi::arch::ExtendedStateMark::MAGIC);
 }
 
 #[test]

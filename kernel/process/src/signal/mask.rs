@@ -148,7 +148,7 @@ fn take(thread: &Thread, set: SignalSet) -> Option<Information> {
 
 /// The alternate stack as sigaltstack(2) tells it. Only the thread itself changes it.
 pub fn alternate_stack(thread: &Thread) -> SignalStack {
-    let pointer = thread.with_registers(|registers| registers.general.rsp);
+    let pointer = thread.with_registers(|registers| registers.general.stack_pointer());
     let mut stack = thread.signals().lock().stack;
     stack.flags = state_flags(&stack, pointer) | stack.flags & raw::SS_AUTODISARM;
     stack
@@ -159,7 +159,7 @@ pub fn alternate_stack(thread: &Thread) -> SignalStack {
 /// # Errors
 /// `EPERM` while the thread runs on the old one, `EINVAL` for unknown flags, `ENOMEM` if it is too small.
 pub fn checked_stack(thread: &Thread, new: SignalStack) -> Result<SignalStack> {
-    let pointer = thread.with_registers(|registers| registers.general.rsp);
+    let pointer = thread.with_registers(|registers| registers.general.stack_pointer());
     if is_on(&thread.signals().lock().stack, pointer) {
         return Err(Errno::EPERM);
     }
