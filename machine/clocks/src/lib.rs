@@ -11,7 +11,7 @@
 //!
 //! **Who calls.** `machine`, which reads the counters. A wrong answer gives a wrong time, and breaks no memory.
 
-#![cfg_attr(target_os = "none", no_std)]
+#![cfg_attr(not(target_os = "linux"), no_std)]
 #![forbid(unsafe_code)]
 
 // `numbers` is compiled by kernel/models, too: for the names it uses there.
@@ -19,7 +19,7 @@ extern crate self as clocks;
 use core::sync::atomic;
 
 mod clock;
-#[cfg(not(target_os = "none"))]
+#[cfg(target_os = "linux")]
 mod host_clock;
 mod keeper;
 mod line;
@@ -28,7 +28,7 @@ mod tsc_sync;
 
 pub use clock::Clock;
 
-#[cfg(not(target_os = "none"))]
+#[cfg(target_os = "linux")]
 pub use host_clock::{HostClock, SharedLine};
 pub use keeper::{Advice, Keeper, Sample};
 pub use line::{Line, from_nanoseconds, scale, to_nanoseconds};

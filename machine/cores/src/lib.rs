@@ -9,7 +9,7 @@
 //! **Who calls.** The host machine's CPUs and stubs. A wrong answer costs time, or counts it wrongly, and breaks no memory.
 
 #![forbid(unsafe_code)]
-#![cfg(not(target_os = "none"))]
+#![cfg(target_os = "linux")]
 
 mod account;
 mod experience;

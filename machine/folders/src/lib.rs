@@ -20,7 +20,7 @@
 //! This crate is safe code over rustix: what a mistake here can cost is what the folder confines, the host's files, and
 //! never the memory of the machine. Contents go to and from the kernel's frames by [`Page`], which `machine` implements.
 
-#![cfg_attr(target_os = "none", no_std)]
+#![cfg_attr(not(target_os = "linux"), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
@@ -28,14 +28,14 @@ extern crate alloc;
 use alloc::vec::Vec;
 use core::fmt;
 
-#[cfg(not(target_os = "none"))]
+#[cfg(target_os = "linux")]
 mod host;
-#[cfg(not(target_os = "none"))]
+#[cfg(target_os = "linux")]
 pub use host::{Node, OpenNode, Page, ShareError};
 
-#[cfg(target_os = "none")]
+#[cfg(not(target_os = "linux"))]
 mod absent;
-#[cfg(target_os = "none")]
+#[cfg(not(target_os = "linux"))]
 pub use absent::{Node, OpenNode};
 
 /// A Linux error number: what the host said, or the machine itself in Linux's words.

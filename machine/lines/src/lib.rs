@@ -19,7 +19,7 @@
 //! breaks no memory. **Who synchronises.** A lock a line, held for single steps; then that of the watch.
 
 #![forbid(unsafe_code)]
-#![cfg(not(target_os = "none"))]
+#![cfg(target_os = "linux")]
 
 pub mod handshake;
 mod line;

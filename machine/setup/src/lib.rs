@@ -13,29 +13,29 @@
 //! leaves its threads more or fewer of the host's calls than they need, whose refusal `machine` survives; it breaks no memory.
 //! **Who synchronises.** The values lock inside, for single steps.
 
-#![cfg_attr(target_os = "none", no_std)]
+#![cfg_attr(not(target_os = "linux"), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
-#[cfg(not(target_os = "none"))]
+#[cfg(target_os = "linux")]
 pub mod calls;
-#[cfg(not(target_os = "none"))]
+#[cfg(target_os = "linux")]
 mod configuration;
-#[cfg(not(target_os = "none"))]
+#[cfg(target_os = "linux")]
 mod devices;
-#[cfg(not(target_os = "none"))]
+#[cfg(target_os = "linux")]
 pub mod host;
-#[cfg(not(target_os = "none"))]
+#[cfg(target_os = "linux")]
 mod power;
 mod program;
 
-#[cfg(not(target_os = "none"))]
+#[cfg(target_os = "linux")]
 pub use calls::allowed;
-#[cfg(not(target_os = "none"))]
+#[cfg(target_os = "linux")]
 pub use configuration::{Configuration, Engine, MORE_PROCESSES, StartError};
-#[cfg(not(target_os = "none"))]
+#[cfg(target_os = "linux")]
 pub use devices::{Devices, InitramfsImage, Installed, InterruptLine, PortWindow, random_seed};
-#[cfg(not(target_os = "none"))]
+#[cfg(target_os = "linux")]
 pub use power::Power;
 pub use program::Program;

@@ -8,7 +8,7 @@
 //! **Who calls.** `machine`'s heap, if it is built with the feature `fail-allocations`, as no kernel is that runs for somebody. A wrong answer
 //! refuses a request, which may happen at any time anyway, and breaks no memory. **Who synchronises.** All is counted by atomics.
 
-#![cfg_attr(target_os = "none", no_std)]
+#![cfg_attr(not(target_os = "linux"), no_std)]
 #![forbid(unsafe_code)]
 
 mod drawn;

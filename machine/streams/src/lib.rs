@@ -5,7 +5,7 @@
 //! **Who calls.** The kernel's console and its standard streams, by `machine::device`. **Who synchronises.** Streams lock
 //! inside, for no longer than a copy.
 
-#![cfg_attr(target_os = "none", no_std)]
+#![cfg_attr(not(target_os = "linux"), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
@@ -13,14 +13,14 @@ extern crate alloc;
 use alloc::vec::Vec;
 use bitflags::bitflags;
 
-#[cfg(not(target_os = "none"))]
+#[cfg(target_os = "linux")]
 pub mod host;
-#[cfg(not(target_os = "none"))]
+#[cfg(target_os = "linux")]
 pub use host::ByteStream;
 
-#[cfg(target_os = "none")]
+#[cfg(not(target_os = "linux"))]
 mod absent;
-#[cfg(target_os = "none")]
+#[cfg(not(target_os = "linux"))]
 pub use absent::ByteStream;
 
 /// Why a [`ByteStream`] moved no bytes.

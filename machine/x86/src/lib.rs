@@ -14,7 +14,7 @@
 //! **Who calls.** `machine`, which checks what it gives to a CPU: a wrong answer of this room may end a program or the machine, and
 //! breaks no memory.
 
-#![cfg_attr(target_os = "none", no_std)]
+#![cfg_attr(not(target_os = "linux"), no_std)]
 #![forbid(unsafe_code)]
 
 pub mod backtrace;
@@ -22,8 +22,8 @@ pub mod exceptions;
 pub mod extended;
 pub mod features;
 pub mod frequency;
-#[cfg(not(target_os = "none"))]
+#[cfg(target_os = "linux")]
 pub mod instruction;
 pub mod mitigations;
-#[cfg(not(target_os = "none"))]
+#[cfg(target_os = "linux")]
 pub mod signals;
