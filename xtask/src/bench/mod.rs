@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | `calls.rs` | operations of the kernel: guest instructions, and wall time of interleaved runs |
 //! | `growth.rs` | how operations grow with what is there already |
-//! | `scaling.rs` | what two and four CPUs do of operations, beside one |
+//! | `scaling.rs` | what two CPUs do of operations, beside one |
 //! | `boot.rs` | from the start of QEMU to the shell's prompt |
 //! | `host.rs` | the host machine, native Linux, user-mode Linux, proot |
 //! | `guest.rs` | a benchmark program as the session of either kernel |
@@ -47,7 +47,7 @@ enum What {
     Calls,
     /// How operations grow with what is there already.
     Growth,
-    /// What two and four CPUs do, beside one.
+    /// What two CPUs do, beside one.
     Scaling,
     /// Boots.
     Boot,
