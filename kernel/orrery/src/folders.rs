@@ -35,6 +35,8 @@ fn mount(kernel: &Arc<Kernel>, ending: &Ending, folder: &SharedFolder) -> Result
     if let Some(flusher) = filesystem.flusher() {
         run_flusher(kernel.executor(), flusher);
     }
+    let answers = sched::Parameters { name: "folder", ..Default::default() };
+    kernel.executor().spawn(&answers, filesystem.serve());
     let place = place(kernel, folder.guest_path())?;
     let mut flags = MountFlags::empty();
     flags.set(MountFlags::READ_ONLY, folder.is_read_only());

@@ -175,7 +175,7 @@ impl Answer for NotReady {
     fn step(self) -> Step {
         match self {
             NotReady::Error(errno) => Step::Value(errno.as_return_value()),
-            NotReady::WouldBlock | NotReady::Page(_) | NotReady::Signalled => Step::Wait(0),
+            NotReady::WouldBlock | NotReady::Page(_) | NotReady::Elsewhere | NotReady::Signalled => Step::Wait(0),
             NotReady::Yield => Step::Yield,
             NotReady::Fault(UserFault { address, write, .. }) => {
                 Step::Missing(address - address % PAGE_SIZE + usize::from(write))

@@ -269,7 +269,9 @@ async fn wait_for(thread: &Arc<Thread>, stop: NotReady) -> Result<(), Errno> {
     match stop {
         NotReady::Fault(fault) => user::fetch(thread, fault).await,
         NotReady::Error(errno) => Err(errno),
-        NotReady::WouldBlock | NotReady::Page(_) | NotReady::Signalled | NotReady::Yield => Err(Errno::EAGAIN),
+        NotReady::WouldBlock | NotReady::Page(_) | NotReady::Elsewhere | NotReady::Signalled | NotReady::Yield => {
+            Err(Errno::EAGAIN)
+        }
     }
 }
 

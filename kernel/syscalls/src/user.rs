@@ -278,7 +278,9 @@ pub(crate) async fn fetching<T>(thread: &Arc<Thread>, attempt: impl Fn() -> Resu
             Err(NotReady::Fault(fault)) => fetch(thread, fault).await?,
             Err(NotReady::Yield) => thread.resume_walks().await.map_err(|_| Errno::EINTR)?,
             Err(NotReady::Error(errno)) => return Err(errno),
-            Err(NotReady::WouldBlock | NotReady::Page(_) | NotReady::Signalled) => return Err(Errno::EAGAIN),
+            Err(NotReady::WouldBlock | NotReady::Page(_) | NotReady::Elsewhere | NotReady::Signalled) => {
+                return Err(Errno::EAGAIN);
+            }
         }
     }
 }

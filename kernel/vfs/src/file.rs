@@ -8,7 +8,10 @@
 //! resolves it and calls again for the rest, from a position advanced by as much. So nothing is consumed before it is
 //! delivered.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::future::ready;
 use core::ops::Range;
 
 use abi::raw::general as raw;
@@ -21,6 +24,7 @@ use crate::caller::Caller;
 use crate::directory::DirectorySink;
 use crate::pipe::Pipe;
 use crate::signal_io::DefaultOwner;
+use crate::waiting::Pending;
 
 /// Why an operation did not complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +36,9 @@ pub enum NotReady {
     /// This page of the file is on its way, or there is no room for it yet: wait for it with its pager, and call again. `O_NONBLOCK`
     /// changes nothing about that.
     Page(u64),
+    /// What it needs lies elsewhere: have it fetched ([`File::fetch`]), or done there ([`File::synchronise_elsewhere`]). `O_NONBLOCK` changes
+    /// nothing about that.
+    Elsewhere,
     /// The caller was sent a signal instead (`SIGTTIN`): let it be delivered, then call again.
     Signalled,
     /// It has taken long, and is not done: let others run, then call again.
@@ -202,6 +209,13 @@ pub trait File: Send + Sync {
         Err(Errno::EINVAL.into())
     }
 
+    /// The bytes from `position` on that [`File::read`] had not at hand ([`NotReady::Elsewhere`]): at most `length`, and fewer only at the end
+    /// of the file. Dropped, it is not waited for.
+    fn fetch(&self, position: u64, length: usize) -> Pending<Vec<u8>> {
+        let _ = (position, length);
+        Box::pin(ready(Err(Errno::EIO)))
+    }
+
     /// Moves bytes from `source` to `position`; returns how many this call moved.
     ///
     /// # Errors
@@ -304,10 +318,16 @@ pub trait File: Send + Sync {
     /// pages have been written back before.
     ///
     /// # Errors
-    /// `EINVAL` for what can't be synchronised, `EIO`; [`NotReady::WouldBlock`] while it goes on.
+    /// `EINVAL` for what can't be synchronised, `EIO`; [`NotReady::WouldBlock`] while it goes on; [`NotReady::Elsewhere`].
     fn synchronise(&self, data_only: bool) -> Result<(), NotReady> {
         let _ = data_only;
         Err(Errno::EINVAL.into())
+    }
+
+    /// The same where it has to be waited for ([`NotReady::Elsewhere`]). Dropped, it is not waited for.
+    fn synchronise_elsewhere(&self, data_only: bool) -> Pending<()> {
+        let _ = data_only;
+        Box::pin(ready(Err(Errno::EIO)))
     }
 
     /// Who gets its signals unless somebody was named.

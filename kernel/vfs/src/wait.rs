@@ -135,6 +135,10 @@ pub fn finish_read<'a>(
                 Some(NotReady::Fault(fault)) => destination.fault_in(fault).await,
                 // What is there is delivered at once.
                 Some(NotReady::WouldBlock) if moved > 0 || destination.remaining() == 0 => return Ok(moved),
+                Some(NotReady::Elsewhere) => match Box::pin(deliver(open, position.get(), destination)).await {
+                    Ok(true) => return Ok(destination.progress()),
+                    fetched => fetched.map(drop),
+                },
                 Some(stop) => pause(open, stop, PollEvents::READABLE, &mut waiter, true).await,
             };
             if let Err(errno) = outcome {
@@ -404,6 +408,10 @@ pub async fn synchronise(open: &OpenFile, data_only: bool) -> Result<()> {
     }
     let mut waiter = Waiter::default();
     while let Err(stop) = file.synchronise(data_only) {
+        if stop == NotReady::Elsewhere {
+            file.synchronise_elsewhere(data_only).await?;
+            break;
+        }
         pause(open, stop, PollEvents::all(), &mut waiter, false).await?;
     }
     pager.map_or(Ok(()), |pager| open.check_written(&*pager)).map_err(PagerError::errno)
@@ -458,6 +466,22 @@ impl Waiter<'_> {
     }
 }
 
+/// Waits for bytes that lie elsewhere, and delivers them. True if they were the last of the file.
+async fn deliver(open: &OpenFile, position: &mut u64, destination: &mut Destination<'_>) -> Result<bool> {
+    let wanted = destination.remaining().min(PIECE);
+    let fetched = open.file().fetch(*position, wanted).await?;
+    let (start, from) = (destination.progress(), *position);
+    loop {
+        let done = destination.progress() - start;
+        let result = destination.write(fetched.get(done..).unwrap_or_default());
+        *position = from.saturating_add((destination.progress() - start) as u64);
+        match result {
+            Ok(_) => return Ok(fetched.len() < wanted),
+            Err(fault) => destination.fault_in(fault).await?,
+        }
+    }
+}
+
 /// Waits for a page of the file.
 async fn until_page(open: &OpenFile, index: u64) -> Result<()> {
     let pager = open.file().pager().ok_or(Errno::EIO)?;
@@ -475,6 +499,8 @@ async fn pause<'a>(
     match stop {
         NotReady::Error(errno) => return Err(errno),
         NotReady::Fault(_) => return Err(Errno::EFAULT),
+        // Only reading and synchronising, which wait for it themselves.
+        NotReady::Elsewhere => return Err(Errno::EIO),
         NotReady::Signalled | NotReady::Yield => yield_now().await,
         // Large in a future that every transfer holds.
         NotReady::Page(index) => Box::pin(until_page(open, index)).await?,

@@ -1,6 +1,9 @@
 //! Shared folders of a PC: none yet. The types exist so that the kernel's hostfs compiles.
 
-use crate::{Change, FolderEntry, Identity, NewNode, Ownership, Rename, Result, Room, Status};
+use crate::{
+    Change, FolderEntry, Identity, NewNode, Ownership, ReadNow, Rename, Request, Result, Room, Status, Ticket,
+};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::convert::Infallible;
 
@@ -11,6 +14,22 @@ pub struct Node(Infallible);
 impl Node {
     /// Which file it is.
     pub fn identity(&self) -> Identity {
+        match self.0 {}
+    }
+
+    pub(crate) fn attend(&self, _handler: Arc<dyn Fn() + Send + Sync>) {
+        match self.0 {}
+    }
+
+    pub(crate) fn end(&self) {
+        match self.0 {}
+    }
+
+    pub(crate) fn take_answer(&self) -> Option<(Ticket, Result<Vec<u8>>)> {
+        match self.0 {}
+    }
+
+    pub(crate) fn withdraw(&self, _ticket: Ticket) {
         match self.0 {}
     }
 
@@ -145,8 +164,23 @@ impl OpenNode {
         match self.0 {}
     }
 
-    /// Fills frames from `offset` on; returns how many bytes, fewer than they hold at the end of the file or when there
-    pub fn read_frames<P>(&self, _offset: u64, _to: &[P]) -> Result<usize> {
+    /// Reads what the host has in its memory, from `offset` on.
+    pub fn read_now(&self, _offset: u64, _to: &mut [u8]) -> Result<ReadNow> {
+        match self.0 {}
+    }
+
+    /// Has a helper make a call that may take long.
+    pub fn ask(&self, _ticket: Ticket, _request: Request) -> bool {
+        match self.0 {}
+    }
+
+    /// Makes the call that a helper was not there for.
+    pub fn answer(&self, _request: &Request) -> Result<Vec<u8>> {
+        match self.0 {}
+    }
+
+    /// Fills frames from `offset` on, if the host has all of them in its memory.
+    pub fn read_frames<P>(&self, _offset: u64, _to: &[P]) -> Result<Option<usize>> {
         match self.0 {}
     }
 

@@ -14,8 +14,8 @@
 //! give it folders where nobody else on the host executes what he finds.
 //!
 //! **Who calls.** The kernel's hostfs. **Who synchronises.** Nodes lock inside, for no longer than one call; a call
-//! goes to the host's file system and takes as long as that takes. `pc` has no such folders: there the types have no
-//! values.
+//! goes to the host's file system and takes as long as that takes. Reads tell instead that they would have to wait, and are then
+//! left to a helper with its own thread, as fsync(2) is. `pc` has no such folders: there the types have no values.
 //!
 //! This crate is safe code over rustix: what a mistake here can cost is what the folder confines, the host's files, and
 //! never the memory of the machine. Contents go to and from the kernel's frames by [`Page`], which `machine` implements.
@@ -25,13 +25,14 @@
 
 extern crate alloc;
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
 #[cfg(target_os = "linux")]
 mod host;
 #[cfg(target_os = "linux")]
-pub use host::{Node, OpenNode, Page, ShareError};
+pub use host::{Handler, Interrupt, Lent, Node, OpenNode, Page, ShareError};
 
 #[cfg(not(target_os = "linux"))]
 mod absent;
@@ -74,6 +75,56 @@ impl SharedFolder {
     pub fn root(&self) -> &Node {
         &self.root
     }
+
+    /// From now on calls that may take long can be left to helpers ([`OpenNode::ask`]); `handler` is called at each answer.
+    pub fn attend(&self, handler: Arc<dyn Fn() + Send + Sync>) {
+        self.root.attend(handler);
+    }
+
+    /// The next answer of a helper, and what it answers.
+    pub fn take_answer(&self) -> Option<(Ticket, Result<Vec<u8>>)> {
+        self.root.take_answer()
+    }
+
+    /// What was asked for is not wanted any more: it is not done, unless a helper is at it.
+    pub fn withdraw(&self, ticket: Ticket) {
+        self.root.withdraw(ticket);
+    }
+
+    /// Nobody hears of answers any more: the machine is off.
+    pub fn end(&self) {
+        self.root.end();
+    }
+}
+
+/// The number of a request, which whoever asks gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// A call that may take long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// So many bytes from an offset on, fewer at the end of the file only.
+    Read {
+        /// The first.
+        offset: u64,
+        /// How many.
+        length: usize,
+    },
+    /// Everything written is safe on the host's disk; with `data_only`, times may not be. The answer has no bytes.
+    Synchronise {
+        /// As in fdatasync(2).
+        data_only: bool,
+    },
+}
+
+/// What [`OpenNode::read_now`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadNow {
+    /// How many bytes were read.
+    pub bytes: usize,
+    /// The rest has to be waited for. If not, there is none, or all was read.
+    pub waits: bool,
 }
 
 /// Which file it is: the same for all names of one file, and not used again for another while the first is known.

@@ -4,10 +4,10 @@
 //! off, [`Installed::finish`] delivers what was written and closes them.
 
 use crate::Program;
-use folders::SharedFolder;
+use folders::{Lent, SharedFolder};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
-use streams::host::{Console, Handler, Interrupt, Streams};
+use streams::host::{Console, Streams};
 use streams::{ByteStream, StandardStreams};
 
 /// What a machine is given: nothing by default.
@@ -35,14 +35,14 @@ pub struct Installed {
 }
 
 impl Installed {
-    /// What was given. `connect` makes a handler one of the machine's interrupts.
-    pub fn new(devices: Devices, connect: fn(Handler) -> Interrupt) -> Installed {
+    /// What was given, and what it needs of the machine.
+    pub fn new(devices: Devices, lent: Lent) -> Installed {
         Installed {
             command_line: devices.command_line,
             program: devices.program,
             initramfs: Mutex::new(devices.initramfs),
-            streams: Streams::new(devices.console, connect),
-            folders: devices.folders,
+            streams: Streams::new(devices.console, lent.connect),
+            folders: devices.folders.into_iter().inspect(|folder| folder.lend(lent)).collect(),
         }
     }
 
@@ -84,6 +84,7 @@ impl Installed {
     /// The machine is off: delivers what was written, for as long as somebody reads it, and lets go of the host's files.
     pub fn finish(&self) {
         self.streams.finish();
+        self.folders.iter().for_each(SharedFolder::end);
     }
 }
 

@@ -1,8 +1,8 @@
 //! Devices of the host machine: what it was given when it was started ([`Installed`]), and entropy.
 
-use super::{cpu, machine};
+use super::{cpu, heap, machine};
 use crate::device::{ByteStream, Program, SerialPort, StandardStreams};
-use crate::folder::SharedFolder;
+use crate::folder::{Lent, SharedFolder};
 pub use setup::{Devices, InitramfsImage, Installed, InterruptLine, PortWindow, random_seed};
 pub use streams::host::{Console, StandardStream, Terminal};
 use streams::host::{Handler, Interrupt};
@@ -27,10 +27,13 @@ pub fn terminal() -> Option<ByteStream> {
 }
 
 /// Makes a handler one of this machine's interrupts.
-pub fn connect(handler: Handler) -> Interrupt {
+fn connect(handler: Handler) -> Interrupt {
     let machine = machine::current();
     Box::new(move || cpu::raise(machine, handler.clone()))
 }
+
+/// What devices need of the machine.
+pub const LENT: Lent = Lent { connect, apart: |body| heap::apart(body) };
 
 /// The kernel's options.
 pub fn command_line() -> String {

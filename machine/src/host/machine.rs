@@ -161,7 +161,7 @@ impl Machine {
             source: OnceLock::new(),
             cpus: Cpus::new(cpus),
             clock: time::new(),
-            devices: Installed::new(devices, device::connect),
+            devices: Installed::new(devices, device::LENT),
             stubs,
             describe: OnceLock::new(),
             outside: Outside::default(),

@@ -7,11 +7,11 @@ use std::io::{Error, Result};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 impl Page for Frame {
-    fn read(file: BorrowedFd<'_>, offset: u64, to: &[Frame]) -> Result<usize> {
+    fn read(file: BorrowedFd<'_>, offset: u64, to: &[Frame], now: bool) -> Result<usize> {
         let parts = parts(to, to.len().saturating_mul(PAGE_SIZE));
         let (number, count, offset) = (file.as_raw_fd(), parts.len() as libc::c_int, position(offset)?);
         // SAFETY: each part is a whole frame, owned by a reference in `to` for the length of the call.
-        length(unsafe { libc::preadv(number, parts.as_ptr(), count, offset) })
+        length(unsafe { libc::preadv2(number, parts.as_ptr(), count, offset, if now { libc::RWF_NOWAIT } else { 0 }) })
     }
 
     fn write(file: BorrowedFd<'_>, offset: u64, from: &[Frame], bytes: usize) -> Result<usize> {
@@ -53,13 +53,13 @@ mod tests {
         let status = folder.root().look(b"f").unwrap();
         let file = folder.root().entry(b"f", &status).open(true, true).unwrap();
         let frames: Vec<Frame> = (0..4).map(|_| Frame::zeroed().unwrap()).collect();
-        assert_eq!(file.read_frames(0, &frames).unwrap(), bytes.len());
+        assert_eq!(file.read_frames(0, &frames).unwrap(), Some(bytes.len()));
         let mut page = [0; PAGE_SIZE];
         frames[2].read(0, &mut page);
         assert_eq!(page[..], bytes[2 * PAGE_SIZE..3 * PAGE_SIZE]);
         assert_eq!(file.write_frames(1, &frames, PAGE_SIZE + 7).unwrap(), PAGE_SIZE + 7);
         assert_eq!(std::fs::read(path.join("f")).unwrap()[1..PAGE_SIZE + 8], bytes[..PAGE_SIZE + 7]);
-        assert_eq!(file.read_frames(1 << 40, &frames).unwrap(), 0);
+        assert_eq!(file.read_frames(1 << 40, &frames).unwrap(), Some(0));
         assert_eq!(file.read_frames(u64::MAX, &frames), Err(HostError(libc::EINVAL as u16)));
         std::fs::remove_dir_all(&path).unwrap();
     }

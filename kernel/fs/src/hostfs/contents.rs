@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 
 use abi::fallible::{TryVec, try_zeroed};
 use abi::{Errno, Result};
-use machine::folder::{Change, HostError, OpenNode, Status};
+use machine::folder::{Change, HostError, OpenNode, ReadNow, Request, Status};
 use memory::{
     CutRequest, Destination, Flusher, Frame, PAGE_SIZE, PageBacking, PageBudget, PageCache, Pager, PagerError,
     ReadRequest, Source, WriteRequest,
@@ -22,6 +22,7 @@ use memory::{
 use sync::SpinLock;
 use vfs::{AllocateMode, NotReady};
 
+use super::calls::HostCalls;
 use super::errno;
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -39,10 +40,10 @@ pub(super) struct HostContents {
 }
 
 /// The file as the host has it.
-#[derive(Default)]
 struct HostSide {
     openings: SpinLock<Vec<Opening>>,
     changing: SpinLock<()>,
+    calls: Arc<HostCalls>,
 }
 
 /// A descriptor of the host, and how many open files use it.
@@ -82,9 +83,10 @@ impl From<&Status> for Version {
 }
 
 impl HostContents {
-    pub fn new(pages: &Arc<PageBudget>, flusher: &Arc<Flusher>) -> HostContents {
+    pub fn new(pages: &Arc<PageBudget>, flusher: &Arc<Flusher>, calls: &Arc<HostCalls>) -> HostContents {
+        let (openings, changing) = (SpinLock::default(), SpinLock::default());
         HostContents {
-            host: Arc::new(HostSide::default()),
+            host: Arc::new(HostSide { openings, changing, calls: calls.clone() }),
             cache: SpinLock::default(),
             pages: pages.clone(),
             flusher: flusher.clone(),
@@ -177,13 +179,42 @@ impl HostContents {
                 continue;
             }
             let wanted = buffer.get_mut(..length.min(until)).unwrap_or_default();
-            let (asked, found) = (wanted.len(), open.read(at, wanted).map_err(errno)?);
-            to.write(wanted.get(..found).unwrap_or_default())?;
-            if found < asked {
+            let (asked, ReadNow { bytes, waits }) = (wanted.len(), open.read_now(at, wanted).map_err(errno)?);
+            to.write(wanted.get(..bytes).unwrap_or_default())?;
+            if waits {
+                return Err(NotReady::Elsewhere);
+            }
+            if bytes < asked {
                 break;
             }
         }
         Ok(to.progress() - before)
+    }
+
+    /// What the host had not at hand, from `offset` on: at most `length` bytes, fewer only at the end of the file.
+    pub async fn fetch(&self, open: &OpenNode, offset: u64, length: usize) -> Result<Vec<u8>> {
+        let mut bytes = self.host.calls.make(open, Request::Read { offset, length }).await?;
+        self.take_unwritten(offset, &mut bytes);
+        Ok(bytes)
+    }
+
+    /// Puts what is not with the host yet into what was read there.
+    fn take_unwritten(&self, offset: u64, bytes: &mut [u8]) {
+        let Some(cache) = self.mapped() else { return };
+        let mut done = 0;
+        while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let at = offset + done as u64;
+            let (unwritten, length) = cache.unwritten_in(at..at + rest.len() as u64);
+            if let Some(frame) = unwritten {
+                frame.read((at % PAGE) as usize, rest.get_mut(..length).unwrap_or_default());
+            }
+            done += length.max(1);
+        }
+    }
+
+    /// fsync(2), which the host may take long for.
+    pub async fn synchronise(&self, open: &OpenNode, data_only: bool) -> Result<()> {
+        self.host.calls.make(open, Request::Synchronise { data_only }).await.map(drop)
     }
 
     /// Writes all of `from`. Returns how many bytes, and the position behind them.
@@ -292,14 +323,19 @@ impl HostSide {
         self.opening(|_| true)?.status().ok()
     }
 
-    /// Fills the frames. Returns how many bytes the file has there.
-    fn fill(&self, request: &ReadRequest) -> Result<usize, PagerError> {
-        let reader = self.opening(OpenNode::is_readable).ok_or(PagerError::Io)?;
-        let length = reader.read_frames(request.first() * PAGE, request.frames()).map_err(|_| PagerError::Io)?;
-        if let Some(last) = request.frames().get(length / PAGE_SIZE) {
-            last.zero(length % PAGE_SIZE..PAGE_SIZE);
+    /// Fills the frames, at once if the host has what they hold at hand.
+    fn fill(&self, request: ReadRequest) {
+        let Some(reader) = self.opening(OpenNode::is_readable) else { return request.complete(Err(PagerError::Io)) };
+        match reader.read_frames(request.first() * PAGE, request.frames()) {
+            Ok(Some(length)) => {
+                if let Some(last) = request.frames().get(length / PAGE_SIZE) {
+                    last.zero(length % PAGE_SIZE..PAGE_SIZE);
+                }
+                request.complete_some(length);
+            }
+            Ok(None) => self.calls.read_pages(&reader, request),
+            Err(_) => request.complete(Err(PagerError::Io)),
         }
-        Ok(length)
     }
 
     /// Writes the frames, but nothing that was cut off, and nothing beyond the end of the file: only the program's own writes make it longer.
@@ -315,10 +351,7 @@ impl HostSide {
 
 impl PageBacking for HostSide {
     fn read(&self, request: ReadRequest) {
-        match self.fill(&request) {
-            Ok(length) => request.complete_some(length),
-            Err(error) => request.complete(Err(error)),
-        }
+        self.fill(request);
     }
 
     fn write(&self, request: WriteRequest) {

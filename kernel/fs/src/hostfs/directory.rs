@@ -4,14 +4,15 @@
 //! where reading stopped, the only way most programs know, goes on in the host's order, whatever is added or
 //! removed meanwhile. Who seeks elsewhere starts again and skips.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::Result;
-use machine::folder::{FolderEntry, OpenNode};
+use machine::folder::{FolderEntry, OpenNode, Request};
 use memory::Destination;
 use sync::SpinLock;
-use vfs::{DirectoryEntry, DirectorySink, File, FileKind, FileTraits, Inode, NotReady};
+use vfs::{DirectoryEntry, DirectorySink, File, FileKind, FileTraits, Inode, NotReady, Pending};
 
 use super::errno;
 use super::inode::HostInode;
@@ -22,7 +23,7 @@ const FIRST_COOKIE: u64 = 2;
 /// An open directory.
 pub(super) struct HostDirectory {
     inode: Arc<HostInode>,
-    open: OpenNode,
+    open: Arc<OpenNode>,
     stream: SpinLock<Stream>,
 }
 
@@ -37,7 +38,7 @@ struct Stream {
 
 impl HostDirectory {
     pub fn new(inode: Arc<HostInode>, open: OpenNode) -> HostDirectory {
-        HostDirectory { inode, open, stream: SpinLock::default() }
+        HostDirectory { inode, open: Arc::new(open), stream: SpinLock::default() }
     }
 
     fn fetch(&self, stream: &mut Stream, from_the_beginning: bool) -> Result<()> {
@@ -103,7 +104,12 @@ impl File for HostDirectory {
         self.inode.attributes().size
     }
 
-    fn synchronise(&self, data_only: bool) -> Result<(), NotReady> {
-        Ok(self.open.synchronise(data_only).map_err(errno)?)
+    fn synchronise(&self, _: bool) -> Result<(), NotReady> {
+        Err(NotReady::Elsewhere)
+    }
+
+    fn synchronise_elsewhere(&self, data_only: bool) -> Pending<()> {
+        let (calls, open) = (self.inode.calls().clone(), self.open.clone());
+        Box::pin(async move { calls.make(&open, Request::Synchronise { data_only }).await.map(drop) })
     }
 }

@@ -1,12 +1,14 @@
 //! Regular files of the host, open.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use abi::{Errno, Result};
 use machine::folder::OpenNode;
 use memory::{Destination, Pager, Search, Source};
-use vfs::{AllocateMode, File, FileTraits, NotReady, OpenFlags, Whence};
+use vfs::{AllocateMode, File, FileTraits, NotReady, OpenFlags, Pending, Whence};
 
 use super::contents::{HostContents, Place};
 use super::errno;
@@ -71,6 +73,11 @@ impl File for HostFile {
         self.contents.read_at(&self.open, position, destination)
     }
 
+    fn fetch(&self, position: u64, length: usize) -> Pending<Vec<u8>> {
+        let (contents, open) = (self.contents.clone(), self.open.clone());
+        Box::pin(async move { contents.fetch(&open, position, length).await })
+    }
+
     fn write(&self, position: u64, source: &mut Source<'_>) -> Result<usize, NotReady> {
         if position.checked_add(source.remaining() as u64).is_none_or(|end| end > MAX_SIZE) {
             return Err(Errno::EFBIG.into());
@@ -103,7 +110,12 @@ impl File for HostFile {
         self.contents.allocate(&self.open, mode, range.start, range.end - range.start).map(|()| None)
     }
 
-    fn synchronise(&self, data_only: bool) -> Result<(), NotReady> {
-        Ok(self.open.synchronise(data_only).map_err(errno)?)
+    fn synchronise(&self, _: bool) -> Result<(), NotReady> {
+        Err(NotReady::Elsewhere)
+    }
+
+    fn synchronise_elsewhere(&self, data_only: bool) -> Pending<()> {
+        let (contents, open) = (self.contents.clone(), self.open.clone());
+        Box::pin(async move { contents.synchronise(&open, data_only).await })
     }
 }

@@ -15,6 +15,7 @@ use vfs::{
     Permissions, Pipe, RenameFlags, SetAttributes, Time, WriteDenial, XattrFlags,
 };
 
+use super::calls::HostCalls;
 use super::contents::HostContents;
 use super::directory::HostDirectory;
 use super::file::HostFile;
@@ -52,7 +53,9 @@ impl HostInode {
         // The host has no kinds beyond these seven; what it may invent can't be opened.
         let kind = FileKind::of_mode(found.mode).unwrap_or(FileKind::Socket);
         let contents = match kind {
-            FileKind::Regular => Contents::Regular(Arc::new(HostContents::new(&shared.pages, &shared.flusher))),
+            FileKind::Regular => {
+                Contents::Regular(Arc::new(HostContents::new(&shared.pages, &shared.flusher, &shared.calls)))
+            }
             FileKind::Fifo => Contents::Fifo(SpinLock::new(None)),
             _ => Contents::Other,
         };
@@ -72,6 +75,10 @@ impl HostInode {
 
     pub fn node(&self) -> &Node {
         &self.node
+    }
+
+    pub fn calls(&self) -> &Arc<HostCalls> {
+        &self.shared.calls
     }
 
     /// Takes in how the file looks now.

@@ -6,6 +6,7 @@
 //! | `inode` | one file of any kind: attributes, names, changes |
 //! | `file` | regular files, open |
 //! | `directory` | directories, open |
+//! | `calls` | calls of the host that may take long, and who waits for them |
 //! | `contents` | what a regular file holds: its descriptors, and the page cache of what is mapped |
 //!
 //! Names, attributes and contents are the host's; this room keeps as little of them as it can, because the host may
@@ -32,9 +33,10 @@
 //! is ever opened, and device nodes can't be made (`EPERM`).
 //!
 //! **Locks.** The table of inodes comes last. A file's lock of changes comes before the lock of an address space, and that
-//! before the page cache's: see `contents`. The host's calls are made under them: a slow disk of the host holds up
-//! those who use the same file.
+//! before the page cache's: see `contents`. The host's calls are made under them, but for those that may be left to a helper ([`calls`]):
+//! reading what the host has not in its memory, fsync(2).
 
+mod calls;
 mod contents;
 mod directory;
 mod file;
@@ -50,6 +52,7 @@ use memory::{Flusher, Memory, PageBudget};
 use sync::SpinLock;
 use vfs::{FileSystem, Inode, Statistics};
 
+use calls::HostCalls;
 use inode::HostInode;
 
 /// `HOSTFS_SUPER_MAGIC`
@@ -72,6 +75,7 @@ struct Shared {
     inodes: SpinLock<BTreeMap<Identity, Weak<HostInode>>>,
     pages: Arc<PageBudget>,
     flusher: Arc<Flusher>,
+    calls: Arc<HostCalls>,
     /// Files are made open, and a file made read-only could not be opened for writing again. So who makes one with
     /// open(2) finds it here.
     fresh: SpinLock<Vec<OpenNode>>,
@@ -89,10 +93,19 @@ impl HostFs {
             inodes: SpinLock::default(),
             pages: PageBudget::new(memory, u64::MAX),
             flusher: Flusher::new(memory),
+            calls: Arc::new(HostCalls::new(folder)),
             fresh: SpinLock::default(),
         });
         let root = shared.inode(&status, || folder.root().clone());
         Ok(Arc::new(HostFs { shared, root, read_only: folder.is_read_only() }))
+    }
+
+    /// From now on helpers of the machine make the calls of the host that may take long. Hands out what they have done, for ever: to be run
+    /// by a task of the kernel. Without that all calls are made at once.
+    pub fn serve(&self) -> impl Future<Output = ()> + Send + use<> {
+        let calls = self.shared.calls.clone();
+        calls.begin();
+        async move { calls.serve().await }
     }
 
     /// What was written through shared mappings goes to the host, which may keep it in memory for a while: the machine is about to stop.

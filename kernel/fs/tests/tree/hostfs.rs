@@ -36,7 +36,15 @@ impl Shared {
         let folder = SharedFolder::open(&host, b"/", read_only).unwrap();
         let mut flags = MountFlags::empty();
         flags.set(MountFlags::READ_ONLY, read_only);
-        let root = |memory: &Arc<Memory>| -> Arc<dyn vfs::FileSystem> { HostFs::new(&folder, memory).unwrap() };
+        let root = |memory: &Arc<Memory>| -> Arc<dyn vfs::FileSystem> {
+            let root = HostFs::new(&folder, memory).unwrap();
+            let serve = root.serve();
+            std::thread::spawn(|| {
+                machine::cpu::set_current(1);
+                run(serve);
+            });
+            root
+        };
         Shared { world: World::on(root, flags), host }
     }
 

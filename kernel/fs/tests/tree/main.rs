@@ -26,6 +26,7 @@ mod rename;
 mod rules;
 mod slow;
 mod slow_names;
+mod stalled;
 mod walk;
 
 use std::future::Future;

@@ -101,6 +101,8 @@ fn run_all(seed: u64) {
         "cost::",
         "--skip",
         "hostfs::",
+        "--skip",
+        "stalled::",
         "--test-threads",
         "2",
     ]);

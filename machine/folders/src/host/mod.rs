@@ -6,6 +6,7 @@
 //! | `node` | [`Node`]: finding, making, moving and changing files by name |
 //! | `attributes` | what a node tells of itself, and changes of that |
 //! | `opened` | [`OpenNode`]: contents of files, entries of directories |
+//! | `helpers` | threads that make calls which may take long |
 //! | `descriptors` | how many descriptors all this may take |
 //! | `status` | attributes, and whose they are |
 //!
@@ -23,10 +24,11 @@
 //!
 //! The system calls used after a folder was opened: openat, openat2, statx, fstatfs, getdents64, lseek, readlinkat,
 //! mkdirat, mknodat, symlinkat, linkat, unlinkat, renameat2, fchmod, fchmodat, fchown, fchownat, utimensat, ftruncate,
-//! fallocate, preadv, pwrite, pwritev, pwritev2, fsync, fdatasync, syncfs, f*xattr, close.
+//! fallocate, preadv2, pread, fcntl, pwrite, pwritev, pwritev2, fsync, fdatasync, syncfs, f*xattr, close.
 
 mod attributes;
 mod descriptors;
+mod helpers;
 mod node;
 mod opened;
 mod status;
@@ -34,9 +36,11 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+pub use helpers::{Handler, Interrupt, Lent};
 pub use node::Node;
 pub use opened::{OpenNode, Page};
 
+use self::helpers::Helpers;
 use crate::{HostError, Result, SharedFolder, Status};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Statx};
 use rustix::io::Errno;
@@ -123,6 +127,9 @@ struct Share {
     descriptors: OwnedFd,
     /// Held while a directory gets another parent, so that no two make a ring.
     moving: Mutex<()>,
+    /// The root's file system is not another machine's, or a program's.
+    near: bool,
+    helpers: Arc<Helpers>,
 }
 
 impl SharedFolder {
@@ -152,12 +159,19 @@ impl SharedFolder {
         let descriptors = rustix::fs::openat(CWD, c"/proc/self/fd", name, Mode::empty()).map_err(ShareError::NoProc)?;
         let status = rustix::fs::statx(&root, c"", AtFlags::EMPTY_PATH, status::WANTED).map_err(folder)?;
         let owner = status::Owner::of_this_process();
-        let layered = rustix::fs::fstatfs(&root).map_err(folder)?.f_type as u64 == OVERLAY;
+        let file_system = rustix::fs::fstatfs(&root).map_err(folder)?.f_type as u64 & 0xffff_ffff;
+        let (layered, near) = (file_system == OVERLAY, !FAR.contains(&file_system));
         let device = owner.status(&status).identity.device;
-        let share = Share { read_only, device, owner, layered, descriptors, moving: Mutex::new(()) };
+        let (moving, helpers) = (Mutex::new(()), Arc::default());
+        let share = Share { read_only, device, owner, layered, descriptors, moving, near, helpers };
         let identity = share.status(&status).identity;
         let root = Node::root(Arc::new(share), identity, root);
         Ok(SharedFolder { guest_path: guest.to_vec(), read_only, root })
+    }
+
+    /// Lends it what its helpers need of the machine. The first call counts; without one they call handlers themselves.
+    pub fn lend(&self, lent: Lent) {
+        self.root.lend(lent);
     }
 }
 
@@ -184,6 +198,20 @@ fn checked(name: &[u8]) -> Result<&[u8]> {
 
 /// `OVERLAYFS_SUPER_MAGIC`
 const OVERLAY: u64 = 0x794c_7630;
+
+/// The magic numbers of file systems whose files lie elsewhere, or with a program: statfs(2), linux/magic.h.
+const FAR: [u64; 10] = [
+    0x6573_5546, // fuse
+    0x6969,      // nfs
+    0x517b,      // smb
+    0xff53_4d42, // cifs
+    0xfe53_4d42, // smb2
+    0x0102_1997, // 9p
+    0x00c3_6400, // ceph
+    0x5346_414f, // afs
+    0x7375_7245, // coda
+    0x786f_4256, // vboxsf
+];
 
 /// The magic numbers of file systems by which the host's kernel shows and takes settings: statfs(2), linux/magic.h.
 const INTERFACES: [u64; 19] = [

@@ -4,9 +4,10 @@
 //! needed, the directory's own from its place if need be, and may be closed again at any time. The root's stays.
 
 use super::descriptors::{self, Permit, with_room};
+use super::helpers::{Handler, Helpers, Lent};
 use super::opened::OpenNode;
 use super::{BENEATH, EACCES, ENXIO, EROFS, ESTALE, EXDEV, Share, checked, is_interface, status};
-use crate::{Change, Identity, NewNode, Ownership, Rename, Result, Status};
+use crate::{Change, Identity, NewNode, Ownership, Rename, Result, Status, Ticket};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
 use std::fmt;
@@ -178,6 +179,41 @@ impl Node {
     /// Another folder is another file system, and may be read-only.
     fn check_same_share(&self, other: &Node) -> Result<()> {
         if Arc::ptr_eq(&self.0.share, &other.0.share) { Ok(()) } else { Err(EXDEV) }
+    }
+
+    /// Who makes calls that may take long.
+    pub(super) fn helpers(&self) -> &Arc<Helpers> {
+        &self.0.share.helpers
+    }
+
+    /// Whether it is known to lie in this host: what it takes is a disk's time at the most.
+    pub(super) fn is_near(&self) -> bool {
+        self.0.share.near && self.0.identity.device == self.0.share.device
+    }
+
+    /// The machine the folder's helpers work for. The first call counts.
+    pub(crate) fn lend(&self, lent: Lent) {
+        self.helpers().lend(lent);
+    }
+
+    /// See [`SharedFolder::attend`](crate::SharedFolder::attend).
+    pub(crate) fn attend(&self, handler: Handler) {
+        self.helpers().attend(handler);
+    }
+
+    /// See [`SharedFolder::end`](crate::SharedFolder::end).
+    pub(crate) fn end(&self) {
+        self.helpers().end();
+    }
+
+    /// See [`SharedFolder::take_answer`](crate::SharedFolder::take_answer).
+    pub(crate) fn take_answer(&self) -> Option<(Ticket, Result<Vec<u8>>)> {
+        self.helpers().take_answer()
+    }
+
+    /// See [`SharedFolder::withdraw`](crate::SharedFolder::withdraw).
+    pub(crate) fn withdraw(&self, ticket: Ticket) {
+        self.helpers().withdraw(ticket);
     }
 
     /// Which file it is.

@@ -5,16 +5,21 @@
 
 use super::descriptors::Permit;
 use super::node::Node;
-use crate::{Change, FolderEntry, HostError, Result, Status};
+use crate::{Change, FolderEntry, HostError, ReadNow, Request, Result, Status, Ticket};
 use rustix::fs::{FallocateFlags, RawDir, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 use std::fmt;
+use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Frames moved by one call at most.
 const MOST_FRAMES: usize = 64;
+
+/// Bytes of a frame.
+const PAGE: usize = 4096;
 
 /// Bytes of entries fetched at once.
 const ENTRIES: usize = 32 << 10;
@@ -22,11 +27,11 @@ const ENTRIES: usize = 32 << 10;
 /// A page of memory that the host fills and reads in place. Its bytes may be changed by others at any moment, so the calls
 /// belong to who owns the memory.
 pub trait Page: Sized {
-    /// preadv(2) into whole pages: returns how many bytes were read.
+    /// preadv2(2) into whole pages: returns how many bytes were read; `now`: only what the host has in its memory.
     ///
     /// # Errors
     /// What the host says, `EINTR` too.
-    fn read(file: BorrowedFd<'_>, offset: u64, to: &[Self]) -> std::io::Result<usize>;
+    fn read(file: BorrowedFd<'_>, offset: u64, to: &[Self], now: bool) -> std::io::Result<usize>;
 
     /// pwritev(2) of the first `length` bytes of pages, or of them all: returns how many bytes were written.
     ///
@@ -43,6 +48,8 @@ pub struct OpenNode {
     writable: bool,
     /// Held while entries are read: the descriptor's position says which come next.
     reading: Mutex<()>,
+    /// The host tells whether a read would have to wait.
+    can_try: AtomicBool,
     _permit: Permit,
 }
 
@@ -60,7 +67,8 @@ impl OpenNode {
         writable: bool,
         permit: Permit,
     ) -> OpenNode {
-        OpenNode { node, descriptor, readable, writable, reading: Mutex::new(()), _permit: permit }
+        let (reading, can_try) = (Mutex::new(()), AtomicBool::new(true));
+        OpenNode { node, descriptor, readable, writable, reading, can_try, _permit: permit }
     }
 
     /// The file.
@@ -91,27 +99,74 @@ impl OpenNode {
     /// # Errors
     /// `EBADF`, `EISDIR`, `EIO`.
     pub fn read(&self, offset: u64, to: &mut [u8]) -> Result<usize> {
-        let mut done = 0;
-        loop {
-            let rest = to.get_mut(done..).unwrap_or_default();
-            match rustix::io::pread(&self.descriptor, rest, offset.saturating_add(done as u64)) {
-                Ok(0) => return Ok(done),
-                Ok(length) => done += length,
-                Err(Errno::INTR) => {}
-                Err(_) if done > 0 => return Ok(done),
-                Err(errno) => return Err(errno.into()),
-            }
-        }
+        read(&self.descriptor, offset, to)
     }
 
-    /// Fills frames from `offset` on; returns how many bytes, fewer than they hold at the end of the file or when there
-    /// are more than 64 of them. What is not filled stays as it is.
+    /// Reads what the host has in its memory, from `offset` on.
     ///
     /// # Errors
     /// As [`OpenNode::read`].
-    pub fn read_frames<P: Page>(&self, offset: u64, to: &[P]) -> Result<usize> {
+    pub fn read_now(&self, offset: u64, to: &mut [u8]) -> Result<ReadNow> {
+        let mut bytes = 0;
+        while self.can_try.load(Ordering::Relaxed) && bytes < to.len() {
+            let mut rest = [IoSliceMut::new(to.get_mut(bytes..).unwrap_or_default())];
+            match rustix::io::preadv2(&self.descriptor, &mut rest, position(offset, bytes)?, ReadWriteFlags::NOWAIT) {
+                Ok(0) => return Ok(ReadNow { bytes, waits: false }),
+                Ok(length) => bytes += length,
+                Err(Errno::AGAIN) => return Ok(ReadNow { bytes, waits: true }),
+                Err(Errno::INTR) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.can_try.store(false, Ordering::Relaxed),
+                Err(_) if bytes > 0 => return Ok(ReadNow { bytes, waits: false }),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        let rest = to.get_mut(bytes..).unwrap_or_default();
+        // A file system that doesn't tell.
+        match rest.is_empty() || !self.node.is_near() {
+            true => Ok(ReadNow { bytes, waits: !rest.is_empty() }),
+            false => self
+                .read(offset.saturating_add(bytes as u64), rest)
+                .map(|length| ReadNow { bytes: bytes + length, waits: false }),
+        }
+    }
+
+    /// Has a helper make a call that may take long; the answer will be found by [`SharedFolder::take_answer`](crate::SharedFolder::take_answer)
+    /// under `ticket`. False if there is no helper.
+    pub fn ask(&self, ticket: Ticket, request: Request) -> bool {
+        let Ok(own) = rustix::io::fcntl_dupfd_cloexec(&self.descriptor, 0) else { return false };
+        self.node.helpers().ask(ticket, own, request)
+    }
+
+    /// Makes the call that a helper was not there for.
+    ///
+    /// # Errors
+    /// Those of [`OpenNode::read`] and [`OpenNode::synchronise`].
+    pub fn answer(&self, request: &Request) -> Result<Vec<u8>> {
+        answer(&self.descriptor, request)
+    }
+
+    /// Fills frames from `offset` on; returns how many bytes, fewer than they hold at the end of the file or when there
+    /// are more than 64 of them. What is not filled stays as it is. `None`: the host doesn't have all of them in its memory.
+    ///
+    /// # Errors
+    /// As [`OpenNode::read`].
+    pub fn read_frames<P: Page>(&self, offset: u64, to: &[P]) -> Result<Option<usize>> {
         let to = to.get(..MOST_FRAMES).unwrap_or(to);
-        Ok(rustix::io::retry_on_intr(|| P::read(self.descriptor.as_fd(), offset, to).map_err(errno_of))?)
+        let call =
+            |now| rustix::io::retry_on_intr(|| P::read(self.descriptor.as_fd(), offset, to, now).map_err(errno_of));
+        let found = if self.can_try.load(Ordering::Relaxed) { call(true) } else { Err(Errno::OPNOTSUPP) };
+        match found {
+            Ok(length) if length < to.len() * PAGE && self.status()?.size > offset.saturating_add(length as u64) => {
+                Ok(None)
+            }
+            Ok(length) => Ok(Some(length)),
+            Err(Errno::AGAIN) => Ok(None),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                self.can_try.store(false, Ordering::Relaxed);
+                if self.node.is_near() { Ok(Some(call(false)?)) } else { Ok(None) }
+            }
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Writes at `offset`; returns how many bytes, at least 1 unless `from` is empty.
@@ -182,11 +237,7 @@ impl OpenNode {
     /// # Errors
     /// `EIO`, `ENOSPC`, `EINVAL` where the host can't.
     pub fn synchronise(&self, data_only: bool) -> Result<()> {
-        let call = || match data_only {
-            true => rustix::fs::fdatasync(&self.descriptor),
-            false => rustix::fs::fsync(&self.descriptor),
-        };
-        Ok(rustix::io::retry_on_intr(call)?)
+        synchronise(&self.descriptor, data_only)
     }
 
     /// The whole file system it lies in is safe on the host's disk.
@@ -234,6 +285,45 @@ impl OpenNode {
     fn check_writable(&self) -> Result<()> {
         if self.writable { Ok(()) } else { Err(HostError(Errno::BADF.raw_os_error() as u16)) }
     }
+}
+
+/// Does what a helper is asked for.
+pub(super) fn answer(file: &OwnedFd, request: &Request) -> Result<Vec<u8>> {
+    match *request {
+        Request::Read { offset, length } => {
+            let mut bytes = vec![0; length];
+            let found = read(file, offset, &mut bytes)?;
+            bytes.truncate(found);
+            Ok(bytes)
+        }
+        Request::Synchronise { data_only } => synchronise(file, data_only).map(|()| Vec::new()),
+    }
+}
+
+fn read(file: &OwnedFd, offset: u64, to: &mut [u8]) -> Result<usize> {
+    let mut done = 0;
+    while done < to.len() {
+        let rest = to.get_mut(done..).unwrap_or_default();
+        match rustix::io::pread(file, rest, position(offset, done)?) {
+            Ok(0) => break,
+            Ok(length) => done += length,
+            Err(Errno::INTR) => {}
+            Err(_) if done > 0 => break,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(done)
+}
+
+fn synchronise(file: &OwnedFd, data_only: bool) -> Result<()> {
+    let call = || if data_only { rustix::fs::fdatasync(file) } else { rustix::fs::fsync(file) };
+    Ok(rustix::io::retry_on_intr(call)?)
+}
+
+/// A position behind `offset`. Those that are none are refused: the host takes -1 for the descriptor's own.
+fn position(offset: u64, done: usize) -> Result<u64> {
+    let position = offset.saturating_add(done as u64);
+    if position <= i64::MAX as u64 { Ok(position) } else { Err(super::EINVAL) }
 }
 
 /// What the host said by way of the standard library.

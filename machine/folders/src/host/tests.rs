@@ -1,7 +1,7 @@
 //! Shared folders against real ones: what the guest may do is done, and nothing leads out.
 
 use super::*;
-use crate::{Change, NewNode, Node, Ownership, Rename};
+use crate::{Change, NewNode, Node, Ownership, ReadNow, Rename, Request, Ticket};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 
@@ -382,4 +382,57 @@ fn what_cannot_be_shared_says_why() {
     assert!(say(&folder.at("f"), b"/mnt").contains("is not a folder"));
     assert!(say(&folder.0, b"mnt").contains("absolute path"));
     assert!(say(&folder.0, b"/a/../b").contains("absolute path"));
+}
+
+/// A folder whose answers are told to this test.
+fn attended(folder: &Temporary) -> (SharedFolder, std::sync::mpsc::Receiver<()>) {
+    let share = folder.share(false);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    share.attend(Arc::new(move || sender.send(()).unwrap_or(())));
+    (share, receiver)
+}
+
+#[test]
+fn what_the_host_has_not_at_hand_is_read_by_a_helper() {
+    let folder = Temporary::new("helper");
+    let text: Vec<u8> = (0..200_000_u32).map(|index| (index % 251) as u8).collect();
+    fs::write(folder.at("f"), &text).unwrap();
+    let (share, answered) = attended(&folder);
+    let open = find(share.root(), "f").unwrap().open(true, true).unwrap();
+    open.synchronise(false).unwrap();
+    rustix::fs::fadvise(fs::File::open(folder.at("f")).unwrap(), 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    let mut bytes = [0; 4096];
+    // Where the file system tells; it need not have forgotten anything.
+    let cold = open.read_now(0, &mut bytes).unwrap();
+    assert!(cold.waits || cold.bytes == 4096);
+    assert!(open.ask(Ticket(7), Request::Read { offset: 100_000, length: 1 << 20 }));
+    answered.recv().unwrap();
+    let (ticket, answer) = share.take_answer().unwrap();
+    assert_eq!((ticket, answer.unwrap()), (Ticket(7), text[100_000..].to_vec()));
+    assert_eq!(open.read_now(150_000, &mut bytes).unwrap(), ReadNow { bytes: 4096, waits: false });
+    assert_eq!(bytes[..], text[150_000..154_096]);
+    assert_eq!(open.read_now(199_000, &mut bytes).unwrap(), ReadNow { bytes: 1000, waits: false });
+    assert_eq!(errno(open.read_now(u64::MAX, &mut bytes)), Errno::INVAL);
+
+    assert!(open.ask(Ticket(8), Request::Synchronise { data_only: true }));
+    answered.recv().unwrap();
+    assert_eq!(share.take_answer(), Some((Ticket(8), Ok(Vec::new()))));
+    let helpers = share.root().helpers().clone();
+    assert!(helpers.count() > 0);
+    while helpers.count() > 0 {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    share.end();
+    assert!(!open.ask(Ticket(9), Request::Synchronise { data_only: true }));
+}
+
+#[test]
+fn nobody_who_does_not_listen_is_helped() {
+    let folder = Temporary::new("unattended");
+    let share = folder.share(false);
+    let (open, _) = share.root().create(b"f", &NEW).unwrap();
+    let request = Request::Read { offset: 0, length: 9 };
+    assert!(!open.ask(Ticket(1), request));
+    open.write(0, b"text").unwrap();
+    assert_eq!(open.answer(&request).unwrap(), b"text");
 }
