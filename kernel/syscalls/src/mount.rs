@@ -87,7 +87,7 @@ impl Request<'_> {
     ) -> Result<Request<'_>, NotReady> {
         let kind = optional(thread, kind)?;
         let source = optional(thread, source)?;
-        let data = optional(thread, data)?.unwrap_or_default();
+        let data = optional(thread, data)?;
         let mut room = PathBuffer::new();
         let target = target.path(thread, &mut room)?;
         let target = find(thread, target, Lookup::FOLLOW)?;
@@ -96,7 +96,7 @@ impl Request<'_> {
             bits if bits & 0xffff_0000 == MAGIC => Flags::from_bits(bits & 0xffff),
             _ => flags,
         };
-        let options = String::from_utf8(try_to_vec(&data)?).map_err(|_| Errno::EINVAL)?;
+        let options = String::from_utf8(try_to_vec(data.as_deref().unwrap_or_default())?).map_err(|_| Errno::EINVAL)?;
         Ok(Request { thread, source, target, kind, flags: flags.known()?, options })
     }
 

@@ -6,20 +6,43 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Deref;
 
+use abi::fallible::TryVec;
 use abi::raw::general::PATH_MAX;
 use abi::{Errno, Result};
 use machine::memory::fallible;
 use memory::{PAGE_SIZE, Space, UserFault};
 use process::Thread;
-use smallvec::SmallVec;
 use vfs::NotReady;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::argument::{CString, In, InOut, Out};
 
 /// A path or name; short ones need no heap.
-pub(crate) type PathBuffer = SmallVec<[u8; 128]>;
+pub(crate) struct PathBuffer {
+    short: [u8; 2 * PIECE],
+    length: usize,
+    /// All of it, if it is longer.
+    long: Vec<u8>,
+}
+
+impl PathBuffer {
+    /// An empty one.
+    #[inline]
+    pub(crate) const fn new() -> PathBuffer {
+        PathBuffer { short: [0; 2 * PIECE], length: 0, long: Vec::new() }
+    }
+}
+
+impl Deref for PathBuffer {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        if self.long.is_empty() { self.short.get(..self.length).unwrap_or_default() } else { &self.long }
+    }
+}
 
 /// How many bytes of a string are read at once. A string may end just before a page the program doesn't have, so a
 /// piece never crosses the border of a page: it starts on a multiple of its length.
@@ -166,28 +189,45 @@ impl CString {
         Ok(string)
     }
 
-    /// Appends the string to `string`, which is empty. Paths are read so: a buffer that is returned is copied at each return.
-    #[expect(clippy::disallowed_methods, reason = "room was made before")]
+    /// Reads the string into `string`, which is new. Paths are read so: a buffer that is returned is copied at each return.
     fn read(self, thread: &Arc<Thread>, string: &mut PathBuffer, most: usize, too_long: Errno) -> Result<(), NotReady> {
+        let mut length = 0;
+        let mut address = self.0;
+        while let Some(piece) = string.short.get_mut(length..length + piece_at(address)) {
+            read_bytes(thread, address, piece)?;
+            if let Some(end) = position_of_zero(piece) {
+                string.length = length + end;
+                return if string.length < most { Ok(()) } else { Err(too_long.into()) };
+            }
+            length += piece.len();
+            address = self.0.checked_add(length).ok_or(Errno::EFAULT)?;
+        }
+        string.long.try_extend_from_slice(string.short.get(..length).unwrap_or_default())?;
+        self.read_on(thread, &mut string.long, most, too_long)
+    }
+
+    /// The rest of a string that is not short.
+    #[cold]
+    fn read_on(self, thread: &Arc<Thread>, string: &mut Vec<u8>, most: usize, too_long: Errno) -> Result<(), NotReady> {
         while string.len() < most {
             let mut piece = [0; PIECE];
             let address = self.0.checked_add(string.len()).ok_or(Errno::EFAULT)?;
-            let wanted = (PIECE - address % PIECE).min(most - string.len());
+            let wanted = piece_at(address).min(most - string.len());
             let piece = piece.get_mut(..wanted).unwrap_or_default();
             read_bytes(thread, address, piece)?;
             let end = position_of_zero(piece);
-            let part = piece.get(..end.unwrap_or(wanted)).unwrap_or_default();
-            // As a rule it is all in one piece, for which there is room in place.
-            if string.capacity() - string.len() < part.len() {
-                fallible(|| string.try_reserve(part.len())).map_err(|_| Errno::ENOMEM)?;
-            }
-            string.extend_from_slice(part);
+            string.try_extend_from_slice(piece.get(..end.unwrap_or(wanted)).unwrap_or_default())?;
             if end.is_some() {
                 return Ok(());
             }
         }
         Err(too_long.into())
     }
+}
+
+/// How many bytes from `address` on are one piece.
+const fn piece_at(address: usize) -> usize {
+    PIECE - address % PIECE
 }
 
 /// Where the first zero is, eight bytes at a time.
