@@ -261,10 +261,8 @@ async fn make_process(
     };
     let fs = own.fs_context();
     let actions = own.signals().lock().actions.clone();
-    let actions = match actions.executed() {
-        Some(reset) if request.has(flag::CLEAR_SIGHAND) => Arc::new(reset),
-        _ => actions,
-    };
+    let reset = if request.has(flag::CLEAR_SIGHAND) { actions.executed() } else { None };
+    let actions = reset.map_or(actions, Arc::new);
     let process = Process::new(NewProcess {
         pid,
         kernel: own.kernel().clone(),
