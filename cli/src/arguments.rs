@@ -283,7 +283,7 @@ mod tests {
     fn wrong_words_are_refused() {
         for wrong in [
             &["--cpus", "0", "x"][..],
-            &["--cpus", "65", "x"],
+            &["--cpus", "256", "x"],
             &["--memory", "12", "x"],
             &["--machine", "moon", "x"],
             &["--workdir", "src", "x"],
