@@ -333,6 +333,8 @@ fn enter_process(
     if linked.is_err() {
         drop(processes.remove_thread(child.tid(), child));
         processes.remove_process(process.pid());
+        // They have each other: neither would ever go.
+        process.remove_thread(child);
     }
     linked
 }
