@@ -383,7 +383,7 @@ async fn answer(thread: &Arc<Thread>, call: Call) -> Result<Outcome, Failure> {
 }
 
 /// CPUs, memory and the executor are the machine's, which all tests of one process share.
-fn shared() -> &'static (Arc<Executor>, Arc<Memory>) {
+pub fn shared() -> &'static (Arc<Executor>, Arc<Memory>) {
     static SHARED: OnceLock<(Arc<Executor>, Arc<Memory>)> = OnceLock::new();
     SHARED.get_or_init(|| {
         machine::cpu::set_count(4);

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use abi::Errno;
@@ -16,9 +16,8 @@ use abi::signal::{SignalAction, SignalSet, action_flags};
 use drivers::KernelLog;
 use machine::memory::{Access, Space, UserFault};
 use machine::user::{General, PageFault, Trap};
-use memory::Memory;
+use process::stage::shared;
 use process::{FirstProgram, Hooks, Kernel, Parts};
-use sched::Executor;
 use syscalls::Calls;
 use vfs::{Context, FileTable, KernelCaller, MountFlags, MountNamespace, OpenFlags, Opening, Vfs};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -273,25 +272,6 @@ impl Program {
         let [read, write] = self.load::<[i32; 2]>(DATA + 0xe00);
         (read as usize, write as usize)
     }
-}
-
-/// CPUs, memory and the executor are the machine's, which all tests of one process share.
-fn shared() -> &'static (Arc<Executor>, Arc<Memory>) {
-    static SHARED: OnceLock<(Arc<Executor>, Arc<Memory>)> = OnceLock::new();
-    SHARED.get_or_init(|| {
-        machine::cpu::set_count(4);
-        let memory = Memory::new().unwrap();
-        let executor = Executor::new(4);
-        machine::cpu::install(executor.clone());
-        for cpu in 0..4 {
-            let executor = executor.clone();
-            std::thread::spawn(move || {
-                machine::cpu::set_current(cpu);
-                executor.run(cpu)
-            });
-        }
-        (executor, memory)
-    })
 }
 
 /// An ELF file with one writable segment of 64 KiB at `DATA - 0x1000`.
