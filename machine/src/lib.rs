@@ -12,7 +12,8 @@
 //! | [`folder`] | folders of the host shown to the guest |
 //! | [`power`], [`debug`] | stop and reset; the emergency console, backtraces |
 //!
-//! Two machines give exactly this: `pc` (bare x86-64) and `host` (a Linux process), chosen by `target_os`. The
+//! Two machines give exactly this: `pc` on `arch/x86_64` (bare metal: a platform and an architecture, with `bare` for what all such
+//! machines share) and `host` (a Linux process), chosen by `target_os`. The
 //! files next to this one are the boundary and what both share; each function hands over to `platform`. Beside `src` stand crates that
 //! forbid `unsafe`, with what needs none; where memory safety rests on what they say, it is checked here.
 //!
@@ -43,13 +44,20 @@ mod symbols;
 pub use folders as folder;
 
 #[cfg(target_os = "none")]
+#[path = "arch/x86_64/mod.rs"]
+mod arch;
+
+#[cfg(target_os = "none")]
+mod bare;
+
+#[cfg(target_os = "none")]
 #[path = "pc/mod.rs"]
 mod platform;
 
-/// Parts of `pc` that are logic, over ordinary memory.
+/// Parts of the architecture that are logic, over ordinary memory.
 #[cfg(test)]
-#[path = "pc/tests/mod.rs"]
-mod pc_tests;
+#[path = "arch/x86_64/tests/mod.rs"]
+mod arch_tests;
 
 #[cfg(not(target_os = "none"))]
 #[path = "host/mod.rs"]

@@ -1,13 +1,13 @@
 //! From the linker's output to the kernel image: the segments that are loaded, and a table of function names for the
 //! kernel's own backtraces. Sections, symbols and line tables stay in the linker's output, for GDB.
 //!
-//! The format of the table is described in machine/src/pc/symbols.rs, which reads it.
+//! The format of the table is described in machine/src/bare/symbols.rs, which reads it.
 
 use anyhow::{Context, Result, bail, ensure};
 use object::read::elf::{ElfFile64, ProgramHeader};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind, elf};
 
-/// Where the kernel is linked (machine/src/pc/layout.rs).
+/// Where the kernel is linked (machine/src/arch/x86_64/layout.rs).
 const IMAGE_BASE: u64 = 0xffff_ffff_8000_0000;
 const MAGIC: &[u8; 8] = b"ORRERYSY";
 const PAGE: usize = 4096;

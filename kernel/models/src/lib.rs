@@ -14,7 +14,7 @@
 //! | `count` | machine/src/memory: how many own a frame |
 //! | `numbers`, `mirror` | machine/clocks: a clock's numbers; machine/src/vdso: the vDSO's reader of them |
 //! | `readers` | machine/src/rcu/readers.rs: who reads without a lock, and who waits for that |
-//! | `shootdown`, `unflushed` | machine/src/pc/shootdown/protocol.rs, and who has a flush before him (mmu_gather/unflushed.rs) |
+//! | `shootdown`, `unflushed` | machine/src/arch/x86_64/shootdown/protocol.rs, and who has a flush before him (mmu_gather/unflushed.rs) |
 //! | `recent_areas` | kernel/memory/src: page faults without the lock of the areas |
 //!
 //! Stops of processes with threads have their model beside them (kernel/process/src/signal/stop_tests.rs): all of it happens under
@@ -77,7 +77,7 @@ pub mod recent_areas;
 
 pub mod rcu;
 pub mod shootdown;
-#[path = "../../../machine/src/pc/mmu_gather/unflushed.rs"]
+#[path = "../../../machine/src/arch/x86_64/mmu_gather/unflushed.rs"]
 pub mod unflushed;
 
 /// Runs `threads` in every order, but for those with more than `switches` switches that nobody asked for; `None`: all.

@@ -57,7 +57,7 @@ mod atomic {
     }
 }
 
-#[path = "../../../machine/src/pc/shootdown/protocol.rs"]
+#[path = "../../../machine/src/arch/x86_64/shootdown/protocol.rs"]
 mod protocol;
 
 pub use protocol::{Hardware, Shootdown, Slot};

@@ -3,23 +3,16 @@
 //! `boot.s` brings the CPU to 64-bit mode and the upper half, on the boot stack, with the early tables (see
 //! [`super::layout`]), and calls [`boot_start`]. Each step uses only what the steps before it have made.
 
-use super::block::Block;
 use super::descriptors::{self, KERNEL_CODE, KERNEL_DATA};
-use super::layout::{self, IMAGE_BASE};
+use super::layout::{self, BOOT_STACK, IMAGE_BASE, STACK};
 use super::start_info::{self, StartInfo};
 use super::{
-    acpi, block, debug, extended, features, frames, io_apic, local_apic, paging, panic, power, secondary, shootdown,
-    speculation, time, traps,
+    acpi, block, cpu, debug, extended, features, frames, io_apic, local_apic, paging, power, secondary, time, traps,
 };
 use arrayvec::ArrayVec;
 use core::arch::{asm, global_asm};
 use core::ops::Range;
-use x86_64::instructions::hlt;
 
-/// Bytes of a CPU's stack.
-pub const STACK: usize = 64 << 10;
-/// Bytes of the stack before the boot CPU has its own.
-pub const BOOT_STACK: usize = 32 << 10;
 /// The status of a machine that could not start.
 const FAILED: u8 = 1;
 
@@ -101,7 +94,7 @@ extern "C" fn boot_on_stack() -> ! {
     }
     block.apic_id.set(secondary::initial_apic_id());
     // SAFETY: the boot CPU's block, prepared once, loaded on its CPU.
-    let prepared = unsafe { descriptors::prepare(block).map(|()| set_up_cpu(block)) };
+    let prepared = unsafe { descriptors::prepare(block).map(|()| cpu::set_up(block)) };
     if prepared.is_none() {
         fail("too little memory for interrupt stacks");
     }
@@ -114,24 +107,6 @@ extern "C" fn boot_on_stack() -> ! {
         safe fn kernel_main() -> !;
     }
     kernel_main()
-}
-
-/// Prepares the CPU this runs on: features, tables, block, system calls, local APIC.
-///
-/// # Safety
-/// `block` is this CPU's and prepared; interrupts are off.
-pub unsafe fn set_up_cpu(block: &'static Block) {
-    features::enable();
-    // SAFETY: the caller's promise.
-    unsafe {
-        descriptors::load(block);
-        block.adopt();
-    }
-    speculation::enable();
-    traps::enable_syscall();
-    local_apic::enable();
-    shootdown::join();
-    panic::ready();
 }
 
 /// A page of RAM below 1 MiB for the start of other CPUs, above what firmware uses and below what it keeps at the top. The frame
@@ -147,11 +122,4 @@ fn start_page() -> Option<u8> {
 fn fail(reason: &str) -> ! {
     debug::emergency_print(format_args!("Orrery cannot start: {reason}\n"));
     power::off(FAILED)
-}
-
-/// Stops this CPU for good.
-pub fn halt() -> ! {
-    loop {
-        hlt();
-    }
 }

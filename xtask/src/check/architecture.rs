@@ -36,8 +36,9 @@ const WORDS: [&str; 27] = [
     "raw_cpuid",
 ];
 
-/// Where they may stand: the architecture's own folder; and /proc/cpuinfo, which says what CPUID says.
-const PLACES: [&str; 2] = ["kernel/abi/src/arch/", "kernel/procfs/src/cpuinfo.rs"];
+/// Where they may stand: the architecture's own folder; /proc/cpuinfo, which says what CPUID says; and the models, which are no part of
+/// the kernel and name files of `machine` they run.
+const PLACES: [&str; 3] = ["kernel/abi/src/arch/", "kernel/procfs/src/cpuinfo.rs", "kernel/models/"];
 
 /// Finds them elsewhere.
 pub fn check() -> Result<String> {

@@ -46,7 +46,7 @@ pub fn write_place(out: &mut dyn fmt::Write, address: usize) {
 
 /// The word at `address`, if it is in the area of stacks, and mapped.
 fn stack_word(address: usize) -> Option<usize> {
-    let boot = layout::bss_start()..layout::bss_start() + super::boot::BOOT_STACK;
+    let boot = layout::bss_start()..layout::bss_start() + layout::BOOT_STACK;
     let stacks = layout::STACKS..layout::DEVICES;
     if !address.is_multiple_of(8) || !(boot.contains(&address) || stacks.contains(&address)) {
         return None;

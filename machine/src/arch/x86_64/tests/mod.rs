@@ -1,4 +1,4 @@
-//! Files of `pc` on the host, as they are: [`paging`] and [`table`] over frames of a test's machine, with a CPU that is modelled;
+//! Files of the architecture on the host, as they are: [`paging`] and [`table`] over frames of a test's machine, with a CPU that is modelled;
 //! `copy.s`; and what CPUs tell each other.
 //!
 //! The CPU caches translations and leaf tables for as long as the architecture lets it, and marks pages accessed and dirty. So

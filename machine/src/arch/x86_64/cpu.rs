@@ -2,12 +2,13 @@
 
 use super::block::{self, Block};
 use super::traps::vector;
-use super::{local_apic, paging};
+use super::{descriptors, features, local_apic, paging, panic, shootdown, speculation, traps};
 use crate::cpu::Handler;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::arch::asm;
 use spin::Once;
+use x86_64::instructions::hlt;
 
 type Main = Arc<dyn Fn(usize) + Send + Sync>;
 
@@ -21,6 +22,31 @@ pub const ARE_THREADS: bool = false;
 /// Fixes which CPUs there are, in the order of their numbers.
 pub fn settle(cpus: Vec<&'static Block>) {
     CPUS.call_once(|| cpus);
+}
+
+/// Prepares the CPU this runs on: features, tables, block, system calls, local APIC.
+///
+/// # Safety
+/// `block` is this CPU's and prepared; interrupts are off.
+pub unsafe fn set_up(block: &'static Block) {
+    features::enable();
+    // SAFETY: the caller's promise.
+    unsafe {
+        descriptors::load(block);
+        block.adopt();
+    }
+    speculation::enable();
+    traps::enable_syscall();
+    local_apic::enable();
+    shootdown::join();
+    panic::ready();
+}
+
+/// Stops this CPU for good.
+pub fn halt() -> ! {
+    loop {
+        hlt();
+    }
 }
 
 /// How many CPUs there are.

@@ -9,7 +9,7 @@
 //! ffffffff80000000  the kernel image: physical address + IMAGE_BASE; text R-X, rodata R--, data RW-, symbols R--
 //! ```
 //!
-//! Text and rodata (and symbols) are read-only in the direct map too. Until [`super::boot`] has loaded the real tables, the
+//! Text and rodata (and symbols) are read-only in the direct map too. Until `boot` has loaded the real tables, the
 //! first 4 GiB are mapped at 0 and at [`DIRECT_MAP`], the first GiB at [`IMAGE_BASE`], all with every right. The
 //! other CPUs pass through those tables on their way up.
 
@@ -25,6 +25,11 @@ pub const DEVICES: usize = 0xffff_d000_0000_0000;
 pub const VMALLOC: usize = 0xffff_e000_0000_0000;
 /// Where the image is linked, before its physical address.
 pub const IMAGE_BASE: usize = 0xffff_ffff_8000_0000;
+
+/// Bytes of a CPU's stack.
+pub const STACK: usize = 64 << 10;
+/// Bytes of the stack before the boot CPU has its own.
+pub const BOOT_STACK: usize = 32 << 10;
 
 /// What a part of the image may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

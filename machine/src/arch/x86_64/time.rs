@@ -22,7 +22,7 @@ const COMPARISON: u64 = 4_000_000;
 const NEVER: u64 = u64::MAX;
 const SECOND: u64 = 1_000_000_000;
 
-pub(super) use crate::vdso::ticks;
+pub(crate) use crate::vdso::ticks;
 
 /// The base is the TSC at boot, and 0 ns.
 static CLOCK: Clock = Clock::new();

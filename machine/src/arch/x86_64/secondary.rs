@@ -6,8 +6,8 @@
 
 use super::block::Block;
 use super::descriptors::KERNEL_CODE;
-use super::layout::{IMAGE_BASE, direct};
-use super::{acpi, boot, cpu, debug, descriptors, local_apic, paging, time};
+use super::layout::{IMAGE_BASE, STACK, direct};
+use super::{acpi, cpu, debug, descriptors, local_apic, paging, time};
 use crate::cpu::MAX_CPUS;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -66,7 +66,7 @@ pub fn start(platform: &acpi::Platform, first: &'static Block, page: Option<u8>)
         && others().next().is_some()
     {
         for ((index, _), stack) in others().zip(&secondary_stacks) {
-            let Some(top) = paging::map_stack(boot::STACK) else { break };
+            let Some(top) = paging::map_stack(STACK) else { break };
             stack.store(top, Ordering::Relaxed);
             expected.push(index);
         }
@@ -142,7 +142,7 @@ extern "C" fn secondary_main() -> ! {
     super::features::enable();
     let id = initial_apic_id();
     let index = acpi::get().and_then(|platform| platform.cpus.iter().position(|found| *found == id));
-    let Some((index, slot)) = index.and_then(|index| Some((index, BLOCKS.get(index)?))) else { boot::halt() };
+    let Some((index, slot)) = index.and_then(|index| Some((index, BLOCKS.get(index)?))) else { cpu::halt() };
     if let Some(come) = CHECKED_IN.get(index) {
         come.store(true, Ordering::Release);
     }
@@ -153,13 +153,13 @@ extern "C" fn secondary_main() -> ! {
             break block;
         }
         if closed {
-            boot::halt();
+            cpu::halt();
         }
         spin_loop();
     };
     CLOCKS.take_part(cpu::count(), time::ticks);
     // SAFETY: its own CPU, once, after `prepare`.
-    unsafe { boot::set_up_cpu(block) };
+    unsafe { cpu::set_up(block) };
     cpu::run()
 }
 
