@@ -19,17 +19,19 @@ use alloc::sync::Arc;
 use abi::fallible::try_format;
 use abi::raw::ioctl;
 use abi::{Errno, Result};
-use machine::memory::fallible;
-use memory::{Destination, Frame, PAGE_SIZE, Source};
+use memory::{Destination, PAGE_SIZE, Source};
 use sync::{Events, SpinLock, WaitQueue};
 
 use crate::caller::Caller;
 use crate::credentials::{Capabilities, Credentials};
-use crate::fifo::PipeEnd;
-use crate::file::{File, NotReady, PollEvents};
+use crate::file::{File, FileTraits, NotReady, PollEvents};
 use crate::inode::{Attributes, FileKind, Inode, OpenRequest, Permissions, SetAttributes, Time};
 use crate::open::OpenFlags;
 use crate::open_file::{OpenFile, Origin};
+
+mod ring;
+
+use ring::Ring;
 
 /// How many pages a pipe holds unless told otherwise.
 const DEFAULT_PAGES: usize = 16;
@@ -49,15 +51,6 @@ pub struct Pipe {
     status: SpinLock<Status>,
 }
 
-struct Ring {
-    segments: VecDeque<Segment>,
-    /// The last frame that was read empty.
-    spare: Option<Frame>,
-    /// How many segments there may be.
-    capacity: usize,
-    ends: Ends,
-}
-
 /// Who has the pipe open.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Ends {
@@ -67,18 +60,6 @@ pub(crate) struct Ends {
     pub reader_opens: u64,
     /// How often it was opened for writing, ever.
     pub writer_opens: u64,
-}
-
-struct Segment {
-    frame: Frame,
-    start: usize,
-    length: usize,
-}
-
-impl Segment {
-    fn end(&self) -> usize {
-        self.start + self.length
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -160,57 +141,6 @@ impl Pipe {
         Ok(size)
     }
 
-    /// Moves bytes out. 0 when it is empty and nobody writes.
-    pub(crate) fn read(&self, destination: &mut Destination<'_>) -> Result<usize, NotReady> {
-        let before = destination.progress();
-        if destination.remaining() == 0 {
-            return Ok(0);
-        }
-        let mut ring = self.ring.lock();
-        let was_full = ring.is_full();
-        let result = ring.take(destination);
-        let moved = destination.progress() - before;
-        let left = !ring.segments.is_empty();
-        let writers = ring.ends.writers;
-        let freed = was_full && !ring.is_full();
-        drop(ring);
-        if moved > 0 && !self.queue.nobody_waits() {
-            self.tell(Events::OUTPUT, freed);
-            if left {
-                self.queue.pass_on(Events::INPUT);
-            }
-        }
-        match result {
-            Err(fault) => Err(fault.into()),
-            Ok(()) if moved > 0 || writers == 0 => Ok(moved),
-            Ok(()) => Err(NotReady::WouldBlock),
-        }
-    }
-
-    /// Moves bytes in. [`NotReady::WouldBlock`] when they don't all fit, after moving those that do.
-    pub(crate) fn write(&self, source: &mut Source<'_>) -> Result<usize, NotReady> {
-        let before = source.progress();
-        if source.remaining() == 0 {
-            return Ok(0);
-        }
-        let mut ring = self.ring.lock();
-        if ring.ends.readers == 0 {
-            return Err(Errno::EPIPE.into());
-        }
-        let was_empty = ring.segments.is_empty();
-        let result = ring.put(source);
-        let moved = source.progress() - before;
-        let room = !ring.is_full();
-        drop(ring);
-        if moved > 0 && !self.queue.nobody_waits() {
-            self.tell(Events::INPUT, was_empty);
-            if room {
-                self.queue.pass_on(Events::OUTPUT);
-            }
-        }
-        result.map(|()| moved)
-    }
-
     /// There is more of `events`. Unless there was some before, others wait for it than those who want to hear each time.
     fn tell(&self, events: Events, is_first: bool) {
         if is_first {
@@ -288,73 +218,106 @@ impl Pipe {
     }
 }
 
-impl Ring {
-    fn is_full(&self) -> bool {
-        self.segments.len() >= self.capacity
+/// One open end of a pipe, or both in one. The pipe counts it for as long as it exists.
+pub struct PipeEnd {
+    pipe: Arc<Pipe>,
+    reads: bool,
+    writes: bool,
+    /// How often the FIFO had been opened for writing when this end came: until that changes nobody has hung up.
+    writers_seen: u64,
+    /// The counts right after this end came.
+    pub(crate) ends: Ends,
+}
+
+impl PipeEnd {
+    pub(crate) fn new(pipe: &Arc<Pipe>, flags: OpenFlags, named: bool) -> PipeEnd {
+        let (reads, writes) = (flags.readable(), flags.writable());
+        let ends = pipe.add_end(reads, writes);
+        // Without a name, the other end was there from the beginning.
+        let nobody_wrote_yet = named && !writes && ends.writers == 0;
+        let writers_seen = if nobody_wrote_yet { ends.writer_opens } else { u64::MAX };
+        PipeEnd { pipe: pipe.clone(), reads, writes, writers_seen, ends }
+    }
+}
+
+impl Drop for PipeEnd {
+    fn drop(&mut self) {
+        self.pipe.remove_end(self.reads, self.writes);
+    }
+}
+
+impl File for PipeEnd {
+    fn traits(&self) -> FileTraits {
+        FileTraits::SIGNALS
     }
 
-    /// Copies out of the first segments, giving up those that are empty.
-    fn take(&mut self, destination: &mut Destination<'_>) -> Result<(), memory::UserFault> {
-        while let Some(segment) = self.segments.front_mut() {
-            let wanted = segment.length.min(destination.remaining());
-            if wanted == 0 {
-                break;
-            }
-            let result = destination.write_frame(&segment.frame, segment.start, wanted);
-            let moved = match &result {
-                Ok(moved) => *moved,
-                Err(fault) => fault.copied,
-            };
-            segment.start += moved;
-            segment.length -= moved.min(segment.length);
-            if segment.length == 0 {
-                self.spare = self.segments.pop_front().map(|segment| segment.frame);
-            }
-            result?;
+    /// Moves bytes out. 0 when it is empty and nobody writes.
+    fn read(&self, _: u64, destination: &mut Destination<'_>) -> Result<usize, NotReady> {
+        let pipe = &*self.pipe;
+        let before = destination.progress();
+        if destination.remaining() == 0 {
+            return Ok(0);
         }
-        Ok(())
+        let mut ring = pipe.ring.lock();
+        let was_full = ring.is_full();
+        let result = ring.take(destination);
+        let moved = destination.progress() - before;
+        let left = !ring.segments.is_empty();
+        let writers = ring.ends.writers;
+        let freed = was_full && !ring.is_full();
+        drop(ring);
+        if moved > 0 && !pipe.queue.nobody_waits() {
+            pipe.tell(Events::OUTPUT, freed);
+            if left {
+                pipe.queue.pass_on(Events::INPUT);
+            }
+        }
+        match result {
+            Err(fault) => Err(fault.into()),
+            Ok(()) if moved > 0 || writers == 0 => Ok(moved),
+            Ok(()) => Err(NotReady::WouldBlock),
+        }
     }
 
-    /// Copies into the last segment and new ones.
-    #[expect(clippy::disallowed_methods, reason = "room was made before")]
-    fn put(&mut self, source: &mut Source<'_>) -> Result<(), NotReady> {
-        let total = source.remaining();
-        // What does not fill a page joins the last one, if it fits whole.
-        let odd = total % PAGE_SIZE;
-        if odd > 0
-            && let Some(last) = self.segments.back_mut()
-            && last.end() + odd <= PAGE_SIZE
-        {
-            let moved = source.peek_to_frame(&last.frame, last.end(), odd)?;
-            last.length += moved;
-            source.advance(moved);
+    /// Moves bytes in. [`NotReady::WouldBlock`] when they don't all fit, after moving those that do.
+    fn write(&self, _: u64, source: &mut Source<'_>) -> Result<usize, NotReady> {
+        let pipe = &*self.pipe;
+        let before = source.progress();
+        if source.remaining() == 0 {
+            return Ok(0);
         }
-        while source.remaining() > 0 {
-            if self.is_full() {
-                return Err(NotReady::WouldBlock);
-            }
-            fallible(|| self.segments.try_reserve(1)).map_err(|_| Errno::ENOMEM)?;
-            let frame = self.spare.take().or_else(Frame::allocate_dirty).ok_or(Errno::ENOMEM)?;
-            let length = source.remaining().min(PAGE_SIZE);
-            let (moved, fault) = match source.peek_to_frame(&frame, 0, length) {
-                Ok(moved) => (moved, None),
-                // A frame is filled whole or not at all, so a small write too is all or nothing.
-                Err(fault) => (0, Some(fault)),
-            };
-            if moved > 0 {
-                self.segments.push_back(Segment { frame, start: 0, length: moved });
-                source.advance(moved);
-            } else {
-                self.spare = Some(frame);
-            }
-            if let Some(fault) = fault {
-                return Err(fault.into());
-            }
-            if moved == 0 {
-                break;
+        let mut ring = pipe.ring.lock();
+        if ring.ends.readers == 0 {
+            return Err(Errno::EPIPE.into());
+        }
+        let was_empty = ring.segments.is_empty();
+        let result = ring.put(source);
+        let moved = source.progress() - before;
+        let room = !ring.is_full();
+        drop(ring);
+        if moved > 0 && !pipe.queue.nobody_waits() {
+            pipe.tell(Events::INPUT, was_empty);
+            if room {
+                pipe.queue.pass_on(Events::OUTPUT);
             }
         }
-        Ok(())
+        result.map(|()| moved)
+    }
+
+    fn poll(&self) -> PollEvents {
+        self.pipe.poll(self.reads, self.writes, self.writers_seen)
+    }
+
+    fn wait_queue(&self, _: PollEvents) -> Option<&WaitQueue> {
+        Some(self.pipe.queue())
+    }
+
+    fn ioctl(&self, request: u32, argument: usize, caller: &dyn Caller) -> Result<usize, NotReady> {
+        self.pipe.ioctl(request, argument, caller)
+    }
+
+    fn pipe(&self) -> Option<&Arc<Pipe>> {
+        Some(&self.pipe)
     }
 }
 
