@@ -63,7 +63,7 @@ pub use namespaces::{
 };
 pub use pid::Processes;
 pub use process::{Image, Process, Program};
-pub use run::{Call, Failure, Immediate, Interrupted, NewImage, Outcome, Resume, SystemCalls, activity};
+pub use run::{Attempt, Call, Failure, Interrupted, NewImage, Outcome, Resume, SystemCalls, activity};
 pub use thread::{Name, RunState, Thread, ThreadState};
 pub use ucounts::UserCounts;
 

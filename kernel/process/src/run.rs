@@ -8,8 +8,10 @@ use core::pin::pin;
 use core::task::Poll;
 
 use abi::Errno;
+use machine::memory::UserFault;
 use machine::user::{self, Exception, PageFault, Registers, Trap};
-use memory::MemoryFault;
+use memory::{MemoryFault, PAGE_SIZE};
+use vfs::NotReady;
 
 use crate::Thread;
 use crate::process::Image;
@@ -118,27 +120,63 @@ impl From<Result<usize, Failure>> for Outcome {
     }
 }
 
-/// How far a call got without a future.
+/// How far a call got without a future. Two words, to be returned in registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Immediate {
+pub enum Attempt {
     /// To the end: this goes into `rax`.
-    Result(usize),
+    Value(usize),
     /// To the end: the registers are as they should be.
     Registers,
     /// It has to wait, or is of a kind that may. So many bytes were moved already.
-    Unfinished(usize),
+    Wait(usize),
+    /// A page of user memory has to be fetched first: its address, with bit 0 set if it is to be written.
+    Missing(usize),
+    /// It takes long: others are to run, and then it goes on.
+    Yield,
+}
+
+impl Attempt {
+    /// How many bytes a transfer moved that has to wait now.
+    pub fn moved(self) -> usize {
+        if let Attempt::Wait(moved) = self { moved } else { 0 }
+    }
+}
+
+impl From<Errno> for Attempt {
+    fn from(errno: Errno) -> Attempt {
+        Attempt::Value(errno.as_return_value())
+    }
+}
+
+impl From<NotReady> for Attempt {
+    fn from(stop: NotReady) -> Attempt {
+        match stop {
+            NotReady::Error(errno) => errno.into(),
+            NotReady::WouldBlock | NotReady::Page(_) | NotReady::Elsewhere | NotReady::Signalled => Attempt::Wait(0),
+            NotReady::Yield => Attempt::Yield,
+            NotReady::Fault(UserFault { address, write, .. }) => {
+                Attempt::Missing(address - address % PAGE_SIZE + usize::from(write))
+            }
+        }
+    }
 }
 
 /// Who answers system calls: the syscalls room. Cloned for every thread.
 pub trait SystemCalls: Clone + Send + Sync + 'static {
     /// Does a call if it needs no future: most need none, and save the making of one.
-    fn immediate(&self, thread: &Arc<Thread>, call: &Call) -> Immediate {
+    fn attempt(&self, thread: &Arc<Thread>, call: &Call) -> Attempt {
         let _ = (thread, call);
-        Immediate::Unfinished(0)
+        Attempt::Wait(0)
     }
 
-    /// Does a call, or what `immediate` has left of it: `moved` bytes were moved already.
-    fn dispatch(&self, thread: &Arc<Thread>, call: Call, moved: usize) -> impl Future<Output = Outcome> + Send;
+    /// Does what `attempt` has left of a call: `reached` is what it said.
+    fn dispatch(&self, thread: &Arc<Thread>, call: Call, reached: Attempt) -> impl Future<Output = Outcome> + Send;
+
+    /// Is told of every call that failed.
+    #[cold]
+    fn failed(&self, call: &Call, errno: Errno) {
+        let _ = (call, errno);
+    }
 }
 
 /// What a thread does in the kernel beside system calls, for `sched::Executor::longest_polls`: numbers no call has.
@@ -201,13 +239,23 @@ async fn live<C: SystemCalls>(mut thread: Arc<Thread>, calls: C) {
                 if thread.lacks_memory() {
                     thread.wait_for_memory().await;
                 }
-                match calls.immediate(&thread, &call) {
-                    Immediate::Result(value) => thread.with_registers(|registers| registers.set_result(value)),
-                    Immediate::Registers => {}
-                    Immediate::Unfinished(moved) => match calls.dispatch(&thread, call, moved).await {
+                match calls.attempt(&thread, &call) {
+                    Attempt::Value(value) => {
+                        if let Some(errno) = Errno::of_return_value(value) {
+                            calls.failed(&call, errno);
+                        }
+                        thread.with_registers(|registers| registers.set_result(value));
+                    }
+                    Attempt::Registers => {}
+                    reached => match calls.dispatch(&thread, call, reached).await {
                         // Nobody but the thread itself exchanges what it executes in.
                         Outcome::Executed(image) => thread = thread.executing(image.0),
-                        outcome => interrupted = thread.finish(outcome),
+                        outcome => {
+                            if let Outcome::Error(errno) = outcome {
+                                calls.failed(&call, errno);
+                            }
+                            interrupted = thread.finish(outcome);
+                        }
                     },
                 }
             }

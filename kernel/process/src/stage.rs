@@ -213,7 +213,7 @@ impl Player {
 struct Calls;
 
 impl SystemCalls for Calls {
-    async fn dispatch(&self, thread: &Arc<Thread>, call: Call, _: usize) -> Outcome {
+    async fn dispatch(&self, thread: &Arc<Thread>, call: Call, _: Attempt) -> Outcome {
         answer(thread, call).await.unwrap_or_else(Outcome::from)
     }
 }

@@ -1,19 +1,15 @@
 //! From the number of a call to its function.
 //!
-//! Two functions made from the table do it: [`attempt`] calls what is plain (`now`, `try` and `part` rows), without a future,
-//! the heap or the executor; [`waiting`] is the future of the rest. A plain function that needs a page of user memory
-//! which has to be fetched says so, and is run again when the page is there.
-//!
-//! [`attempt`] is on the path of every call, and stays short: every row has a function of its own, which takes the
-//! registers and gives two words, so that it is a jump through a table.
+//! A table and a function are made from the one in `table.rs`. [`ROWS`] has a plain function for each number (`now`, `try` and `part` rows):
+//! it takes the registers and gives two words, without a future, the heap or the executor. [`Calls::waiting`] is the future of the
+//! rest. A plain function that needs a page of user memory which has to be fetched says so, and is run again when the page is there.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use abi::Errno;
 use machine::memory::UserFault;
-use memory::PAGE_SIZE;
-use process::{Call, Failure, Immediate, Outcome, SystemCalls, Thread};
+use process::{Attempt, Call, Failure, Interrupted, Outcome, SystemCalls, Thread};
 use vfs::NotReady;
 
 use crate::refusals::{Refusal, Refusals};
@@ -42,13 +38,12 @@ impl Calls {
     async fn traced(&self, thread: &Arc<Thread>, call: Call) -> Outcome {
         let memory = |address: usize, bytes: &mut [u8]| user::peek(thread, address, bytes);
         let line = Line::begin(call.number, call.arguments, &memory);
-        let outcome = match attempt(thread, &call) {
-            Step::Value(value) => outcome_of(value),
-            Step::Registers => Outcome::Registers,
-            Step::Wait(moved) => waiting(thread, call, moved).await,
-            Step::Missing(_) => waiting(thread, call, 0).await,
-            Step::Yield => match thread.resume_walks().await {
-                Ok(()) => waiting(thread, call, 0).await,
+        let calls = Calls { trace: false, ..self.clone() };
+        let outcome = match calls.attempt(thread, &call) {
+            Attempt::Value(value) => outcome_of(value),
+            Attempt::Registers => Outcome::Registers,
+            reached => match resume_walks(thread).await {
+                Ok(()) => calls.waiting(thread, &call, reached).await,
                 Err(interrupted) => Outcome::Interrupted(interrupted),
             },
         };
@@ -57,49 +52,66 @@ impl Calls {
         outcome
     }
 
-    /// Counts a failed call if it failed for want of a function or a flag.
-    #[cold]
-    fn note(&self, call: &Call, errno: Errno) {
+    /// Runs a plain function until all pages it needs are there and it is done.
+    async fn retry(&self, thread: &Arc<Thread>, call: &Call, reached: Attempt) -> Outcome {
+        let mut missing = if let Attempt::Missing(page) = reached { Some(page) } else { None };
+        loop {
+            if let Some(page) = missing.take() {
+                let fault = UserFault { copied: 0, address: page & !1, write: page & 1 != 0 };
+                if let Err(errno) = user::fetch(thread, fault).await {
+                    return Outcome::Error(errno);
+                }
+            }
+            match self.attempt(thread, call) {
+                Attempt::Value(value) => return outcome_of(value),
+                Attempt::Registers => return Outcome::Registers,
+                // No function of this kind has anything to wait for.
+                Attempt::Wait(_) => return Outcome::Error(Errno::EAGAIN),
+                Attempt::Yield => {
+                    if let Err(interrupted) = thread.resume_walks().await {
+                        return Outcome::Interrupted(interrupted);
+                    }
+                }
+                Attempt::Missing(page) => missing = Some(page),
+            }
+        }
+    }
+}
+
+/// Waits for what the plain function's paths wait for.
+async fn resume_walks(thread: &Arc<Thread>) -> Result<(), Interrupted> {
+    if thread.walks_wait() { thread.resume_walks().await } else { Ok(()) }
+}
+
+impl SystemCalls for Calls {
+    #[inline]
+    fn attempt(&self, thread: &Arc<Thread>, call: &Call) -> Attempt {
+        if self.trace {
+            return Attempt::Wait(0);
+        }
+        // Linux takes the number as an `int`: the upper half of the register doesn't count.
+        let row = ROWS.get(call.number as u32 as usize).copied().unwrap_or(no_call);
+        row(thread, &call.arguments)
+    }
+
+    async fn dispatch(&self, thread: &Arc<Thread>, call: Call, reached: Attempt) -> Outcome {
+        let _end = EndOfWalks(thread);
+        if self.trace {
+            return Box::pin(self.traced(thread, call)).await;
+        }
+        if let Err(interrupted) = resume_walks(thread).await {
+            return Outcome::Interrupted(interrupted);
+        }
+        self.waiting(thread, &call, reached).await
+    }
+
+    /// Counts it if it failed for want of a function or a flag.
+    fn failed(&self, call: &Call, errno: Errno) {
         let flags = unknown_flags(call);
         let unknown_call = errno == Errno::ENOSYS && flags == 0;
         if unknown_call || (flags != 0 && matches!(errno, Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOSYS)) {
             self.refusals.count(Refusal { number: call.number, flags });
         }
-    }
-}
-
-impl SystemCalls for Calls {
-    #[inline]
-    fn immediate(&self, thread: &Arc<Thread>, call: &Call) -> Immediate {
-        if self.trace {
-            return Immediate::Unfinished(0);
-        }
-        match attempt(thread, call) {
-            Step::Value(value) => {
-                if let Some(errno) = Errno::of_return_value(value) {
-                    self.note(call, errno);
-                }
-                Immediate::Result(value)
-            }
-            Step::Registers => Immediate::Registers,
-            Step::Wait(moved) => Immediate::Unfinished(moved),
-            Step::Missing(_) | Step::Yield => Immediate::Unfinished(0),
-        }
-    }
-
-    async fn dispatch(&self, thread: &Arc<Thread>, call: Call, moved: usize) -> Outcome {
-        let _end = EndOfWalks(thread);
-        if thread.walks_wait()
-            && let Err(interrupted) = thread.resume_walks().await
-        {
-            return Outcome::Interrupted(interrupted);
-        }
-        let outcome =
-            if self.trace { Box::pin(self.traced(thread, call)).await } else { waiting(thread, call, moved).await };
-        if let Outcome::Error(errno) = outcome {
-            self.note(&call, errno);
-        }
-        outcome
     }
 }
 
@@ -113,102 +125,56 @@ impl Drop for EndOfWalks<'_> {
     }
 }
 
-/// How far a plain function got. Two words, to be returned in registers.
-#[derive(Clone, Copy)]
-enum Step {
-    /// To the end: what goes into `rax`.
-    Value(usize),
-    /// To the end, and the registers are as they should be.
-    Registers,
-    /// It can't finish now: the future must do it, of which so many bytes were moved already.
-    Wait(usize),
-    /// A page of user memory has to be fetched first: its address, with bit 0 set if it is to be written.
-    Missing(usize),
-    /// It takes long: others are to run, and then it goes on.
-    Yield,
-}
-
-/// A transfer that did not succeed in one try.
-pub(crate) enum Unfinished {
-    /// It can't.
-    Failed(Errno),
-    /// It has to wait; so many bytes were moved already.
-    Moved(usize),
-}
-
-impl From<Errno> for Unfinished {
-    fn from(errno: Errno) -> Unfinished {
-        Unfinished::Failed(errno)
-    }
-}
-
 /// What plain functions of calls return.
 trait Answer {
-    fn step(self) -> Step;
+    fn attempt(self) -> Attempt;
 }
 
 impl Answer for usize {
-    fn step(self) -> Step {
-        Step::Value(self)
+    fn attempt(self) -> Attempt {
+        Attempt::Value(self)
     }
 }
 
 impl Answer for Outcome {
-    fn step(self) -> Step {
+    fn attempt(self) -> Attempt {
         match self {
-            Outcome::Value(value) => Step::Value(value),
-            Outcome::Error(errno) => Step::Value(errno.as_return_value()),
-            Outcome::Interrupted(_) => Step::Value(Errno::EINTR.as_return_value()),
+            Outcome::Value(value) => Attempt::Value(value),
+            Outcome::Error(errno) => Attempt::Value(errno.as_return_value()),
+            Outcome::Interrupted(_) => Attempt::Value(Errno::EINTR.as_return_value()),
             // Only a future executes a program.
-            Outcome::Registers | Outcome::Executed(_) => Step::Registers,
+            Outcome::Registers | Outcome::Executed(_) => Attempt::Registers,
         }
     }
 }
 
 impl Answer for Result<usize, Errno> {
-    fn step(self) -> Step {
-        Step::Value(self.unwrap_or_else(Errno::as_return_value))
-    }
-}
-
-impl Answer for NotReady {
-    fn step(self) -> Step {
-        match self {
-            NotReady::Error(errno) => Step::Value(errno.as_return_value()),
-            NotReady::WouldBlock | NotReady::Page(_) | NotReady::Elsewhere | NotReady::Signalled => Step::Wait(0),
-            NotReady::Yield => Step::Yield,
-            NotReady::Fault(UserFault { address, write, .. }) => {
-                Step::Missing(address - address % PAGE_SIZE + usize::from(write))
-            }
-        }
+    fn attempt(self) -> Attempt {
+        Attempt::Value(self.unwrap_or_else(Errno::as_return_value))
     }
 }
 
 impl<T: Answer> Answer for Result<T, NotReady> {
-    fn step(self) -> Step {
-        self.map_or_else(NotReady::step, T::step)
+    fn attempt(self) -> Attempt {
+        self.map_or_else(Attempt::from, T::attempt)
     }
 }
 
 impl Answer for () {
-    fn step(self) -> Step {
-        Step::Value(0)
+    fn attempt(self) -> Attempt {
+        Attempt::Value(0)
     }
 }
 
 impl Answer for Result<(), Errno> {
-    fn step(self) -> Step {
-        self.map(|()| 0).step()
+    fn attempt(self) -> Attempt {
+        self.map(|()| 0).attempt()
     }
 }
 
-impl Answer for Result<usize, Unfinished> {
-    fn step(self) -> Step {
-        match self {
-            Ok(moved) => Step::Value(moved),
-            Err(Unfinished::Failed(errno)) => Step::Value(errno.as_return_value()),
-            Err(Unfinished::Moved(moved)) => Step::Wait(moved),
-        }
+impl Answer for Result<usize, Attempt> {
+    fn attempt(self) -> Attempt {
+        self.map_or_else(|unfinished| unfinished, Attempt::Value)
     }
 }
 
@@ -240,97 +206,84 @@ fn outcome_of(value: usize) -> Outcome {
     Errno::of_return_value(value).map_or(Outcome::Value(value), Outcome::Error)
 }
 
-/// Runs a plain function until all pages it needs are there and it is done.
-async fn retry(thread: &Arc<Thread>, call: &Call) -> Outcome {
-    loop {
-        match attempt(thread, call) {
-            Step::Value(value) => return outcome_of(value),
-            Step::Registers => return Outcome::Registers,
-            // No function of this kind has anything to wait for.
-            Step::Wait(_) => return Outcome::Error(Errno::EAGAIN),
-            Step::Yield => {
-                if let Err(interrupted) = thread.resume_walks().await {
-                    return Outcome::Interrupted(interrupted);
-                }
-            }
-            Step::Missing(page) => {
-                let fault = UserFault { copied: 0, address: page & !1, write: page & 1 != 0 };
-                if let Err(errno) = user::fetch(thread, fault).await {
-                    return Outcome::Error(errno);
-                }
-            }
-        }
-    }
+/// A row of the table, for calls that need no future: takes the registers, gives two words.
+type Row = fn(&Arc<Thread>, &[usize; 6]) -> Attempt;
+
+/// More than there are numbers of calls.
+const NUMBERS: usize = 512;
+
+/// A number that no call has.
+fn no_call(_: &Arc<Thread>, _: &[usize; 6]) -> Attempt {
+    Errno::ENOSYS.into()
 }
 
-macro_rules! plain_call {
-    (wait $call:ident $thread:ident $function:path [$($argument:ident: $type:ty),*]) => {
-        Step::Wait(0)
-    };
-    (rare $call:ident $thread:ident $function:path [$($argument:ident: $type:ty),*]) => {
-        Step::Wait(0)
-    };
-    ($kind:ident $call:ident $thread:ident $function:path [$($argument:ident: $type:ty),*]) => {{
-        #[inline(never)]
-        fn row(thread: &Arc<Thread>, registers: &[usize; 6]) -> Step {
+/// A call that is always done by its future.
+fn only_waiting(_: &Arc<Thread>, _: &[usize; 6]) -> Attempt {
+    Attempt::Wait(0)
+}
+
+macro_rules! row {
+    (wait $function:path [$($argument:ident: $type:ty),*]) => { only_waiting };
+    (rare $function:path [$($argument:ident: $type:ty),*]) => { only_waiting };
+    ($kind:ident $function:path [$($argument:ident: $type:ty),*]) => {{
+        fn row(thread: &Arc<Thread>, registers: &[usize; 6]) -> Attempt {
             let &[$($argument,)* ..] = registers;
-            Answer::step($function(thread, $(<$type as Argument>::parse($argument)),*))
+            Answer::attempt($function(thread, $(<$type as Argument>::parse($argument)),*))
         }
-        row($thread, &$call.arguments)
+        row
     }};
 }
 
 macro_rules! waiting_call {
-    (now $call:ident $thread:ident $moved:ident $topic:ident $function:ident [$($argument:expr),*]) => {
-        retry($thread, &$call).await
+    (now $calls:ident $call:ident $thread:ident $reached:ident $topic:ident $function:ident [$($argument:expr),*]) => {
+        $calls.retry($thread, $call, $reached).await
     };
-    (try $call:ident $thread:ident $moved:ident $topic:ident $function:ident then $waiting:ident [$($argument:expr),*]) => {
+    (try $calls:ident $call:ident $thread:ident $reached:ident $topic:ident $function:ident then $waiting:ident [$($argument:expr),*]) => {
         Conclusion::outcome(crate::$topic::$waiting($thread, $($argument),*).await)
     };
-    (part $call:ident $thread:ident $moved:ident $topic:ident $function:ident then $waiting:ident [$($argument:expr),*]) => {
-        Conclusion::outcome(crate::$topic::$waiting($thread, $moved, $($argument),*).await)
+    (part $calls:ident $call:ident $thread:ident $reached:ident $topic:ident $function:ident then $waiting:ident [$($argument:expr),*]) => {
+        Conclusion::outcome(crate::$topic::$waiting($thread, $reached.moved(), $($argument),*).await)
     };
-    (wait $call:ident $thread:ident $moved:ident $topic:ident $function:ident [$($argument:expr),*]) => {
+    (wait $calls:ident $call:ident $thread:ident $reached:ident $topic:ident $function:ident [$($argument:expr),*]) => {
         Conclusion::outcome(crate::$topic::$function($thread, $($argument),*).await)
     };
-    (rare $call:ident $thread:ident $moved:ident $topic:ident $function:ident [$($argument:expr),*]) => {
+    (rare $calls:ident $call:ident $thread:ident $reached:ident $topic:ident $function:ident [$($argument:expr),*]) => {
         Conclusion::outcome(Box::pin(crate::$topic::$function($thread, $($argument),*)).await)
     };
 }
 
 macro_rules! dispatch {
     ($($topic:ident { $($number:ident: $kind:ident $function:ident $(then $waiting:ident)? ($($argument:ident: $type:ty),*);)* })*) => {
-        /// Calls plain functions; says [`Step::Wait`] for a call that needs the future.
-        fn attempt(thread: &Arc<Thread>, call: &Call) -> Step {
+        /// The rows by number.
+        #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+        static ROWS: [Row; NUMBERS] = {
             #[allow(unused_imports)]
             use crate::{argument::Argument, table::types::*};
-            // Linux takes the number as an `int`: the upper half of the register doesn't count.
-            match call.number as u32 {
-                $($(
-                    abi::raw::general::$number => {
-                        plain_call!($kind call thread crate::$topic::$function [$($argument: $type),*])
-                    }
-                )*)*
-                _ => Step::Value(Errno::ENOSYS.as_return_value()),
-            }
-        }
+            let mut rows: [Row; NUMBERS] = [no_call; NUMBERS];
+            $($(
+                rows[abi::raw::general::$number as usize] = row!($kind crate::$topic::$function [$($argument: $type),*]);
+            )*)*
+            rows
+        };
 
-        /// The calls that may wait, and those whose plain function lacked a page.
-        async fn waiting(thread: &Arc<Thread>, call: Call, moved: usize) -> Outcome {
-            #[allow(unused_imports)]
-            use crate::{argument::Argument, table::types::*};
-            match call.number as u32 {
-                $($(
-                    abi::raw::general::$number => {
-                        #[allow(unused_variables)]
-                        let [$($argument,)* ..] = call.arguments;
-                        waiting_call!(
-                            $kind call thread moved $topic $function $(then $waiting)?
-                            [$(<$type as Argument>::parse($argument)),*]
-                        )
-                    }
-                )*)*
-                _ => Outcome::Error(Errno::ENOSYS),
+        impl Calls {
+            /// The calls that may wait, and those whose plain function lacked a page.
+            async fn waiting(&self, thread: &Arc<Thread>, call: &Call, reached: Attempt) -> Outcome {
+                #[allow(unused_imports)]
+                use crate::{argument::Argument, table::types::*};
+                match call.number as u32 {
+                    $($(
+                        abi::raw::general::$number => {
+                            #[allow(unused_variables)]
+                            let [$($argument,)* ..] = call.arguments;
+                            waiting_call!(
+                                $kind self call thread reached $topic $function $(then $waiting)?
+                                [$(<$type as Argument>::parse($argument)),*]
+                            )
+                        }
+                    )*)*
+                    _ => Outcome::Error(Errno::ENOSYS),
+                }
             }
         }
 
@@ -363,7 +316,7 @@ mod tests {
     use abi::raw::general as number;
 
     /// The size of the future a function makes.
-    fn future_size<'a, F: Future>(_: fn(&'a Calls, &'a Arc<Thread>, Call, usize) -> F) -> usize {
+    fn future_size<'a, F: Future>(_: fn(&'a Calls, &'a Arc<Thread>, Call, Attempt) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -10,14 +10,14 @@ use abi::Errno;
 use abi::raw::general as raw;
 use machine::memory::fallible;
 use memory::{AddressSpace, Destination, Source, UserSlice, check_range};
-use process::{Failure, Interrupted, Thread};
+use process::{Attempt, Failure, Interrupted, Thread};
 use smallvec::SmallVec;
 use sync::Budget;
 use vfs::transfer::End;
-use vfs::{FileKind, FileTraits, Lookup, NotReady, OpenFile, PollEvents, Truncation, Whence, transfer, wait};
+use vfs::wait::{self, At};
+use vfs::{FileKind, FileTraits, Lookup, NotReady, OpenFile, PollEvents, Truncation, Whence, transfer};
 
 use crate::argument::{CString, Descriptor, Flags, In, InBuffer, InOut, OutBuffer};
-use crate::dispatch::Unfinished;
 use crate::flags::TransferFlags;
 use crate::place::{HERE, resolve};
 use crate::user::{self, PathBuffer};
@@ -28,40 +28,19 @@ const MOST: usize = 0x7fff_f000;
 /// `struct iovec`: address and length.
 pub(crate) type IoVector = [usize; 2];
 
-/// Where a call reads or writes.
-#[derive(Clone, Copy)]
-enum At {
-    /// At the file's position, which moves.
-    Position,
-    /// There; the position stays.
-    Offset(i64),
+/// What a plain read or write came to, which has moved so many bytes: one that stopped goes on behind them.
+fn finish(result: Result<usize, NotReady>, progress: usize) -> Result<usize, Attempt> {
+    result.map_err(|stop| if progress > 0 { Attempt::Wait(progress) } else { stop.into() })
 }
 
-/// Reads what can be had without waiting. Where something could be had, only a page to put more into is waited for.
-fn try_read(
-    thread: &Arc<Thread>,
-    file: &OpenFile,
-    destination: &mut Destination<'_>,
-    at: At,
-) -> Result<usize, Unfinished> {
-    let result = match at {
-        At::Position => wait::try_read(file, destination, &**thread),
-        At::Offset(offset) => wait::try_read_at(file, offset, destination),
-    };
-    result.or_else(|unfinished| match destination.progress() {
-        0 => Err(Unfinished::Moved(0)),
-        moved if unfinished.lacks_page() => Err(Unfinished::Moved(moved)),
-        moved => Ok(moved),
-    })
+fn try_read_vectors(thread: &Arc<Thread>, file: &OpenFile, slices: &Slices) -> Result<usize, Attempt> {
+    let mut destination = Destination::vector(thread.space(), slices);
+    finish(wait::try_read(file, At::Position, &mut destination, &**thread), destination.progress())
 }
 
-/// Writes what can be written without waiting.
-fn try_write(thread: &Arc<Thread>, file: &OpenFile, source: &mut Source<'_>, at: At) -> Result<usize, Unfinished> {
-    let result = match at {
-        At::Position => wait::try_write(file, source, &**thread),
-        At::Offset(offset) => wait::try_write_at(file, offset, source, &**thread),
-    };
-    result.map_err(|_| Unfinished::Moved(source.progress()))
+fn try_write_vectors(thread: &Arc<Thread>, file: &OpenFile, slices: &Slices) -> Result<usize, Attempt> {
+    let mut source = Source::vector(thread.space(), slices);
+    finish(wait::try_write(file, At::Position, &mut source, &**thread), source.progress())
 }
 
 /// Turns the end of a wait into what the call returns: what was moved before an interruption or error is delivered.
@@ -77,6 +56,14 @@ fn total(result: Result<Result<usize, Errno>, Interrupted>, progress: usize, bef
     }
 }
 
+/// Where an operation goes on that has moved `before` bytes.
+fn behind(at: At, before: usize) -> At {
+    match at {
+        At::Position => At::Position,
+        At::Offset(offset) => At::Offset(offset.saturating_add(before as i64)),
+    }
+}
+
 /// Reads, behind `before` bytes that the plain half has read.
 async fn read_into(
     thread: &Arc<Thread>,
@@ -85,13 +72,7 @@ async fn read_into(
     at: At,
     before: usize,
 ) -> Result<usize, Failure> {
-    let caller = &**thread;
-    let reading = async {
-        match at {
-            At::Position => wait::read(file, destination, caller).await,
-            At::Offset(offset) => wait::read_at(file, offset.saturating_add(before as i64), destination, caller).await,
-        }
-    };
+    let reading = wait::read(file, behind(at, before), destination, &**thread);
     let result = unless_ended(thread, file, pin!(reading)).await;
     total(result, destination.progress(), before)
 }
@@ -104,13 +85,7 @@ async fn write_from(
     at: At,
     before: usize,
 ) -> Result<usize, Failure> {
-    let caller = &**thread;
-    let writing = async {
-        match at {
-            At::Position => wait::write(file, source, caller).await,
-            At::Offset(offset) => wait::write_at(file, offset.saturating_add(before as i64), source, caller).await,
-        }
-    };
+    let writing = wait::write(file, behind(at, before), source, &**thread);
     let result = unless_ended(thread, file, pin!(writing)).await;
     total(result, source.progress(), before)
 }
@@ -154,9 +129,10 @@ pub(crate) fn read(
     file: Descriptor,
     buffer: OutBuffer<2>,
     count: usize,
-) -> Result<usize, Unfinished> {
+) -> Result<usize, Attempt> {
     let file = readable(thread, file, buffer.0, count)?;
-    try_read(thread, &file, &mut Destination::user(thread.space(), buffer.0, count.min(MOST)), At::Position)
+    let mut destination = Destination::user(thread.space(), buffer.0, count.min(MOST));
+    finish(wait::try_read(&file, At::Position, &mut destination, &**thread), destination.progress())
 }
 
 /// read(2) that has to wait.
@@ -178,9 +154,10 @@ pub(crate) fn write(
     file: Descriptor,
     buffer: InBuffer<2>,
     count: usize,
-) -> Result<usize, Unfinished> {
+) -> Result<usize, Attempt> {
     let file = writable(thread, file, buffer.0, count)?;
-    try_write(thread, &file, &mut Source::user(thread.space(), buffer.0, count.min(MOST)), At::Position)
+    let mut source = Source::user(thread.space(), buffer.0, count.min(MOST));
+    finish(wait::try_write(&file, At::Position, &mut source, &**thread), source.progress())
 }
 
 /// write(2) that has to wait.
@@ -203,11 +180,12 @@ pub(crate) fn pread64(
     buffer: OutBuffer<2>,
     count: usize,
     offset: i64,
-) -> Result<usize, Unfinished> {
+) -> Result<usize, Attempt> {
     check_offset(offset)?;
     let file = readable(thread, file, buffer.0, count)?;
     check_seekable(&file)?;
-    try_read(thread, &file, &mut Destination::user(thread.space(), buffer.0, count.min(MOST)), At::Offset(offset))
+    let mut destination = Destination::user(thread.space(), buffer.0, count.min(MOST));
+    finish(wait::try_read(&file, At::Offset(offset), &mut destination, &**thread), destination.progress())
 }
 
 /// pread(2) that has to wait.
@@ -231,11 +209,12 @@ pub(crate) fn pwrite64(
     buffer: InBuffer<2>,
     count: usize,
     offset: i64,
-) -> Result<usize, Unfinished> {
+) -> Result<usize, Attempt> {
     check_offset(offset)?;
     let file = writable(thread, file, buffer.0, count)?;
     check_seekable(&file)?;
-    try_write(thread, &file, &mut Source::user(thread.space(), buffer.0, count.min(MOST)), At::Offset(offset))
+    let mut source = Source::user(thread.space(), buffer.0, count.min(MOST));
+    finish(wait::try_write(&file, At::Offset(offset), &mut source, &**thread), source.progress())
 }
 
 /// pwrite(2) that has to wait.
@@ -294,13 +273,13 @@ impl Gathering {
 }
 
 /// The pieces, if the array can be read without waiting.
-fn gather_now(thread: &Arc<Thread>, vectors: In<IoVector>, count: usize) -> Result<Slices, Unfinished> {
+fn gather_now(thread: &Arc<Thread>, vectors: In<IoVector>, count: usize) -> Result<Slices, Attempt> {
     let mut gathering = Gathering::new(count)?;
     for index in 0..count {
         match user::read(thread, vectors.element(index).0) {
             Ok(vector) => gathering.add(vector)?,
             Err(NotReady::Error(errno)) => return Err(errno.into()),
-            Err(_) => return Err(Unfinished::Moved(0)),
+            Err(_) => return Err(Attempt::Wait(0)),
         }
     }
     Ok(gathering.slices)
@@ -359,13 +338,13 @@ pub(crate) fn readv(
     file: Descriptor,
     vectors: In<IoVector>,
     count: usize,
-) -> Result<usize, Unfinished> {
+) -> Result<usize, Attempt> {
     let file = thread.files().get(file.0)?;
     if !file.flags().readable() {
         return Err(Errno::EBADF.into());
     }
     let slices = gather_now(thread, vectors, count)?;
-    try_read(thread, &file, &mut Destination::vector(thread.space(), &slices), At::Position)
+    try_read_vectors(thread, &file, &slices)
 }
 
 /// readv(2) that has to wait.
@@ -386,13 +365,13 @@ pub(crate) fn writev(
     file: Descriptor,
     vectors: In<IoVector>,
     count: usize,
-) -> Result<usize, Unfinished> {
+) -> Result<usize, Attempt> {
     let file = thread.files().get(file.0)?;
     if !file.flags().writable() {
         return Err(Errno::EBADF.into());
     }
     let slices = gather_now(thread, vectors, count)?;
-    try_write(thread, &file, &mut Source::vector(thread.space(), &slices), At::Position)
+    try_write_vectors(thread, &file, &slices)
 }
 
 /// writev(2) that has to wait.

@@ -10,7 +10,7 @@ use crate::file::FileTraits;
 use crate::inode::FileKind;
 use crate::open::OpenFlags;
 use crate::open_file::OpenFile;
-use crate::wait;
+use crate::wait::{self, At};
 
 /// How much is moved at a time.
 const CHUNK: usize = 16 * 1024;
@@ -127,7 +127,7 @@ async fn copy(
         let wanted = CHUNK.min(count - *done);
         let chunk = buffer.get_mut(..wanted).unwrap_or_default();
         let from = input.at.unwrap_or_default();
-        let read = wait::read_at(input.open, from, &mut Destination::kernel(chunk), caller).await;
+        let read = wait::read(input.open, At::Offset(from), &mut Destination::kernel(chunk), caller).await;
         let read = match read {
             Ok(0) => return Ok(()),
             Ok(read) => read,
@@ -135,11 +135,8 @@ async fn copy(
             Err(errno) => return Err(errno),
         };
         let mut source = Source::kernel(chunk.get(..read).unwrap_or_default());
-        let written = match output.at {
-            Some(to) => wait::write_at(output.open, to, &mut source, caller).await,
-            None => wait::write(output.open, &mut source, caller).await,
-        };
-        let written = match written {
+        let to = output.at.map_or(At::Position, At::Offset);
+        let written = match wait::write(output.open, to, &mut source, caller).await {
             Ok(written) => written,
             Err(_) if *done > 0 => return Ok(()),
             Err(errno) => return Err(errno),

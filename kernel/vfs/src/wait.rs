@@ -4,9 +4,8 @@
 //! drop it. No file sees more at a time.
 //!
 //! Each operation is tried first, by a plain function ([`try_read`], [`try_write`]) that builds no future; a system
-//! call that can be served at once ends there. Only what could not be finished is awaited ([`finish_read`],
-//! [`finish_write`]): then it registers with the file's wait queue, tries again, and sleeps. Faults in the program's
-//! memory are resolved on the way.
+//! call that can be served at once ends there. Only what could not be finished is awaited ([`read`], [`write()`]): that registers
+//! with the file's wait queue, tries, and sleeps. Faults in the program's memory are resolved on the way.
 //!
 //! A cursor is made for one operation: how far it moved is what was read or written. Everything is cancel-safe: a
 //! signal drops the future, and what was moved until then stands in the cursor, which the caller still has: if its
@@ -30,26 +29,18 @@ use crate::truncate::{exclude, try_exclude};
 /// byte on.
 pub const PIECE: usize = 64 * 1024;
 
-/// A read or write that could not be finished in one try.
-pub struct Unfinished<'a> {
-    reached: Reached<'a>,
-}
-
-/// How far the try came.
-enum Reached<'a> {
-    /// The file did not admit the caller yet.
-    Nothing,
-    /// Somebody else is reading or writing at the file's position.
-    Admitted,
-    /// Nothing yet, and it is to happen here.
-    At(u64),
-    /// The file stopped.
-    Stopped { stop: NotReady, position: Position<'a> },
+/// Where in the file an operation happens, as the caller says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// At the file's own position, which moves on.
+    Position,
+    /// There, and the file's own stays: pread(2), pwrite(2).
+    Offset(i64),
 }
 
 /// Where in the file an operation happens.
 enum Position<'a> {
-    /// At the file's own position, which is moved on. Held from the first try to the last.
+    /// At the file's own position, which is moved on. Held until the operation ends.
     Own(MutexGuard<'a, u64>),
     /// Here, and the file's own stays. 0 for what has none.
     At(u64),
@@ -64,280 +55,173 @@ impl Position<'_> {
     }
 }
 
-impl<'a> Unfinished<'a> {
-    /// Whether a page of the program has to be fetched, and nothing else is in the way.
-    pub fn lacks_page(&self) -> bool {
-        matches!(self.reached, Reached::Stopped { stop: NotReady::Fault(_), .. })
-    }
-
-    fn stopped(stop: impl Into<NotReady>, position: Position<'a>) -> Unfinished<'a> {
-        Unfinished { reached: Reached::Stopped { stop: stop.into(), position } }
-    }
-}
-
-impl From<Errno> for Unfinished<'_> {
-    fn from(errno: Errno) -> Self {
-        Unfinished::stopped(errno, Position::At(0))
-    }
-}
-
-/// Reads at the file's position as far as that can be done now: the fast path of read(2). What is left, errors
-/// included, goes to [`finish_read`].
-#[inline]
-pub fn try_read<'a>(
-    open: &'a OpenFile,
-    destination: &mut Destination<'_>,
-    caller: &dyn Caller,
-) -> Result<usize, Unfinished<'a>> {
-    open.check(Access::READ)?;
-    if destination.remaining() > PIECE {
-        return Err(Unfinished { reached: Reached::Nothing });
-    }
-    if open.traits().contains(FileTraits::ADMITS) && open.file().admit(Operation::Read, caller).is_err() {
-        return Err(Unfinished { reached: Reached::Nothing });
-    }
-    if !open.has_position() {
-        return read_once(open, &mut 0, destination).map_err(|stop| Unfinished::stopped(stop, Position::At(0)));
-    }
-    let Some(mut position) = open.position.try_lock() else { return Err(Unfinished { reached: Reached::Admitted }) };
-    match read_once(open, &mut position, destination) {
-        Ok(moved) => Ok(moved),
-        Err(stop) => Err(Unfinished::stopped(stop, Position::Own(position))),
-    }
-}
-
-/// Waits for what a read lacked, and goes on with it.
+/// Reads as far as that can be done now: the fast path of read(2) and pread(2). No `PIECE` is exceeded: what is longer is left to
+/// [`read`] from its first byte on.
 ///
 /// # Errors
-/// As [`read`].
-#[expect(clippy::manual_async_fn, reason = "the future of an async fn holds its arguments twice")]
-pub fn finish_read<'a>(
-    open: &'a OpenFile,
+/// Why [`read`] has to go on. If the cursor moved all the same, what lacks is a page of the program's for the rest. [`NotReady::Error`] as
+/// [`read`].
+#[inline]
+pub fn try_read(
+    open: &OpenFile,
+    at: At,
     destination: &mut Destination<'_>,
     caller: &dyn Caller,
-    unfinished: Unfinished<'a>,
+) -> Result<usize, NotReady> {
+    let mut position = try_begin(open, at, Operation::Read, destination.remaining(), caller)?;
+    let position = position.get();
+    loop {
+        let before = destination.progress();
+        let result = open.file().read(*position, destination);
+        let moved = destination.progress();
+        *position = position.saturating_add((moved - before) as u64);
+        match result {
+            Ok(_) => return Ok(moved),
+            Err(NotReady::Fault(fault)) if destination.fault_in_now(fault) == Ok(true) => {}
+            Err(stop @ NotReady::Fault(_)) => return Err(stop),
+            // What is there is delivered at once.
+            Err(_) if moved > 0 => return Ok(moved),
+            Err(NotReady::WouldBlock) if open.flags().contains(OpenFlags::NON_BLOCK) => {
+                return Err(Errno::EAGAIN.into());
+            }
+            Err(stop) => return Err(stop),
+        }
+    }
+}
+
+/// Reads, waiting for the first bytes: read(2), pread(2), and their kin with vectors.
+///
+/// # Errors
+/// `EBADF`, `EAGAIN` with `O_NONBLOCK`, `EFAULT`, and the file's own. At an offset also `ESPIPE`, and `EINVAL` if it is below 0.
+#[expect(clippy::manual_async_fn, reason = "the future of an async fn holds its arguments twice")]
+pub fn read(
+    open: &OpenFile,
+    at: At,
+    destination: &mut Destination<'_>,
+    caller: &dyn Caller,
 ) -> impl Future<Output = Result<usize>> {
     async move {
-        if matches!(unfinished.reached, Reached::Nothing) {
-            admit(open, Operation::Read, caller).await?;
+        let offset = check(open, at, Operation::Read)?;
+        if open.traits().contains(FileTraits::ADMITS) {
+            // Only terminals: not worth room in every future.
+            Box::pin(admit(open, Operation::Read, caller)).await?;
         }
-        let (mut position, mut stop) = match unfinished.reached {
-            Reached::Stopped { stop, position } => (position, Some(stop)),
-            Reached::At(position) => (Position::At(position), None),
-            Reached::Nothing | Reached::Admitted => (lock_position(open).await, None),
-        };
+        let mut position = lock_position(open, at, offset).await;
         let mut waiter = Waiter::default();
+        if destination.remaining() > 0 && blocks(open, PollEvents::READABLE) {
+            // It was tried before: so the next try is the last before it sleeps.
+            pause(open, NotReady::WouldBlock, PollEvents::READABLE, &mut waiter, false).await?;
+        }
         let mut budget = Budget::new();
         loop {
             let moved = destination.progress();
-            let outcome = match stop {
-                None => Ok(()),
-                Some(NotReady::Fault(fault)) => destination.fault_in(fault).await,
+            let hidden = destination.hide(PIECE);
+            let result = open.file().read(*position.get(), destination);
+            let whole = destination.remaining() == 0;
+            destination.show(hidden);
+            let now = destination.progress();
+            *position.get() = position.get().saturating_add((now - moved) as u64);
+            let outcome = match result {
+                Ok(_) if hidden == 0 || !whole => {
+                    waiter.consume();
+                    return Ok(now);
+                }
+                Ok(_) => {
+                    waiter.consume();
+                    Ok(())
+                }
+                Err(NotReady::Fault(fault)) => destination.fault_in(fault).await,
                 // What is there is delivered at once.
-                Some(NotReady::WouldBlock) if moved > 0 || destination.remaining() == 0 => return Ok(moved),
-                Some(NotReady::Elsewhere) => match Box::pin(deliver(open, position.get(), destination)).await {
+                Err(NotReady::WouldBlock) if now > 0 || destination.remaining() == 0 => return Ok(now),
+                Err(NotReady::Elsewhere) => match Box::pin(deliver(open, position.get(), destination)).await {
                     Ok(true) => return Ok(destination.progress()),
                     fetched => fetched.map(drop),
                 },
-                Some(stop) => pause(open, stop, PollEvents::READABLE, &mut waiter, true).await,
+                Err(stop) => pause(open, stop, PollEvents::READABLE, &mut waiter, true).await,
             };
             if let Err(errno) = outcome {
+                let moved = destination.progress();
                 return if moved > 0 { Ok(moved) } else { Err(errno) };
-            }
-            let hidden = destination.hide(PIECE);
-            let result = read_once(open, position.get(), destination);
-            let whole = destination.remaining() == 0;
-            destination.show(hidden);
-            stop = result.err();
-            if stop.is_none() {
-                waiter.consume();
-                if hidden == 0 || !whole {
-                    return Ok(destination.progress());
-                }
             }
             budget.pace((destination.progress() - moved) / PAGE_SIZE).await;
         }
     }
 }
 
-/// Reads at the file's position: read(2), readv(2).
+/// Writes as far as that can be done now, at the end of the file with `O_APPEND`: the fast path of write(2) and pwrite(2). What is longer than
+/// a `PIECE` is left to [`write()`] from its first byte on.
 ///
 /// # Errors
-/// `EBADF`, `EAGAIN` with `O_NONBLOCK`, `EFAULT`, and the file's own.
-pub async fn read(open: &OpenFile, destination: &mut Destination<'_>, caller: &dyn Caller) -> Result<usize> {
-    match try_read(open, destination, caller) {
-        Ok(moved) => Ok(moved),
-        Err(unfinished) => finish_read(open, destination, caller, unfinished).await,
-    }
-}
-
-/// Reads at `position`, leaving the file's own alone, as far as that can be done now: the fast path of pread(2).
+/// Why [`write()`] has to go on, behind what the cursor says. [`NotReady::Error`] as [`write()`].
 #[inline]
-pub fn try_read_at<'a>(
-    open: &'a OpenFile,
-    position: i64,
-    destination: &mut Destination<'_>,
-) -> Result<usize, Unfinished<'a>> {
-    let mut position = check_position(open, position)?;
-    open.check(Access::READ)?;
-    if destination.remaining() > PIECE {
-        return Err(Unfinished { reached: Reached::At(position) });
-    }
-    match read_once(open, &mut position, destination) {
+pub fn try_write(open: &OpenFile, at: At, source: &mut Source<'_>, caller: &dyn Caller) -> Result<usize, NotReady> {
+    let mut position = try_begin(open, at, Operation::Write, source.remaining(), caller)?;
+    let _exclusion = try_exclude(write_lock(open)).ok_or(NotReady::Yield)?;
+    match write_once(open, position.get(), source, caller) {
         Ok(moved) => Ok(moved),
-        Err(stop) => Err(Unfinished::stopped(stop, Position::At(position))),
+        Err(NotReady::WouldBlock) if open.flags().contains(OpenFlags::NON_BLOCK) => {
+            ended(Errno::EAGAIN, source.progress(), caller).map_err(NotReady::Error)
+        }
+        Err(NotReady::Error(errno)) => ended(errno, source.progress(), caller).map_err(NotReady::Error),
+        Err(stop) => Err(stop),
     }
 }
 
-/// Reads at `position`, leaving the file's own alone: pread(2), preadv(2).
+/// Writes everything, waiting if need be, at the end of the file with `O_APPEND`: write(2), pwrite(2), and their kin with vectors. At an offset
+/// Linux appends all the same.
 ///
 /// # Errors
-/// As [`read`]; `ESPIPE`, and `EINVAL` for a position below 0.
-pub async fn read_at(
-    open: &OpenFile,
-    position: i64,
-    destination: &mut Destination<'_>,
-    caller: &dyn Caller,
-) -> Result<usize> {
-    match try_read_at(open, position, destination) {
-        Ok(moved) => Ok(moved),
-        Err(unfinished) => finish_read(open, destination, caller, unfinished).await,
-    }
-}
-
-/// Writes at the file's position, or at its end with `O_APPEND`, as far as that can be done now: the fast path of
-/// write(2). What is left, errors included, goes to [`finish_write`].
-#[inline]
-pub fn try_write<'a>(
-    open: &'a OpenFile,
-    source: &mut Source<'_>,
-    caller: &dyn Caller,
-) -> Result<usize, Unfinished<'a>> {
-    open.check(Access::WRITE)?;
-    if source.remaining() > PIECE {
-        return Err(Unfinished { reached: Reached::Nothing });
-    }
-    if open.traits().contains(FileTraits::ADMITS) && open.file().admit(Operation::Write, caller).is_err() {
-        return Err(Unfinished { reached: Reached::Nothing });
-    }
-    if !open.has_position() {
-        return write_once(open, &mut 0, source, caller).map_err(|stop| Unfinished::stopped(stop, Position::At(0)));
-    }
-    let Some(mut position) = open.position.try_lock() else { return Err(Unfinished { reached: Reached::Admitted }) };
-    let Some(_exclusion) = try_exclude(write_lock(open)) else { return Err(Unfinished { reached: Reached::Admitted }) };
-    match write_once(open, &mut position, source, caller) {
-        Ok(moved) => Ok(moved),
-        Err(stop) => Err(Unfinished::stopped(stop, Position::Own(position))),
-    }
-}
-
-/// Waits for what a write lacked, and goes on until everything is written.
-///
-/// # Errors
-/// As [`write()`].
+/// `EBADF`, `EAGAIN` with `O_NONBLOCK`, `EFAULT`, `EPIPE` (the caller was told), and the file's own. At an offset also `ESPIPE`, and `EINVAL` if it
+/// is below 0.
 #[expect(clippy::manual_async_fn, reason = "the future of an async fn holds its arguments twice")]
-pub fn finish_write<'a>(
-    open: &'a OpenFile,
+pub fn write(
+    open: &OpenFile,
+    at: At,
     source: &mut Source<'_>,
     caller: &dyn Caller,
-    unfinished: Unfinished<'a>,
 ) -> impl Future<Output = Result<usize>> {
     async move {
-        if matches!(unfinished.reached, Reached::Nothing) {
-            admit(open, Operation::Write, caller).await?;
+        let offset = check(open, at, Operation::Write)?;
+        if open.traits().contains(FileTraits::ADMITS) {
+            // Only terminals: not worth room in every future.
+            Box::pin(admit(open, Operation::Write, caller)).await?;
         }
-        let (mut position, mut stop) = match unfinished.reached {
-            Reached::Stopped { stop, position } => (position, Some(stop)),
-            Reached::At(position) => (Position::At(position), None),
-            Reached::Nothing | Reached::Admitted => (lock_position(open).await, None),
-        };
+        let mut position = lock_position(open, at, offset).await;
         let _exclusion = exclude(write_lock(open)).await;
         let mut waiter = Waiter::default();
+        if source.remaining() > 0 && blocks(open, PollEvents::WRITABLE) {
+            // It was tried before: so the next try is the last before it sleeps.
+            pause(open, NotReady::WouldBlock, PollEvents::WRITABLE, &mut waiter, false).await?;
+        }
         let mut budget = Budget::new();
         loop {
             let moved = source.progress();
-            let outcome = match stop {
-                None => Ok(()),
-                Some(NotReady::Fault(fault)) => source.fault_in(fault).await,
-                Some(NotReady::WouldBlock) if source.remaining() == 0 => return Ok(moved),
-                Some(stop) => pause(open, stop, PollEvents::WRITABLE, &mut waiter, true).await,
-            };
-            if let Err(errno) = outcome {
-                if errno == Errno::EPIPE {
-                    caller.broken_pipe();
-                }
-                return if moved > 0 { Ok(moved) } else { Err(errno) };
-            }
-            match write_once(open, position.get(), source, caller) {
+            let outcome = match write_once(open, position.get(), source, caller) {
                 Ok(written) => {
                     waiter.consume();
                     if source.remaining() == 0 || written < PIECE {
                         return Ok(source.progress());
                     }
-                    stop = None;
+                    Ok(())
                 }
-                Err(next) => stop = Some(next),
+                Err(NotReady::Fault(fault)) => source.fault_in(fault).await,
+                Err(NotReady::WouldBlock) if source.remaining() == 0 => return Ok(source.progress()),
+                Err(stop) => pause(open, stop, PollEvents::WRITABLE, &mut waiter, true).await,
+            };
+            if let Err(errno) = outcome {
+                return ended(errno, source.progress(), caller);
             }
             budget.pace((source.progress() - moved) / PAGE_SIZE).await;
         }
     }
 }
 
-/// Writes at the file's position, or at its end with `O_APPEND`: write(2), writev(2).
-///
-/// # Errors
-/// `EBADF`, `EAGAIN` with `O_NONBLOCK`, `EFAULT`, `EPIPE` (the caller was told), and the file's own.
-pub async fn write(open: &OpenFile, source: &mut Source<'_>, caller: &dyn Caller) -> Result<usize> {
-    match try_write(open, source, caller) {
-        Ok(moved) => Ok(moved),
-        Err(unfinished) => finish_write(open, source, caller, unfinished).await,
+/// A write that failed behind `moved` bytes: those count, and the error is for the next.
+fn ended(errno: Errno, moved: usize, caller: &dyn Caller) -> Result<usize> {
+    if errno == Errno::EPIPE {
+        caller.broken_pipe();
     }
-}
-
-/// Writes at `position`, leaving the file's own alone, as far as that can be done now: the fast path of pwrite(2).
-#[inline]
-pub fn try_write_at<'a>(
-    open: &'a OpenFile,
-    position: i64,
-    source: &mut Source<'_>,
-    caller: &dyn Caller,
-) -> Result<usize, Unfinished<'a>> {
-    let mut position = check_position(open, position)?;
-    open.check(Access::WRITE)?;
-    let exclusion = if source.remaining() > PIECE { None } else { try_exclude(write_lock(open)) };
-    let Some(_exclusion) = exclusion else { return Err(Unfinished { reached: Reached::At(position) }) };
-    match write_once(open, &mut position, source, caller) {
-        Ok(moved) => Ok(moved),
-        Err(stop) => Err(Unfinished::stopped(stop, Position::At(position))),
-    }
-}
-
-/// Writes at `position`, leaving the file's own alone: pwrite(2), pwritev(2). With `O_APPEND` Linux appends all the
-/// same.
-///
-/// # Errors
-/// As [`write()`]; `ESPIPE`, and `EINVAL` for a position below 0.
-pub async fn write_at(open: &OpenFile, position: i64, source: &mut Source<'_>, caller: &dyn Caller) -> Result<usize> {
-    match try_write_at(open, position, source, caller) {
-        Ok(moved) => Ok(moved),
-        Err(unfinished) => finish_write(open, source, caller, unfinished).await,
-    }
-}
-
-/// One try, from `position` on, which moves by as much as the cursor. Faults that need no waiting are no end of it.
-#[inline]
-fn read_once(open: &OpenFile, position: &mut u64, destination: &mut Destination<'_>) -> Result<usize, NotReady> {
-    let start = destination.progress();
-    loop {
-        let before = destination.progress();
-        let result = open.file().read(*position, destination);
-        *position = position.saturating_add((destination.progress() - before) as u64);
-        match result {
-            Ok(_) => return Ok(destination.progress() - start),
-            Err(NotReady::Fault(fault)) if destination.fault_in_now(fault) == Ok(true) => {}
-            Err(stop) => return Err(stop),
-        }
-    }
+    if moved > 0 { Ok(moved) } else { Err(errno) }
 }
 
 /// One try for the next piece, at `position` or the end of the file; `position` is then behind what was written. Faults
@@ -417,23 +301,60 @@ pub async fn synchronise(open: &OpenFile, data_only: bool) -> Result<()> {
     pager.map_or(Ok(()), |pager| open.check_written(&*pager)).map_err(PagerError::errno)
 }
 
-fn check_position(open: &OpenFile, position: i64) -> Result<u64> {
-    let position = u64::try_from(position).map_err(|_| Errno::EINVAL)?;
-    if open.flags().contains(OpenFlags::PATH) {
-        return Err(Errno::EBADF);
+/// Checks an operation and finds where it happens, if nobody has to be waited for: [`NotReady::Yield`].
+#[inline]
+fn try_begin<'a>(
+    open: &'a OpenFile,
+    at: At,
+    operation: Operation,
+    length: usize,
+    caller: &dyn Caller,
+) -> Result<Position<'a>, NotReady> {
+    let offset = check(open, at, operation)?;
+    if length > PIECE || (open.traits().contains(FileTraits::ADMITS) && open.file().admit(operation, caller).is_err()) {
+        return Err(NotReady::Yield);
     }
-    if open.traits().contains(FileTraits::SEEKABLE) { Ok(position) } else { Err(Errno::ESPIPE) }
+    match at {
+        At::Position if open.has_position() => open.position.try_lock().map(Position::Own).ok_or(NotReady::Yield),
+        _ => Ok(Position::At(offset)),
+    }
 }
 
-/// The position for a read or write, once nobody else is at it.
-async fn lock_position(open: &OpenFile) -> Position<'_> {
-    if open.has_position() { Position::Own(open.position.lock().await) } else { Position::At(0) }
+/// The position for an operation at `offset`, once nobody else is at the file's own.
+async fn lock_position(open: &OpenFile, at: At, offset: u64) -> Position<'_> {
+    match at {
+        At::Position if open.has_position() => Position::Own(open.position.lock().await),
+        _ => Position::At(offset),
+    }
+}
+
+/// Whether the file may be read or written there. The offset, or 0.
+#[inline]
+fn check(open: &OpenFile, at: At, operation: Operation) -> Result<u64> {
+    let offset = match at {
+        At::Position => 0,
+        At::Offset(offset) => {
+            let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL)?;
+            open.usable()?;
+            if !open.traits().contains(FileTraits::SEEKABLE) {
+                return Err(Errno::ESPIPE);
+            }
+            offset
+        }
+    };
+    open.check(if operation == Operation::Read { Access::READ } else { Access::WRITE })?;
+    Ok(offset)
 }
 
 /// The file's write lock, if it has one. Only some files are asked.
 #[inline]
 fn write_lock(open: &OpenFile) -> Option<&Mutex<()>> {
     if open.traits().contains(FileTraits::WRITE_LOCK) { open.inode().write_lock() } else { None }
+}
+
+/// Whether somebody who reads or writes it is to wait for it.
+fn blocks(open: &OpenFile, events: PollEvents) -> bool {
+    !open.flags().contains(OpenFlags::NON_BLOCK) && open.file().wait_queue(events).is_some()
 }
 
 async fn admit(open: &OpenFile, operation: Operation, caller: &dyn Caller) -> Result<()> {

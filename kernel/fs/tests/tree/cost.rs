@@ -51,9 +51,9 @@ fn futures_are_small() {
     let open = world.create("f").unwrap();
     let mut to = [0; 4];
     let mut cursor = Destination::kernel(&mut to);
-    assert!(size_of_val(&wait::read(&open, &mut cursor, &world)) <= 512);
+    assert!(size_of_val(&wait::read(&open, At::Position, &mut cursor, &world)) <= 512);
     let mut source = Source::kernel(b"x");
-    assert!(size_of_val(&wait::write(&open, &mut source, &world)) <= 512);
+    assert!(size_of_val(&wait::write(&open, At::Position, &mut source, &world)) <= 512);
 }
 
 #[test]

@@ -36,11 +36,11 @@ impl Program {
     }
 
     fn read(&self, world: &World, open: &OpenFile, address: usize, length: usize) -> Result<usize> {
-        block_on(wait::read(open, &mut Destination::user(&self.0, address, length), world))
+        block_on(wait::read(open, At::Position, &mut Destination::user(&self.0, address, length), world))
     }
 
     fn write(&self, world: &World, open: &OpenFile, address: usize, length: usize) -> Result<usize> {
-        block_on(wait::write(open, &mut Source::user(&self.0, address, length), world))
+        block_on(wait::write(open, At::Position, &mut Source::user(&self.0, address, length), world))
     }
 }
 
@@ -116,8 +116,8 @@ fn a_reader_that_fails_hands_its_wake_up_on() {
     let mut bad = Destination::user(&program.0, 0x1000, 4);
     let mut to = [0; 4];
     let mut good = Destination::kernel(&mut to);
-    let mut first = Box::pin(wait::read(&reader, &mut bad, &world));
-    let mut second = Box::pin(wait::read(&reader, &mut good, &world));
+    let mut first = Box::pin(wait::read(&reader, At::Position, &mut bad, &world));
+    let mut second = Box::pin(wait::read(&reader, At::Position, &mut good, &world));
     assert!(poll_once(first.as_mut(), &counts[0]).is_pending());
     assert!(poll_once(second.as_mut(), &counts[1]).is_pending());
     world.write(&writer, b"data").unwrap();
@@ -143,13 +143,13 @@ fn pieces_are_gathered_and_scattered() {
         UserSlice { address: memory + 7, length: 1 },
     ];
     let total = 11 + 2 * PAGE;
-    assert_eq!(block_on(wait::write(&open, &mut Source::vector(&program.0, &slices), &world)), Ok(total));
+    assert_eq!(block_on(wait::write(&open, At::Position, &mut Source::vector(&program.0, &slices), &world)), Ok(total));
     let expected = [&bytes[100..110], &bytes[..2 * PAGE], &bytes[7..8]].concat();
     assert_eq!(world.read_file("f").unwrap(), expected);
     let fresh = program.map(4 * PAGE);
     let slices =
         [UserSlice { address: fresh + PAGE, length: 5 }, UserSlice { address: fresh + 2 * PAGE, length: 2 * PAGE }];
-    let moved = block_on(wait::read_at(&open, 3, &mut Destination::vector(&program.0, &slices), &world));
+    let moved = block_on(wait::read(&open, At::Offset(3), &mut Destination::vector(&program.0, &slices), &world));
     assert_eq!(moved, Ok(5 + 2 * PAGE));
     assert_eq!(program.get(fresh + PAGE, 5), expected[3..8]);
     assert_eq!(program.get(fresh + 2 * PAGE, 2 * PAGE), expected[8..8 + 2 * PAGE]);
@@ -202,12 +202,12 @@ fn long_transfers_give_way_and_can_be_given_up() {
     let (count, waiting) = (Arc::new(Count::default()), Arc::new(Count::default()));
     let mut source = Source::user(&program.0, buffer, LENGTH);
     {
-        let mut writing = pin!(wait::write(&open, &mut source, &world));
+        let mut writing = pin!(wait::write(&open, At::Position, &mut source, &world));
         assert!(poll_once(writing.as_mut(), &count).is_pending());
         assert_eq!(count.get(), 1, "it is polled again soon");
         // Until it is over, nobody else writes the file or cuts it.
         let mut bytes = Source::kernel(b"other");
-        let mut appending = pin!(wait::write(&other, &mut bytes, &world));
+        let mut appending = pin!(wait::write(&other, At::Position, &mut bytes, &world));
         assert!(poll_once(appending.as_mut(), &waiting).is_pending());
         assert!(open.truncate(0, &world).unwrap().try_now().is_none());
         assert!(matches!(world.opening("f", OpenFlags::WRITE_ONLY | OpenFlags::TRUNCATE, 0), Ok(Opening::Busy(..))));
@@ -223,12 +223,12 @@ fn long_transfers_give_way_and_can_be_given_up() {
     assert_eq!(open.attributes().size, LENGTH as u64 + 5);
     let mut destination = Destination::user(&program.0, buffer, LENGTH);
     {
-        let mut reading = pin!(wait::read_at(&open, 0, &mut destination, &world));
+        let mut reading = pin!(wait::read(&open, At::Offset(0), &mut destination, &world));
         assert!(poll_once(reading.as_mut(), &count).is_pending());
     }
     // Of a slow file not even the first page may be there.
     assert!((destination.progress() > 0 || files_are_slow()) && destination.progress() < LENGTH);
     let end = LENGTH - PAGE;
     let mut destination = Destination::user(&program.0, buffer, LENGTH);
-    assert_eq!(block_on(wait::read_at(&open, end as i64, &mut destination, &world)), Ok(PAGE + 5));
+    assert_eq!(block_on(wait::read(&open, At::Offset(end as i64), &mut destination, &world)), Ok(PAGE + 5));
 }

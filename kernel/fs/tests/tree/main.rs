@@ -47,7 +47,8 @@ use memory::{AddressSpace, Destination, Memory, Source};
 use sync::{Permit, Semaphore};
 use vfs::{
     Access, Attributes, Caller, Capabilities, Context, Credentials, Lookup, MountFlags, MountNamespace, OpenFile,
-    OpenFlags, Opening, Path, PausedWalks, RenameFlags, Vfs, wait,
+    OpenFlags, Opening, Path, PausedWalks, RenameFlags, Vfs,
+    wait::{self, At},
 };
 
 /// The frames of this process are counted, so one test runs at a time: whoever holds the semaphore's permit. (A guard
@@ -251,11 +252,11 @@ impl World {
     }
 
     fn read(&self, open: &OpenFile, to: &mut [u8]) -> Result<usize> {
-        block_on(wait::read(open, &mut Destination::kernel(to), self))
+        block_on(wait::read(open, At::Position, &mut Destination::kernel(to), self))
     }
 
     fn write(&self, open: &OpenFile, bytes: &[u8]) -> Result<usize> {
-        block_on(wait::write(open, &mut Source::kernel(bytes), self))
+        block_on(wait::write(open, At::Position, &mut Source::kernel(bytes), self))
     }
 
     fn truncate(&self, open: &OpenFile, size: u64) -> Result<()> {

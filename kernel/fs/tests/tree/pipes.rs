@@ -99,7 +99,7 @@ fn a_reader_waits_and_one_wake_up_suffices() {
     let (count, mut to) = (Arc::new(Count::default()), [0; 10]);
     {
         let mut cursor = Destination::kernel(&mut to);
-        let mut reading = Box::pin(wait::read(&reader, &mut cursor, &world));
+        let mut reading = Box::pin(wait::read(&reader, At::Position, &mut cursor, &world));
         assert!(poll_once(reading.as_mut(), &count).is_pending());
         world.write(&writer, b"one").unwrap();
         assert_eq!(count.get(), 1);
@@ -110,7 +110,7 @@ fn a_reader_waits_and_one_wake_up_suffices() {
     assert_eq!(&to[..6], b"onetwo");
     // Closing the other side wakes as well.
     let mut cursor = Destination::kernel(&mut to);
-    let mut reading = Box::pin(wait::read(&reader, &mut cursor, &world));
+    let mut reading = Box::pin(wait::read(&reader, At::Position, &mut cursor, &world));
     assert!(poll_once(reading.as_mut(), &count).is_pending());
     drop(writer);
     assert_eq!(count.get(), 2);
@@ -126,7 +126,7 @@ fn a_writer_waits_until_everything_is_through() {
     let count = Arc::new(Count::default());
     let mut got = Vec::new();
     {
-        let mut writing = Box::pin(wait::write(&writer, &mut source, &world));
+        let mut writing = Box::pin(wait::write(&writer, At::Position, &mut source, &world));
         loop {
             let done = poll_once(writing.as_mut(), &count);
             let mut to = vec![0; 10_000];
@@ -152,7 +152,7 @@ fn an_interrupted_write_says_how_far_it_came() {
     let (reader, writer) = pipe(&world, OpenFlags::empty());
     let bytes = vec![7; 100_000];
     let mut source = Source::kernel(&bytes);
-    let mut writing = Box::pin(wait::write(&writer, &mut source, &world));
+    let mut writing = Box::pin(wait::write(&writer, At::Position, &mut source, &world));
     assert!(poll_once(writing.as_mut(), &Arc::default()).is_pending());
     drop(writing);
     assert_eq!(source.progress(), 65_536);
@@ -160,14 +160,14 @@ fn an_interrupted_write_says_how_far_it_came() {
     // When the reader goes with nothing written, that is an error; else what was written counts. Either way the writer
     // is told.
     let mut source = Source::kernel(&bytes);
-    let mut writing = Box::pin(wait::write(&writer, &mut source, &world));
+    let mut writing = Box::pin(wait::write(&writer, At::Position, &mut source, &world));
     assert!(poll_once(writing.as_mut(), &Arc::default()).is_pending());
     drop(reader);
     assert_eq!(poll_once(writing.as_mut(), &Arc::default()), Poll::Ready(Err(Errno::EPIPE)));
     assert_eq!(world.broken_pipes.load(Ordering::Relaxed), 1);
     let (reader, writer) = pipe(&world, OpenFlags::empty());
     let mut source = Source::kernel(&bytes);
-    let mut writing = Box::pin(wait::write(&writer, &mut source, &world));
+    let mut writing = Box::pin(wait::write(&writer, At::Position, &mut source, &world));
     assert!(poll_once(writing.as_mut(), &Arc::default()).is_pending());
     drop(reader);
     assert_eq!(poll_once(writing.as_mut(), &Arc::default()), Poll::Ready(Ok(65_536)));
@@ -183,7 +183,7 @@ fn a_poller_leaves_the_data_to_the_reader() {
     let mut watch = poll::Watch::new([(&*reader, PollEvents::IN)].into_iter()).unwrap();
     let mut to = [0; 4];
     let mut cursor = Destination::kernel(&mut to);
-    let mut reading = Box::pin(wait::read(&reader, &mut cursor, &world));
+    let mut reading = Box::pin(wait::read(&reader, At::Position, &mut cursor, &world));
     let mut polling = Box::pin(watch.until(1, |_| look(&reader)));
     assert!(poll_once(polling.as_mut(), &first).is_pending());
     assert!(poll_once(reading.as_mut(), &second).is_pending());
@@ -452,7 +452,7 @@ fn an_event_s_count_is_added_to_taken_from_and_polled() {
     assert_eq!(world.write(&full, &most.to_ne_bytes()), Ok(8));
     let bytes = 1_u64.to_ne_bytes();
     let mut source = Source::kernel(&bytes);
-    let mut writing = Box::pin(wait::write(&full, &mut source, &world));
+    let mut writing = Box::pin(wait::write(&full, At::Position, &mut source, &world));
     assert!(poll_once(writing.as_mut(), &count).is_pending());
     assert_eq!((world.read(&full, &mut to), count.get()), (Ok(8), 1));
     assert_eq!(poll_once(writing.as_mut(), &count), Poll::Ready(Ok(8)));

@@ -33,11 +33,14 @@ fn positions_and_holes() {
     assert_eq!(&bytes[..5], b"\0\0end");
     world.truncate(&open, 3 * PAGE as u64 + 1).unwrap();
     world.truncate(&open, 4 * PAGE as u64).unwrap();
-    let end = block_on(wait::read_at(&open, 3 * PAGE as i64, &mut Destination::kernel(&mut bytes), &world));
+    let end = block_on(wait::read(&open, At::Offset(3 * PAGE as i64), &mut Destination::kernel(&mut bytes), &world));
     assert_eq!((end, &bytes[..3]), (Ok(10), &b"e\0\0"[..]));
-    assert_eq!(block_on(wait::read_at(&open, -1, &mut Destination::kernel(&mut bytes), &world)), Err(Errno::EINVAL));
+    assert_eq!(
+        block_on(wait::read(&open, At::Offset(-1), &mut Destination::kernel(&mut bytes), &world)),
+        Err(Errno::EINVAL)
+    );
     assert_eq!(world.truncate(&open, u64::MAX), Err(Errno::EINVAL));
-    let beyond = block_on(wait::write_at(&open, i64::MAX, &mut Source::kernel(b"xy"), &world));
+    let beyond = block_on(wait::write(&open, At::Offset(i64::MAX), &mut Source::kernel(b"xy"), &world));
     assert_eq!(beyond, Err(Errno::EFBIG));
 }
 

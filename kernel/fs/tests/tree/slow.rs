@@ -26,10 +26,13 @@ fn a_read_waits_for_its_pages_whatever_o_nonblock_says() {
     cold_file(&world, &store, &bytes);
     let open = world.open("f", READ | OpenFlags::NON_BLOCK).unwrap();
     let mut read = vec![0; 10 * PAGE];
-    assert!(wait::try_read(&open, &mut Destination::kernel(&mut read), &world).is_err(), "it isn't there yet");
+    assert!(
+        wait::try_read(&open, At::Position, &mut Destination::kernel(&mut read), &world).is_err(),
+        "it isn't there yet"
+    );
     assert_eq!(world.read(&open, &mut read), Ok(10 * PAGE));
     assert!(read == bytes);
-    assert!(wait::try_read_at(&open, 0, &mut Destination::kernel(&mut read)).is_ok(), "now it is");
+    assert!(wait::try_read(&open, At::Offset(0), &mut Destination::kernel(&mut read), &world).is_ok(), "now it is");
 }
 
 #[test]
@@ -41,10 +44,10 @@ fn who_is_killed_while_he_waits_leaves_the_file_to_others() {
     {
         let mut byte = [0];
         let mut to = Destination::kernel(&mut byte);
-        let mut reader = pin!(wait::read_at(&open, 0, &mut to, &world));
+        let mut reader = pin!(wait::read(&open, At::Offset(0), &mut to, &world));
         assert!(poll_once(reader.as_mut(), &count).is_pending());
         let mut from = Source::kernel(b"x");
-        let mut writer = pin!(wait::write_at(&open, 5, &mut from, &world));
+        let mut writer = pin!(wait::write(&open, At::Offset(5), &mut from, &world));
         assert!(poll_once(writer.as_mut(), &count).is_pending());
     }
     assert_eq!(world.read_file("f").unwrap(), [7; 3 * PAGE]);

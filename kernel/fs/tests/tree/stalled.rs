@@ -211,7 +211,7 @@ fn a_read_waits_asleep_for_a_host_that_stalls() {
     let mut bytes = [0; 64];
     {
         let mut to = Destination::kernel(&mut bytes);
-        let mut reader = pin!(wait::read(&open, &mut to, &world));
+        let mut reader = pin!(wait::read(&open, At::Position, &mut to, &world));
         assert!(poll_once(reader.as_mut(), &count).is_pending());
         stalled.until_asked(1);
         // Others go on, and so does who uses the same file otherwise.
@@ -234,7 +234,7 @@ fn who_waits_for_a_host_that_stalls_can_be_killed() {
         let open = world.open("f", READ).unwrap();
         let mut bytes = [0; 4];
         let mut to = Destination::kernel(&mut bytes);
-        let mut reader = pin!(wait::read_at(&open, 0, &mut to, &world));
+        let mut reader = pin!(wait::read(&open, At::Offset(0), &mut to, &world));
         assert!(poll_once(reader.as_mut(), &count).is_pending());
         stalled.until_asked(HELPERS.min(before + 1));
     }

@@ -22,7 +22,8 @@ use abi::signal::{Signal, SignalStack};
 use abi::{Errno, Result};
 use machine::user::Registers;
 use memory::{AddressSpace, Destination, PAGE_SIZE};
-use vfs::{Context, Lookup, MountFlags, OpenFile, Path, wait};
+use vfs::wait::{self, At};
+use vfs::{Context, Lookup, MountFlags, OpenFile, Path};
 
 use crate::process::{Image, Program};
 use crate::run::NewImage;
@@ -216,9 +217,11 @@ async fn beginning_of(thread: &Arc<Thread>, file: &OpenFile) -> Result<[u8; BEGI
 async fn read(thread: &Arc<Thread>, file: &OpenFile, offset: u64, bytes: &mut [u8]) -> Result<usize> {
     let length = bytes.len();
     let mut destination = Destination::kernel(bytes);
-    while destination.progress() < length {
-        let at = offset.checked_add(destination.progress() as u64).and_then(|at| i64::try_from(at).ok());
-        if wait::read_at(file, at.ok_or(Errno::ENOEXEC)?, &mut destination, &**thread).await? == 0 {
+    loop {
+        let done = destination.progress();
+        let at = offset.checked_add(done as u64).and_then(|at| i64::try_from(at).ok()).ok_or(Errno::ENOEXEC)?;
+        wait::read(file, At::Offset(at), &mut destination, &**thread).await?;
+        if destination.progress() == done || destination.progress() == length {
             break;
         }
     }
