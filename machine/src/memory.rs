@@ -9,8 +9,8 @@
 //! source hands out is checked against the [`FrameRecord`] of that frame (reference count 0 -> 1, or it is refused),
 //! so that a wrong source can waste memory but can never make two owners share it unknowingly.
 //!
-//! Parts: this file has the records and the source, `frame` what owns memory, `space` address spaces; below them, `pc`
-//! has page tables, user copies and TLB shootdown, and `host` a map of pages in ordinary memory. Frames synchronise by
+//! Parts: this file has the records and the source, `frame` what owns memory, `frame_cell` frames found without a lock, `space` address
+//! spaces; below them, `pc` has page tables, user copies and TLB shootdown, and `host` a map of pages in ordinary memory. Frames synchronise by
 //! their count alone; a space has one lock inside, held for no longer than one call. Nothing here sleeps.
 
 use crate::platform;
@@ -23,6 +23,7 @@ use core::sync::atomic::{self, AtomicBool, AtomicU32, Ordering};
 
 mod count;
 mod frame;
+mod frame_cell;
 mod space;
 
 pub use crate::heap::{HeapUsage, MOST_DRAWN, MOST_FRAMES_DRAWN, SlabUsage, end_draw, fallible, heap_usage};
@@ -31,6 +32,7 @@ pub use crate::heap::{allocations, fail_nth_allocation, most_drawn, refusable_al
 use count::Count;
 pub(crate) use frame::word;
 pub use frame::{Frame, FrameRun};
+pub use frame_cell::{FrameCell, RetiredFrame};
 pub use space::{Access, FAULT_AHEAD, FAULT_AROUND, Mapping, MmuGather, Space, USER_TOP, UserFault};
 
 /// Bytes in a frame and in a page.

@@ -14,7 +14,7 @@ use core::ops::Range;
 use core::sync::atomic::AtomicBool;
 
 use abi::Errno;
-use machine::memory::{Access, Frame, MmuGather, PAGE_SIZE, Space, USER_TOP};
+use machine::memory::{Access, MmuGather, PAGE_SIZE, RetiredFrame, Space, USER_TOP};
 use sync::{Budget, WaitQueue};
 
 use crate::area::{Area, AreaFlags, Backing, effective};
@@ -353,7 +353,7 @@ impl AddressSpace {
     }
 
     /// Takes out what areas show of these pages of `file`, but not the program's own copies.
-    pub(crate) fn evict_file(&self, file: &dyn crate::Pager, pages: &BTreeMap<u64, Frame>) {
+    pub(crate) fn evict_file(&self, file: &dyn crate::Pager, pages: &BTreeMap<u64, RetiredFrame>) {
         let (Some((&first, _)), Some((&last, _))) = (pages.first_key_value(), pages.last_key_value()) else { return };
         self.each_view(file, &(first..last + 1), |area, addresses, gather| {
             for address in addresses.step_by(PAGE_SIZE) {

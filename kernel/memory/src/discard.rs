@@ -16,14 +16,14 @@ use sync::{Budget, SpinLock, WaitQueue};
 use crate::address_space::SLICE;
 use crate::area_set::AreaSet;
 use crate::kernel_memory::Memory;
-use crate::page_cache::{LEAF, Leaves};
+use crate::page_cache::{LEAF, Removed};
 
 /// What is to be freed.
 pub(crate) enum Discarded {
     /// A space nobody executes in.
     Space(Arc<Space>, AreaSet),
     /// Pages of a file.
-    Pages(Leaves),
+    Pages(Removed),
     /// What others have.
     Other(Box<dyn Dismantle>),
 }
@@ -39,7 +39,7 @@ impl Discarded {
     fn is_large(&self) -> bool {
         match self {
             Discarded::Space(space, areas) => space.resident() > SLICE || areas.len() > SLICE / AREA,
-            Discarded::Pages(leaves) => leaves.len() > SLICE / LEAF as usize,
+            Discarded::Pages(pages) => pages.pages > SLICE as u64,
             Discarded::Other(_) => true,
         }
     }
@@ -53,7 +53,7 @@ impl Discarded {
                 }
                 areas.pop_some().is_some()
             }
-            Discarded::Pages(leaves) => (0..SLICE / LEAF as usize).all(|_| leaves.pop_first().is_some()),
+            Discarded::Pages(pages) => (0..SLICE / LEAF as usize).all(|_| pages.free_some()),
             Discarded::Other(other) => other.free_some(),
         }
     }

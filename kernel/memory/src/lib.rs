@@ -39,7 +39,7 @@ extern crate alloc;
 
 /// Where the atomics come from: the model puts others in their place.
 mod atomic {
-    pub use core::sync::atomic::{AtomicUsize, Ordering, fence};
+    pub use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 }
 
 mod address_space;

@@ -14,7 +14,7 @@ use core::ops::Range;
 use core::pin::Pin;
 
 use abi::Errno;
-use machine::memory::Frame;
+use machine::memory::{Frame, RetiredFrame};
 use sync::{Budget, SpinLock};
 
 use crate::address_space::AddressSpace;
@@ -219,7 +219,7 @@ impl Mappings {
 
     /// Takes these pages of `file` out wherever just these frames are shown; copies that programs made stay. Call it
     /// without locks.
-    pub fn evict(&self, file: &dyn Pager, pages: &BTreeMap<u64, Frame>) -> Visited {
+    pub fn evict(&self, file: &dyn Pager, pages: &BTreeMap<u64, RetiredFrame>) -> Visited {
         self.visit(|space| space.evict_file(file, pages))
     }
 

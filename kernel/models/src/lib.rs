@@ -16,6 +16,7 @@
 //! | `readers` | machine/src/rcu/readers.rs: who reads without a lock, and who waits for that |
 //! | `shootdown`, `unflushed` | machine/src/arch/x86_64/shootdown/protocol.rs, and who has a flush before him (mmu_gather/unflushed.rs) |
 //! | `recent_areas` | kernel/memory/src: page faults without the lock of the areas |
+//! | `tree` | kernel/memory/src/page_cache: pages of a file found without its lock |
 //!
 //! Stops of processes with threads have their model beside them (kernel/process/src/signal/stop_tests.rs): all of it happens under
 //! one lock, so that orders of whole steps are all there are.
@@ -74,6 +75,13 @@ use numbers::Numbers;
 
 #[path = "../../memory/src/recent_areas.rs"]
 pub mod recent_areas;
+
+#[allow(clippy::arc_with_non_send_sync, reason = "loom's cells are no `Sync`, and its threads take turns")]
+mod frames;
+#[path = "../../memory/src/page_cache/tree.rs"]
+#[allow(dead_code, missing_docs, reason = "the model uses a part of it")]
+#[allow(clippy::arc_with_non_send_sync, reason = "as above")]
+pub mod tree;
 
 pub mod rcu;
 pub mod shootdown;

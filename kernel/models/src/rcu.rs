@@ -42,3 +42,7 @@ pub mod atomic {
 mod readers;
 
 pub use readers::Readers;
+
+mod cells;
+
+pub use cells::{RcuCell, ReadSection, Retired, Shared, read, wait_for_readers};

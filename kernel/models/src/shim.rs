@@ -6,6 +6,11 @@ use std::sync::OnceLock;
 
 /// As `machine::memory`.
 pub mod memory {
+    pub use crate::frames::{Frame, FrameCell, RetiredFrame};
+
+    /// As on every machine.
+    pub const PAGE_SIZE: usize = 4096;
+
     /// There is always memory.
     pub fn fallible<R>(body: impl FnOnce() -> R) -> R {
         body()
@@ -24,6 +29,12 @@ pub mod atomic {
             pub struct $name {
                 initial: $value,
                 made: OnceLock<loom::sync::atomic::$name>,
+            }
+
+            impl Default for $name {
+                fn default() -> Self {
+                    $name::new(0)
+                }
             }
 
             #[allow(missing_docs, dead_code, reason = "core's operations; no model uses all of them for each type")]
@@ -76,12 +87,6 @@ pub mod atomic {
             }
         )*};
     }
-    impl Default for AtomicUsize {
-        fn default() -> Self {
-            AtomicUsize::new(0)
-        }
-    }
-
     atomic!(AtomicUsize: usize, AtomicU64: u64, AtomicU32: u32, AtomicU8: u8);
 }
 

@@ -94,7 +94,6 @@ impl Frame {
     }
 
     /// Gives up the reference without dropping it; `from_raw` takes it up again.
-    #[cfg(any(target_os = "none", test))]
     #[inline]
     pub(crate) fn into_raw(self) -> NonZeroU32 {
         let number = self.0;
@@ -106,7 +105,6 @@ impl Frame {
     ///
     /// # Safety
     /// `number` must stand for one reference given up by `into_raw` or counted otherwise, taken up only once.
-    #[cfg(any(target_os = "none", test))]
     #[inline]
     pub(crate) unsafe fn from_raw(number: NonZeroU32) -> Frame {
         Frame(number)

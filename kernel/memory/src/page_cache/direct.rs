@@ -8,6 +8,7 @@ use core::ops::Range;
 
 use machine::memory::Frame;
 
+use super::pages::Pages;
 use super::{PAGE, PageCache, Search};
 use crate::discard::Discarded;
 use crate::pager::Visited;
@@ -17,14 +18,14 @@ impl PageCache {
     /// for which that is so.
     pub fn unwritten_in(&self, range: Range<u64>) -> (Option<Frame>, usize) {
         let length = |end: u64| usize::try_from(end.min(range.end) - range.start).unwrap_or(usize::MAX);
-        let pages = self.pages.lock();
+        let pages = self.lock();
         let (index, end) = (range.start / PAGE, range.end.div_ceil(PAGE));
         let marked = |writing| match pages.first_marked(index..end, writing) {
             Search::Found(page) | Search::Beyond(page) => page,
         };
         let first = if pages.is_clean() { end } else { marked(false).min(marked(true)) };
         match first {
-            first if first == index && first < end => (pages.get(index).cloned(), length((index + 1) * PAGE)),
+            first if first == index && first < end => (pages.get(index), length((index + 1) * PAGE)),
             first => (None, length(first.saturating_mul(PAGE))),
         }
     }
@@ -33,7 +34,7 @@ impl PageCache {
     pub fn note_written(&self, offset: u64, bytes: &[u8]) {
         let end = offset + bytes.len() as u64;
         {
-            let mut pages = self.pages.lock();
+            let mut pages = self.lock();
             pages.grow(end);
             for index in offset / PAGE..end.div_ceil(PAGE) {
                 pages.in_flight.overtake(index);
@@ -50,11 +51,16 @@ impl PageCache {
     /// Where the file lies, these bytes have become zeros.
     pub fn note_zeroed(&self, range: Range<u64>) {
         {
-            let mut pages = self.pages.lock();
+            let mut pages = self.lock();
             pages.in_flight.overtake_from(range.start / PAGE);
-            for (index, frame) in pages.present(range.start / PAGE..range.end.div_ceil(PAGE)) {
+            let end = range.end.div_ceil(PAGE);
+            let mut next = range.start / PAGE;
+            while let Some(index) = pages.first_present(next..end) {
                 let within = |at: u64| at.saturating_sub(index * PAGE).min(PAGE) as usize;
-                frame.zero(within(range.start)..within(range.end));
+                if let Some(frame) = pages.get(index) {
+                    frame.zero(within(range.start)..within(range.end));
+                }
+                next = index + 1;
             }
         }
         self.wake();
@@ -66,7 +72,7 @@ impl PageCache {
         let first_gone = size.div_ceil(PAGE);
         let removed = self.take_from(first_gone, |pages| {
             pages.grow(size);
-            pages.size = size;
+            pages.set_size(size);
             pages.zero_behind_end();
             pages.in_flight.overtake_from(size / PAGE);
         });
@@ -79,18 +85,18 @@ impl PageCache {
     }
 
     /// Takes the pages from `first` on out after `change`. Whether there were any.
-    fn take_from(&self, first: u64, change: impl FnOnce(&mut super::Pages)) -> bool {
-        let (gone, removed) = {
-            let mut pages = self.pages.lock();
+    fn take_from(&self, first: u64, change: impl FnOnce(&mut Pages<'_>)) -> bool {
+        let gone = {
+            let mut pages = self.lock();
             change(&mut pages);
-            let dirty = pages.dirty;
-            let taken = pages.cut(first);
+            let gone = pages.cut(first);
             if let Some(backed) = &self.backed {
-                backed.flusher.cleaned(backed.id, dirty - pages.dirty, pages.is_clean());
+                backed.flusher.cleaned(backed.id, gone.dirty, pages.is_clean());
             }
-            taken
+            gone
         };
         self.wake();
+        let removed = gone.pages;
         self.budget.give(removed);
         self.budget.memory().discard(Discarded::Pages(gone));
         removed > 0

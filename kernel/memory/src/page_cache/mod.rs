@@ -25,7 +25,8 @@
 //!
 //! | file | what it holds |
 //! | --- | --- |
-//! | `tree` | the pages that are here, and their states |
+//! | `tree` | the pages that are here, found without a lock |
+//! | `pages` | what is known of them: their states, and how many there are |
 //! | `in_flight` | what the backing is doing: the diagram of a page's states |
 //! | `backing` | [`Backing`] and its requests |
 //! | `read`, `read_ahead` | read(2), fetching; how much to fetch |
@@ -41,8 +42,8 @@
 //! **Nothing waits inside.** What can't be done now says [`PagerError::Wait`], and [`Pager::ready`] resolves when it is worth
 //! asking again. Only that makes a future; who finds the page makes none.
 //!
-//! **Locks.** One spin lock of each file guards its tree, what is in flight and its size, for a look-up at a time: copying goes on
-//! outside it, on counted frames. Under it comes the flusher's list of files. No request is handed to a backing, and no address space
+//! **Locks.** Who finds the page of a read or a fault in the tree takes no lock. One spin lock of each file guards changes of its tree and of
+//! its size, and what is in flight, for a change or a look at a time: copying goes on outside it, on counted frames. Under it comes the flusher's list of files. No request is handed to a backing, and no address space
 //! visited, with either held. That two writes of one file don't mix is the file system's affair, and that it is not cut while it is written.
 
 mod backing;
@@ -51,6 +52,7 @@ mod direct;
 mod errors;
 mod flusher;
 mod in_flight;
+mod pages;
 mod read;
 mod read_ahead;
 mod reclaim;
@@ -76,11 +78,13 @@ pub use backing::{Backing, CutRequest, ReadRequest, WriteRequest};
 pub use budget::PageBudget;
 pub use errors::WriteErrors;
 pub use flusher::Flusher;
+use pages::{Pages, State};
+use read_ahead::Marks;
 pub use slow::{SlowBacking, SlowQueue};
 #[cfg(test)]
 pub(crate) use tree::Leaf;
-use tree::Pages;
-pub(crate) use tree::{LEAF, Leaves};
+use tree::{Found, Tree};
+pub(crate) use tree::{LEAF, Removed};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -119,7 +123,8 @@ impl From<UserFault> for CacheError {
 
 /// A file's pages in RAM.
 pub struct PageCache {
-    pages: SpinLock<Pages>,
+    tree: Tree,
+    state: SpinLock<State>,
     budget: Arc<PageBudget>,
     mappings: Mappings,
     backed: Option<Box<Backed>>,
@@ -135,6 +140,8 @@ struct Backed {
     errors: WriteErrors,
     /// Woken whenever a request ends.
     changed: WaitQueue,
+    /// Pages at which it is time to read on.
+    marks: Marks,
 }
 
 /// How far a search has come.
@@ -149,7 +156,7 @@ pub enum Search {
 impl PageCache {
     /// An empty file in RAM whose pages are paid for by `budget`.
     pub fn new(budget: Arc<PageBudget>) -> PageCache {
-        PageCache { pages: SpinLock::default(), budget, mappings: Mappings::new(), backed: None }
+        PageCache { tree: Tree::default(), state: SpinLock::default(), budget, mappings: Mappings::new(), backed: None }
     }
 
     /// A file of `size` bytes that lies in `backing`, one of those that `flusher` writes back.
@@ -160,7 +167,8 @@ impl PageCache {
         size: u64,
     ) -> Arc<PageCache> {
         Arc::new_cyclic(|this: &Weak<PageCache>| PageCache {
-            pages: SpinLock::new(Pages::of_size(size)),
+            tree: Tree::of_size(size),
+            state: SpinLock::default(),
             budget,
             mappings: Mappings::new(),
             backed: Some(Box::new(Backed {
@@ -170,18 +178,26 @@ impl PageCache {
                 id: flusher.new_file(this),
                 errors: WriteErrors::default(),
                 changed: WaitQueue::new(),
+                marks: Marks::default(),
             })),
         })
     }
 
+    /// The file's lock, with its pages.
+    #[inline]
+    #[track_caller]
+    fn lock(&self) -> Pages<'_> {
+        Pages::new(&self.tree, self.state.lock())
+    }
+
     /// Pages in memory: st_blocks of a file in RAM, times eight.
     pub fn resident(&self) -> u64 {
-        self.pages.lock().resident
+        self.lock().resident
     }
 
     /// Pages that have been written to, but not where the file is kept.
     pub fn dirty(&self) -> u64 {
-        self.pages.lock().dirty
+        self.lock().dirty
     }
 
     /// A request ended.
@@ -193,12 +209,12 @@ impl PageCache {
 
     /// Puts a page into a hole; if it has been filled meanwhile, returns what is there.
     fn insert(&self, index: u64, frame: Frame, within_size: bool) -> Result<Option<Frame>, PagerError> {
-        let mut pages = self.pages.lock();
-        if within_size && index >= pages.size.div_ceil(PAGE) {
+        let mut pages = self.lock();
+        if within_size && index >= pages.size().div_ceil(PAGE) {
             return Err(PagerError::BeyondEnd);
         }
         if let Some(other) = pages.get(index) {
-            return Ok(Some(other.clone()));
+            return Ok(Some(other));
         }
         self.budget.take()?;
         pages.insert(index, frame);
@@ -213,7 +229,7 @@ impl PageCache {
             if budget.spend(1) {
                 return Ok(Some(index * PAGE));
             }
-            if self.pages.lock().get(index).is_none() {
+            if !self.lock().has(index) {
                 self.page_for_writing(index).map_err(|error| CacheError::new(error, index))?;
             }
         }
@@ -222,26 +238,26 @@ impl PageCache {
 
     /// Grows the file to `size` if it is shorter.
     pub fn grow(&self, size: u64) {
-        let mut pages = self.pages.lock();
+        let pages = self.lock();
         match self.backed {
             Some(_) => pages.grow(size),
-            None => pages.size = pages.size.max(size),
+            None => pages.set_size(pages.size().max(size)),
         }
     }
 
     /// The first byte at or after `offset` that lies in a page in memory, before the end: lseek(2) with `SEEK_DATA`.
     pub fn next_data(&self, offset: u64) -> Option<u64> {
-        let pages = self.pages.lock();
-        let (index, _) = pages.present(offset / PAGE..pages.size.div_ceil(PAGE)).next()?;
-        Some(offset.max(index * PAGE)).filter(|at| *at < pages.size)
+        let pages = self.lock();
+        let index = pages.first_present(offset / PAGE..pages.size().div_ceil(PAGE))?;
+        Some(offset.max(index * PAGE)).filter(|at| *at < pages.size())
     }
 
     /// The first byte at or after `offset` that lies in a hole, or the end: lseek(2) with `SEEK_HOLE`.
     pub fn next_hole(&self, offset: u64) -> Search {
-        let pages = self.pages.lock();
-        let at = |page: u64| offset.max(page.saturating_mul(PAGE)).min(pages.size);
+        let pages = self.lock();
+        let at = |page: u64| offset.max(page.saturating_mul(PAGE)).min(pages.size());
         match pages.first_hole(offset / PAGE) {
-            Search::Beyond(page) if at(page) < pages.size => Search::Beyond(at(page)),
+            Search::Beyond(page) if at(page) < pages.size() => Search::Beyond(at(page)),
             Search::Beyond(page) | Search::Found(page) => Search::Found(at(page)),
         }
     }
@@ -252,29 +268,26 @@ impl Pager for PageCache {
         if let Some(backed) = &self.backed {
             return self.backed_page(backed, index, write);
         }
-        {
-            let pages = self.pages.lock();
-            if index >= pages.size.div_ceil(PAGE) {
-                return Err(PagerError::BeyondEnd);
-            }
-            if let Some(frame) = pages.get(index) {
-                return Ok(frame.clone());
-            }
+        if let Some((frame, size)) = self.tree.find(index, false) {
+            return if index < size.div_ceil(PAGE) { Ok(frame) } else { Err(PagerError::BeyondEnd) };
+        }
+        if index >= self.tree.size().div_ceil(PAGE) {
+            return Err(PagerError::BeyondEnd);
         }
         let frame = Frame::zeroed().ok_or(PagerError::OutOfMemory)?;
         Ok(self.insert(index, frame.clone(), true)?.unwrap_or(frame))
     }
 
     fn cached(&self, range: Range<u64>, found: &mut dyn FnMut(u64, Frame)) {
-        let pages = self.pages.lock();
-        let end = range.end.min(pages.size.div_ceil(PAGE));
-        for (index, frame) in pages.present(range.start.min(end)..end) {
-            found(index, frame.clone());
+        let (mut next, mut some) = (range.start, Found::new());
+        while let Some(reached) = self.tree.some_of(next..range.end, &mut some) {
+            some.drain(..).for_each(|(index, frame)| found(index, frame));
+            next = reached;
         }
     }
 
     fn size(&self) -> u64 {
-        self.pages.lock().size
+        self.tree.size()
     }
 
     fn mappings(&self) -> Option<&Mappings> {
@@ -304,11 +317,13 @@ impl Pager for PageCache {
 
 impl Drop for PageCache {
     fn drop(&mut self) {
-        let pages = self.pages.get_mut();
-        let dirty = pages.dirty;
-        let (leaves, resident) = pages.take();
+        let (resident, dirty) = {
+            let state = self.state.get_mut();
+            (state.resident, state.dirty)
+        };
+        let pages = self.tree.take(resident);
         self.budget.give(resident);
-        self.budget.memory().discard(Discarded::Pages(leaves));
+        self.budget.memory().discard(Discarded::Pages(pages));
         if let Some(backed) = &self.backed {
             backed.flusher.forget(backed.id, dirty);
         }

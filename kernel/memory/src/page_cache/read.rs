@@ -31,13 +31,12 @@ impl PageCache {
     pub fn read_at(&self, offset: u64, to: &mut Destination<'_>) -> Result<usize, CacheError> {
         let mut at = offset;
         while to.remaining() > 0 {
-            let (frame, size) = {
-                let mut pages = self.pages.lock();
-                let frame = match &self.backed {
-                    None => pages.get(at / PAGE).cloned(),
-                    Some(_) => pages.get_referenced(at / PAGE).cloned(),
-                };
-                (frame, pages.size)
+            let (frame, size) = match self.tree.find(at / PAGE, self.backed.is_some()) {
+                Some((frame, size)) => (Some(frame), size),
+                None => {
+                    let pages = self.lock();
+                    (pages.get(at / PAGE), pages.size())
+                }
             };
             let within = (at % PAGE) as usize;
             let rest = usize::try_from(size.saturating_sub(at)).unwrap_or(usize::MAX);
@@ -81,8 +80,8 @@ impl PageCache {
     /// [`PagerError::Wait`] while it is on its way, [`PagerError::Io`], [`PagerError::OutOfMemory`].
     fn fetch(&self, backed: &Backed, index: u64, asked: Asked) -> Result<(), PagerError> {
         let (first, count, watch) = {
-            let mut pages = self.pages.lock();
-            if pages.get(index).is_some() {
+            let mut pages = self.lock();
+            if pages.has(index) {
                 return Ok(());
             }
             if pages.in_flight.is_cutting() || pages.in_flight.is_read(index) {
@@ -91,7 +90,8 @@ impl PageCache {
             let (first, count) = match asked {
                 Asked::Pages(asked) => {
                     let window = pages.read_ahead.miss(index, asked);
-                    (index, pages.absent(index, window.min(pages.size.div_ceil(PAGE).saturating_sub(index))))
+                    backed.marks.set(&pages.read_ahead);
+                    (index, pages.absent(index, window.min(pages.size().div_ceil(PAGE).saturating_sub(index))))
                 }
                 Asked::Around => pages.absent_around(index, MOST),
             };
@@ -99,10 +99,10 @@ impl PageCache {
         };
         // It may have failed when this returns.
         let begun = self.begin_read(backed, first, count, Some(index));
-        let mut pages = self.pages.lock();
+        let mut pages = self.lock();
         let has_failed = pages.in_flight.unwatch(index, watch);
         begun?;
-        match pages.get(index).is_some() {
+        match pages.has(index) {
             true => Ok(()),
             false if has_failed => Err(PagerError::Io),
             false if pages.in_flight.is_read(index) || pages.in_flight.is_cutting() => Err(PagerError::Wait),
@@ -113,19 +113,26 @@ impl PageCache {
 
     /// See [`Pager::page`](crate::Pager::page). Called with an address space's lock held.
     pub(super) fn backed_page(&self, backed: &Backed, index: u64, write: bool) -> Result<Frame, PagerError> {
+        if !write
+            && let Some((frame, size)) = self.tree.find(index, true)
+            && index < size.div_ceil(PAGE)
+        {
+            self.read_on(backed, index);
+            return Ok(frame);
+        }
         loop {
             if write {
                 backed.flusher.admit()?;
             }
             let found = {
-                let mut pages = self.pages.lock();
-                let is_beyond = index >= pages.size.div_ceil(PAGE);
+                let mut pages = self.lock();
+                let is_beyond = index >= pages.size().div_ceil(PAGE);
                 if is_beyond {
                     drop(pages);
                     self.ask_for_length(backed, index)?;
                     continue;
                 }
-                let found = pages.get_referenced(index).cloned();
+                let found = pages.get_referenced(index);
                 if write && found.is_some() {
                     self.note_dirty(backed, &mut pages, index);
                 }
@@ -150,16 +157,21 @@ impl PageCache {
     /// [`PagerError::BeyondEnd`] if it does where it is kept, too.
     fn ask_for_length(&self, backed: &Backed, index: u64) -> Result<(), PagerError> {
         let length = backed.backing.length().filter(|length| index < length.div_ceil(PAGE));
-        self.pages.lock().grow(length.ok_or(PagerError::BeyondEnd)?);
+        self.lock().grow(length.ok_or(PagerError::BeyondEnd)?);
         Ok(())
     }
 
     /// Page `index` is used: reads on if it is time for it. What can't be done now is not done.
     pub(super) fn read_on(&self, backed: &Backed, index: u64) {
+        if !backed.marks.has(index) {
+            return;
+        }
         let (first, count) = {
-            let mut pages = self.pages.lock();
-            let Some((first, count)) = pages.read_ahead.hit(index) else { return };
-            let end = pages.size.div_ceil(PAGE);
+            let mut pages = self.lock();
+            let hit = pages.read_ahead.hit(index);
+            backed.marks.set(&pages.read_ahead);
+            let Some((first, count)) = hit else { return };
+            let end = pages.size().div_ceil(PAGE);
             if pages.in_flight.is_cutting() || first >= end {
                 return;
             }
@@ -174,8 +186,8 @@ impl PageCache {
         // Of too few frames the page that is wanted gets one.
         let first = wanted.filter(|wanted| wanted - first >= frames.len() as u64).unwrap_or(first);
         let unused = {
-            let mut pages = self.pages.lock();
-            let end = pages.size.div_ceil(PAGE).saturating_sub(first);
+            let mut pages = self.lock();
+            let end = pages.size().div_ceil(PAGE).saturating_sub(first);
             let still =
                 if pages.in_flight.is_cutting() { 0 } else { pages.absent(first, end.min(frames.len() as u64)) };
             let unused = frames.len() as u64 - still;
@@ -229,13 +241,13 @@ impl PageCache {
         let mut kept = 0;
         let end = first + result.map_or(0, |pages| pages.min(count));
         {
-            let mut pages = self.pages.lock();
+            let mut pages = self.lock();
             for (index, frame) in (first..).zip(frames) {
                 if !pages.in_flight.end_read(index, frame.number()) {
                     continue;
                 }
                 if index < end {
-                    frame.zero(pages.size.saturating_sub(index * PAGE).min(PAGE) as usize..PAGE_SIZE);
+                    frame.zero(pages.size().saturating_sub(index * PAGE).min(PAGE) as usize..PAGE_SIZE);
                     pages.insert(index, frame);
                     kept += 1;
                 } else if wanted == Some(index) {
@@ -254,7 +266,7 @@ impl PageCache {
             let Some(backed) = &self.backed else { return Ok(()) };
             let watch = Watch::new(self, index);
             let is_ready = || {
-                let pages = self.pages.lock();
+                let pages = self.lock();
                 (!pages.in_flight.is_read(index) && !pages.in_flight.is_cutting()).then_some(())
             };
             backed.changed.wait_until(is_ready).await;
@@ -276,7 +288,7 @@ struct Watch<'a> {
 
 impl Watch<'_> {
     fn new(cache: &PageCache, index: u64) -> Watch<'_> {
-        Watch { cache, index, since: Some(cache.pages.lock().in_flight.watch(index)) }
+        Watch { cache, index, since: Some(cache.lock().in_flight.watch(index)) }
     }
 
     /// Whether the page could not be read meanwhile.
@@ -285,7 +297,7 @@ impl Watch<'_> {
     }
 
     fn stop(&mut self) -> bool {
-        self.since.take().is_some_and(|since| self.cache.pages.lock().in_flight.unwatch(self.index, since))
+        self.since.take().is_some_and(|since| self.cache.lock().in_flight.unwatch(self.index, since))
     }
 }
 

@@ -4,6 +4,8 @@
 //! read, up to [`MOST`]; and the next part is asked for when half of the last is used, so that it is there in time. Who jumps about
 //! gets the pages he names. Two streams are known for each file, as two programs or a merge may read it.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 /// Pages of one request at most: 128 KiB, Linux's `read_ahead_kb`.
 pub(super) const MOST: u64 = 32;
 
@@ -25,6 +27,25 @@ struct Stream {
 #[derive(Default)]
 pub(super) struct ReadAhead {
     streams: [Stream; 2],
+}
+
+/// The marks of a file's streams, to be looked at without its lock.
+#[derive(Default)]
+pub(super) struct Marks([AtomicU64; 2]);
+
+impl Marks {
+    /// Whether it may be time to read on when page `index` is used.
+    #[inline]
+    pub fn has(&self, index: u64) -> bool {
+        index != 0 && self.0.iter().any(|mark| mark.load(Ordering::Relaxed) == index)
+    }
+
+    /// Follows the streams, which have changed. The caller has the file's lock.
+    pub fn set(&self, streams: &ReadAhead) {
+        for (mark, stream) in self.0.iter().zip(&streams.streams) {
+            mark.store(stream.mark, Ordering::Relaxed);
+        }
+    }
 }
 
 impl ReadAhead {

@@ -1,331 +1,478 @@
-//! The pages of one file that are in RAM: leaves of 32 in a search tree, with what is known of each page as one bit beside it.
+//! The pages of one file that are in RAM, and its size: leaves of 32 in a radix tree, found without a lock.
 //!
-//! A leaf is 144 bytes, so a page costs 4.5 bytes here, and its share of the tree's node: about 6 in a file whose leaves are full.
+//! Who looks for a page follows pointers of [`machine::rcu`] and takes a reference to its frame; it writes nothing that another CPU
+//! writes, but for that count. Who changes the tree holds the lock of the file. What is taken out goes when nobody can be looking at it any
+//! more, and that is waited for outside the lock ([`Removed`]).
+//!
+//! **A hit is of one moment.** The page was the file's while the size was what is told with it: a file that was cut and grew again
+//! between the two looks would have neither. So each cut is counted when its pages are out, and the count looked at before and
+//! after ([`Tree::find`]); kernel/models tries the orders. **A miss is no answer**: who finds nothing looks again under the lock.
+//!
+//! A leaf is 144 bytes, 160 with its counts, so a page costs 5 bytes here, and its share of a branch: about 6 in a file whose leaves are
+//! full.
 //!
 //! Every page in the tree is *up to date*: one that is still being read is not here yet, but in
 //! [`InFlight`](super::in_flight::InFlight). So who finds a page may use it without asking for its state.
 
-use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use core::ops::Range;
 
-use machine::memory::{Frame, PAGE_SIZE};
+use machine::memory::{Frame, FrameCell, PAGE_SIZE, RetiredFrame};
+use machine::rcu::{self, RcuCell, ReadSection, Retired, Shared};
+use smallvec::SmallVec;
 
-use super::in_flight::InFlight;
-use super::read_ahead::ReadAhead;
-use super::{PAGE, Search};
+use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Pages in a leaf, a power of two.
-pub(crate) const LEAF: u64 = 32;
+pub const LEAF: u64 = 32;
 
-/// Leaves that are emptied under one taking of the lock.
-const LEAVES: usize = 16;
+/// Children of a branch, and the bits of a leaf's number that choose one.
+const FANOUT: usize = 16;
+const BITS: u32 = FANOUT.trailing_zeros();
 
-/// Leaves that are looked at under one taking of the lock: 128 MiB.
-const LEAVES_LOOKED_AT: usize = 1024;
-
-/// Neighbouring pages. Bit i of each mask is of page i.
+/// A word of bits, or a count, that is read at any time and changed by who has the file's lock.
 #[derive(Default)]
-pub(crate) struct Leaf {
-    pages: [Option<Frame>; LEAF as usize],
-    /// How many there are.
-    used: u32,
-    /// Changed since they were last written to where the file is kept.
-    dirty: u32,
-    /// Under write-back: being written at this moment.
-    writing: u32,
-    /// Used since the clock's hand last passed.
-    referenced: u32,
-}
+pub struct Word(AtomicU32);
 
-#[derive(Default)]
-pub(super) struct Pages {
-    leaves: BTreeMap<u64, Box<Leaf>>,
-    pub resident: u64,
-    pub size: u64,
-    /// How many are dirty.
-    pub dirty: u64,
-    /// How many are being written, those that were cut off meanwhile too.
-    pub writing: u64,
-    /// The page write(2) is copying into: it stays until that is done.
-    pub pinned: Option<u64>,
-    /// Where the clock's hand stands.
-    pub hand: u64,
-    /// What is being read, written or cut.
-    pub in_flight: InFlight,
-    pub read_ahead: ReadAhead,
-}
-
-/// Leaves taken out of a file.
-pub(crate) type Leaves = BTreeMap<u64, Box<Leaf>>;
-
-/// The place of a page in its leaf, and its bit in the masks.
-fn place(index: u64) -> (usize, u32) {
-    ((index % LEAF) as usize, 1 << (index % LEAF))
-}
-
-impl Leaf {
-    /// The first page from `within` on that is not there.
-    fn first_hole(&self, within: u64) -> Option<u64> {
-        let mut slots = (within..).zip(self.pages.get(within as usize..)?);
-        if u64::from(self.used) == LEAF { None } else { slots.find(|(_, slot)| slot.is_none()).map(|(place, _)| place) }
-    }
-
-    /// Drops pages, and returns how many there were, and how many of them were dirty.
-    fn remove(&mut self, indices: Range<usize>) -> (u64, u64) {
-        let (used, dirty) = (self.used, self.dirty.count_ones());
-        let kept = !(bits_below(indices.end) & !bits_below(indices.start));
-        for slot in self.pages.get_mut(indices).unwrap_or_default() {
-            self.used -= u32::from(slot.take().is_some());
-        }
-        self.dirty &= kept;
-        self.writing &= kept;
-        self.referenced &= kept;
-        (u64::from(used - self.used), u64::from(dirty - self.dirty.count_ones()))
-    }
-
-    /// The clock's hand passes the leaf, whose first page is `first`. Returns how many pages it took.
-    fn pass_hand(&mut self, first: u64, pinned: Option<u64>, wanted: usize, gone: &mut BTreeMap<u64, Frame>) -> u64 {
-        let mut taken = 0;
-        for (index, slot) in (first..).zip(self.pages.iter_mut()) {
-            let bit = place(index).1;
-            let kept = (self.dirty | self.writing) & bit != 0 || pinned == Some(index);
-            if kept || self.referenced & bit != 0 || gone.len() >= wanted {
-                self.referenced &= if gone.len() < wanted { !bit } else { u32::MAX };
-            } else if let Some(frame) = slot.take() {
-                // bounded: as many as are wanted
-                gone.insert(index, frame);
-                taken += 1;
-            }
-        }
-        self.used -= taken;
-        u64::from(taken)
-    }
-}
-
-/// The bits of the pages before `place`, which is at most 32.
-fn bits_below(place: usize) -> u32 {
-    1_u32.checked_shl(place as u32).map_or(u32::MAX, |bit| bit - 1)
-}
-
-impl Pages {
-    /// No page of a file of `size` bytes.
-    pub fn of_size(size: u64) -> Pages {
-        Pages { size, ..Pages::default() }
+impl Word {
+    #[inline]
+    pub fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
     }
 
     #[inline]
-    pub fn get(&self, index: u64) -> Option<&Frame> {
-        self.leaves.get(&(index / LEAF))?.pages.get((index % LEAF) as usize)?.as_ref()
+    pub fn set(&self, value: u32) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+/// Neighbouring pages. Bit i of each mask is of page i.
+#[derive(Default)]
+pub struct Leaf {
+    pages: [FrameCell; LEAF as usize],
+    /// How many there are.
+    used: Word,
+    /// Changed since they were last written to where the file is kept.
+    pub dirty: Word,
+    /// Under write-back: being written at this moment.
+    pub writing: Word,
+    /// Used since the clock's hand last passed. Those who only look note it too; one note that is lost does no harm.
+    pub referenced: Word,
+}
+
+/// Sixteen smaller trees.
+struct Branch {
+    /// The bits of a leaf's number below those that choose a child.
+    shift: u32,
+    children: Children,
+}
+
+enum Children {
+    Branches([RcuCell<Branch>; FANOUT]),
+    Leaves([RcuCell<Leaf>; FANOUT]),
+}
+
+/// See the module's page.
+#[derive(Default)]
+pub struct Tree {
+    root: RcuCell<Branch>,
+    size: AtomicU64,
+    /// How often pages were cut off.
+    cuts: AtomicU32,
+}
+
+/// The place of a page in its leaf, and its bit in the masks.
+#[inline]
+pub fn place(index: u64) -> (usize, u32) {
+    ((index % LEAF) as usize, 1 << (index % LEAF))
+}
+
+/// The bits of the pages before `place`, which is at most 32.
+pub fn bits_below(place: usize) -> u32 {
+    1_u32.checked_shl(place as u32).map_or(u32::MAX, |bit| bit - 1)
+}
+
+impl Leaf {
+    /// How many pages there are.
+    pub fn used(&self) -> u32 {
+        self.used.get()
     }
 
-    /// The same, and notes that it was used.
-    pub fn get_referenced(&mut self, index: u64) -> Option<&Frame> {
-        let (slot, bit) = place(index);
-        let leaf = self.leaves.get_mut(&(index / LEAF))?;
-        leaf.referenced |= bit;
-        leaf.pages.get(slot)?.as_ref()
+    /// Whether a page is there.
+    pub fn has(&self, place: usize) -> bool {
+        self.number(place).is_some()
+    }
+
+    /// The number of the frame at `place`.
+    pub fn number(&self, place: usize) -> Option<usize> {
+        self.pages.get(place)?.number()
+    }
+
+    /// The page at `place`.
+    #[inline]
+    pub fn get(&self, place: usize, section: &ReadSection) -> Option<Frame> {
+        self.pages.get(place)?.get(section)
+    }
+
+    /// The first page from `within` on that is not there.
+    pub fn first_hole(&self, within: u64) -> Option<u64> {
+        if u64::from(self.used()) == LEAF { None } else { (within..LEAF).find(|&place| !self.has(place as usize)) }
     }
 
     /// Puts a frame where none is.
-    pub fn insert(&mut self, index: u64, frame: Frame) {
-        let leaf = self.leaves.entry(index / LEAF).or_default();
-        if let Some(slot) = leaf.pages.get_mut((index % LEAF) as usize) {
-            *slot = Some(frame);
-            leaf.used += 1;
-            self.resident += 1;
+    fn put(&self, place: usize, frame: Frame) -> Option<RetiredFrame> {
+        let before = self.pages.get(place)?.replace(Some(frame));
+        self.used.set(self.used() + u32::from(before.is_none()));
+        before
+    }
+
+    /// Takes a page out. What is known of it is forgotten.
+    pub fn take(&self, place: usize) -> Option<RetiredFrame> {
+        let taken = self.pages.get(place)?.replace(None)?;
+        let kept = !(1 << place);
+        self.used.set(self.used() - 1);
+        for mask in [&self.dirty, &self.writing, &self.referenced] {
+            mask.set(mask.get() & kept);
+        }
+        Some(taken)
+    }
+}
+
+impl Branch {
+    /// An empty one.
+    fn new(shift: u32) -> Branch {
+        let children = match shift {
+            0 => Children::Leaves(Default::default()),
+            _ => Children::Branches(Default::default()),
+        };
+        Branch { shift, children }
+    }
+
+    /// Which child the leaf `number` belongs to.
+    #[inline]
+    fn choose(&self, number: u64) -> usize {
+        (number >> self.shift) as usize % FANOUT
+    }
+
+    /// Whether the leaf `number` belongs here.
+    #[inline]
+    fn reaches(&self, number: u64) -> bool {
+        number >> self.shift < FANOUT as u64
+    }
+
+    fn is_empty(&self) -> bool {
+        match &self.children {
+            Children::Branches(children) => children.iter().all(RcuCell::is_empty),
+            Children::Leaves(children) => children.iter().all(RcuCell::is_empty),
         }
     }
 
-    /// How many pages from `first` on, of `most`, are neither here nor on their way: what can be read by one request.
-    pub fn absent(&self, first: u64, most: u64) -> u64 {
-        (first..first + most).take_while(|&index| self.get(index).is_none() && !self.in_flight.is_read(index)).count()
-            as u64
-    }
-
-    /// The file is this long at least. What programs wrote behind its old end through mappings was nothing.
-    pub fn grow(&mut self, size: u64) {
-        if size <= self.size {
-            return;
-        }
-        self.zero_behind_end();
-        self.size = size;
-    }
-
-    /// Zeroes the rest of the page in which the file ends.
-    pub fn zero_behind_end(&self) {
-        if let Some(last) = self.get(self.size / PAGE) {
-            last.zero((self.size % PAGE) as usize..PAGE_SIZE);
+    /// The first leaf that is not before `from`; `base` is the number of the first there can be.
+    fn next<'s>(&'s self, base: u64, from: u64, section: &'s ReadSection) -> Option<(u64, &'s Leaf)> {
+        let first = from.saturating_sub(base) >> self.shift;
+        let numbers = (first..FANOUT as u64).map(|child| base + (child << self.shift));
+        match &self.children {
+            Children::Leaves(leaves) => numbers
+                .zip(leaves.iter().skip(first as usize))
+                .find_map(|(number, leaf)| Some((number, leaf.read(section)?.get()))),
+            Children::Branches(branches) => numbers
+                .zip(branches.iter().skip(first as usize))
+                .find_map(|(number, branch)| branch.read(section)?.get().next(number, from, section)),
         }
     }
 
-    /// The neighbourhood of a page that is neither here nor on its way: of the pages around it, `span` and aligned to that, those that
-    /// are not either, as the first one and how many.
-    pub fn absent_around(&self, index: u64, span: u64) -> (u64, u64) {
-        let start = index - index % span;
-        let is_absent = |&index: &u64| self.get(index).is_none() && !self.in_flight.is_read(index);
-        let first = (start..index).rev().take_while(is_absent).last().unwrap_or(index);
-        (first, self.absent(first, (start + span).min(self.size.div_ceil(PAGE)).saturating_sub(first)))
-    }
-
-    /// Whether all that was written is where the file is kept.
-    pub fn is_clean(&self) -> bool {
-        self.dirty == 0 && self.writing == 0
-    }
-
-    /// The page is dirty now. False if it was so already, or is not here.
-    pub fn set_dirty(&mut self, index: u64) -> bool {
-        let (slot, bit) = place(index);
-        match self.leaves.get_mut(&(index / LEAF)) {
-            Some(leaf) if leaf.dirty & bit == 0 && leaf.pages.get(slot).is_some_and(Option::is_some) => {
-                leaf.dirty |= bit;
-                self.dirty += 1;
-                true
+    /// Takes the leaf `number` out, and branches that are empty then. Whether this one is.
+    fn remove(&self, number: u64, removed: &mut Removed) -> bool {
+        match &self.children {
+            Children::Leaves(leaves) => {
+                removed.add_leaf(leaves.get(self.choose(number)).and_then(|leaf| leaf.replace(None)));
             }
-            _ => false,
+            Children::Branches(branches) => {
+                let child = branches.get(self.choose(number));
+                if child.and_then(RcuCell::get).is_some_and(|branch| branch.remove(number, removed)) {
+                    removed.add_branch(child.and_then(|child| child.replace(None)));
+                }
+            }
+        }
+        self.is_empty()
+    }
+
+    /// Takes all leaves from number `first` on out, of which some belong here.
+    fn cut(&self, first: u64, removed: &mut Removed) {
+        let begun = self.choose(first);
+        match &self.children {
+            Children::Leaves(leaves) => {
+                leaves.iter().skip(begun).for_each(|leaf| removed.add_leaf(leaf.replace(None)));
+            }
+            Children::Branches(branches) => {
+                if let Some(branch) = branches.get(begun).and_then(RcuCell::get) {
+                    branch.cut(first, removed);
+                }
+                branches.iter().skip(begun + 1).for_each(|branch| removed.add_branch(branch.replace(None)));
+            }
         }
     }
 
-    /// Whether a page that is here is being written.
-    pub fn is_writing(&self, index: u64) -> bool {
-        self.leaves.get(&(index / LEAF)).is_some_and(|leaf| leaf.writing & place(index).1 != 0)
+    /// Makes the leaf `number`, and what leads to it.
+    fn make(&self, number: u64) {
+        let child = self.choose(number);
+        match &self.children {
+            Children::Leaves(leaves) => {
+                leaves.get(child).map(|leaf| made(leaf, Leaf::default));
+            }
+            Children::Branches(branches) => {
+                let branch = branches.get(child).map(|branch| made(branch, || Branch::new(self.shift - BITS)));
+                if let Some(branch) = branch {
+                    branch.make(number);
+                }
+            }
+        }
+    }
+}
+
+/// What a cell leads to, made if there is nothing.
+fn made<T>(cell: &RcuCell<T>, make: impl FnOnce() -> T) -> Arc<T> {
+    cell.get().unwrap_or_else(|| {
+        let new = Arc::new(make());
+        drop(cell.replace(Some(new.clone())));
+        new
+    })
+}
+
+/// What anybody may ask at any time.
+impl Tree {
+    /// A tree of a file of `size` bytes.
+    pub fn of_size(size: u64) -> Tree {
+        let tree = Tree::default();
+        tree.set_size(size);
+        tree
     }
 
-    /// Turns a dirty page that isn't being written into one that is, and clean. Its frame; `None` if it is no such page.
-    pub fn begin_writing(&mut self, index: u64) -> Option<Frame> {
-        let (slot, bit) = place(index);
-        let leaf = self.leaves.get_mut(&(index / LEAF))?;
-        if leaf.dirty & !leaf.writing & bit == 0 {
+    /// How long the file is.
+    #[inline]
+    pub fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    /// Page `index`, and the size the file had while that was its page; with `note`, that it was used. None says nothing.
+    #[inline]
+    pub fn find(&self, index: u64, note: bool) -> Option<(Frame, u64)> {
+        let cuts = self.cuts.load(Ordering::Acquire);
+        let frame = self.get(index, note)?;
+        let size = self.size();
+        self.is_still(cuts).then_some((frame, size))
+    }
+
+    /// Whether no page was cut off since there were so many cuts.
+    #[inline]
+    fn is_still(&self, cuts: u32) -> bool {
+        self.cuts.load(Ordering::Relaxed) == cuts
+    }
+
+    /// Page `index`; with `note`, that it was used.
+    #[inline]
+    pub fn get(&self, index: u64, note: bool) -> Option<Frame> {
+        let section = rcu::read();
+        let leaf = self.leaf(index / LEAF, &section)?;
+        let (place, bit) = place(index);
+        if note && leaf.referenced.get() & bit == 0 {
+            leaf.referenced.set(leaf.referenced.get() | bit);
+        }
+        leaf.get(place, &section)
+    }
+
+    /// The leaf with this number.
+    #[inline]
+    fn leaf<'s>(&'s self, number: u64, section: &'s ReadSection) -> Option<&'s Leaf> {
+        let mut branch = self.root.read(section)?.get();
+        if !branch.reaches(number) {
             return None;
         }
-        let frame = leaf.pages.get(slot)?.clone()?;
-        leaf.dirty &= !bit;
-        leaf.writing |= bit;
-        self.dirty -= 1;
-        Some(frame)
-    }
-
-    /// The page is not being written any more, if it is still here.
-    pub fn end_writing(&mut self, index: u64) {
-        if let Some(leaf) = self.leaves.get_mut(&(index / LEAF)) {
-            leaf.writing &= !place(index).1;
-        }
-    }
-
-    /// The first dirty page of `range`, or page under write-back with `writing`.
-    pub fn first_marked(&self, range: Range<u64>, writing: bool) -> Search {
-        let mut reached = range.start;
-        for (&number, leaf) in self.leaves.range(range.start / LEAF..).take(LEAVES_LOOKED_AT) {
-            let first = number * LEAF;
-            if first >= range.end {
-                return Search::Found(range.end);
-            }
-            let marked = if writing { leaf.writing } else { leaf.dirty };
-            let marked = marked & !bits_below(range.start.saturating_sub(first).min(LEAF) as usize);
-            if marked != 0 {
-                return Search::Found((first + u64::from(marked.trailing_zeros())).min(range.end));
-            }
-            reached = first + LEAF;
-        }
-        let more = self.leaves.range(reached.div_ceil(LEAF)..).next().is_some();
-        if more && reached < range.end { Search::Beyond(reached) } else { Search::Found(range.end) }
-    }
-
-    /// No page counts as used.
-    pub fn forget_uses(&mut self) {
-        self.leaves.values_mut().for_each(|leaf| leaf.referenced = 0);
-    }
-
-    /// Moves the clock's hand from page `hand` over at most `LEAVES` leaves: a page used since it last passed gets another
-    /// round, and one that can be had again is put into `gone`, until these are `wanted`. Returns where the hand stands; 0 when it
-    /// came round.
-    pub fn pass_hand(&mut self, hand: u64, wanted: usize, gone: &mut BTreeMap<u64, Frame>) -> u64 {
-        let mut next = hand / LEAF;
-        for _ in 0..LEAVES {
-            let Some((&number, leaf)) = self.leaves.range_mut(next..).next() else { return 0 };
-            let taken = leaf.pass_hand(number * LEAF, self.pinned, wanted, gone);
-            self.resident -= taken;
-            if leaf.used == 0 {
-                self.leaves.remove(&number);
-            }
-            next = number + 1;
-            if gone.len() >= wanted {
-                break;
-            }
-        }
-        next * LEAF
-    }
-
-    /// Takes the pages from `first` on out. Returns them, and how many they are.
-    pub fn cut(&mut self, first: u64) -> (Leaves, u64) {
-        let mut gone = self.leaves.split_off(&(first / LEAF));
-        let used = |leaf: &Leaf| u64::from(leaf.used);
-        let dirty = |leaf: &Leaf| u64::from(leaf.dirty.count_ones());
-        let sum = |leaves: &Leaves, of: &dyn Fn(&Leaf) -> u64| leaves.values().map(|leaf| of(leaf)).sum::<u64>();
-        let before = (sum(&gone, &used), sum(&gone, &dirty));
-        if !first.is_multiple_of(LEAF)
-            && let Some(mut leaf) = gone.remove(&(first / LEAF))
-        {
-            leaf.remove((first % LEAF) as usize..LEAF as usize);
-            if leaf.used > 0 {
-                self.leaves.insert(first / LEAF, leaf);
-            }
-        }
-        let kept = self.leaves.get(&(first / LEAF)).map_or((0, 0), |leaf| (used(leaf), dirty(leaf)));
-        self.resident -= before.0 - kept.0;
-        self.dirty -= before.1 - kept.1;
-        (gone, before.0 - kept.0)
-    }
-
-    /// Drops pages of `range` from its start on, at most `LEAVES` leaves of them. Returns how many there were, and where to go on.
-    pub fn remove_some(&mut self, range: Range<u64>) -> (u64, Option<u64>) {
-        let before = self.resident;
-        let touched = range.start / LEAF..range.end.div_ceil(LEAF);
-        let mut next = touched.start;
-        for _ in 0..LEAVES {
-            let Some((&number, leaf)) = self.leaves.range_mut(next..touched.end.max(next)).next() else {
-                return (before - self.resident, None);
+        loop {
+            let child = branch.choose(number);
+            branch = match &branch.children {
+                Children::Leaves(leaves) => return leaves.get(child)?.read(section).map(Shared::get),
+                Children::Branches(branches) => branches.get(child)?.read(section)?.get(),
             };
-            let first = number * LEAF;
-            let within = |page: u64| page.clamp(first, first + LEAF) - first;
-            let (removed, dirty) = leaf.remove(within(range.start) as usize..within(range.end) as usize);
-            self.resident -= removed;
-            self.dirty -= dirty;
-            if leaf.used == 0 {
-                self.leaves.remove(&number);
-            }
-            next = number + 1;
         }
-        (before - self.resident, Some(next * LEAF).filter(|next| *next < range.end))
     }
 
-    /// The first page from `index` on that does not exist. Of a full leaf nothing but its count is looked at.
-    pub fn first_hole(&self, index: u64) -> Search {
-        let (mut number, mut within) = (index / LEAF, index % LEAF);
-        let mut leaves = self.leaves.range(number..);
-        for _ in 0..LEAVES_LOOKED_AT {
-            let Some((_, leaf)) = leaves.next().filter(|(existing, _)| **existing == number) else {
-                return Search::Found(number * LEAF + within);
+    /// The pages of `range` that are there and not behind the end, from the first on, of one leaf at most: puts them into `found`. Returns
+    /// where to go on.
+    pub fn some_of(&self, range: Range<u64>, found: &mut Found) -> Option<u64> {
+        let cuts = self.cuts.load(Ordering::Acquire);
+        let end = range.end.min(self.size().div_ceil(PAGE_SIZE as u64));
+        if range.start >= end {
+            return None;
+        }
+        let next = self.with_next(range.start / LEAF, |number, leaf, section| {
+            let indices = range.start.max(number * LEAF)..end.min((number + 1) * LEAF);
+            let next = indices.end.max(range.start);
+            // bounded: a leaf's pages, which lie in place
+            found.extend(indices.filter_map(|index| Some((index, leaf.get(place(index).0, section)?))));
+            next
+        })?;
+        if !self.is_still(cuts) {
+            found.clear();
+        }
+        Some(next)
+    }
+}
+
+/// Pages of one leaf.
+pub type Found = SmallVec<[(u64, Frame); LEAF as usize]>;
+
+/// What only those ask and do who have the file's lock.
+impl Tree {
+    /// Tells how long the file is, after the pages it grew by are zeros, and before those it lost are taken out.
+    pub fn set_size(&self, size: u64) {
+        self.size.store(size, Ordering::Release);
+    }
+
+    /// Asks the leaf with this number something, if it is there. What is done meanwhile takes no lock and no memory.
+    #[inline]
+    pub fn with<R>(&self, number: u64, ask: impl FnOnce(&Leaf) -> R) -> Option<R> {
+        let section = rcu::read();
+        self.leaf(number, &section).map(ask)
+    }
+
+    /// Asks the first leaf from number `from` on something, as [`with`](Self::with).
+    pub fn with_next<R>(&self, from: u64, ask: impl FnOnce(u64, &Leaf, &ReadSection) -> R) -> Option<R> {
+        let section = rcu::read();
+        let (number, leaf) = self.root.read(&section)?.get().next(0, from, &section)?;
+        Some(ask(number, leaf, &section))
+    }
+
+    /// Puts a frame where none is.
+    pub fn insert(&self, index: u64, frame: Frame) {
+        let (number, place) = (index / LEAF, place(index).0);
+        if self.with(number, |_| ()).is_none() {
+            self.grow(number);
+            if let Some(root) = self.root.get() {
+                root.make(number);
+            }
+        }
+        let before = self.with(number, |leaf| leaf.put(place, frame));
+        debug_assert!(before.flatten().is_none(), "a page was replaced");
+    }
+
+    /// Makes the tree so high that the leaf `number` belongs to it.
+    fn grow(&self, number: u64) {
+        loop {
+            let Some(root) = self.root.get() else {
+                let shift = (0..).step_by(BITS as usize).find(|shift| number >> shift < FANOUT as u64).unwrap_or(0);
+                drop(self.root.replace(Some(Arc::new(Branch::new(shift)))));
+                return;
             };
-            if let Some(hole) = leaf.first_hole(within) {
-                return Search::Found(number * LEAF + hole);
+            if root.reaches(number) {
+                return;
             }
-            (number, within) = (number + 1, 0);
+            let higher = Branch::new(root.shift + BITS);
+            if let Children::Branches([first, ..]) = &higher.children {
+                drop(first.replace(Some(root)));
+            }
+            drop(self.root.replace(Some(Arc::new(higher))));
         }
-        Search::Beyond(number * LEAF)
     }
 
-    /// The pages of `range` that exist, ascending.
-    pub fn present(&self, range: Range<u64>) -> impl Iterator<Item = (u64, &Frame)> {
-        let leaves = self.leaves.range(range.start / LEAF..range.end.div_ceil(LEAF).max(range.start / LEAF));
-        leaves
-            .flat_map(|(number, leaf)| (number * LEAF..).zip(leaf.pages.iter()))
-            .filter_map(|(index, slot)| Some((index, slot.as_ref()?)))
-            .filter(move |(index, _)| range.contains(index))
+    /// Takes the leaf with this number out.
+    pub fn remove(&self, number: u64, removed: &mut Removed) {
+        let Some(root) = self.root.get() else { return };
+        if root.reaches(number) && root.remove(number, removed) {
+            removed.add_branch(self.root.replace(None));
+        }
     }
 
-    /// Everything, of a file that goes.
-    pub fn take(&mut self) -> (Leaves, u64) {
-        (core::mem::take(&mut self.leaves), core::mem::take(&mut self.resident))
+    /// Takes the pages of `range` out of a leaf, and the leaf if none is left.
+    #[expect(clippy::disallowed_methods, reason = "a leaf's pages, which lie in place")]
+    pub fn take_part(&self, number: u64, range: Range<u64>, removed: &mut Removed) {
+        let taken = self.with(number, |leaf| {
+            let dirty = leaf.dirty.get().count_ones();
+            let frames: SmallVec<[RetiredFrame; LEAF as usize]> =
+                range.filter_map(|index| leaf.take(place(index).0)).collect();
+            (frames, dirty - leaf.dirty.get().count_ones(), leaf.used())
+        });
+        let Some((frames, dirty, left)) = taken else { return };
+        removed.pages += frames.len() as u64;
+        removed.dirty += u64::from(dirty);
+        // bounded: the pages of two leaves
+        removed.frames.extend(frames);
+        if left == 0 {
+            self.remove(number, removed);
+        }
+    }
+
+    /// Takes the pages from `first` on out. How many those are that go with their leaf, the caller has counted.
+    pub fn cut(&self, first: u64, removed: &mut Removed) {
+        if !first.is_multiple_of(LEAF) {
+            self.take_part(first / LEAF, first..(first / LEAF + 1) * LEAF, removed);
+        }
+        let first = first.div_ceil(LEAF);
+        if first == 0 {
+            removed.add_branch(self.root.replace(None));
+        } else if let Some(root) = self.root.get().filter(|root| root.reaches(first)) {
+            root.cut(first, removed);
+        }
+        self.cuts.store(self.cuts.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+    }
+
+    /// Everything, of a file that goes, and so is looked at by nobody.
+    pub fn take(&mut self, pages: u64) -> Removed {
+        let mut removed = Removed { pages, ..Removed::default() };
+        // bounded: one
+        removed.nodes.extend(self.root.take().map(Node::Branch));
+        removed
+    }
+}
+
+/// What was taken out of a tree. Dropped when no lock is held: who still looks at it is waited for.
+#[derive(Default)]
+pub struct Removed {
+    /// The children of a branch on each level at most: they are opened one after the other.
+    nodes: SmallVec<[Node; 2]>,
+    frames: SmallVec<[RetiredFrame; 2]>,
+    /// How many pages these are, and how many of them are dirty.
+    pub pages: u64,
+    pub dirty: u64,
+}
+
+enum Node {
+    RetiredBranch(Retired<Branch>),
+    RetiredLeaf(#[expect(dead_code, reason = "held to be dropped")] Retired<Leaf>),
+    Branch(Arc<Branch>),
+    Leaf(#[expect(dead_code, reason = "held to be dropped")] Arc<Leaf>),
+}
+
+impl Removed {
+    fn add_branch(&mut self, branch: Option<Retired<Branch>>) {
+        // bounded: the children of a branch on each level
+        self.nodes.extend(branch.map(Node::RetiredBranch));
+    }
+
+    fn add_leaf(&mut self, leaf: Option<Retired<Leaf>>) {
+        // bounded: the children of a branch on each level
+        self.nodes.extend(leaf.map(Node::RetiredLeaf));
+    }
+
+    /// Drops a leaf, or opens a branch. False when nothing is left.
+    pub fn free_some(&mut self) -> bool {
+        let Some(node) = self.nodes.pop() else { return false };
+        let branch = match node {
+            Node::RetiredLeaf(_) | Node::Leaf(_) => return true,
+            Node::RetiredBranch(branch) => branch.into_arc(),
+            Node::Branch(branch) => branch,
+        };
+        match Arc::into_inner(branch).map(|branch| branch.children) {
+            Some(Children::Branches(children)) => {
+                // bounded: the children of a branch on each level
+                self.nodes.extend(children.into_iter().filter_map(|mut child| child.take()).map(Node::Branch));
+            }
+            Some(Children::Leaves(children)) => {
+                // bounded: the children of a branch on each level
+                self.nodes.extend(children.into_iter().filter_map(|mut child| child.take()).map(Node::Leaf));
+            }
+            None => {}
+        }
+        true
     }
 }

@@ -10,6 +10,7 @@ use core::ops::Range;
 use machine::memory::PAGE_SIZE;
 
 use super::in_flight::CutState;
+use super::tree::Removed;
 use super::{CutRequest, PAGE, PageCache};
 use crate::discard::Discarded;
 use crate::pager::PagerError;
@@ -27,13 +28,13 @@ impl PageCache {
     /// until that is done.
     pub fn cut(&self, size: u64) -> Option<u64> {
         let first_gone = size.div_ceil(PAGE);
-        let (shrinks, (gone, removed)) = {
-            let mut pages = self.pages.lock();
-            let shrinks = size < pages.size;
+        let (shrinks, gone) = {
+            let mut pages = self.lock();
+            let shrinks = size < pages.size();
             if self.backed.is_some() {
                 pages.grow(size);
             }
-            pages.size = size;
+            pages.set_size(size);
             if shrinks
                 && !size.is_multiple_of(PAGE)
                 && let Some(last) = pages.get(size / PAGE)
@@ -44,16 +45,15 @@ impl PageCache {
                 pages.in_flight.overtake_from(size / PAGE);
                 pages.in_flight.cut = CutState::Waiting(size);
             }
-            let dirty = pages.dirty;
             // Pages may lie beyond the old end too, from `allocate` with the size kept.
-            let gone = if shrinks { pages.cut(first_gone) } else { Default::default() };
+            let gone = if shrinks { pages.cut(first_gone) } else { Removed::default() };
             if let Some(backed) = &self.backed {
-                backed.flusher.cleaned(backed.id, dirty - pages.dirty, pages.is_clean());
+                backed.flusher.cleaned(backed.id, gone.dirty, pages.is_clean());
             }
             (shrinks, gone)
         };
         self.wake();
-        self.budget.give(removed);
+        self.budget.give(gone.pages);
         self.budget.memory().discard(Discarded::Pages(gone));
         shrinks.then_some(first_gone)
     }
@@ -66,7 +66,7 @@ impl PageCache {
     pub async fn finish_cut(&self) -> Result<(), PagerError> {
         let Some(backed) = &self.backed else { return Ok(()) };
         let may_begin = || {
-            let mut pages = self.pages.lock();
+            let mut pages = self.lock();
             match pages.in_flight.cut {
                 CutState::Waiting(size) if pages.in_flight.requests == 0 => {
                     pages.in_flight.cut = CutState::Begun;
@@ -80,7 +80,7 @@ impl PageCache {
         backed.flusher.begin_cut();
         backed.backing.cut(CutRequest { cache: backed.this.upgrade(), size });
         let has_ended = || {
-            let mut pages = self.pages.lock();
+            let mut pages = self.lock();
             let CutState::Ended(result) = pages.in_flight.cut else { return None };
             pages.in_flight.cut = CutState::None;
             Some(result)
@@ -92,7 +92,7 @@ impl PageCache {
 
     /// The backing has cut the file, or could not.
     pub(super) fn end_cut(&self, result: Result<(), PagerError>) {
-        self.pages.lock().in_flight.cut = CutState::Ended(result);
+        self.lock().in_flight.cut = CutState::Ended(result);
         if let Some(backed) = &self.backed {
             backed.flusher.end_cut();
         }
@@ -103,8 +103,8 @@ impl PageCache {
     /// to go on when that is a slice's work or more, `None` when all is done.
     pub fn punch(&self, range: Range<u64>) -> Option<u64> {
         let whole = range.start.div_ceil(PAGE)..range.end / PAGE;
-        let (removed, next) = {
-            let mut pages = self.pages.lock();
+        let (gone, next) = {
+            let mut pages = self.lock();
             let zero = |index: u64, from: u64, to: u64| {
                 if from < to
                     && let Some(page) = pages.get(index)
@@ -120,9 +120,10 @@ impl PageCache {
             if ends_within && (last != first || !starts_within) {
                 zero(last, range.start.max(last * PAGE), range.end);
             }
-            if whole.start < whole.end { pages.remove_some(whole.clone()) } else { (0, None) }
+            if whole.start < whole.end { pages.remove_some(whole.clone()) } else { (Removed::default(), None) }
         };
-        self.budget.give(removed);
+        self.budget.give(gone.pages);
+        drop(gone);
         let done = whole.start..next.unwrap_or(whole.end);
         if done.start < done.end {
             self.mappings.unmap(self, done);

@@ -31,15 +31,16 @@ impl PageCache {
             }
         };
         let written = from.progress() - before;
-        if written > 0 {
-            let mut pages = self.pages.lock();
-            pages.size = pages.size.max(offset + written as u64);
+        let end = offset + written as u64;
+        if written > 0 && end > self.tree.size() {
+            let pages = self.lock();
+            pages.set_size(pages.size().max(end));
         }
         result.map(|()| written)
     }
 
     fn write_page(&self, index: u64, within: usize, length: usize, from: &mut Source<'_>) -> Result<(), CacheError> {
-        let existing = self.pages.lock().get(index).cloned();
+        let existing = self.tree.get(index, false);
         if existing.is_none() && length == PAGE_SIZE && self.write_new_page(index, from)? {
             return Ok(());
         }
@@ -84,8 +85,8 @@ impl PageCache {
         let stop = |error| CacheError::new(error, index);
         backed.flusher.admit().map_err(stop)?;
         {
-            let pages = self.pages.lock();
-            if index * PAGE + (within + length) as u64 > pages.size {
+            let pages = self.lock();
+            if index * PAGE + (within + length) as u64 > pages.size() {
                 pages.zero_behind_end();
             }
         }
@@ -97,10 +98,10 @@ impl PageCache {
             }
         };
         let moved = (from.progress() - before) as u64;
-        let mut pages = self.pages.lock();
+        let mut pages = self.lock();
         pages.pinned = None;
         if moved > 0 {
-            pages.size = pages.size.max(index * PAGE + within as u64 + moved);
+            pages.set_size(pages.size().max(index * PAGE + within as u64 + moved));
             self.note_dirty(backed, &mut pages, index);
         }
         result
@@ -108,7 +109,7 @@ impl PageCache {
 
     /// A whole page that is not here: nobody needs what it was. False if it must go the usual way.
     fn overwrite(&self, backed: &Backed, index: u64, length: usize, from: &mut Source<'_>) -> Result<bool, PagerError> {
-        if length < PAGE_SIZE || self.pages.lock().get(index).is_some() {
+        if length < PAGE_SIZE || self.lock().has(index) {
             return Ok(false);
         }
         let frame = self.frame_with_room(backed)?;
@@ -124,13 +125,13 @@ impl PageCache {
     fn page_to_change(&self, backed: &Backed, index: u64) -> Result<Frame, PagerError> {
         loop {
             let is_new = {
-                let mut pages = self.pages.lock();
-                if let Some(frame) = pages.get_referenced(index).cloned() {
+                let mut pages = self.lock();
+                if let Some(frame) = pages.get_referenced(index) {
                     pages.pinned = Some(index);
                     self.note_dirty(backed, &mut pages, index);
                     return Ok(frame);
                 }
-                index >= pages.size.div_ceil(PAGE)
+                index >= pages.size().div_ceil(PAGE)
             };
             if !is_new {
                 self.fetch_with_room(backed, index, 1)?;
@@ -146,8 +147,8 @@ impl PageCache {
 
     /// Puts a page in that nobody has to read, as dirty and pinned. False if one is there.
     fn put(&self, backed: &Backed, index: u64, frame: Frame) -> bool {
-        let mut pages = self.pages.lock();
-        if pages.get(index).is_some() {
+        let mut pages = self.lock();
+        if pages.has(index) {
             return false;
         }
         pages.in_flight.overtake(index);

@@ -10,7 +10,7 @@ use core::ops::Range;
 use machine::memory::Frame;
 use sync::Budget;
 
-use super::tree::Pages;
+use super::pages::Pages;
 use super::{Backed, PAGE, PageCache, Search, WriteRequest};
 use crate::pager::PagerError;
 
@@ -76,15 +76,15 @@ impl PageCache {
 
     /// How many of these frames, which are being written as the pages from `first` on, still are those pages.
     pub(super) fn count_writing(&self, first: u64, frames: &[Frame]) -> usize {
-        let pages = self.pages.lock();
-        let is_same = |index, frame: &Frame| pages.get(index).is_some_and(|page| page.number() == frame.number());
+        let pages = self.lock();
+        let is_same = |index, frame: &Frame| pages.number(index) == Some(frame.number());
         (first..).zip(frames).take_while(|(index, frame)| pages.is_writing(*index) && is_same(*index, frame)).count()
     }
 
     /// Begins to write the first run of dirty pages in `range`.
     fn begin_write(&self, backed: &Backed, range: Range<u64>) -> Run {
         let (first, frames, size) = {
-            let mut pages = self.pages.lock();
+            let mut pages = self.lock();
             let first = match pages.first_marked(range.clone(), false) {
                 Search::Beyond(next) => return Run::Begun(next, 0),
                 Search::Found(first) if first >= range.end => return Run::Nothing,
@@ -98,7 +98,7 @@ impl PageCache {
             pages.in_flight.requests += 1;
             pages.writing += frames.len() as u64;
             backed.flusher.begin_write(frames.len() as u64);
-            (first, frames, pages.size)
+            (first, frames, pages.size())
         };
         let count = frames.len() as u64;
         drop(self.mappings.write_protect(self, first..first + count));
@@ -110,7 +110,7 @@ impl PageCache {
 
     /// Whether a page that is dirty can be written now, or there is none.
     fn may_write(&self, range: Range<u64>) -> bool {
-        let pages = self.pages.lock();
+        let pages = self.lock();
         match pages.first_marked(range.clone(), false) {
             // Perhaps it was cut off.
             Search::Found(first) if first >= range.end => true,
@@ -123,7 +123,7 @@ impl PageCache {
     fn is_written(&self, range: Range<u64>) -> bool {
         let mut at = range.start;
         loop {
-            match self.pages.lock().first_marked(at..range.end, true) {
+            match self.lock().first_marked(at..range.end, true) {
                 Search::Found(found) => return found >= range.end,
                 Search::Beyond(next) => at = next,
             }
@@ -134,7 +134,7 @@ impl PageCache {
     pub(super) fn end_write(&self, first: u64, count: u64, result: Result<(), PagerError>) {
         let Some(backed) = &self.backed else { return };
         {
-            let mut pages = self.pages.lock();
+            let mut pages = self.lock();
             for index in first..first + count {
                 let is_ours = pages.is_writing(index);
                 pages.end_writing(index);
@@ -154,7 +154,7 @@ impl PageCache {
     }
 
     /// The page is dirty from now on.
-    pub(super) fn note_dirty(&self, backed: &Backed, pages: &mut Pages, index: u64) {
+    pub(super) fn note_dirty(&self, backed: &Backed, pages: &mut Pages<'_>, index: u64) {
         if pages.set_dirty(index) {
             backed.flusher.dirtied(backed.id, &backed.this, pages.dirty == 1);
         }
@@ -163,8 +163,8 @@ impl PageCache {
 
 /// Turns the dirty pages at the beginning of `range` into pages under write-back.
 #[expect(clippy::disallowed_methods, reason = "a request at most")]
-fn take_run(pages: &mut Pages, range: Range<u64>) -> Vec<Frame> {
-    let end = range.end.min(range.start + MOST).min(pages.size.div_ceil(PAGE));
+fn take_run(pages: &mut Pages<'_>, range: Range<u64>) -> Vec<Frame> {
+    let end = range.end.min(range.start + MOST).min(pages.size().div_ceil(PAGE));
     let mut frames = Vec::with_capacity(MOST as usize);
     for index in range.start..end {
         let Some(frame) = pages.begin_writing(index) else { break };
