@@ -1,11 +1,8 @@
-//! madvise(2), msync(2), mincore(2) and mlock(2): what programs say and ask about their pages.
+//! madvise(2): what programs say about their pages.
 
-use alloc::sync::Arc;
 use core::ops::Range;
 
 use abi::Errno;
-use abi::fallible::try_collect;
-use abi::memory::{LockAllFlags, SyncFlags};
 use abi::raw::general as raw;
 use machine::memory::{Access, MmuGather, PAGE_SIZE, USER_TOP};
 use sync::Budget;
@@ -14,7 +11,6 @@ use crate::address_space::{AREAS, AddressSpace, Layout, SLICE};
 use crate::area::{Area, AreaFlags, Backing};
 use crate::fault::MemoryFault;
 use crate::map::{MAXIMUM_AREAS, is_aligned, page_align};
-use crate::pager::{MappedFile, PagerError};
 
 impl AddressSpace {
     /// madvise(2). Advice about pages that aren't mapped is `ENOMEM`, after it was followed for the others. `EINVAL` for
@@ -141,185 +137,11 @@ impl AddressSpace {
         }
         Ok(())
     }
-
-    /// msync(2): with `MS_SYNC`, what was written through shared mappings is brought to where the files are kept.
-    pub async fn synchronize(&self, address: usize, length: usize, flags: SyncFlags) -> Result<(), Errno> {
-        let both = SyncFlags::ASYNC | SyncFlags::SYNC;
-        if !SyncFlags::all().contains(flags) || !is_aligned(address) || flags.contains(both) {
-            return Err(Errno::EINVAL);
-        }
-        let range = address..address.checked_add(page_align(length)).ok_or(Errno::ENOMEM)?;
-        let (files, complete) = {
-            let layout = self.layout();
-            let within = || layout.areas.ascending(address).take_while(|area| area.range.start < range.end);
-            if flags.contains(SyncFlags::INVALIDATE) && within().any(|area| area.flags.contains(AreaFlags::LOCKED)) {
-                return Err(Errno::EBUSY);
-            }
-            let wanted = |area: &&Area| flags.contains(SyncFlags::SYNC) && area.is_shared();
-            let files = try_collect(within().filter(wanted).filter_map(|area| shown_part(area, &range)))?;
-            (files, layout.areas.covers(&range))
-        };
-        let mut budget = Budget::new();
-        for (file, pages) in files {
-            let mut at = pages.start;
-            while at < pages.end {
-                let next = pages.end.min(at + SLICE as u64);
-                file.pager.write_back(at..next).await.map_err(PagerError::errno)?;
-                at = next;
-                budget.pace(SLICE).await;
-            }
-            file.identity.check_written(&*file.pager).map_err(PagerError::errno)?;
-        }
-        if complete { Ok(()) } else { Err(Errno::ENOMEM) }
-    }
-
-    /// mincore(2): sets each byte of `pages` to 1 if the page is in memory. `EINVAL`, `ENOMEM` if some page isn't mapped.
-    pub fn residency(&self, address: usize, pages: &mut [u8]) -> Result<(), Errno> {
-        if !is_aligned(address) {
-            return Err(Errno::EINVAL);
-        }
-        let length = pages.len().checked_mul(PAGE_SIZE).ok_or(Errno::ENOMEM)?;
-        let range = address..address.checked_add(length).ok_or(Errno::ENOMEM)?;
-        let layout = self.layout();
-        if !layout.areas.covers(&range) {
-            return Err(Errno::ENOMEM);
-        }
-        for (page, resident) in range.step_by(PAGE_SIZE).zip(pages) {
-            let cached = || {
-                let mut found = false;
-                let area = layout.areas.containing(page);
-                if let Some((file, index)) = area.and_then(|area| area.file_page(page)) {
-                    file.pager.cached(index..index + 1, &mut |_, _| found = true);
-                }
-                found
-            };
-            *resident = u8::from(self.space().lookup(page).is_some() || cached());
-        }
-        Ok(())
-    }
-
-    /// mlock(2), and mlock2(2) with `on_fault`. `EPERM`, `ENOMEM` (limit, holes).
-    pub async fn lock(&self, address: usize, length: usize, on_fault: bool) -> Result<(), Errno> {
-        let range = lock_range(address, length)?;
-        self.change(|layout, _| {
-            if layout.limits.locked == 0 {
-                return Err(Errno::EPERM);
-            }
-            let parts = layout.areas.ascending(range.start).take_while(|area| area.range.start < range.end);
-            let already: usize = parts
-                .filter(|area| area.flags.contains(AreaFlags::LOCKED))
-                .map(|area| area.range.end.min(range.end) - area.range.start.max(range.start))
-                .sum();
-            let more = range.len().saturating_sub(already) / PAGE_SIZE;
-            if (layout.areas.totals().locked + more) as u64 > layout.limits.locked / PAGE_SIZE as u64 {
-                return Err(Errno::ENOMEM);
-            }
-            Ok(())
-        })
-        .await?;
-        let mut budget = Budget::new();
-        self.change_lock(range.clone(), true, &mut budget).await?;
-        if on_fault {
-            return Ok(());
-        }
-        self.populate(range, &mut budget).await.map_err(|fault| match fault {
-            MemoryFault::OutOfMemory => Errno::EAGAIN,
-            _ => Errno::ENOMEM,
-        })
-    }
-
-    /// munlock(2). `ENOMEM` for holes.
-    pub async fn unlock(&self, address: usize, length: usize) -> Result<(), Errno> {
-        self.change_lock(lock_range(address, length)?, false, &mut Budget::new()).await
-    }
-
-    /// Locks or unlocks areas, a slice at a time. `ENOMEM` for holes.
-    async fn change_lock(&self, range: Range<usize>, lock: bool, budget: &mut Budget) -> Result<(), Errno> {
-        let mut at = range.start;
-        while at < range.end {
-            at = self.change(|layout, _| layout.change_lock(at..range.end, lock)).await?;
-            budget.pace(AREAS).await;
-        }
-        Ok(())
-    }
-
-    /// mlockall(2). `EINVAL`, `EPERM`, `ENOMEM`.
-    pub async fn lock_all(&self, flags: LockAllFlags) -> Result<(), Errno> {
-        if flags.is_empty() || !LockAllFlags::all().contains(flags) || flags == LockAllFlags::ON_FAULT {
-            return Err(Errno::EINVAL);
-        }
-        self.change(|layout, _| {
-            if layout.limits.locked == 0 {
-                return Err(Errno::EPERM);
-            }
-            let current = flags.contains(LockAllFlags::CURRENT);
-            if current && layout.areas.totals().all as u64 > layout.limits.locked / PAGE_SIZE as u64 {
-                return Err(Errno::ENOMEM);
-            }
-            layout.future_flags.set(AreaFlags::LOCKED, flags.contains(LockAllFlags::FUTURE));
-            Ok(())
-        })
-        .await?;
-        if flags.contains(LockAllFlags::CURRENT) {
-            self.change_all_locks(true).await?;
-        }
-        if flags.contains(LockAllFlags::CURRENT) && !flags.contains(LockAllFlags::ON_FAULT) {
-            let mut at = 0;
-            let mut budget = Budget::new();
-            while let Some(range) = self.area_range_above(at) {
-                at = range.end;
-                let _ = self.populate(range, &mut budget).await;
-                budget.pace(1).await;
-            }
-        }
-        Ok(())
-    }
-
-    /// munlockall(2).
-    pub async fn unlock_all(&self) {
-        self.change(|layout, _| layout.future_flags = AreaFlags::empty()).await;
-        // Whole areas change, so nothing is split and nothing can fail.
-        let _ = self.change_all_locks(false).await;
-    }
-
-    async fn change_all_locks(&self, lock: bool) -> Result<(), Errno> {
-        let mut at = 0;
-        let mut budget = Budget::new();
-        while let Some(range) = self.area_range_above(at) {
-            at = range.end;
-            match self.change_lock(range, lock, &mut budget).await {
-                // Somebody has taken it out meanwhile.
-                Err(Errno::ENOMEM) if self.layout().areas.containing(at - 1).is_none() => {}
-                result => result?,
-            }
-        }
-        Ok(())
-    }
-
-    fn area_range_above(&self, address: usize) -> Option<Range<usize>> {
-        self.layout().areas.first_ending_above(address).map(|area| area.range.clone())
-    }
-}
-
-/// The file an area shows, and which of its pages lie in `range`.
-fn shown_part(area: &Area, range: &Range<usize>) -> Option<(Arc<MappedFile>, Range<u64>)> {
-    let (start, end) = (area.range.start.max(range.start), area.range.end.min(range.end));
-    let (file, first) = area.file_page(start)?;
-    Some((file.clone(), first..first + ((end - start) / PAGE_SIZE) as u64))
-}
-
-/// The pages an mlock call names.
-fn lock_range(address: usize, length: usize) -> Result<Range<usize>, Errno> {
-    let start = address & !(PAGE_SIZE - 1);
-    // Lengths wrap around as on Linux: one near the end of all addresses names nothing.
-    let length = length.wrapping_add(address - start);
-    let end = start.checked_add(page_align(length)).ok_or(Errno::EINVAL)?;
-    Ok(start..end)
 }
 
 impl Layout {
     /// Gives the part of one area that `part` is other flags.
-    fn set_flags(&mut self, part: Range<usize>, flags: AreaFlags) -> Result<(), Errno> {
+    pub(crate) fn set_flags(&mut self, part: Range<usize>, flags: AreaFlags) -> Result<(), Errno> {
         let unchanged = |area: &Area| area.flags == flags;
         if self.areas.containing(part.start).is_some_and(unchanged) {
             return Ok(());
@@ -331,28 +153,6 @@ impl Layout {
         self.areas.split(part.end)?;
         self.areas.modify(part.start, |area| area.flags = flags);
         Ok(())
-    }
-
-    /// Locks or unlocks areas of `range`, a slice of them. Returns how far it came.
-    fn change_lock(&mut self, range: Range<usize>, lock: bool) -> Result<usize, Errno> {
-        let mut at = range.start;
-        let mut result = Ok(());
-        for _ in 0..AREAS {
-            if at >= range.end || result.is_err() {
-                break;
-            }
-            let Some(area) = self.areas.containing(at) else {
-                result = Err(Errno::ENOMEM);
-                break;
-            };
-            let mut flags = area.flags;
-            flags.set(AreaFlags::LOCKED, lock && !flags.contains(AreaFlags::SPECIAL));
-            let part = at..area.range.end.min(range.end);
-            at = part.end;
-            result = self.set_flags(part, flags);
-        }
-        self.merge(range.start..at);
-        result.map(|()| at)
     }
 }
 

@@ -11,7 +11,8 @@
 //! | `kernel_memory` | [`Memory`]: what all address spaces of one kernel share |
 //! | `area`, `area_set`, `area_tree` | one area; all areas of a space, split and merged; their tree, which knows its gaps |
 //! | `address_space` | [`AddressSpace`]: creation, fork, tear-down, limits |
-//! | `map`, `change`, `remap`, `brk`, `advice` | mmap(2), munmap(2); mprotect(2); mremap(2); brk(2); madvise(2), msync(2), mincore(2), mlock(2) |
+//! | `map`, `change`, `remap`, `brk`, `advice` | mmap(2), munmap(2); mprotect(2); mremap(2); brk(2); madvise(2) |
+//! | `mlock`, `msync`, `mincore` | the calls of these names |
 //! | `fault` | [`AddressSpace::resolve`]: demand-zero, copy-on-write, file pages, growing stacks |
 //! | `recent_areas` | where faults were resolved last, for those that do without the lock of the areas |
 //! | `user_access`, `cursor` | bytes to and from programs: `copy_in`, `copy_out`; [`Source`] and [`Destination`] of file operations |
@@ -56,6 +57,9 @@ mod fault;
 mod frames;
 mod kernel_memory;
 mod map;
+mod mincore;
+mod mlock;
+mod msync;
 mod oom;
 mod page_cache;
 mod pager;
