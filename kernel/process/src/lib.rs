@@ -40,6 +40,7 @@ pub mod exec;
 pub mod exit;
 pub mod futex;
 pub mod group;
+mod init;
 mod kernel;
 pub mod limits;
 mod namespaces;
@@ -57,7 +58,8 @@ pub mod wait;
 pub use abi::Pid;
 pub use abi::process::ExitStatus;
 pub use credentials::Credentials;
-pub use kernel::{FirstProgram, Hooks, Kernel, Parts, Role, Shutdown};
+pub use init::{FirstProgram, Role};
+pub use kernel::{Hooks, Kernel, Parts, Shutdown};
 pub use namespaces::{
     HostName, IpcNamespace, NAME_LENGTH, Namespaces, NetworkNamespace, PidNamespace, UserNamespace, UtsNamespace,
 };
