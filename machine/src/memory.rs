@@ -11,7 +11,7 @@
 //!
 //! Parts: this file has the records and the source, `frame` what owns memory, `frame_cell` frames found without a lock, `space` address
 //! spaces; below them, `pc` has page tables, user copies and TLB shootdown, and `host` a map of pages in ordinary memory. Frames synchronise by
-//! their count alone; a space has one lock inside, held for no longer than one call. Nothing here sleeps.
+//! their count alone; a space has locks inside, held for no longer than one call. Nothing here sleeps.
 
 use crate::platform;
 use alloc::sync::Arc;

@@ -5,8 +5,8 @@
 //! CPUs read, nor waits for anybody, be it another fault or a change of other areas. (Linux's per-VMA locks are for that.)
 //!
 //! **Nothing is mapped where nothing may be.** The area may change while the fault makes a page. So that is mapped only if the slot is
-//! still what it was, which is asked under the lock of the page tables. Who takes pages or rights out, or has copied what is there,
-//! *first* forgets it here, and *then* takes the same lock for the page tables: either he comes later, and finds the page; or the fault
+//! still what it was, which is asked under the lock of the page's table. Who takes pages or rights out, or has copied what is there,
+//! *first* forgets it here, and *then* takes the same lock, of each table: either he comes later, and finds the page; or the fault
 //! does, and sees that the slot has changed. kernel/models tries the orders.
 //!
 //! Who fills a slot shares the lock of the areas, who forgets has it alone: so what he forgets is not filled again before he is done.
@@ -46,7 +46,7 @@ pub struct Found<'a> {
 }
 
 impl Found<'_> {
-    /// Whether the area is what it was. To be asked under the lock of the page tables.
+    /// Whether the area is what it was. To be asked under the lock of the page's table.
     #[inline]
     pub fn is_still_so(&self) -> bool {
         self.slot.version.load(Ordering::Relaxed) == self.version

@@ -15,6 +15,7 @@
 //! | `numbers`, `mirror` | machine/clocks: a clock's numbers; machine/src/vdso: the vDSO's reader of them |
 //! | `readers` | machine/src/rcu/readers.rs: who reads without a lock, and who waits for that |
 //! | `shootdown`, `unflushed` | machine/src/arch/x86_64/shootdown/protocol.rs, and who has a flush before him (mmu_gather/unflushed.rs) |
+//! | `table` | machine/src/arch/x86_64/table/state.rs: who has a page table locked, hangs one in, or takes it away |
 //! | `recent_areas` | kernel/memory/src: page faults without the lock of the areas |
 //! | `tree` | kernel/memory/src/page_cache: pages of a file found without its lock |
 //!
@@ -85,6 +86,7 @@ pub mod tree;
 
 pub mod rcu;
 pub mod shootdown;
+pub mod table;
 #[path = "../../../machine/src/arch/x86_64/mmu_gather/unflushed.rs"]
 pub mod unflushed;
 

@@ -111,7 +111,7 @@ impl Space {
     }
 
     /// As [`map`](Space::map), if what is mapped at `page` is frame number `before`, or nothing if that is none, and `still` holds, which is
-    /// asked with the space locked and must not touch it. False if not: then nothing changes, but that `frame` is dropped. Of two CPUs that
+    /// asked with the page's table locked and must not touch the space. False if not: then nothing changes, but that `frame` is dropped. Of two CPUs that
     /// supply the same page so only one does.
     #[inline]
     pub fn map_over(
@@ -126,7 +126,7 @@ impl Space {
     }
 
     /// Shows frames at consecutive pages from `start` where nothing is, in one walk: fault-around. On failure a first part is mapped.
-    /// `frames` runs with the space locked: it must not touch this space.
+    /// `frames` runs with a table locked: it must not touch this space.
     pub fn map_batch(
         &self,
         start: usize,

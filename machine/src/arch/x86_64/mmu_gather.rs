@@ -1,12 +1,12 @@
 //! What was taken out of a space, and CPUs may still remember.
 //!
-//! [`MmuGather`] changes tables under their lock, notes what CPUs must forget, and keeps the frames. When it is dropped, and no lock is
+//! [`MmuGather`] changes tables under their locks, notes what CPUs must forget, and keeps the frames. When it is dropped, and no lock is
 //! held any more, it lets the CPUs forget all that in one round ([`super::shootdown`]), and then drops the frames. That is Linux's
 //! mmu_gather.
 //!
 //! **No frame is used again that some CPU may still reach.** Meanwhile others change the same tables. What they find there tells them only
 //! what CPUs may have cached since: that an entry without rights had some before, or that a frame was moved from another page, is known to
-//! the gather alone whose flush is still to come. So [`Unflushed`] counts those, before they give up the tables' lock, until they have
+//! the gather alone whose flush is still to come. So [`Unflushed`] counts those, before they give up a leaf table's lock, until they have
 //! flushed; and who drops frames, or promises that something is forgotten, while it counts another's, lets all CPUs forget the whole
 //! space. kernel/models tries the orders.
 //!
@@ -18,18 +18,21 @@ mod unflushed;
 
 use core::sync::atomic;
 
-use super::paging::{Tables, USER_TOP};
+use super::paging::{self, Tables, USER_TOP};
 use super::shootdown;
 use super::table::{Entry, Table};
 use crate::memory::{Access, Frame, OutOfMemory, PAGE_SIZE};
+use crate::rcu;
 use arrayvec::ArrayVec;
 use core::num::NonZeroU32;
 use core::ops::Range;
 
 pub use unflushed::Unflushed;
 
-/// Frames that wait for one flush: a slice of an unmap with the tables that become empty. Beyond them flushes under the lock.
+/// Frames that wait for one flush: a slice of an unmap. Beyond them flushes under the locks.
 const BATCH: usize = 1024 + 32;
+/// Tables that do.
+const TABLES: usize = 64;
 
 /// An empty range that grows from both ends.
 const NOTHING: Range<usize> = Range { start: usize::MAX, end: 0 };
@@ -39,8 +42,8 @@ pub struct MmuGather<'a> {
     tables: &'a Tables,
     frames: ArrayVec<NonZeroU32, BATCH>,
     stale: Range<usize>,
-    /// One of the frames was a table.
-    has_table: bool,
+    /// Tables that nobody finds any more, but CPUs and readers may be in.
+    detached: ArrayVec<Table, TABLES>,
     /// It has looked at the tables, and promises that what it did not find there is forgotten, too.
     has_looked: bool,
     /// It is counted in the space's [`Unflushed`].
@@ -55,7 +58,7 @@ impl<'a> MmuGather<'a> {
             tables,
             frames: ArrayVec::new(),
             stale: NOTHING,
-            has_table: false,
+            detached: ArrayVec::new(),
             has_looked: false,
             is_counted: false,
         }
@@ -66,19 +69,18 @@ impl<'a> MmuGather<'a> {
         if range == (0..USER_TOP) && self.tables.resident() > 0 {
             shootdown::evict(self.tables.root()); // tear-down: nothing will have to be flushed
         }
-        // Also to see that there is nothing: who maps something at this moment may have asked whether he may before.
-        let lock = self.tables.lock();
-        let next = if self.tables.resident() > 0 { self.tables.clear(range, budget, self) } else { None };
-        self.note();
+        let lock = self.tables.lock_changes();
+        let next = self.tables.clear(range, budget, self);
+        self.has_looked = true;
         drop(lock);
         next
     }
 
     /// Changes the access of what is mapped in `range`.
     pub fn protect(&mut self, range: Range<usize>, access: Access) {
-        let lock = self.tables.lock();
+        let lock = self.tables.lock_changes();
         self.tables.protect(range, access, self);
-        self.note();
+        self.has_looked = true;
         drop(lock);
     }
 
@@ -86,16 +88,16 @@ impl<'a> MmuGather<'a> {
     pub fn share_with(&mut self, child: &Tables, range: Range<usize>, copy_on_write: bool) -> Result<(), OutOfMemory> {
         let locks = self.tables.lock_both(child);
         let result = self.tables.share_with(child, range, copy_on_write, self);
-        self.note();
+        self.has_looked = true;
         drop(locks);
         result
     }
 
     /// Moves what is mapped in `from` to `to`.
     pub fn move_range(&mut self, from: Range<usize>, to: usize) -> Result<(), OutOfMemory> {
-        let lock = self.tables.lock();
+        let lock = self.tables.lock_changes();
         let result = self.tables.move_range(from, to, self);
-        self.note();
+        self.has_looked = true;
         drop(lock);
         result
     }
@@ -106,10 +108,9 @@ impl<'a> MmuGather<'a> {
         (!self.stale.is_empty() && shootdown::is_used_elsewhere(self.tables.root())).then(|| self.stale.clone())
     }
 
-    /// The tables' lock is about to be given up.
+    /// A leaf table's lock is about to be given up.
     #[inline]
-    fn note(&mut self) {
-        self.has_looked = true;
+    pub(super) fn note(&mut self) {
         if !self.is_counted && !self.is_empty() {
             self.tables.unflushed.begin();
             self.is_counted = true;
@@ -118,7 +119,7 @@ impl<'a> MmuGather<'a> {
 
     #[inline]
     fn is_empty(&self) -> bool {
-        self.stale.is_empty() && self.frames.is_empty()
+        self.stale.is_empty() && self.frames.is_empty() && self.detached.is_empty()
     }
 
     /// A translation of `page` may be cached.
@@ -147,12 +148,14 @@ impl<'a> MmuGather<'a> {
         self.frame(old.frame());
     }
 
-    /// Takes the table at `index` of `parent` away if it has no entries. Whatever is flushed then makes CPUs forget it.
+    /// Takes the table at `index` of `parent` away if it has no entries. Whatever is flushed then makes CPUs forget it. Under the lock for changes,
+    /// and no leaf's.
     pub(super) fn table_if_empty(&mut self, parent: Table, index: usize, table: Table) {
-        if table.occupied() == 0 {
-            parent.take(index);
-            self.frame(Some(table.into_frame()));
-            self.has_table = true;
+        if self.detached.is_full() {
+            self.flush();
+        }
+        if parent.detach_if_empty(index, table) {
+            self.detached.push(table);
         }
     }
 
@@ -161,11 +164,16 @@ impl<'a> MmuGather<'a> {
         let pages = match core::mem::replace(&mut self.stale, NOTHING) {
             _ if self.tables.unflushed.others(self.is_counted) => 0..USER_TOP,
             // Any address: it makes CPUs forget what they have cached of tables.
-            stale if stale.is_empty() && self.has_table => 0..PAGE_SIZE,
+            stale if stale.is_empty() && !self.detached.is_empty() => 0..PAGE_SIZE,
             stale => stale,
         };
-        self.has_table = false;
         shootdown::flush(self.tables.root(), pages);
+        if !self.detached.is_empty() {
+            rcu::wait_for_readers();
+        }
+        for table in self.detached.drain(..) {
+            paging::free(table);
+        }
         for number in self.frames.drain(..) {
             // SAFETY: the number's reference was an entry's, which is gone, and no CPU has it cached: see the page.
             drop(unsafe { Frame::from_raw(number) });

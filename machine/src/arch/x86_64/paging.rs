@@ -5,10 +5,19 @@
 //! page often fills it again, and so the last that became empty stays until another does. [`super::table`] has the entries and what
 //! is counted about them.
 //!
-//! One spin lock a space, held while entries are changed. What that takes away, CPUs are told to forget when the lock is free again
-//! ([`MmuGather`]), and only then frames are dropped; but who puts one page in the place of another tells them under the lock, so that
-//! nobody sees the new page where others still see the old one. Two spaces (fork) are locked in the order of their roots. Under the lock
-//! come the frame source's own locks, nothing else.
+//! **Who may do what at once.** Each leaf table has a lock of its own ([`super::table`]), which is held while its entries are changed or a
+//! frame is used without a reference of its own. Whoever supplies a page takes just that: he walks down without a lock, in a section of
+//! [`crate::rcu`], hangs in what tables are missing, and locks the leaf, for which he waits outside the section. A look at a
+//! page takes no lock at all. Whoever takes pages or rights out, moves or copies them, has the space's lock for *changes* as well, and is
+//! the only one who takes tables away; what he has taken away is freed after the readers ([`MmuGather`]). So a page is supplied in one 2 MiB
+//! while others are taken out, or supplied, elsewhere.
+//!
+//! The order: changes of one space, or of two (fork) in the order of their roots; then a leaf, or two, of which only the holder of
+//! the locks for changes takes two. Under a leaf's lock come the frame source's own locks, nothing else.
+//!
+//! What is taken away, CPUs are told to forget when the locks are free again, and only then frames are dropped; but who puts one
+//! page in the place of another tells them under the leaf's lock, so that nobody sees the new page where others still see the old one: who
+//! waits for that lock answers meanwhile.
 //!
 //! Addresses were checked by [`crate::memory::Space`]: below `USER_TOP`, whole pages.
 
@@ -16,11 +25,13 @@ use super::frames;
 use super::mmu_gather::Unflushed;
 use super::shootdown;
 use super::table::{ENTRIES, Entry, Table, group_of};
-use crate::lock::{SpinGuard, SpinLock};
+use crate::lock::{Relax, SpinGuard, SpinLock};
 use crate::memory::{Access, Frame, Mapping, OutOfMemory, PAGE_SIZE};
+use crate::{cpu, rcu};
 use core::cell::RefCell;
-use core::ops::{ControlFlow, Range};
+use core::ops::{ControlFlow, Deref, Range};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use spin::RelaxStrategy;
 
 /// See [`crate::memory::USER_TOP`].
 pub const USER_TOP: usize = 0x7fff_ffff_f000;
@@ -56,13 +67,79 @@ pub fn serve_shootdown_idle() {
 /// The tables of one space.
 pub struct Tables {
     root: Table,
-    /// Held while entries are changed or a frame is used without a reference of its own.
-    lock: SpinLock<()>,
-    /// Pages mapped. Written under the lock.
-    resident: AtomicUsize,
-    /// The first address of the leaf table that became empty last; it may have pages again, or be gone. Used under the lock.
+    /// Held by who takes out, moves or copies.
+    changes: SpinLock<()>,
+    /// Pages mapped.
+    resident: Resident,
+    /// The first address of the leaf table that became empty last; it may have pages again, or be gone. Used under the lock for changes.
     emptied: AtomicUsize,
     pub(super) unflushed: Unflushed,
+}
+
+/// A number that CPUs change at once without a word that all of them write: its parts, of which each CPU changes one.
+struct Resident([Part; PARTS]);
+
+const PARTS: usize = 4;
+
+#[derive(Default)]
+#[repr(align(64))]
+struct Part(AtomicUsize);
+
+impl Resident {
+    fn new() -> Resident {
+        Resident(core::array::from_fn(|_| Part::default()))
+    }
+
+    #[inline]
+    fn add(&self, added: isize) {
+        if let Some(part) = self.0.get(cpu::current() % PARTS) {
+            part.0.fetch_add(added as usize, Relaxed);
+        }
+    }
+
+    #[inline]
+    fn get(&self) -> usize {
+        let sum = self.0.iter().fold(0, |sum: usize, part| sum.wrapping_add(part.0.load(Relaxed)));
+        // Who added may be seen later than who took away.
+        (sum as isize).max(0) as usize
+    }
+}
+
+/// A leaf table that is locked.
+pub(super) struct Leaf(Table);
+
+impl Leaf {
+    /// The table, if it is neither locked nor retired. It can be no other meanwhile: the caller is in a section of its own, or has the lock for
+    /// changes.
+    #[inline]
+    fn try_lock(table: Table) -> Option<Self> {
+        table.try_lock().then(|| Leaf(table))
+    }
+
+    /// Waits for the lock. The caller has the lock for changes, so the table stays.
+    #[inline]
+    fn lock(table: Table) -> Self {
+        while !table.try_lock() {
+            Relax::relax();
+        }
+        Leaf(table)
+    }
+}
+
+impl Deref for Leaf {
+    type Target = Table;
+
+    #[inline]
+    fn deref(&self) -> &Table {
+        &self.0
+    }
+}
+
+impl Drop for Leaf {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.unlock();
+    }
 }
 
 /// Bytes a leaf table maps.
@@ -94,8 +171,8 @@ impl Tables {
         super::kernel_space::share_kernel_half(root);
         Ok(Tables {
             root,
-            lock: SpinLock::new(()),
-            resident: AtomicUsize::new(0),
+            changes: SpinLock::new(()),
+            resident: Resident::new(),
             emptied: AtomicUsize::new(0),
             unflushed: Unflushed::new(),
         })
@@ -120,48 +197,95 @@ impl Tables {
         shootdown::is_loaded(self.root.physical())
     }
 
+    /// What only one at a time does: taking out, moving, copying.
     #[inline]
-    pub(super) fn lock(&self) -> SpinGuard<'_, ()> {
-        self.lock.lock()
+    pub(super) fn lock_changes(&self) -> SpinGuard<'_, ()> {
+        self.changes.lock()
     }
 
+    /// The leaf table for `page`, if there is one. In a section, or under the lock for changes.
     #[inline]
-    fn add_resident(&self, added: isize) {
-        self.resident.store(self.resident.load(Relaxed).wrapping_add_signed(added), Relaxed);
+    fn walk_to(&self, page: usize) -> Option<Table> {
+        self.root.lower(index(page, 3))?.lower(index(page, 2))?.lower(index(page, 1))
     }
 
-    /// The leaf table for `page`, if there is one. Under the lock.
+    /// The leaf table for `page`. Tables made before one could not be had stay, empty, until the next unmap.
     #[inline]
-    fn leaf(&self, page: usize) -> Option<Table> {
-        let third = Table::of(self.root.get(index(page, 3)))?;
-        let second = Table::of(third.get(index(page, 2)))?;
-        Table::of(second.get(index(page, 1)))
+    fn leaf_or_new(&self, page: usize) -> Result<Leaf, OutOfMemory> {
+        let section = rcu::read();
+        let leaf = self.walk_to(page).and_then(Leaf::try_lock);
+        drop(section);
+        leaf.map_or_else(|| self.wait_for_leaf(page), Ok)
     }
 
-    /// The leaf table for `page`. Under the lock. Tables made before one could not be had stay, empty, until the next unmap.
-    #[inline]
-    fn leaf_or_new(&self, page: usize) -> Result<Table, OutOfMemory> {
+    /// Waits for others, and makes what tables are missing.
+    #[cold]
+    fn wait_for_leaf(&self, page: usize) -> Result<Leaf, OutOfMemory> {
+        let mut spare = None;
+        loop {
+            let section = rcu::read();
+            let table = self.walk_and_attach(page, &mut spare);
+            let leaf = table.and_then(Leaf::try_lock);
+            drop(section);
+            if let Some(leaf) = leaf {
+                spare.into_iter().for_each(free);
+                return Ok(leaf);
+            }
+            if table.is_none() && spare.is_none() {
+                spare = Some(Table::new().ok_or(OutOfMemory)?);
+            } else {
+                Relax::relax();
+            }
+        }
+    }
+
+    /// Walks down to the leaf table, and hangs `spare` in where a table is missing. `None`: one is still missing, or others were in the way.
+    fn walk_and_attach(&self, page: usize, spare: &mut Option<Table>) -> Option<Table> {
         let mut table = self.root;
         for level in [3, 2, 1] {
             let index = index(page, level);
-            table = match Table::of(table.get(index)) {
+            table = match table.lower(index) {
                 Some(lower) => lower,
-                None => {
-                    let lower = Table::new().ok_or(OutOfMemory)?;
-                    table.insert(index, Entry::table(lower));
-                    lower
-                }
+                None => spare.take_if(|new| table.attach(index, *new))?,
             };
         }
-        Ok(table)
+        Some(table)
     }
 
-    /// The occupied entry for `page`. Under the lock.
+    /// As [`leaf_or_new`](Self::leaf_or_new), for who has the lock for changes: no table goes.
+    fn leaf_for_change(&self, page: usize) -> Result<Leaf, OutOfMemory> {
+        let mut table = self.root;
+        for level in [3, 2, 1] {
+            let index = index(page, level);
+            table = loop {
+                if let Some(lower) = table.lower(index) {
+                    break lower;
+                }
+                let new = Table::new().ok_or(OutOfMemory)?;
+                if table.attach(index, new) {
+                    break new;
+                }
+                free(new); // a fault was faster
+            };
+        }
+        Ok(Leaf::lock(table))
+    }
+
+    /// The occupied entry for `page`, and its table.
     #[inline]
-    pub(super) fn find(&self, page: usize) -> Option<(Table, usize, Entry)> {
-        let leaf = self.leaf(page)?;
+    pub(super) fn find(&self, page: usize) -> Option<(Leaf, usize, Entry)> {
+        let leaf = loop {
+            let section = rcu::read();
+            let leaf = Leaf::try_lock(self.walk_to(page)?);
+            drop(section);
+            match leaf {
+                Some(leaf) => break leaf,
+                None => Relax::relax(),
+            }
+        };
         let index = index(page, 0);
-        Some((leaf, index, leaf.get(index))).filter(|(_, _, entry)| entry.0 != 0)
+        let entry = leaf.get(index);
+        (entry.0 != 0).then_some((leaf, index, entry))
     }
 
     #[inline]
@@ -190,7 +314,6 @@ impl Tables {
         access: Access,
         wish: impl FnOnce(Entry) -> bool,
     ) -> Result<bool, OutOfMemory> {
-        let _lock = self.lock();
         let leaf = self.leaf_or_new(page)?;
         let index = index(page, 0);
         let old = leaf.get(index);
@@ -202,7 +325,7 @@ impl Tables {
         let entry = Entry(Entry::page(frame.into_raw(), access).0 | Entry::ACCESSED | written);
         if old.0 == 0 {
             leaf.insert(index, entry);
-            self.add_resident(1);
+            self.resident.add(1);
         } else {
             MmuGather::new(self).entry(page, leaf.replace(index, entry), entry);
         }
@@ -215,27 +338,31 @@ impl Tables {
         frames: impl Iterator<Item = Frame>,
         access: Access,
     ) -> Result<(), OutOfMemory> {
-        let _lock = self.lock();
         let mut leaf = None;
+        let mut added = 0;
         for (page, frame) in (start..USER_TOP).step_by(PAGE_SIZE).zip(frames) {
-            let table = match leaf {
-                Some(table) if index(page, 0) != 0 => table,
-                _ => self.leaf_or_new(page)?,
+            if index(page, 0) == 0 {
+                leaf = None; // one lock at a time
+            }
+            let table = match leaf.take() {
+                Some(table) => table,
+                None => self.leaf_or_new(page).inspect_err(|_| self.resident.add(added))?,
             };
-            leaf = Some(table);
             if table.get(index(page, 0)).0 == 0 {
                 table.insert(index(page, 0), Entry::page(frame.into_raw(), access));
-                self.add_resident(1);
+                added += 1;
             }
+            leaf = Some(table);
         }
+        self.resident.add(added);
         Ok(())
     }
 
-    /// Empties `range`; returns where to go on when `budget` is spent. Under the lock.
+    /// Empties `range`; returns where to go on when `budget` is spent. Under the lock for changes.
     pub(super) fn clear(&self, range: Range<usize>, mut budget: usize, removed: &mut MmuGather<'_>) -> Option<usize> {
         if in_one_leaf(&range) {
             let base = range.start & !(LEAF - 1);
-            let leaf = self.leaf(base)?;
+            let leaf = self.walk_to(base)?;
             self.clear_leaf(leaf, base, indices(&range, base, 0), removed);
             if leaf.occupied() == 0 {
                 self.keep_empty(base, removed);
@@ -268,32 +395,37 @@ impl Tables {
         }
     }
 
-    /// Empties the part of a leaf that lies in the range; returns how many pages that were.
+    /// Empties the part of a leaf that lies in the range; returns how many pages that were. Under the lock for changes.
     fn clear_leaf(&self, leaf: Table, base: usize, indices: Range<usize>, removed: &mut MmuGather<'_>) -> usize {
+        let leaf = Leaf::lock(leaf);
         let before = leaf.occupied();
         for (index, _) in leaf.entries(indices) {
             removed.entry(base + (index << shift(0)), leaf.take(index), Entry(0));
         }
         let taken = before - leaf.occupied();
-        self.add_resident(-(taken as isize));
+        removed.note();
+        drop(leaf);
+        self.resident.add(-(taken as isize));
         taken
     }
 
-    /// Under the lock.
+    /// Under the lock for changes.
     pub(super) fn protect(&self, range: Range<usize>, access: Access, removed: &mut MmuGather<'_>) {
         self.each_leaf(range, |leaf, base, indices| {
+            let leaf = Leaf::lock(leaf);
             for (index, _) in leaf.entries(indices) {
                 let old = leaf.update(index, |entry| entry.with_access(access));
                 if old.must_flush(old.with_access(access)) {
                     removed.stale(base + (index << shift(0)));
                 }
             }
+            removed.note();
             Ok(())
         })
         .unwrap_or_default();
     }
 
-    /// Calls `visit(leaf, first address of the leaf, indices)` for each leaf table in the range. Under the lock.
+    /// Calls `visit(leaf, first address of the leaf, indices)` for each leaf table in the range. Under the lock for changes.
     #[inline]
     fn each_leaf(
         &self,
@@ -302,7 +434,7 @@ impl Tables {
     ) -> Result<(), OutOfMemory> {
         if in_one_leaf(&range) {
             let base = range.start & !(LEAF - 1);
-            return self.leaf(base).map_or(Ok(()), |leaf| visit(leaf, base, indices(&range, base, 0)));
+            return self.walk_to(base).map_or(Ok(()), |leaf| visit(leaf, base, indices(&range, base, 0)));
         }
         let visit = |leaf, base, indices| match visit(leaf, base, indices) {
             Ok(()) => ControlFlow::Continue(()),
@@ -312,7 +444,7 @@ impl Tables {
     }
 
     /// Goes through the tables in the range: `visit(leaf, its first address, indices)` for each leaf, and for each table
-    /// when what is below it is done `after(parent, index there, table)`. Under the lock.
+    /// when what is below it is done `after(parent, index there, table)`. Under the lock for changes.
     #[inline]
     fn walk<B>(
         &self,
@@ -320,14 +452,11 @@ impl Tables {
         mut visit: impl FnMut(Table, usize, Range<usize>) -> ControlFlow<B>,
         mut after: impl FnMut(Table, usize, Table),
     ) -> ControlFlow<B> {
-        for (third_index, entry) in self.root.entries(indices(&range, 0, 3)) {
-            let Some(third) = Table::of(entry) else { continue };
+        for (third_index, third) in self.root.lower_tables(indices(&range, 0, 3)) {
             let third_base = third_index << shift(3);
-            for (second_index, entry) in third.entries(indices(&range, third_base, 2)) {
-                let Some(second) = Table::of(entry) else { continue };
+            for (second_index, second) in third.lower_tables(indices(&range, third_base, 2)) {
                 let second_base = third_base + (second_index << shift(2));
-                for (leaf_index, entry) in second.entries(indices(&range, second_base, 1)) {
-                    let Some(leaf) = Table::of(entry) else { continue };
+                for (leaf_index, leaf) in second.lower_tables(indices(&range, second_base, 1)) {
                     let base = second_base + (leaf_index << shift(1));
                     visit(leaf, base, indices(&range, base, 0))?;
                     after(second, leaf_index, leaf);
@@ -339,18 +468,18 @@ impl Tables {
         ControlFlow::Continue(())
     }
 
-    /// Locks both spaces, the one with the lower root first.
+    /// The locks for changes of both spaces, first that of the one with the lower root.
     pub(super) fn lock_both<'a>(&'a self, other: &'a Tables) -> (SpinGuard<'a, ()>, SpinGuard<'a, ()>) {
         if self.root.0 < other.root.0 {
-            let first = self.lock();
-            (first, other.lock())
+            let first = self.lock_changes();
+            (first, other.lock_changes())
         } else {
-            let first = other.lock();
-            (self.lock(), first)
+            let first = other.lock_changes();
+            (self.lock_changes(), first)
         }
     }
 
-    /// Under the locks of both.
+    /// Under the locks for changes of both.
     pub(super) fn share_with(
         &self,
         child: &Tables,
@@ -359,7 +488,8 @@ impl Tables {
         removed: &mut MmuGather<'_>,
     ) -> Result<(), OutOfMemory> {
         self.each_leaf(range, |leaf, base, indices| {
-            let copies = child.leaf_or_new(base)?;
+            let copies = child.leaf_for_change(base)?;
+            let leaf = Leaf::lock(leaf);
             let (mut groups, mut added) = (0, 0);
             for (index, mut entry) in leaf.entries(indices) {
                 let Some(frame) = entry.frame().filter(|_| copies.get(index).0 == 0) else { continue };
@@ -373,28 +503,30 @@ impl Tables {
                         entry = shared(old);
                     }
                 }
-                // SAFETY: the entry owns a reference, and cannot lose it while the space is locked.
+                // SAFETY: the entry owns a reference, and neither loses it nor lends it to others while its table is locked.
                 unsafe { Frame::add_reference(frame) };
                 copies.set(index, entry);
                 groups |= group_of(index);
                 added += 1;
             }
             copies.count(groups, added);
-            child.add_resident(added as isize);
+            removed.note();
+            child.resident.add(added as isize);
             Ok(())
         })
     }
 
+    /// What is mapped at the moment of the look, which nobody waits for.
     #[inline]
     pub fn lookup(&self, page: usize) -> Option<Mapping> {
-        let _lock = self.lock();
-        let (_, _, entry) = self.find(page)?;
-        Tables::mapping(entry)
+        let _section = rcu::read();
+        Tables::mapping(self.walk_to(page)?.get(index(page, 0)))
     }
 
     pub fn next_mapped(&self, range: Range<usize>) -> Option<(usize, Mapping)> {
-        let _lock = self.lock();
+        let _lock = self.lock_changes();
         let first = |leaf: Table, base: usize, indices| {
+            let leaf = Leaf::lock(leaf);
             let mut entries = leaf.entries(indices);
             let found = entries.find_map(|(index, entry)| Some((base + (index << shift(0)), Tables::mapping(entry)?)));
             found.map_or(ControlFlow::Continue(()), ControlFlow::Break)
@@ -402,7 +534,7 @@ impl Tables {
         self.walk(range, first, |_, _, _| ()).break_value()
     }
 
-    /// What an entry maps. Under the lock of its space.
+    /// What an entry maps.
     #[inline]
     fn mapping(entry: Entry) -> Option<Mapping> {
         let number = entry.frame()?.get();
@@ -412,16 +544,15 @@ impl Tables {
             copy_on_write: entry.has(Entry::COPY_ON_WRITE),
             accessed: entry.has(Entry::ACCESSED),
             dirty: entry.has(Entry::DIRTY),
-            // SAFETY: the entry's frame is one.
+            // SAFETY: an entry's frame was found in the records, which stay. It may be another's by now.
             references: unsafe { frames::record(number) }.references(),
         })
     }
 
     pub fn frame_at(&self, page: usize) -> Option<Frame> {
-        let _lock = self.lock();
-        let (_, _, entry) = self.find(page)?;
+        let (_leaf, _, entry) = self.find(page)?;
         let number = entry.frame()?;
-        // SAFETY: the entry owns a reference and keeps it while the space is locked; the new one is what is returned.
+        // SAFETY: the entry owns a reference and keeps it while its table is locked; the new one is what is returned.
         unsafe {
             Frame::add_reference(number);
             Some(Frame::from_raw(number))
@@ -430,7 +561,6 @@ impl Tables {
 
     #[inline]
     pub fn break_copy_on_write(&self, page: usize, access: Access) -> Result<bool, OutOfMemory> {
-        let lock = self.lock();
         let Some((leaf, index, entry)) = self.find(page) else { return Ok(false) };
         let Some(number) = entry.frame() else { return Ok(false) };
         let rights = |entry: Entry| Entry(entry.0 & !Entry::COPY_ON_WRITE).with_access(access - Access::COPY_ON_WRITE);
@@ -438,7 +568,7 @@ impl Tables {
         let shared = core::mem::ManuallyDrop::new(unsafe { Frame::from_raw(number) });
         if entry.has(Entry::COPY_ON_WRITE) && shared.references() != 1 {
             let shared = Frame::clone(&shared);
-            drop(lock);
+            drop(leaf);
             return self.replace_by_copy(page, &shared, access);
         }
         let old = leaf.update(index, |entry| Entry(rights(entry).0 | Entry::ACCESSED | Entry::DIRTY));
@@ -451,7 +581,6 @@ impl Tables {
     /// Copies a page without the lock, and shows the copy if the page is what it was.
     fn replace_by_copy(&self, page: usize, shared: &Frame, access: Access) -> Result<bool, OutOfMemory> {
         let copy = Frame::copy_of(shared).ok_or(OutOfMemory)?;
-        let _lock = self.lock();
         let is_same = |entry: Entry| entry.has(Entry::COPY_ON_WRITE) && entry.frame() == Some(shared.raw());
         if let Some((leaf, index, _)) = self.find(page).filter(|(_, _, entry)| is_same(*entry)) {
             let new = Entry::page(copy.into_raw(), access - Access::COPY_ON_WRITE);
@@ -461,7 +590,7 @@ impl Tables {
         Ok(true)
     }
 
-    /// Under the lock.
+    /// Under the lock for changes.
     pub(super) fn move_range(
         &self,
         from: Range<usize>,
@@ -470,10 +599,11 @@ impl Tables {
     ) -> Result<(), OutOfMemory> {
         let target = to..to + from.len();
         // Tables come first: nothing that may fail comes after something has changed.
-        let tables = self.each_part(from.clone(), to, |part| match part.leaf.entries(part.indices.clone()).next() {
-            Some(_) => self.leaf_or_new(part.target).map(drop),
-            None => Ok(()),
-        });
+        let tables =
+            self.each_piece(from.clone(), to, |piece| match piece.leaf.entries(piece.indices.clone()).next() {
+                Some(_) => self.leaf_for_change(piece.target).map(drop),
+                None => Ok(()),
+            });
         if tables.is_err() {
             self.free_empty_tables(target, removed);
             return tables;
@@ -483,9 +613,9 @@ impl Tables {
             self.clear_leaf(leaf, base, indices, removed);
             Ok(())
         })?;
-        self.each_part(from.clone(), to, |part| {
-            if let Some(table) = self.leaf(part.target) {
-                part.move_to(table, removed);
+        self.each_piece(from.clone(), to, |piece| {
+            if let Some(table) = self.walk_to(piece.target) {
+                piece.move_to(table, removed);
             }
             Ok(())
         })?;
@@ -493,13 +623,14 @@ impl Tables {
         Ok(())
     }
 
-    /// Calls `visit` for each part of a leaf table in `from` that goes to one leaf table when the range goes to `to`. Under the lock.
+    /// Calls `visit` for each piece of a leaf table in `from` that goes to one leaf table when the range goes to `to`. Under the lock for
+    /// changes.
     #[inline]
-    fn each_part(
+    fn each_piece(
         &self,
         from: Range<usize>,
         to: usize,
-        mut visit: impl FnMut(Part) -> Result<(), OutOfMemory>,
+        mut visit: impl FnMut(Piece) -> Result<(), OutOfMemory>,
     ) -> Result<(), OutOfMemory> {
         let start = from.start;
         self.each_leaf(from, |leaf, base, mut rest| {
@@ -507,14 +638,14 @@ impl Tables {
                 let page = base + (rest.start << shift(0));
                 let target = page - start + to;
                 let end = rest.end.min(rest.start + ENTRIES - index(target, 0));
-                visit(Part { leaf, indices: rest.start..end, page, target })?;
+                visit(Piece { leaf, indices: rest.start..end, page, target })?;
                 rest.start = end;
             }
             Ok(())
         })
     }
 
-    /// Frees the tables in the range that have no entries. Under the lock.
+    /// Frees the tables in the range that have no entries. Under the lock for changes.
     fn free_empty_tables(&self, range: Range<usize>, removed: &mut MmuGather<'_>) {
         let _: ControlFlow<()> = self.walk(
             range,
@@ -525,7 +656,7 @@ impl Tables {
 
     #[inline]
     pub fn resident(&self) -> usize {
-        self.resident.load(Relaxed)
+        self.resident.get()
     }
 
     /// The root's physical address.
@@ -542,34 +673,33 @@ impl Tables {
     }
 }
 
-/// A part of a leaf table that moves: its first page, and where that goes.
-struct Part {
+/// A piece of a leaf table that moves: its first page, and where that goes.
+struct Piece {
     leaf: Table,
     indices: Range<usize>,
     page: usize,
     target: usize,
 }
 
-impl Part {
-    /// Moves the entries to the leaf table of the target, where there are none.
+impl Piece {
+    /// Moves the entries to the leaf table of the target, where there should be none. Under the lock for changes.
     fn move_to(self, table: Table, removed: &mut MmuGather<'_>) {
         let (first, target) = (self.indices.start, index(self.target, 0));
-        let (mut groups, mut moved, mut is_stale) = (0, 0, false);
-        let last = self.page + ((self.indices.len() - 1) << shift(0));
-        for (index, _) in self.leaf.entries(self.indices) {
-            let entry = self.leaf.replace(index, Entry(0));
-            is_stale |= entry.must_flush(Entry(0));
+        let leaf = Leaf::lock(self.leaf);
+        let _other = (table != self.leaf).then(|| Leaf::lock(table));
+        for (index, _) in leaf.entries(self.indices) {
             let to = target + index - first;
-            table.set(to, entry);
-            groups |= group_of(to);
-            moved += 1;
+            let entry = leaf.take(index);
+            if entry.must_flush(Entry(0)) {
+                removed.stale(self.page + ((index - first) << shift(0)));
+            }
+            if table.get(to).0 != 0 {
+                removed.entry(self.target + ((index - first) << shift(0)), table.take(to), entry);
+            }
+            table.insert(to, entry);
         }
-        if is_stale {
-            removed.stale(self.page);
-            removed.stale(last);
-        }
-        self.leaf.uncount(moved);
-        table.count(groups, moved);
+        // Before anybody finds the frames elsewhere.
+        removed.note();
     }
 }
 
@@ -594,7 +724,7 @@ impl Drop for Tables {
 
 /// Frees a table no CPU uses and nothing points to.
 #[inline]
-fn free(table: Table) {
+pub(super) fn free(table: Table) {
     // SAFETY: the table's only reference was its parent's, or the space's, which is gone.
     drop(unsafe { Frame::from_raw(table.into_frame()) });
 }

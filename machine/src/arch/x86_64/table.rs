@@ -4,17 +4,25 @@
 //! without `PRESENT` is a page without access (`PROT_NONE`). What the architecture leaves to software says "copy on write".
 //!
 //! So that tear-down and fork need not look at 512 entries to find three, the record of a table's frame counts its
-//! occupied entries (plus one, since the table itself is in use) in the lower half of its reference count, and notes
-//! in the upper half which of its 16 groups of 32 entries may have any.
+//! occupied entries and notes which of its 16 groups of 32 entries may have any; and it has the table's lock ([`State`]).
 //!
-//! Entries are changed only by the holder of the space's lock, but the CPU sets `ACCESSED` and `DIRTY` whenever it likes: an
+//! Entries of a leaf table are changed only by the holder of its lock, but the CPU sets `ACCESSED` and `DIRTY` whenever it likes: an
 //! entry that may be in use is exchanged, never stored.
+
+#[path = "table/state.rs"]
+mod state;
+
+use core::sync::atomic;
 
 use super::frames::{self, take_frames};
 use crate::memory::Access;
 use core::num::NonZeroU32;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
+use state::State;
 
 /// Entries in a table.
 pub const ENTRIES: usize = 512;
@@ -145,14 +153,55 @@ impl Table {
     }
 
     #[inline]
-    fn state(self) -> &'static AtomicU32 {
+    fn state(self) -> State<'static> {
         // SAFETY: the number came from `take_frames`, which found it in the records.
-        unsafe { frames::record(self.0.get()) }.table_state()
+        State(unsafe { frames::record(self.0.get()) }.table_state())
+    }
+
+    /// Locks a leaf table; false if it is locked, or retired.
+    #[inline]
+    pub fn try_lock(self) -> bool {
+        self.state().try_lock()
+    }
+
+    /// For who has locked it.
+    #[inline]
+    pub fn unlock(self) {
+        self.state().unlock();
+    }
+
+    /// The table below an upper one at `index`.
+    #[inline]
+    pub fn lower(self, index: usize) -> Option<Table> {
+        Table::of(self.get(index))
+    }
+
+    /// Hangs a table that nobody knows yet into an upper one at `index`; false if there is one, or the upper table is retired.
+    pub fn attach(self, index: usize, lower: Table) -> bool {
+        if !self.state().reserve(group_of(index)) {
+            return false;
+        }
+        let is_attached = self.slot(index).compare_exchange(0, Entry::table(lower).0, AcqRel, Relaxed).is_ok();
+        if !is_attached {
+            self.state().unreserve();
+        }
+        is_attached
+    }
+
+    /// Takes the table at `index` out of an upper one, if that table is empty and nobody is about to change that. It is to be
+    /// [released](Self::into_frame) when nobody can be on the way to it.
+    pub fn detach_if_empty(self, index: usize, lower: Table) -> bool {
+        let is_retired = lower.state().retire();
+        if is_retired {
+            self.replace(index, Entry(0));
+            self.state().unreserve();
+        }
+        is_retired
     }
 
     #[inline]
     pub fn get(self, index: usize) -> Entry {
-        Entry(self.slot(index).load(Relaxed))
+        Entry(self.slot(index).load(Acquire))
     }
 
     /// Puts an entry where there was none, without counting it: kernel tables, which are never taken down, and
@@ -172,13 +221,7 @@ impl Table {
     /// Counts `added` new entries that lie in `groups`.
     #[inline]
     pub fn count(self, groups: u32, added: u32) {
-        self.state().store((self.state().load(Relaxed) | groups << 16) + added, Relaxed);
-    }
-
-    /// As many entries are gone as were exchanged for none.
-    #[inline]
-    pub fn uncount(self, removed: u32) {
-        self.state().store(self.state().load(Relaxed) - removed, Relaxed);
+        self.state().count(groups, added);
     }
 
     /// Exchanges an occupied entry for another. A full barrier, as every locked instruction.
@@ -201,32 +244,39 @@ impl Table {
     /// Takes an occupied entry out.
     #[inline]
     pub fn take(self, index: usize) -> Entry {
-        self.state().store(self.state().load(Relaxed) - 1, Relaxed);
+        self.state().uncount(1);
         self.replace(index, Entry(0))
     }
 
     /// Occupied entries.
     #[inline]
     pub fn occupied(self) -> usize {
-        (self.state().load(Relaxed) as usize & 0xffff) - 1
+        self.state().occupied() as usize
     }
 
-    /// Makes the record of an empty table that of an ordinary frame with one owner.
+    /// Makes the record of a table that nobody knows any more that of an ordinary frame with one owner.
     #[inline]
     pub fn into_frame(self) -> NonZeroU32 {
-        self.state().store(1, Relaxed);
+        self.state().release();
         self.0
     }
 
-    /// The occupied entries in `indices`, in order. Entries that were returned may be taken out meanwhile.
+    /// The occupied entries in `indices` of a table that is locked, in order. Entries that were returned may be taken out meanwhile.
     #[inline]
     pub fn entries(self, indices: Range<usize>) -> Entries {
-        let state = self.state().load(Relaxed);
+        let (left, groups) = self.state().occupied_groups();
         // The groups the range touches: from its first one to the one of its last index.
         let before = group_of(indices.start).wrapping_sub(1);
         let touched = group_of(indices.end.saturating_sub(1)) << 1;
-        let groups = (state >> 16) & touched.wrapping_sub(1) & !before;
-        Entries { table: self, left: (state & 0xffff) - 1, groups, next: 0, end: 0, indices }
+        let groups = groups & touched.wrapping_sub(1) & !before;
+        Entries { table: self, left, groups, next: 0, end: 0, indices }
+    }
+
+    /// The tables at `indices` of an upper one, in order, to which others may be added meanwhile. Only the caller takes some out.
+    #[inline]
+    pub fn lower_tables(self, indices: Range<usize>) -> LowerTables {
+        let entries = self.entries(indices);
+        LowerTables { expected: entries.left, last: None, entries }
     }
 }
 
@@ -274,5 +324,32 @@ impl Iterator for Entries {
             self.next = group.max(self.indices.start);
             self.end = (group + GROUP).min(self.indices.end);
         }
+    }
+}
+
+/// See [`Table::lower_tables`].
+pub struct LowerTables {
+    entries: Entries,
+    /// How many entries the table has now, if none was added.
+    expected: u32,
+    /// The index of the last that was returned.
+    last: Option<usize>,
+}
+
+impl Iterator for LowerTables {
+    type Item = (usize, Table);
+
+    #[inline]
+    fn next(&mut self) -> Option<(usize, Table)> {
+        let table = self.entries.table;
+        if self.last.take().is_some_and(|last| table.get(last).0 == 0) {
+            self.expected -= 1;
+        }
+        if self.entries.left == 0 && table.state().occupied() != self.expected {
+            self.entries.left = u32::MAX; // some of those that were returned are new: all have to be looked at
+        }
+        let (index, entry) = self.entries.next()?;
+        self.last = Some(index);
+        Some((index, Table::of(entry)?))
     }
 }

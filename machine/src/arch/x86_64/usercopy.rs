@@ -5,13 +5,13 @@
 //! exception table, so a fault there ends in a fix-up, which goes on to the very byte that faulted: hence the fault
 //! address is `address + copied`.
 //!
-//! Otherwise the bytes go through the tables and the direct map, a page at a time, under the space's lock and by
+//! Otherwise the bytes go through the tables and the direct map, a page at a time, under the lock of their table and by
 //! the rights of the entries.
 //!
 //! [`crate::memory::Space`] has checked that the range is below `USER_TOP`: the loaded tables of the lower half are user's.
 
 use super::paging::Tables;
-use super::table::{Entry, Table};
+use super::table::Entry;
 use super::{copy, features, frames};
 use crate::memory::{PAGE_SIZE, UserFault, word};
 use core::arch::asm;
@@ -134,16 +134,14 @@ impl Tables {
         let used = if write { Entry::ACCESSED | Entry::DIRTY } else { Entry::ACCESSED };
         let mut done = 0;
         while done < length {
-            let _lock = self.lock();
             let offset = (address + done) % PAGE_SIZE;
             let found = self.find(address + done - offset).filter(|(_, _, entry)| entry.has(right));
-            let frame = found.and_then(|(table, index, entry): (Table, usize, Entry)| {
-                if !entry.has(used) {
-                    table.update(index, |entry| Entry(entry.0 | used));
-                }
-                entry.frame()
-            });
-            let Some(frame) = frame else { return outcome(address, length, length - done, write) };
+            // Locked until the bytes are copied.
+            let Some((leaf, index, entry)) = found else { return outcome(address, length, length - done, write) };
+            if !entry.has(used) {
+                leaf.update(index, |entry| Entry(entry.0 | used));
+            }
+            let Some(frame) = entry.frame() else { return outcome(address, length, length - done, write) };
             let part = (length - done).min(PAGE_SIZE - offset);
             each(frames::bytes(frame.get()).wrapping_add(offset), done, part);
             done += part;

@@ -18,6 +18,7 @@ mod table;
 mod copies;
 mod many_cpus;
 mod random;
+mod threads;
 
 /// The frames of this process's machine, which may be refused.
 mod frames {
