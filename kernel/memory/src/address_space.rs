@@ -23,6 +23,7 @@ use crate::discard::Discarded;
 use crate::exclusion::{Exclusion, LayoutGuard, LayoutLock};
 use crate::kernel_memory::Memory;
 use crate::map::{Placement, check_commit};
+use crate::pager::Candidates;
 use crate::recent_areas::RecentAreas;
 use crate::views::ProgramLayout;
 
@@ -366,6 +367,22 @@ impl AddressSpace {
         });
     }
 
+    /// Takes those of these pages of `file` out that were used here, and marks them. A program's own copies stay.
+    pub(crate) fn take_used_of_file(&self, file: &dyn crate::Pager, pages: &mut Candidates) {
+        let (Some((&first, _)), Some((&last, _))) = (pages.first_key_value(), pages.last_key_value()) else { return };
+        self.each_view(file, &(first..last + 1), |area, addresses, gather| {
+            let mut rest = addresses;
+            while let Some((address, mapping)) = self.space.next_mapped(rest.clone()) {
+                let page = area.file_page(address).and_then(|(_, index)| pages.get_mut(&index));
+                if let Some(page) = page.filter(|page| mapping.accessed && mapping.frame_number == page.frame) {
+                    page.is_used = true;
+                    gather.unmap(address..address + PAGE_SIZE);
+                }
+                rest.start = address + PAGE_SIZE;
+            }
+        });
+    }
+
     /// As [`AddressSpace::unmap_file`], in slices. Nobody changes the areas between two of them.
     pub(crate) async fn unmap_file_slowly(&self, file: &dyn crate::Pager, range: &Range<u64>, budget: &mut Budget) {
         // Nearly always that is all.
@@ -416,7 +433,7 @@ impl AddressSpace {
         &self,
         file: &dyn crate::Pager,
         range: &Range<u64>,
-        each: impl Fn(&Area, Range<usize>, &mut MmuGather<'_>),
+        mut each: impl FnMut(&Area, Range<usize>, &mut MmuGather<'_>),
     ) {
         self.change_pages(|layout, gather| {
             for area in layout.areas.ascending(0) {

@@ -148,6 +148,17 @@ impl MappedFile {
     }
 }
 
+/// A page of a file that may be given back.
+pub(crate) struct Candidate {
+    /// The number of its frame.
+    pub frame: usize,
+    /// Somebody used it through a mapping.
+    pub is_used: bool,
+}
+
+/// Pages that may be given back, by their number in the file.
+pub(crate) type Candidates = BTreeMap<u64, Candidate>;
+
 /// Address spaces that were visited for what they map. Some may be over meanwhile but for this: then they go with it, and
 /// with them the files they map. So who holds locks that a closed file takes lets go of them first.
 pub struct Visited(#[expect(dead_code, reason = "held to be dropped")] Vec<Arc<AddressSpace>>);
@@ -223,9 +234,15 @@ impl Mappings {
         self.visit(|space| space.evict_file(file, pages))
     }
 
+    /// Takes those pages of `file` out that were used where they are shown, if these frames are, and tells which: the next use is a fault
+    /// again. Call it without locks.
+    pub(crate) fn take_used(&self, file: &dyn Pager, pages: &mut Candidates) -> Visited {
+        self.visit(|space| space.take_used_of_file(file, pages))
+    }
+
     /// Visits the spaces one after the other: who copies one meanwhile, with what it shows of the file, has a later number.
     #[expect(clippy::disallowed_methods, reason = "a pointer for each process that maps the file")]
-    fn visit(&self, visit: impl Fn(&AddressSpace)) -> Visited {
+    fn visit(&self, mut visit: impl FnMut(&AddressSpace)) -> Visited {
         let mut visited = Vec::new();
         let mut next = 0;
         while let Some((id, space)) = self.first_from(next) {

@@ -12,6 +12,7 @@ use super::in_flight::InFlight;
 use super::read_ahead::ReadAhead;
 use super::tree::{LEAF, Leaf, Removed, Tree, bits_below, place};
 use super::{PAGE, Search};
+use crate::pager::{Candidate, Candidates};
 
 /// Leaves that are emptied under one taking of the lock.
 const LEAVES: usize = 16;
@@ -65,6 +66,15 @@ pub(super) struct Reclaimed {
 }
 
 impl Leaf {
+    /// The pages that are clean and were not used, with the numbers of their frames; the leaf's first page is `first`.
+    #[expect(clippy::disallowed_methods, reason = "a leaf's pages, which lie in place")]
+    fn candidates(&self, first: u64, pinned: Option<u64>) -> SmallVec<[(u64, usize); LEAF as usize]> {
+        let kept = self.dirty.get() | self.writing.get() | self.referenced.get();
+        let may_go = |index: &u64| kept & place(*index).1 == 0 && pinned != Some(*index);
+        let with_frame = |index| Some((index, self.number(place(index).0)?));
+        (first..first + LEAF).filter(may_go).filter_map(with_frame).collect()
+    }
+
     /// The clock's hand passes the leaf, whose first page is `first`. Returns the pages it took.
     #[expect(clippy::disallowed_methods, reason = "a leaf's pages, which lie in place")]
     fn pass_hand(
@@ -268,6 +278,31 @@ impl<'a> Pages<'a> {
             }
         }
         next * LEAF
+    }
+
+    /// Which pages the clock's hand would take from page `hand` on, in at most `LEAVES` leaves: adds them to `found`, until these are
+    /// `wanted`. Returns where to go on; 0 at the end.
+    pub fn candidates(&self, hand: u64, wanted: usize, found: &mut Candidates) -> u64 {
+        let mut next = hand / LEAF;
+        for _ in 0..LEAVES {
+            let passed =
+                self.tree.with_next(next, |number, leaf, _| (number, leaf.candidates(number * LEAF, self.pinned)));
+            let Some((number, some)) = passed else { return 0 };
+            // bounded: as many as are wanted, and a leaf
+            found.extend(some.into_iter().map(|(index, frame)| (index, Candidate { frame, is_used: false })));
+            next = number + 1;
+            if found.len() >= wanted {
+                break;
+            }
+        }
+        next * LEAF
+    }
+
+    /// These pages were used.
+    pub fn note_uses(&self, pages: impl Iterator<Item = u64>) {
+        for index in pages {
+            self.tree.with(index / LEAF, |leaf| leaf.referenced.set(leaf.referenced.get() | place(index).1));
+        }
     }
 
     /// Takes the pages from `first` on out.

@@ -386,6 +386,27 @@ fn clean_pages_are_given_back_and_those_in_use_last() {
     assert_eq!(file.run(file.read(99 * PAGE, 1)).unwrap(), [100]);
 }
 
+/// A page that a program uses all the time without a fault stays where it is, and what is a program's own copy is left alone.
+#[test]
+fn pages_used_through_a_mapping_are_given_back_last() {
+    let kernel = kernel();
+    let file = slow_file(&kernel, 100, Stored::new(9, 2));
+    let spaces = [kernel.space(), kernel.space()];
+    let areas = spaces.each_ref().map(|space| space.map_file(0, 100, READ_WRITE, PRIVATE, &file.mapped(), 0).unwrap());
+    let touch = |who: usize, page: usize| file.run(spaces[who].read_value::<u8>(areas[who] + page * PAGE)).unwrap();
+    (0..100).for_each(|page| assert_eq!(touch(0, page), page as u8 + 1));
+    file.run(spaces[0].copy_out(areas[0] + 9 * PAGE, b"x")).unwrap();
+    touch(1, 7);
+    let frame = || spaces[1].space().lookup(areas[1] + 7 * PAGE).unwrap().frame_number;
+    let (before, mut given) = (frame(), 0);
+    for _ in 0..6 {
+        given += file.cache.give_back(u64::MAX);
+        assert_eq!((touch(1, 7), frame()), (8, before), "it was given back though it was used");
+    }
+    assert_eq!((given, file.cache.resident()), (99, 1));
+    assert_eq!((spaces[0].space().resident(), touch(0, 9), touch(0, 50), touch(1, 9)), (1, b'x', 51, 10));
+}
+
 /// Takes all memory but so many frames.
 fn take_all_but(kernel: &Kernel, frames: usize) -> Vec<Frame> {
     let count = kernel.free() - frames;
