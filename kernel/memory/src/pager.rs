@@ -180,6 +180,13 @@ impl Mappings {
         self.spaces.lock().is_empty()
     }
 
+    /// Who maps the file, each with the number of its areas that do.
+    #[cfg(test)]
+    pub(crate) fn all(&self) -> Vec<(Arc<AddressSpace>, usize)> {
+        let spaces = self.spaces.lock();
+        spaces.values().map(|(space, areas)| (space.upgrade().unwrap(), *areas)).collect()
+    }
+
     /// One more area of `space` maps the file.
     pub(crate) fn add(&self, id: u64, space: &Weak<AddressSpace>) {
         self.spaces.lock().entry(id).or_insert_with(|| (space.clone(), 0)).1 += 1;

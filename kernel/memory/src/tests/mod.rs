@@ -11,6 +11,7 @@ mod frames;
 
 mod long;
 mod maps;
+mod reverse_map;
 mod shortage;
 mod stored;
 mod vdso;
