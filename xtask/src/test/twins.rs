@@ -31,10 +31,17 @@ static ASKING: Mutex<()> = Mutex::new(());
 /// A kernel whose files take their time: the seed is in the environment's `SLOW_FILES`, or 1.
 const SLOW: &str = "twin on slow files";
 
+/// The same, whose names take their time as well.
+const SLOW_NAMES: &str = "twin on slow names";
+
 /// Twins that don't run there: two tell where a file has holes, which a slow store doesn't say, one is about how soon an idle CPU
 /// helps, which the tasks of the store change, and one sees what a mapping wrote behind the end of a file that grows: on tmpfs, which
 /// the answers are of, it is there, and on a file that lies elsewhere it is zeros.
 const NOT_ON_SLOW: [&str; 4] = ["affinity", "shared_mapping", "stat_fields", "truncate_holes"];
+
+/// Nor do these where names take their time: one waits for 50,000 names, and one counts what is left behind a thousand names, which are remembered
+/// there for a while.
+const NOT_ON_SLOW_NAMES: [&str; 2] = ["kernel_leaks", "many_objects"];
 
 /// Twins on one CPU and on four, on a virtual machine and on the host machine, there with its second engine and its first; and on
 /// files that take their time.
@@ -46,7 +53,10 @@ pub fn jobs() -> Result<Vec<Job>> {
         }
     }
     let job = |place: Place, cpus: u32, engine: Option<&'static str>, title: &'static str| {
-        let fits = move |name: &str| title != SLOW || !NOT_ON_SLOW.contains(&name);
+        let fits = move |name: &str| {
+            (!is_slow(title) || !NOT_ON_SLOW.contains(&name))
+                && (title != SLOW_NAMES || !NOT_ON_SLOW_NAMES.contains(&name))
+        };
         let fitting = names.iter().filter(|name| fits(name));
         let mut checks: Vec<String> = fitting.map(|name| format!("{title}: {name}")).collect();
         let longest = format!("{title}: {}", polls::NAME);
@@ -76,13 +86,22 @@ pub fn jobs() -> Result<Vec<Job>> {
         job(Place::Host, 1, None, "twin on the host with 1 CPU"),
         job(Place::Host, 3, Some("ptrace"), "twin on the host with 3 CPUs, traced"),
         job(Place::Host, 4, None, SLOW),
+        job(Place::Host, 4, None, SLOW_NAMES),
     ])
+}
+
+fn is_slow(title: &str) -> bool {
+    title == SLOW || title == SLOW_NAMES
 }
 
 /// The kernel's options for a job.
 fn options_for(title: &str) -> String {
     let seed = || std::env::var("SLOW_FILES").unwrap_or_else(|_| "1".into());
-    if title == SLOW { format!("quiet slow_files={}", seed()) } else { "quiet".into() }
+    match title {
+        SLOW => format!("quiet slow_files={}", seed()),
+        SLOW_NAMES => format!("quiet slow_files={} slow_names", seed()),
+        _ => "quiet".into(),
+    }
 }
 
 /// Runs twins in one boot; gives the screen, also when the machine did not come to its end.
