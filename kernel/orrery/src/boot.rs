@@ -341,7 +341,10 @@ async fn start(
     sched::yield_now().await;
     watch(&kernel);
     // The kernel itself does not wait for names.
-    let begin = || slow.iter().for_each(|names| names.begin());
+    let begin = || {
+        slow.iter().for_each(|names| names.begin());
+        ending.begin_to_wait();
+    };
     start_first(&kernel, &dev, streams, terminal, program, &options, &begin).await
 }
 

@@ -108,6 +108,11 @@ impl Ending {
         machine::power::off(status)
     }
 
+    /// From now on folders that are far are waited for.
+    pub fn begin_to_wait(&self) {
+        self.folders.lock().iter().for_each(|folder| folder.begin_to_wait());
+    }
+
     /// Reports what was asked to be reported, and lets folders and the console have what is meant for them.
     fn finish(&self) {
         if self.report_unknown {

@@ -301,8 +301,8 @@ impl<D: Directory> File for DirectoryFile<D> {
         Err(Errno::EISDIR.into())
     }
 
-    fn read_directory(&self, position: &mut u64, sink: &mut dyn DirectorySink) -> Result<()> {
-        self.0.list(position, sink)
+    fn read_directory(&self, position: &mut u64, sink: &mut dyn DirectorySink) -> Result<(), NotReady> {
+        Ok(self.0.list(position, sink)?)
     }
 }
 

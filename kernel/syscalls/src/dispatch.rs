@@ -150,7 +150,7 @@ impl Answer for Outcome {
 
 impl Answer for Result<usize, Errno> {
     fn attempt(self) -> Attempt {
-        Attempt::Value(self.unwrap_or_else(Errno::as_return_value))
+        self.map_or_else(|errno| Attempt::from(NotReady::from(errno)), Attempt::Value)
     }
 }
 

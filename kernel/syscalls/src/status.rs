@@ -37,19 +37,21 @@ fn on_path<R>(
 
 /// stat(2)
 pub(crate) fn stat(thread: &Arc<Thread>, path: CString, status: Out<Stat>) -> Result<(), NotReady> {
-    let attributes = on_path(thread, HERE, path, Lookup::FOLLOW, |_, found| Ok(found.attributes()))?;
+    let attributes = on_path(thread, HERE, path, Lookup::FOLLOW, |context, found| context.attributes(found))?;
     status.write(thread, &attributes.into())
 }
 
 /// lstat(2)
 pub(crate) fn lstat(thread: &Arc<Thread>, path: CString, status: Out<Stat>) -> Result<(), NotReady> {
-    let attributes = on_path(thread, HERE, path, Lookup::empty(), |_, found| Ok(found.attributes()))?;
+    let attributes = on_path(thread, HERE, path, Lookup::empty(), |context, found| context.attributes(found))?;
     status.write(thread, &attributes.into())
 }
 
 /// fstat(2)
 pub(crate) fn fstat(thread: &Arc<Thread>, file: Descriptor, status: Out<Stat>) -> Result<(), NotReady> {
-    let attributes = thread.files().get(file.0)?.attributes();
+    let open = thread.files().get(file.0)?;
+    open.look_again(&**thread)?;
+    let attributes = open.attributes();
     status.write(thread, &attributes.into())
 }
 
@@ -62,7 +64,7 @@ pub(crate) fn newfstatat(
     flags: Flags<StatFlags>,
 ) -> Result<(), NotReady> {
     let how = lookup_of(flags.known()?.0);
-    let attributes = on_path(thread, directory, path, how, |_, found| Ok(found.attributes()))?;
+    let attributes = on_path(thread, directory, path, how, |context, found| context.attributes(found))?;
     status.write(thread, &attributes.into())
 }
 
@@ -82,8 +84,8 @@ pub(crate) fn statx(
         return Err(Errno::EINVAL.into());
     }
     let how = lookup_of(flags.known()?.0);
-    let answer = on_path(thread, directory, path, how, |_, found| {
-        let mut answer = Statx::from(found.attributes());
+    let answer = on_path(thread, directory, path, how, |context, found| {
+        let mut answer = Statx::from(context.attributes(found)?);
         answer.mask |= raw::STATX_MNT_ID;
         answer.mount = found.mount.id();
         answer.attributes_mask |= MOUNT_ROOT;

@@ -9,7 +9,7 @@ use abi::{Errno, Result};
 use sync::SpinLock;
 use vfs::{
     Attributes, Caller, DeviceNumber, DirectoryEntry, DirectorySink, File, FileKind, FileSystem, FileSystemType,
-    FileTraits, Inode, OpenRequest, Permissions, SetAttributes, Statistics, Time,
+    FileTraits, Inode, NotReady, OpenRequest, Permissions, SetAttributes, Statistics, Time,
 };
 
 use crate::Pseudoterminals;
@@ -179,7 +179,7 @@ impl File for RootFile {
     }
 
     #[expect(clippy::disallowed_methods, reason = "ten digits")]
-    fn read_directory(&self, position: &mut u64, sink: &mut dyn DirectorySink) -> Result<()> {
+    fn read_directory(&self, position: &mut u64, sink: &mut dyn DirectorySink) -> Result<(), NotReady> {
         let kind = FileKind::CharacterDevice;
         if *position <= 2 {
             if !sink.entry(DirectoryEntry { name: PTMX, number: PTMX_NUMBER, kind, next: 3 }) {

@@ -1,6 +1,7 @@
 //! What system calls do to a file itself: stat(2), access(2), chmod(2), chown(2), utimensat(2), truncate(2), xattr(7).
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::fallible::{try_collect, try_to_vec};
@@ -9,11 +10,13 @@ use abi::status::{Stat, StatFs, Statx, StatxTime};
 use abi::time::Timespec;
 use abi::{Errno, Result};
 
+use crate::caller::Caller;
 use crate::contents::WriteAccess;
 use crate::credentials::{Access, Capabilities};
 use crate::filesystem::Statistics;
-use crate::inode::{Attributes, DeviceNumber, FileKind, Link, Permissions, SetAttributes, Time, XattrFlags};
+use crate::inode::{Attributes, DeviceNumber, FileKind, Inode, Link, Permissions, SetAttributes, Time, XattrFlags};
 use crate::mount::{MountFlags, Path};
+use crate::paused_walk::Wait;
 use crate::truncate::Truncation;
 use crate::walk::Context;
 
@@ -29,6 +32,30 @@ pub enum NewTime {
     Now,
     /// This one.
     At(Time),
+}
+
+/// Has the file looked at anew, if that has to be waited for.
+///
+/// # Errors
+/// `ERESTART` until that was done; then the call is made again.
+pub(crate) fn look_again(inode: &Arc<dyn Inode>, caller: &dyn Caller) -> Result<()> {
+    let Some(looking) = inode.clone().look_again() else { return Ok(()) };
+    let Some(walks) = caller.paused_walks() else { return Ok(()) };
+    if walks.has_seen(inode) {
+        return Ok(());
+    }
+    Err(walks.wait_for(Wait::Look(inode.clone(), looking), None))
+}
+
+impl Context<'_> {
+    /// Everything about the file at a path that was just looked up: stat(2).
+    ///
+    /// # Errors
+    /// `ERESTART` until the file was looked at, where that has to be waited for.
+    pub fn attributes(&self, path: &Path) -> Result<Attributes> {
+        look_again(path.inode(), self.caller)?;
+        Ok(path.attributes())
+    }
 }
 
 impl Path {
@@ -192,6 +219,9 @@ impl Context<'_> {
     /// # Errors
     /// chmod(2).
     pub fn chmod(&self, path: &Path, mode: u32) -> Result<()> {
+        if let Some(changed) = self.take_changed() {
+            return changed.map(drop);
+        }
         path.mount.check_writable()?;
         let permissions = path.inode().permissions();
         if path.dentry.kind() == FileKind::Symlink {
@@ -204,7 +234,7 @@ impl Context<'_> {
         if !self.may_set_group_id(permissions) {
             mode &= !raw::S_ISGID;
         }
-        path.inode().set_attributes(&SetAttributes { permissions: Some(mode), ..Default::default() })
+        self.set_attributes(path, SetAttributes { permissions: Some(mode), ..Default::default() })
     }
 
     /// Changes the owner and the group; `None` leaves them. Set-ID bits are cleared, as a program must not change hands
@@ -213,6 +243,9 @@ impl Context<'_> {
     /// # Errors
     /// chown(2).
     pub fn chown(&self, path: &Path, user: Option<u32>, group: Option<u32>) -> Result<()> {
+        if let Some(changed) = self.take_changed() {
+            return changed.map(drop);
+        }
         path.mount.check_writable()?;
         let old = path.inode().permissions();
         let privileged = self.credentials.has(Capabilities::CHOWN);
@@ -228,7 +261,19 @@ impl Context<'_> {
             let mode = without_set_id(old.mode, self.may_set_group_id(old));
             changes.permissions = Some(mode).filter(|&mode| mode != old.mode & 0o7777);
         }
-        path.inode().set_attributes(&changes)
+        self.set_attributes(path, changes)
+    }
+
+    /// Changes attributes, at once or when that was waited for.
+    fn set_attributes(&self, path: &Path, changes: SetAttributes) -> Result<()> {
+        match path.inode().set_attributes(&changes) {
+            Err(Errno::ERESTART) => {
+                let inode = path.inode().clone();
+                let changed = async move { inode.set_attributes_elsewhere(changes).await.map(|()| None) };
+                Err(self.wait_for_change(&path.mount, changed))
+            }
+            result => result,
+        }
     }
 
     fn may_set_group_id(&self, permissions: Permissions) -> bool {
@@ -240,6 +285,9 @@ impl Context<'_> {
     /// # Errors
     /// utimensat(2).
     pub fn set_times(&self, path: &Path, accessed: NewTime, modified: NewTime) -> Result<()> {
+        if let Some(changed) = self.take_changed() {
+            return changed.map(drop);
+        }
         if (accessed, modified) == (NewTime::Keep, NewTime::Keep) {
             return Ok(());
         }
@@ -259,7 +307,7 @@ impl Context<'_> {
             NewTime::At(time) => Some(time),
         };
         let (accessed, modified) = (time(accessed), time(modified));
-        path.inode().set_attributes(&SetAttributes { accessed, modified, ..Default::default() })
+        self.set_attributes(path, SetAttributes { accessed, modified, ..Default::default() })
     }
 
     /// A change of the length of a file by name.

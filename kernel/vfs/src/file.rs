@@ -36,8 +36,8 @@ pub enum NotReady {
     /// This page of the file is on its way, or there is no room for it yet: wait for it with its pager, and call again. `O_NONBLOCK`
     /// changes nothing about that.
     Page(u64),
-    /// What it needs lies elsewhere: have it fetched ([`File::fetch`]), or done there ([`File::synchronise_elsewhere`]). `O_NONBLOCK` changes
-    /// nothing about that.
+    /// What it needs lies elsewhere: have it fetched ([`File::fetch`], [`File::fetch_entries`]), or done there ([`File::write_elsewhere`],
+    /// [`File::synchronise_elsewhere`]). `O_NONBLOCK` changes nothing about that.
     Elsewhere,
     /// The caller was sent a signal instead (`SIGTTIN`): let it be delivered, then call again.
     Signalled,
@@ -225,6 +225,13 @@ pub trait File: Send + Sync {
         Err(Errno::EINVAL.into())
     }
 
+    /// Writes what [`File::write`] or [`File::append`] could not ([`NotReady::Elsewhere`]), at `position`, or at the end if there is none. Returns
+    /// how many bytes, at least 1 of any, and the position behind them. Dropped, it may be written all the same.
+    fn write_elsewhere(&self, position: Option<u64>, bytes: Vec<u8>) -> Pending<(usize, u64)> {
+        let _ = (position, bytes);
+        Box::pin(ready(Err(Errno::EIO)))
+    }
+
     /// Writes at the end of the file, wherever that is at this moment: `O_APPEND`, for files with positions. Returns
     /// how many bytes this call moved, and the position behind them.
     ///
@@ -272,10 +279,16 @@ pub trait File: Send + Sync {
     /// `.` and `..` are written by vfs at the cookies 0 and 1; a file system's own cookies begin at 2.
     ///
     /// # Errors
-    /// `ENOTDIR`.
-    fn read_directory(&self, position: &mut u64, sink: &mut dyn DirectorySink) -> Result<()> {
+    /// `ENOTDIR`; [`NotReady::Elsewhere`].
+    fn read_directory(&self, position: &mut u64, sink: &mut dyn DirectorySink) -> Result<(), NotReady> {
         let _ = (position, sink);
-        Err(Errno::ENOTDIR)
+        Err(Errno::ENOTDIR.into())
+    }
+
+    /// Has the entries after cookie `position` fetched that [`File::read_directory`] had not at hand ([`NotReady::Elsewhere`]).
+    fn fetch_entries(&self, position: u64) -> Pending<()> {
+        let _ = position;
+        Box::pin(ready(Err(Errno::EIO)))
     }
 
     /// Where the pages come from when it is mapped: `None` gives `ENODEV`.

@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::future::ready;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::fallible::{TryString, TryVec};
@@ -16,6 +17,7 @@ use crate::caller::Caller;
 use crate::dentry::Dentry;
 use crate::inode::Inode;
 use crate::kernel_files::SuperBlocks;
+use crate::waiting::Pending;
 
 /// One file system: a tree of inodes.
 pub trait FileSystem: Send + Sync {
@@ -52,8 +54,8 @@ pub trait FileSystem: Send + Sync {
     ///
     /// # Errors
     /// `EIO`.
-    fn synchronise(&self) -> Result<()> {
-        Ok(())
+    fn synchronise(&self) -> Pending<()> {
+        Box::pin(ready(Ok(())))
     }
 
     /// The memory it takes, if it may take so much that its end takes long.
@@ -77,7 +79,7 @@ pub async fn synchronise(filesystem: &dyn FileSystem) -> Result<()> {
         Some(flusher) => flusher.synchronise().await.map_err(PagerError::errno),
         None => Ok(()),
     };
-    written.and(filesystem.synchronise())
+    written.and(filesystem.synchronise().await)
 }
 
 /// What statfs(2) tells.

@@ -10,6 +10,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
+use core::future::ready;
 
 use abi::raw::general as raw;
 use abi::{Errno, Result};
@@ -23,7 +24,7 @@ use crate::file::File;
 use crate::locks::FileLocks;
 use crate::mount::Path;
 use crate::pipe::Pipe;
-use crate::waiting::WaitingDirectory;
+use crate::waiting::{Pending, WaitingDirectory};
 
 /// What kind of file an inode is: the `S_IFMT` part of its mode, which never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -297,13 +298,31 @@ pub trait Inode: Any + Send + Sync {
     /// What open(2) says.
     fn open(self: Arc<Self>, request: &OpenRequest<'_>) -> Result<Arc<dyn File>>;
 
+    /// The same, where it has to be waited for. `None`: `open` does it at once. Dropped, it is not waited for.
+    fn open_elsewhere(self: Arc<Self>, flags: crate::OpenFlags) -> Option<Pending<Arc<dyn File>>> {
+        let _ = flags;
+        None
+    }
+
+    /// Asks anew how the file looks, where that has to be waited for: then [`Inode::attributes`] tells what was said last. `None`: that asks
+    /// itself.
+    fn look_again(self: Arc<Self>) -> Option<Pending<()>> {
+        None
+    }
+
     /// Changes attributes, and the change time.
     ///
     /// # Errors
-    /// `EPERM` where attributes are fixed, `ENOSPC`, `EFBIG`.
+    /// `EPERM` where attributes are fixed, `ENOSPC`, `EFBIG`; `ERESTART` if that has to be waited for ([`Inode::set_attributes_elsewhere`]).
     fn set_attributes(&self, changes: &SetAttributes) -> Result<()> {
         let _ = changes;
         Err(Errno::EPERM)
+    }
+
+    /// The same, where it has to be waited for.
+    fn set_attributes_elsewhere(self: Arc<Self>, changes: SetAttributes) -> Pending<()> {
+        let _ = changes;
+        Box::pin(ready(Err(Errno::EPERM)))
     }
 
     /// Whether dentries of this directory's entries may be kept. A directory that is made up on every look says no; its
@@ -330,8 +349,8 @@ pub trait Inode: Any + Send + Sync {
         false
     }
 
-    /// The operations of this directory by name, of a file system that [may wait](Inode::may_wait) for them; then `lookup` and the functions
-    /// behind it are not called. `None`: it answers at once, for now.
+    /// The operations of this directory by name, of a file system that [may wait](Inode::may_wait) for them; then `lookup`, `leads_to` and the
+    /// functions behind it are not called. `None`: it answers at once, for now.
     fn waiting(&self) -> Option<&dyn WaitingDirectory> {
         None
     }

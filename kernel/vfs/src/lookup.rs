@@ -49,7 +49,9 @@ impl Dentry {
         if name.len() > NAME_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
-        if let Some(found) = self.cached(hash, name).filter(|found| self.still_leads_to(name, found)) {
+        if let Some(found) = self.cached(hash, name)
+            && self.still_leads_to(name, &found) == Some(true)
+        {
             return positive(found);
         }
         if !self.keeps_entries {
@@ -91,14 +93,10 @@ impl Dentry {
         name: &[u8],
     ) -> Result<Arc<Dentry>> {
         if let Some(found) = self.cached(hash, name) {
-            if self.still_leads_to(name, &found) {
-                return positive(found);
-            }
-            // Its name leads elsewhere now. Whoever uses it keeps it, like a file whose name was removed.
-            if let Some(stale) = self.remove_entry(children, hash, name) {
-                found.mark_removed();
-                found.take_apart();
-                drop(stale);
+            match self.still_leads_to(name, &found) {
+                Some(true) => return positive(found),
+                Some(false) => self.part_from(children, hash, name, &found),
+                None => {}
             }
         }
         if name.len() > NAME_MAX {
@@ -150,10 +148,12 @@ impl Dentry {
     ) {
         let (hash, name) = asking.name();
         let mut children = self.lock();
-        let found = match answer {
-            Ok(_) if children.is_removed() => Err(Errno::ENOENT),
-            Ok(inode) => self.adopt(&mut children, hash, name, inode),
-            Err(errno) => Err(errno),
+        let kept = self.kept_by_answer(&mut children, hash, name, &answer);
+        let found = match (kept, answer) {
+            (Some(kept), _) => Ok(kept),
+            (None, Ok(_)) if children.is_removed() => Err(Errno::ENOENT),
+            (None, Ok(inode)) => self.adopt(&mut children, hash, name, inode),
+            (None, Err(errno)) => Err(errno),
         };
         let absent = matches!(found, Err(Errno::ENOENT));
         let negative = if absent { self.note_absence(&mut children, hash, name) } else { None };
@@ -165,9 +165,41 @@ impl Dentry {
     }
 
     /// Whether a kept entry is still what its name leads to. What something is mounted on stays, lest the mount get
-    /// lost.
-    fn still_leads_to(&self, name: &[u8], kept: &Dentry) -> bool {
-        !self.changes_outside() || kept.is_mount_point() || self.inode.leads_to(name, &kept.inode)
+    /// lost. None if that has to be waited for: then the name is looked up anew.
+    fn still_leads_to(&self, name: &[u8], kept: &Dentry) -> Option<bool> {
+        if !self.changes_outside() || kept.is_mount_point() {
+            return Some(true);
+        }
+        if self.waiting().is_some() { None } else { Some(self.inode.leads_to(name, &kept.inode)) }
+    }
+
+    /// What is kept under a name that was looked up anew, if it is what the answer says; otherwise nothing is kept any more.
+    fn kept_by_answer(
+        self: &Arc<Dentry>,
+        children: &mut Children,
+        hash: u64,
+        name: &[u8],
+        answer: &Result<Arc<dyn Inode>>,
+    ) -> Option<Arc<Dentry>> {
+        if !self.changes_outside() {
+            return None;
+        }
+        let kept = self.cached(hash, name)?;
+        match answer {
+            Ok(inode) if kept.is_mount_point() || Arc::ptr_eq(inode, &kept.inode) => return Some(kept),
+            Ok(_) | Err(Errno::ENOENT | Errno::ESTALE | Errno::ENOTDIR) => self.part_from(children, hash, name, &kept),
+            Err(_) => {}
+        }
+        None
+    }
+
+    /// The name of an entry leads elsewhere now. Whoever uses it keeps it, like a file whose name was removed.
+    fn part_from(&self, children: &mut Children, hash: u64, name: &[u8], found: &Arc<Dentry>) {
+        if let Some(stale) = self.remove_entry(children, hash, name) {
+            found.mark_removed();
+            found.take_apart();
+            drop(stale);
+        }
     }
 
     /// Makes sure that an entry with this hash can be entered. Asked before the file system makes what can't be undone.

@@ -16,6 +16,7 @@ use crate::file::File;
 use crate::inode::{FileKind, Inode, NewContents, OpenRequest};
 use crate::mount::{MountFlags, Path};
 use crate::open_file::{OpenFile, Origin};
+use crate::paused_walk::Wait;
 use crate::truncate::Truncation;
 use crate::walk::{Component, Context, Last, Lookup, Takes, Walk, unless_stale};
 
@@ -303,13 +304,13 @@ impl Context<'_> {
             FileKind::Fifo => match path.inode().clone().fifo() {
                 Ok(pipe) => return Ok(Opening::Fifo(FifoOpening::new(pipe, Origin::Path(path), flags.kept()))),
                 // A pipe that is not the kernel's own: its other end is outside the machine.
-                Err(Errno::ENXIO) => path.inode().clone().open(&request)?,
+                Err(Errno::ENXIO) => self.open_inode(&path, &request)?,
                 Err(errno) => return Err(errno),
             },
             FileKind::CharacterDevice => self.open_device(DeviceClass::Character, &path, &request)?,
             FileKind::BlockDevice => self.open_device(DeviceClass::Block, &path, &request)?,
             FileKind::Socket => return Err(Errno::ENXIO),
-            _ => path.inode().clone().open(&request)?,
+            _ => self.open_inode(&path, &request)?,
         };
         let truncates = flags.contains(OpenFlags::TRUNCATE);
         let truncation = truncates.then(|| Truncation::new(path.inode(), 0, None, self.caller)).transpose()?;
@@ -320,6 +321,20 @@ impl Context<'_> {
             Some(truncation) if !done => Opening::Busy(file, truncation),
             _ => Opening::Done(file),
         })
+    }
+
+    /// Opens what is there, at once or when that was waited for.
+    #[inline]
+    fn open_inode(&self, path: &Path, request: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
+        let inode = path.inode();
+        let Some(walks) = self.caller.paused_walks() else { return inode.clone().open(request) };
+        if let Some(opened) = walks.take_opened(inode) {
+            return opened;
+        }
+        match inode.clone().open_elsewhere(request.flags) {
+            None => inode.clone().open(request),
+            Some(opening) => Err(walks.wait_for(Wait::Open(inode.clone(), opening), None)),
+        }
     }
 
     fn open_device(&self, class: DeviceClass, path: &Path, request: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
@@ -345,7 +360,7 @@ impl Context<'_> {
         self.check_access(&path, Access::EXECUTE)?;
         let flags = OpenFlags::LARGE_FILE;
         let claim = WriteAccess::deny(path.inode())?;
-        let file = path.inode().clone().open(&OpenRequest { flags, caller: self.caller })?;
+        let file = self.open_inode(&path, &OpenRequest { flags, caller: self.caller })?;
         Ok(OpenFile::claimed(file, Origin::Path(path), flags, claim))
     }
 }

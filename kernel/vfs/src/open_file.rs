@@ -10,6 +10,7 @@ use memory::{FileIdentity, MappedFile, Pager, PagerError, Search};
 use sync::{Mutex, SpinLock, yield_now};
 
 use crate::Access;
+use crate::attributes::look_again;
 use crate::caller::Caller;
 use crate::contents::{WriteAccess, check_length, new_permissions};
 use crate::directory::{DirectoryEntry, DirectorySink};
@@ -228,6 +229,14 @@ impl OpenFile {
         Ok(())
     }
 
+    /// Has it looked at anew, if that has to be waited for: before [`OpenFile::attributes`].
+    ///
+    /// # Errors
+    /// `ERESTART` until that was done ([`crate::PausedWalks`]).
+    pub fn look_again(&self, caller: &dyn Caller) -> Result<()> {
+        look_again(self.inode(), caller)
+    }
+
     /// Everything about the file: fstat(2).
     pub fn attributes(&self) -> Attributes {
         match &self.origin {
@@ -359,7 +368,13 @@ impl OpenFile {
         }
         match new_permissions(self.inode(), caller) {
             None => Ok(()),
-            permissions => self.inode().set_attributes(&SetAttributes { permissions, ..Default::default() }),
+            permissions => {
+                let changes = SetAttributes { permissions, ..Default::default() };
+                match self.inode().set_attributes(&changes) {
+                    Err(Errno::ERESTART) => self.inode().clone().set_attributes_elsewhere(changes).await,
+                    result => result,
+                }
+            }
         }
     }
 
@@ -385,7 +400,14 @@ impl OpenFile {
             }
             *position = cookie + 1;
         }
-        self.file.read_directory(&mut position, sink)
+        while let Err(stop) = self.file.read_directory(&mut position, sink) {
+            match stop {
+                NotReady::Elsewhere => self.file.fetch_entries(*position).await?,
+                NotReady::Error(errno) => return Err(errno),
+                _ => return Err(Errno::EIO),
+            }
+        }
+        Ok(())
     }
 
     /// The file as something that can be mapped: mmap(2). `writable` when a shared mapping is to be written.

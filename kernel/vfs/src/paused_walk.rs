@@ -23,8 +23,11 @@ use sync::{SpinLock, yield_now};
 use crate::changing::{Change, Changed};
 use crate::dentry::{Dentry, Found};
 use crate::directory_locks::{self, Held, Sleeping};
+use crate::file::File;
 use crate::in_lookup::InLookup;
+use crate::inode::Inode;
 use crate::mount::Path;
+use crate::waiting::Pending;
 use crate::walk::{Position, Takes};
 
 /// How many bytes of links are walked before others run.
@@ -32,6 +35,10 @@ pub(crate) const AT_ONCE: usize = 8192;
 
 /// How many positions are kept: renameat(2) and mount(2) resolve two paths.
 const MOST_WALKS: usize = 2;
+
+/// How many lookups of a call are known: of each walk the last, behind which it goes on, and two names that renameat(2) looks up where its
+/// walks end. As many again may be past.
+const MOST_LOOKUPS: usize = 8;
 
 /// How often the walks of a call may pause. One through forty links does so twenty times, and execve(2) of a script resolves
 /// seven paths; but who exchanges the path of a call under way would never let it end.
@@ -49,10 +56,16 @@ pub struct PausedWalks {
 struct Walks {
     paused: Vec<Paused>,
     pauses: usize,
+    /// How often its walks began again.
+    restarts: usize,
     /// What the call waits for.
     wait: Option<Wait>,
-    /// The lookup it waited for last, and in which directory.
-    asked: Option<Asked>,
+    /// The lookup it waited for last, and in which directory. Where names change outside the cache tells nothing, so what was found there
+    /// holds for the whole call, and there may be several.
+    asked: Vec<Asked>,
+    /// What it has looked at, and what it opened.
+    seen: Option<Arc<dyn Inode>>,
+    opened: Option<Opened>,
     /// The sleeping locks of directories it holds.
     held: Vec<Held>,
     /// What its change came to.
@@ -61,6 +74,9 @@ struct Walks {
 
 /// A lookup, and the directory it is in.
 type Asked = (Arc<Dentry>, Arc<InLookup<Found>>);
+
+/// What a call opened, of which inode.
+type Opened = (Arc<dyn Inode>, Result<Arc<dyn File>>);
 
 /// What a call waits for.
 pub(crate) enum Wait {
@@ -72,6 +88,10 @@ pub(crate) enum Wait {
     Lock(Sleeping),
     /// A change of a directory.
     Change(Change),
+    /// What a file looks like.
+    Look(Arc<dyn Inode>, Pending<()>),
+    /// A file to be open.
+    Open(Arc<dyn Inode>, Pending<Arc<dyn File>>),
 }
 
 struct Paused {
@@ -147,11 +167,15 @@ impl PausedWalks {
     /// Leaves what the call waits for; `asked`: the lookup, if it is one.
     pub(crate) fn wait_for(&self, wait: Wait, asked: Option<Asked>) -> Errno {
         let mut walks = self.walks.lock();
-        let before = (walks.wait.replace(wait), core::mem::replace(&mut walks.asked, asked));
+        let holds = walks.asked.first().is_some_and(|(directory, _)| directory.changes_outside());
+        let is_full = walks.asked.len() == MOST_LOOKUPS && asked.is_some();
+        let past = if !walks.asked.is_empty() && (!holds || is_full) { Some(walks.asked.remove(0)) } else { None };
+        let noted = asked.map_or(Ok(()), |asked| walks.asked.try_push(asked));
+        let before = noted.map(|()| walks.wait.replace(wait));
         self.any.store(true, Ordering::Relaxed);
         drop(walks);
-        drop(before);
-        Errno::ERESTART
+        drop(past);
+        before.map_or_else(|errno| errno, |_before| Errno::ERESTART)
     }
 
     /// What the call was to wait for is not waited for.
@@ -166,10 +190,37 @@ impl PausedWalks {
             return None;
         }
         let mut walks = self.walks.lock();
-        let asked = walks.asked.take_if(|(of, asked)| Arc::ptr_eq(of, directory) && asked.is_called(name));
+        let place = walks.asked.iter().position(|(of, asked)| Arc::ptr_eq(of, directory) && asked.is_called(name))?;
+        let asked = if directory.changes_outside() {
+            // Nothing else tells that this call has asked.
+            walks.asked.get(place).map(|(_, asked)| asked.clone())
+        } else {
+            Some(walks.asked.remove(place).1)
+        };
         drop(walks);
         // What has changed since is looked up again.
-        asked?.1.answer().filter(|found| !found.as_ref().is_ok_and(|found| found.is_removed()))
+        asked?.answer().filter(|found| !found.as_ref().is_ok_and(|found| found.is_removed()))
+    }
+
+    /// Whether this call has waited to see how the file looks: because it asked, or because it looked its name up.
+    pub(crate) fn has_seen(&self, inode: &Arc<dyn Inode>) -> bool {
+        if !self.any() {
+            return false;
+        }
+        let walks = self.walks.lock();
+        walks.seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, inode))
+            || walks.asked.iter().any(|(_, asked)| {
+                asked.answer().is_some_and(|found| found.is_ok_and(|found| Arc::ptr_eq(found.inode(), inode)))
+            })
+    }
+
+    /// What this call opened, if it waited for that.
+    pub(crate) fn take_opened(&self, inode: &Arc<dyn Inode>) -> Option<Result<Arc<dyn File>>> {
+        if !self.any() {
+            return None;
+        }
+        let opened = self.walks.lock().opened.take_if(|(of, _)| Arc::ptr_eq(of, inode));
+        opened.map(|(_, opened)| opened)
     }
 
     /// Holds the sleeping locks of a change, in this order, until the call is over or has made its change.
@@ -224,17 +275,34 @@ impl PausedWalks {
                 let changed = change.await;
                 self.walks.lock().changed = Some(changed);
             }
+            Some(Wait::Look(inode, looking)) => {
+                // What can't be seen any more is told of as it was.
+                let _ = looking.await;
+                let before = self.walks.lock().seen.replace(inode);
+                drop(before);
+            }
+            Some(Wait::Open(inode, opening)) => {
+                let opened = opening.await;
+                let before = self.walks.lock().opened.replace((inode, opened));
+                drop(before);
+            }
         }
     }
 
-    /// Walks begin at their beginning again, and nothing is held any more of where they were.
-    pub(crate) fn restart(&self) {
+    /// Walks begin at their beginning again, and nothing is held any more of where they were. How often they did in this call, if it has
+    /// waited.
+    pub(crate) fn restart(&self) -> usize {
+        let mut restarts = 0;
         if self.any() {
             let mut walks = self.walks.lock();
-            let before = (core::mem::take(&mut walks.paused), walks.wait.take(), walks.asked.take());
+            walks.restarts += 1;
+            restarts = walks.restarts;
+            let waited = (walks.wait.take(), walks.seen.take(), walks.opened.take());
+            let before = (core::mem::take(&mut walks.paused), core::mem::take(&mut walks.asked), waited);
             drop(walks);
             drop(before);
         }
+        restarts
     }
 
     /// The call is over, however it ended, or resolves no more paths.

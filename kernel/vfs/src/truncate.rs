@@ -76,8 +76,10 @@ impl Truncation {
         if mapped.as_deref().and_then(Pager::mappings).is_some_and(|mappings| !mappings.is_empty()) {
             return None;
         }
-        if let Err(errno) = self.inode.set_attributes(&self.changes) {
-            return Some(Err(errno));
+        match self.inode.set_attributes(&self.changes) {
+            Ok(()) => {}
+            Err(Errno::ERESTART) => return None,
+            Err(errno) => return Some(Err(errno)),
         }
         // Hardly anybody began to map it in this instant.
         if let Some((mappings, pages)) = mapped.as_deref().and_then(|pager| Some((pager.mappings()?, pager))) {
@@ -92,7 +94,10 @@ impl Truncation {
     /// The file system's.
     pub async fn begin(&self) -> Result<Cut<'_>> {
         let exclusion = exclude(self.inode.write_lock()).await;
-        self.inode.set_attributes(&self.changes)?;
+        match self.inode.set_attributes(&self.changes) {
+            Err(Errno::ERESTART) => self.inode.clone().set_attributes_elsewhere(self.changes).await?,
+            result => result?,
+        }
         Ok(Cut { truncation: self, _exclusion: exclusion })
     }
 

@@ -13,14 +13,16 @@
 
 use alloc::boxed::Box;
 
+use abi::fallible::try_zeroed;
 use abi::{Errno, Result};
 use memory::{Destination, FileIdentity, PAGE_SIZE, PagerError, Source};
 use sync::{Budget, Kind, Listener, Mutex, MutexGuard, WaitQueue, yield_now};
 
 use crate::Access;
 use crate::caller::Caller;
-use crate::contents::before_write;
+use crate::contents::{before_write, new_permissions};
 use crate::file::{FileTraits, NotReady, Operation, PollEvents};
+use crate::inode::SetAttributes;
 use crate::open::OpenFlags;
 use crate::open_file::OpenFile;
 use crate::truncate::{exclude, try_exclude};
@@ -206,6 +208,7 @@ pub fn write(
                 }
                 Err(NotReady::Fault(fault)) => source.fault_in(fault).await,
                 Err(NotReady::WouldBlock) if source.remaining() == 0 => return Ok(source.progress()),
+                Err(NotReady::Elsewhere) => Box::pin(carry(open, position.get(), source, caller)).await,
                 Err(stop) => pause(open, stop, PollEvents::WRITABLE, &mut waiter, true).await,
             };
             if let Err(errno) = outcome {
@@ -235,7 +238,12 @@ fn write_once(
 ) -> Result<usize, NotReady> {
     if open.has_position() {
         let appends = open.flags().contains(OpenFlags::APPEND);
-        before_write(open.inode(), if appends { open.file().size() } else { *position }, source, caller)?;
+        let position = if appends { open.file().size() } else { *position };
+        match before_write(open.inode(), position, source, caller) {
+            // Who may set which bits on what is elsewhere is seen to there.
+            Err(Errno::ERESTART) => return Err(NotReady::Elsewhere),
+            result => result?,
+        }
     }
     let start = source.progress();
     let hidden = source.hide(PIECE);
@@ -403,6 +411,29 @@ async fn deliver(open: &OpenFile, position: &mut u64, destination: &mut Destinat
     }
 }
 
+/// Carries the next bytes to where the file lies, and waits until they are there.
+async fn carry(open: &OpenFile, position: &mut u64, source: &mut Source<'_>, caller: &dyn Caller) -> Result<()> {
+    if let Some(permissions) = new_permissions(open.inode(), caller) {
+        let changes = SetAttributes { permissions: Some(permissions), ..Default::default() };
+        open.inode().clone().set_attributes_elsewhere(changes).await?;
+    }
+    let mut bytes = try_zeroed(source.remaining().min(PIECE))?;
+    let ready = loop {
+        match source.peek(&mut bytes) {
+            Ok(ready) => break ready,
+            Err(fault) if fault.copied > 0 => break fault.copied,
+            Err(fault) => source.fault_in(fault).await?,
+        }
+    };
+    bytes.truncate(ready);
+    let appends = open.has_position() && open.flags().contains(OpenFlags::APPEND);
+    let place = if appends { None } else { Some(*position) };
+    let (written, end) = open.file().write_elsewhere(place, bytes).await?;
+    source.advance(written);
+    *position = end;
+    Ok(())
+}
+
 /// Waits for a page of the file.
 async fn until_page(open: &OpenFile, index: u64) -> Result<()> {
     let pager = open.file().pager().ok_or(Errno::EIO)?;
@@ -420,7 +451,7 @@ async fn pause<'a>(
     match stop {
         NotReady::Error(errno) => return Err(errno),
         NotReady::Fault(_) => return Err(Errno::EFAULT),
-        // Only reading and synchronising, which wait for it themselves.
+        // Only reading, writing and synchronising, which wait for it themselves.
         NotReady::Elsewhere => return Err(Errno::EIO),
         NotReady::Signalled | NotReady::Yield => yield_now().await,
         // Large in a future that every transfer holds.

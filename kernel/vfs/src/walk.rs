@@ -27,6 +27,9 @@ const MAX_LINKS: usize = 40;
 /// How often a resolution is tried again.
 const RETRIES: usize = 8;
 
+/// How often one that waits is: what it found has more time to be exchanged.
+const WAITING_RETRIES: usize = 64;
+
 /// Runs a resolution, and again if what it found was exchanged before it was used: by somebody outside, where the file
 /// system is kept elsewhere.
 #[inline]
@@ -36,8 +39,10 @@ pub(crate) fn unless_stale<T>(caller: &dyn Caller, mut resolve: impl FnMut() -> 
         if !matches!(result, Err(Errno::ESTALE)) {
             break;
         }
-        if let Some(walks) = caller.paused_walks() {
-            walks.restart();
+        if let Some(walks) = caller.paused_walks()
+            && walks.restart() > WAITING_RETRIES
+        {
+            break;
         }
         result = resolve();
     }

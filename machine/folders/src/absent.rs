@@ -1,7 +1,8 @@
 //! Shared folders of a PC: none yet. The types exist so that the kernel's hostfs compiles.
 
 use crate::{
-    Change, FolderEntry, Identity, NewNode, Ownership, ReadNow, Rename, Request, Result, Room, Status, Ticket,
+    Answer, Change, FolderEntry, Identity, NewNode, NodeRequest, Ownership, ReadNow, Rename, Request, Result, Room,
+    Status, Ticket,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -25,11 +26,41 @@ impl Node {
         match self.0 {}
     }
 
-    pub(crate) fn take_answer(&self) -> Option<(Ticket, Result<Vec<u8>>)> {
+    pub(crate) fn take_answer(&self) -> Option<(Ticket, Result<Answer>)> {
         match self.0 {}
     }
 
-    pub(crate) fn withdraw(&self, _ticket: Ticket) {
+    pub(crate) fn withdraw(&self, _ticket: Ticket) -> bool {
+        match self.0 {}
+    }
+
+    /// Whether it lies in this host.
+    pub fn is_near(&self) -> bool {
+        match self.0 {}
+    }
+
+    /// Has a helper make a call by name.
+    pub fn ask(&self, _ticket: Ticket, _request: &NodeRequest) -> Result<bool> {
+        match self.0 {}
+    }
+
+    /// Makes the call that a helper was not there for.
+    pub fn answer(&self, _request: NodeRequest) -> Result<Answer> {
+        match self.0 {}
+    }
+
+    /// Takes what was opened as an open node of this file.
+    pub fn take_opened(&self, opened: Opened) -> OpenNode {
+        match opened.0 {}
+    }
+
+    /// Keeps what a helper holds.
+    pub fn take_held(&self, held: Held) {
+        match held.0 {}
+    }
+
+    /// A node for a file that was made here without a name.
+    pub fn unnamed(&self, _made: &Status) -> Node {
         match self.0 {}
     }
 
@@ -74,7 +105,7 @@ impl Node {
     }
 
     /// Makes a file of another kind.
-    pub fn make(&self, _name: &[u8], _contents: NewNode<'_>, _new: &Ownership) -> Result<Status> {
+    pub fn make(&self, _name: &[u8], _contents: NewNode, _new: &Ownership) -> Result<Status> {
         match self.0 {}
     }
 
@@ -170,12 +201,12 @@ impl OpenNode {
     }
 
     /// Has a helper make a call that may take long.
-    pub fn ask(&self, _ticket: Ticket, _request: Request) -> bool {
+    pub fn ask(&self, _ticket: Ticket, _request: &Request) -> Result<bool> {
         match self.0 {}
     }
 
     /// Makes the call that a helper was not there for.
-    pub fn answer(&self, _request: &Request) -> Result<Vec<u8>> {
+    pub fn answer(&self, _request: &Request) -> Result<Answer> {
         match self.0 {}
     }
 
@@ -226,6 +257,21 @@ impl OpenNode {
 
     /// The next entries of a directory, or the first ones; none at its end.
     pub fn entries(&self, _from_the_beginning: bool) -> Result<Vec<FolderEntry>> {
+        match self.0 {}
+    }
+}
+
+/// A descriptor to find a file by; a PC has none.
+#[derive(Debug)]
+pub struct Held(Infallible);
+
+/// A file that a helper has opened; a PC has none.
+#[derive(Debug)]
+pub struct Opened(Infallible);
+
+impl Opened {
+    /// How it looked when it was opened.
+    pub fn status(&self) -> &Status {
         match self.0 {}
     }
 }

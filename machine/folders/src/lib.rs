@@ -14,8 +14,9 @@
 //! give it folders where nobody else on the host executes what he finds.
 //!
 //! **Who calls.** The kernel's hostfs. **Who synchronises.** Nodes lock inside, for no longer than one call; a call
-//! goes to the host's file system and takes as long as that takes. Reads tell instead that they would have to wait, and are then
-//! left to a helper with its own thread, as fsync(2) is. `pc` has no such folders: there the types have no values.
+//! goes to the host's file system and takes as long as that takes. What may take long is left to a helper with its own thread
+//! ([`Request`], [`NodeRequest`]): reads that tell that they would have to wait, fsync(2), and whatever concerns a file that is not
+//! [near](Node::is_near). `pc` has no such folders: there the types have no values.
 //!
 //! This crate is safe code over rustix: what a mistake here can cost is what the folder confines, the host's files, and
 //! never the memory of the machine. Contents go to and from the kernel's frames by [`Page`], which `machine` implements.
@@ -32,12 +33,12 @@ use core::fmt;
 #[cfg(target_os = "linux")]
 mod host;
 #[cfg(target_os = "linux")]
-pub use host::{Handler, Interrupt, Lent, Node, OpenNode, Page, ShareError};
+pub use host::{Handler, Held, Interrupt, Lent, Node, OpenNode, Opened, Page, ShareError};
 
 #[cfg(not(target_os = "linux"))]
 mod absent;
 #[cfg(not(target_os = "linux"))]
-pub use absent::{Node, OpenNode};
+pub use absent::{Held, Node, OpenNode, Opened};
 
 /// A Linux error number: what the host said, or the machine itself in Linux's words.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,13 +83,13 @@ impl SharedFolder {
     }
 
     /// The next answer of a helper, and what it answers.
-    pub fn take_answer(&self) -> Option<(Ticket, Result<Vec<u8>>)> {
+    pub fn take_answer(&self) -> Option<(Ticket, Result<Answer>)> {
         self.root.take_answer()
     }
 
-    /// What was asked for is not wanted any more: it is not done, unless a helper is at it.
-    pub fn withdraw(&self, ticket: Ticket) {
-        self.root.withdraw(ticket);
+    /// What was asked for is not wanted any more: it is not done, unless a helper is at it; then this is false.
+    pub fn withdraw(&self, ticket: Ticket) -> bool {
+        self.root.withdraw(ticket)
     }
 
     /// Nobody hears of answers any more: the machine is off.
@@ -101,21 +102,102 @@ impl SharedFolder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
 
-/// A call that may take long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A call on an open file that may take long.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// So many bytes from an offset on, fewer at the end of the file only.
+    /// So many bytes from an offset on, fewer at the end of the file only: [`Answer::Bytes`].
     Read {
         /// The first.
         offset: u64,
         /// How many.
         length: usize,
     },
-    /// Everything written is safe on the host's disk; with `data_only`, times may not be. The answer has no bytes.
+    /// These bytes are to be written: [`Answer::Written`].
+    Write {
+        /// Where; at the end of the file if nothing is said.
+        offset: Option<u64>,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// The same for a file that others may have cut: nothing of it lands beyond its end.
+    WriteWithin {
+        /// Where.
+        offset: u64,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// The file is to have this length.
+    Resize(u64),
+    /// Everything written is safe on the host's disk; with `data_only`, times may not be.
     Synchronise {
         /// As in fdatasync(2).
         data_only: bool,
     },
+    /// The next entries of a directory, or the first ones, none at its end: [`Answer::Entries`].
+    Entries {
+        /// The first ones.
+        from_the_beginning: bool,
+    },
+}
+
+/// A call by name that may take long; each is the counterpart of [`Node`]'s function of the same name.
+#[derive(Clone, Debug)]
+pub enum NodeRequest {
+    /// [`Answer::Found`].
+    Status,
+    /// [`Answer::Found`].
+    Look(Vec<u8>),
+    /// [`Answer::Opened`].
+    Open {
+        /// For reading.
+        read: bool,
+        /// For writing.
+        write: bool,
+    },
+    /// [`Answer::Opened`].
+    Create(Vec<u8>, Ownership),
+    /// [`Answer::Opened`].
+    CreateUnnamed(Ownership),
+    /// [`Answer::Found`].
+    Make(Vec<u8>, NewNode, Ownership),
+    /// [`Answer::Found`].
+    Change(Change),
+    /// A name, and what is to have it.
+    Link(Vec<u8>, Node),
+    /// A name.
+    Unlink(Vec<u8>),
+    /// A name.
+    Rmdir(Vec<u8>),
+    /// [`Answer::Held`].
+    Hold,
+    /// A name, where it goes, and how it is called there.
+    Rename(Vec<u8>, Node, Vec<u8>, Rename),
+    /// The whole file system it lies in is safe on the host's disk.
+    SynchroniseAll,
+}
+
+/// What a helper says.
+#[derive(Debug)]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// What was read.
+    Bytes(Vec<u8>),
+    /// What was written.
+    Written {
+        /// How many bytes, at least 1 if there were any.
+        bytes: usize,
+        /// Where they end.
+        end: u64,
+    },
+    /// How the file looks, and the text of a symbolic link.
+    Found(Status, Option<Vec<u8>>),
+    /// The file, for [`Node::take_opened`].
+    Opened(Opened),
+    /// A descriptor to find the file by, for [`Node::take_held`].
+    Held(Held),
+    /// Entries of a directory.
+    Entries(Vec<FolderEntry>),
 }
 
 /// What [`OpenNode::read_now`] came to.
@@ -198,12 +280,12 @@ pub struct Ownership {
 }
 
 /// What [`Node::make`] makes. Device nodes are never made on the host.
-#[derive(Clone, Copy, Debug)]
-pub enum NewNode<'a> {
+#[derive(Clone, Debug)]
+pub enum NewNode {
     /// An empty directory.
     Directory,
     /// A symbolic link to this.
-    Symlink(&'a [u8]),
+    Symlink(Vec<u8>),
     /// A FIFO.
     Fifo,
     /// A socket's node.

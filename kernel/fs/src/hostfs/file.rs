@@ -48,11 +48,11 @@ impl HostFile {
     }
 
     fn write_to(&self, place: Place, source: &mut Source<'_>) -> Result<(usize, u64), NotReady> {
-        let written = self.contents.write_at(&self.open, place, source)?;
-        if self.durability != Durability::Nothing {
-            self.open.synchronise(self.durability == Durability::Data).map_err(errno)?;
+        // To a disk it takes long.
+        if self.durability != Durability::Nothing && source.remaining() > 0 {
+            return Err(NotReady::Elsewhere);
         }
-        Ok(written)
+        self.contents.write_at(&self.open, place, source)
     }
 }
 
@@ -85,6 +85,18 @@ impl File for HostFile {
         self.write_to(Place::At(position), source).map(|(moved, _)| moved)
     }
 
+    fn write_elsewhere(&self, position: Option<u64>, bytes: Vec<u8>) -> Pending<(usize, u64)> {
+        let (contents, open, durability) = (self.contents.clone(), self.open.clone(), self.durability);
+        Box::pin(async move {
+            let place = position.map_or(Place::End, Place::At);
+            let written = contents.write_elsewhere(&open, place, bytes).await?;
+            if durability != Durability::Nothing {
+                contents.synchronise(&open, durability == Durability::Data).await?;
+            }
+            Ok(written)
+        })
+    }
+
     fn append(&self, source: &mut Source<'_>) -> Result<(usize, u64), NotReady> {
         self.write_to(Place::End, source)
     }
@@ -107,7 +119,8 @@ impl File for HostFile {
     }
 
     fn allocate(&self, mode: AllocateMode, range: Range<u64>) -> Result<Option<u64>> {
-        self.contents.allocate(&self.open, mode, range.start, range.end - range.start).map(|()| None)
+        let done = self.contents.allocate(&self.open, mode, range.start, range.end - range.start)?;
+        Ok(if done { None } else { Some(range.start) })
     }
 
     fn synchronise(&self, _: bool) -> Result<(), NotReady> {

@@ -1,18 +1,19 @@
 //! A file of the host, whatever its kind.
 
 use alloc::boxed::Box;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use abi::fallible::{try_collect, try_to_box};
+use abi::fallible::{try_collect, try_to_box, try_to_vec};
 use abi::{Errno, Result};
 use machine::folder::{Change, NewNode, Node, Ownership, Rename, Status};
 use sync::SpinLock;
 use vfs::{
-    Attributes, Caller, DeviceNumber, File, FileKind, FileLocks, Inode, Link, NewContents, NewInode, OpenRequest,
-    Permissions, Pipe, RenameFlags, SetAttributes, Time, WriteDenial, XattrFlags,
+    Attributes, Caller, DeviceNumber, File, FileKind, FileLocks, Inode, Link, NewContents, NewInode, OpenFlags,
+    OpenRequest, Pending, Permissions, Pipe, RenameFlags, SetAttributes, Time, WaitingDirectory, WriteDenial,
+    XattrFlags,
 };
 
 use super::calls::HostCalls;
@@ -26,22 +27,25 @@ const XATTRS: &[u8] = b"user.";
 
 /// A file of the host.
 pub(super) struct HostInode {
-    shared: Arc<Shared>,
+    this: Weak<HostInode>,
+    pub(super) shared: Arc<Shared>,
     node: Node,
-    kind: FileKind,
+    pub(super) kind: FileKind,
     /// As last seen, for permission checks.
     mode: AtomicU32,
     user: AtomicU32,
     group: AtomicU32,
     /// As last seen, for when the file can't be seen any more.
     last: SpinLock<Status>,
-    contents: Contents,
+    pub(super) contents: Contents,
+    /// What a link that is far leads to.
+    link: SpinLock<Option<Arc<[u8]>>>,
     locks: FileLocks,
     write_denial: WriteDenial,
 }
 
 /// What the guest adds to it.
-enum Contents {
+pub(super) enum Contents {
     Regular(Arc<HostContents>),
     /// The pipe is made when it is first opened, and stays.
     Fifo(SpinLock<Option<Arc<Pipe>>>),
@@ -49,7 +53,7 @@ enum Contents {
 }
 
 impl HostInode {
-    pub fn new(shared: &Arc<Shared>, node: Node, found: &Status) -> HostInode {
+    pub fn new(this: &Weak<HostInode>, shared: &Arc<Shared>, node: Node, found: &Status) -> HostInode {
         // The host has no kinds beyond these seven; what it may invent can't be opened.
         let kind = FileKind::of_mode(found.mode).unwrap_or(FileKind::Socket);
         let contents = match kind {
@@ -59,7 +63,11 @@ impl HostInode {
             FileKind::Fifo => Contents::Fifo(SpinLock::new(None)),
             _ => Contents::Other,
         };
+        if let Contents::Regular(contents) = &contents {
+            contents.note_length(found.size);
+        }
         HostInode {
+            this: this.clone(),
             shared: shared.clone(),
             node,
             kind,
@@ -68,6 +76,7 @@ impl HostInode {
             group: AtomicU32::new(found.group),
             last: SpinLock::new(*found),
             contents,
+            link: SpinLock::new(None),
             locks: FileLocks::default(),
             write_denial: WriteDenial::default(),
         }
@@ -89,8 +98,42 @@ impl HostInode {
         *self.last.lock() = *found;
     }
 
-    /// How the file looks now; if it can't be seen any more, as it was, without a name.
+    /// This inode as its own.
+    pub fn own(&self) -> Result<Arc<HostInode>> {
+        self.this.upgrade().ok_or(Errno::ESTALE)
+    }
+
+    /// Whether what concerns it has to be waited for.
+    pub fn is_far(&self) -> bool {
+        self.shared.calls.is_far(&self.node)
+    }
+
+    /// Takes in how a far file looks, as a helper has seen it.
+    pub fn note_far(&self, found: &Status, link: Option<Vec<u8>>) {
+        self.note(found);
+        if let Contents::Regular(contents) = &self.contents {
+            contents.note_length(found.size);
+            contents.notice_size(found.size);
+        }
+        if let Some(link) = link {
+            self.link.lock().get_or_insert_with(|| link.into());
+        }
+    }
+
+    /// The file can't be seen any more.
+    pub fn note_gone(&self) {
+        self.last.lock().links = 0;
+    }
+
+    /// How the file looks now, or when a far one was looked at last; if it can't be seen any more, as it was, without a name.
     pub fn status(&self) -> Status {
+        if self.is_far() {
+            let last = *self.last.lock();
+            return match &self.contents {
+                Contents::Regular(contents) => Status { size: contents.length(), ..last },
+                _ => last,
+            };
+        }
         match self.node.status() {
             Ok(found) => {
                 self.note(&found);
@@ -109,7 +152,7 @@ impl HostInode {
     }
 
     /// Another inode of a shared folder, as vfs hands it over.
-    fn same_kind_of(inode: &Arc<dyn Inode>) -> Result<Arc<HostInode>> {
+    pub(super) fn same_kind_of(inode: &Arc<dyn Inode>) -> Result<Arc<HostInode>> {
         let any: Arc<dyn Any + Send + Sync> = inode.clone();
         any.downcast().map_err(|_| Errno::EXDEV)
     }
@@ -160,6 +203,26 @@ impl Inode for HostInode {
         self.shared.number(&self.node.identity())
     }
 
+    fn open_elsewhere(self: Arc<Self>, flags: OpenFlags) -> Option<Pending<Arc<dyn File>>> {
+        self.open_far(flags)
+    }
+
+    fn look_again(self: Arc<Self>) -> Option<Pending<()>> {
+        self.look_far()
+    }
+
+    fn set_attributes_elsewhere(self: Arc<Self>, changes: SetAttributes) -> Pending<()> {
+        Box::pin(async move { self.change_later(changes).await })
+    }
+
+    fn may_wait(&self) -> bool {
+        true
+    }
+
+    fn waiting(&self) -> Option<&dyn WaitingDirectory> {
+        if self.is_far() { Some(self) } else { None }
+    }
+
     fn open(self: Arc<Self>, request: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
         let (read, write) = (request.flags.readable(), request.flags.writable());
         match &self.contents {
@@ -181,14 +244,10 @@ impl Inode for HostInode {
     }
 
     fn set_attributes(&self, changes: &SetAttributes) -> Result<()> {
-        let mut change = Change {
-            size: changes.size,
-            user: changes.user,
-            group: changes.group,
-            permissions: changes.permissions,
-            accessed: changes.accessed.map(|time| time.0),
-            modified: changes.modified.map(|time| time.0),
-        };
+        if self.is_far() {
+            return Err(Errno::ERESTART);
+        }
+        let mut change = as_change(changes);
         if let (Some(size), Contents::Regular(contents)) = (changes.size, &self.contents) {
             contents.set_size(size, || self.node.change(&Change { size: Some(size), ..Change::default() }))?;
             change.size = None;
@@ -223,18 +282,11 @@ impl Inode for HostInode {
 
     fn create(&self, name: &[u8], new: &NewInode<'_>) -> Result<Arc<dyn Inode>> {
         let owner = ownership(new);
-        let contents = match new.contents {
-            NewContents::Regular => {
-                let (open, found) = self.node.create(name, &owner).map_err(errno)?;
-                let inode = self.shared.inode(&found, || open.node().clone());
-                self.shared.keep_fresh(open);
-                return Ok(inode);
-            }
-            NewContents::Directory => NewNode::Directory,
-            NewContents::Symlink(text) => NewNode::Symlink(text),
-            NewContents::Fifo => NewNode::Fifo,
-            NewContents::Socket => NewNode::Socket,
-            NewContents::CharacterDevice(_) | NewContents::BlockDevice(_) => return Err(Errno::EPERM),
+        let Some(contents) = new_node(new)? else {
+            let (open, found) = self.node.create(name, &owner).map_err(errno)?;
+            let inode = self.shared.inode(&found, || open.node().clone());
+            self.shared.keep_fresh(open);
+            return Ok(inode);
         };
         let found = self.node.make(name, contents, &owner).map_err(errno)?;
         Ok(self.shared.inode(&found, || self.node.entry(name, &found)))
@@ -249,6 +301,10 @@ impl Inode for HostInode {
 
     fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<()> {
         let target = HostInode::same_kind_of(target)?;
+        // Another file system, whatever that says.
+        if target.is_far() {
+            return Err(Errno::EXDEV);
+        }
         self.node.link(name, &target.node).map_err(errno)
     }
 
@@ -266,11 +322,7 @@ impl Inode for HostInode {
 
     fn rename(&self, name: &[u8], new_directory: &Arc<dyn Inode>, new_name: &[u8], flags: RenameFlags) -> Result<()> {
         let to = HostInode::same_kind_of(new_directory)?;
-        let how = match flags {
-            flags if flags.contains(RenameFlags::EXCHANGE) => Rename::Exchange,
-            flags if flags.contains(RenameFlags::NO_REPLACE) => Rename::Keep,
-            _ => Rename::Replace,
-        };
+        let how = rename_as(flags);
         let moved = self.used_entry(name);
         let other = if how == Rename::Exchange { to.used_entry(new_name) } else { None };
         self.node.rename(name, &to.node, new_name, how).map_err(errno)?;
@@ -284,6 +336,9 @@ impl Inode for HostInode {
     }
 
     fn read_link(&self, _: &dyn Caller) -> Result<Link> {
+        if let Some(link) = self.link.lock().clone() {
+            return Ok(Link::Text(link));
+        }
         Ok(Link::Text(self.node.read_link().map_err(errno)?.into()))
     }
 
@@ -331,7 +386,38 @@ impl Inode for HostInode {
     }
 }
 
-fn ownership(new: &NewInode<'_>) -> Ownership {
+pub(super) fn as_change(changes: &SetAttributes) -> Change {
+    Change {
+        size: changes.size,
+        user: changes.user,
+        group: changes.group,
+        permissions: changes.permissions,
+        accessed: changes.accessed.map(|time| time.0),
+        modified: changes.modified.map(|time| time.0),
+    }
+}
+
+/// What is to be made; none is a regular file.
+pub(super) fn new_node(new: &NewInode<'_>) -> Result<Option<NewNode>> {
+    Ok(Some(match new.contents {
+        NewContents::Regular => return Ok(None),
+        NewContents::Directory => NewNode::Directory,
+        NewContents::Symlink(text) => NewNode::Symlink(try_to_vec(text)?),
+        NewContents::Fifo => NewNode::Fifo,
+        NewContents::Socket => NewNode::Socket,
+        NewContents::CharacterDevice(_) | NewContents::BlockDevice(_) => return Err(Errno::EPERM),
+    }))
+}
+
+pub(super) fn rename_as(flags: RenameFlags) -> Rename {
+    match flags {
+        flags if flags.contains(RenameFlags::EXCHANGE) => Rename::Exchange,
+        flags if flags.contains(RenameFlags::NO_REPLACE) => Rename::Keep,
+        _ => Rename::Replace,
+    }
+}
+
+pub(super) fn ownership(new: &NewInode<'_>) -> Ownership {
     Ownership { permissions: new.permissions & 0o7777, user: new.user, group: new.group }
 }
 

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `mod` | [`HostFs`]: the file system, and which inode stands for which file of the host |
 //! | `inode` | one file of any kind: attributes, names, changes |
+//! | `far` | the same where they have to be waited for |
 //! | `file` | regular files, open |
 //! | `directory` | directories, open |
 //! | `calls` | calls of the host that may take long, and who waits for them |
@@ -33,24 +34,28 @@
 //! is ever opened, and device nodes can't be made (`EPERM`).
 //!
 //! **Locks.** The table of inodes comes last. A file's lock of changes comes before the lock of an address space, and that
-//! before the page cache's: see `contents`. The host's calls are made under them, but for those that may be left to a helper ([`calls`]):
-//! reading what the host has not in its memory, fsync(2).
+//! before the page cache's: see `contents`.
+//!
+//! **Who waits.** Calls that may take long are left to helpers ([`calls`]): reading what the host has not in its memory, fsync(2), and of
+//! files that are not of this host's own disks nearly all: see the book's page on shared folders.
 
 mod calls;
 mod contents;
 mod directory;
+mod far;
 mod file;
 mod inode;
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
 use abi::{Errno, Result};
-use machine::folder::{HostError, Identity, Node, OpenNode, Room, SharedFolder, Status};
+use machine::folder::{HostError, Identity, Node, NodeRequest, OpenNode, Room, SharedFolder, Status};
 use memory::{Flusher, Memory, PageBudget};
 use sync::SpinLock;
-use vfs::{FileSystem, Inode, Statistics};
+use vfs::{FileSystem, Inode, Pending, Statistics};
 
 use calls::HostCalls;
 use inode::HostInode;
@@ -108,11 +113,17 @@ impl HostFs {
         async move { calls.serve().await }
     }
 
+    /// From now on names and files that are not of this host's own disks are waited for. Whoever asks for them can.
+    pub fn begin_to_wait(&self) {
+        self.shared.calls.begin_to_wait();
+    }
+
     /// What was written through shared mappings goes to the host, which may keep it in memory for a while: the machine is about to stop.
     ///
     /// # Errors
     /// `EIO`: some could not be written. The rest is.
     pub fn write_back(&self) -> Result<()> {
+        self.shared.calls.end_to_wait();
         self.shared.flusher.start_write_back();
         if self.shared.flusher.unwritten() > 0 { Err(Errno::EIO) } else { Ok(()) }
     }
@@ -141,11 +152,14 @@ impl FileSystem for HostFs {
         if options.is_empty() { Ok(()) } else { Err(Errno::EINVAL) }
     }
 
-    fn synchronise(&self) -> Result<()> {
-        if self.read_only {
-            return Ok(());
-        }
-        self.root.node().open(true, false).and_then(|root| root.synchronise_all()).map_err(errno)
+    fn synchronise(&self) -> Pending<()> {
+        let (shared, root, read_only) = (self.shared.clone(), self.root.clone(), self.read_only);
+        Box::pin(async move {
+            if read_only {
+                return Ok(());
+            }
+            shared.calls.make_by_name(root.node(), NodeRequest::SynchroniseAll, None).await.map(drop)
+        })
     }
 
     fn flusher(&self) -> Option<&Arc<Flusher>> {
@@ -162,7 +176,7 @@ impl Shared {
             known.note(found);
             return known;
         }
-        let new = Arc::new(HostInode::new(self, node(), found));
+        let new = Arc::new_cyclic(|this| HostInode::new(this, self, node(), found));
         inodes.insert(found.identity, Arc::downgrade(&new));
         new
     }
@@ -192,6 +206,10 @@ impl Shared {
         };
         // Closed outside the lock, since that asks the host.
         let _closed = oldest;
+    }
+
+    fn has_fresh(&self, identity: &Identity) -> bool {
+        self.fresh.lock().iter().any(|open| open.node().identity() == *identity)
     }
 
     fn take_fresh(&self, identity: &Identity) -> Option<OpenNode> {

@@ -94,7 +94,7 @@ impl FileSystem for SlowNames {
         self.inner.flusher()
     }
 
-    fn synchronise(&self) -> Result<()> {
+    fn synchronise(&self) -> Pending<()> {
         self.inner.synchronise()
     }
 

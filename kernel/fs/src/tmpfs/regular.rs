@@ -58,7 +58,7 @@ impl File for TmpfsInode {
         Ok((moved, end + moved as u64))
     }
 
-    fn read_directory(&self, position: &mut u64, sink: &mut dyn DirectorySink) -> Result<()> {
+    fn read_directory(&self, position: &mut u64, sink: &mut dyn DirectorySink) -> Result<(), NotReady> {
         let directory = self.directory()?;
         loop {
             let entries = directory.lock();

@@ -33,19 +33,38 @@ impl Shared {
         let _ = fs::remove_dir_all(&host);
         fs::create_dir(&host).unwrap();
         fill(&host);
-        let folder = SharedFolder::open(&host, b"/", read_only).unwrap();
+        let far = module_path!().ends_with("far");
+        let open = if far { SharedFolder::open_as_far } else { SharedFolder::open };
+        let folder = open(&host, b"/", read_only).unwrap();
         let mut flags = MountFlags::empty();
         flags.set(MountFlags::READ_ONLY, read_only);
+        let mut made = None;
         let root = |memory: &Arc<Memory>| -> Arc<dyn vfs::FileSystem> {
             let root = HostFs::new(&folder, memory).unwrap();
             let serve = root.serve();
+            made = Some(root.clone());
             std::thread::spawn(|| {
                 machine::cpu::set_current(1);
                 run(serve);
             });
             root
         };
-        Shared { world: World::on(root, flags), host }
+        let mut world = World::on(root, flags);
+        if far {
+            world.names_wait = true;
+            made.iter().for_each(|root| root.begin_to_wait());
+        }
+        Shared { world, host }
+    }
+
+    /// What nobody uses any more is on its way to a folder that is far.
+    fn until_written_back(&self) {
+        let begin = std::time::Instant::now();
+        let flusher = self.world.root.mount.super_block().filesystem().flusher().unwrap().clone();
+        while module_path!().ends_with("far") && flusher.unwritten() > 0 {
+            assert!(begin.elapsed() < std::time::Duration::from_secs(30), "it is not written back");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
     }
 
     fn on_host(&self, name: &str) -> Vec<u8> {
@@ -136,6 +155,7 @@ fn what_the_host_does_is_seen_in_the_guest() {
     fs::rename(shared.host.join("saved"), shared.host.join("f")).unwrap();
     assert_eq!(world.read_file("f").unwrap(), b"new text");
     assert_eq!(world.read(&old, &mut [0; 9]), Ok(3));
+    world.look_again(&old);
     assert_eq!(old.attributes().links, 0);
     fs::write(shared.host.join("f"), "in place, longer").unwrap();
     assert_eq!(world.read_file("f").unwrap(), b"in place, longer");
@@ -416,6 +436,7 @@ fn shared_mappings_reach_the_host() {
     drop(open);
     assert_eq!(fs::read(&host).unwrap()[20..25], *b"..-..");
     drop(mapped);
+    shared.until_written_back();
     assert_eq!(fs::read(&host).unwrap()[20..25], *b"di-ty");
 }
 
@@ -443,6 +464,7 @@ fn a_mapping_reaches_what_the_host_appends() {
     assert!(mapped.get(PAGE, 1).is_err());
     let host = fs::OpenOptions::new().write(true).open(shared.host.join("f")).unwrap();
     host.write_at(b"more", PAGE as u64).unwrap();
+    shared.world.look_again(&open);
     assert_eq!(mapped.get(PAGE, 5).unwrap(), b"more\0");
 }
 
@@ -520,6 +542,7 @@ fn a_file_that_shrinks_under_a_mapping_is_a_bus_error() {
     use memory::Access;
     assert!(matches!(touch(200), Some(MemoryFault::Bus)));
     // The guest looks: now what it had seen is gone too.
+    world.look_again(&open);
     assert_eq!(open.attributes().size, PAGE as u64 + 1);
     assert!(matches!(touch(2), Some(MemoryFault::Bus)) && matches!(touch(3), Some(MemoryFault::Bus)));
     assert_eq!(mapped.get(PAGE, 3).unwrap(), [b'a', 0, 0]);
@@ -557,6 +580,7 @@ fn a_file_larger_than_memory_can_be_mapped() {
     let all = Mapped::new(world, &open, MapFlags::SHARED, pages as usize * PAGE);
     (0..pages as usize).for_each(|page| all.put(page * PAGE + 100, &page.to_le_bytes()));
     drop((all, private, dirty, open, reader));
+    shared.until_written_back();
     for page in 0..pages {
         let mut bytes = [0; 8];
         host.read_exact_at(&mut bytes, page * PAGE as u64 + 100).unwrap();

@@ -15,6 +15,10 @@ mod descriptors;
 mod devices;
 mod faults;
 mod hostfs;
+/// The same tests on a folder that is taken for far: what they ask for is waited for.
+#[path = "hostfs.rs"]
+#[expect(clippy::duplicate_mod, reason = "its tests are to run on both kinds of folders")]
+mod hostfs_far;
 mod lock_order;
 mod mounts;
 mod negative;
@@ -174,7 +178,13 @@ impl World {
     }
 
     fn stat(&self, name: &str) -> Result<Attributes> {
-        self.look(name).map(|path| path.attributes())
+        self.context()
+            .wait(|context| context.attributes(&context.lookup(&self.root, name.as_bytes(), Lookup::FOLLOW)?))
+    }
+
+    /// What fstat(2) does first.
+    fn look_again(&self, open: &OpenFile) {
+        self.context().wait(|_| open.look_again(self)).unwrap();
     }
 
     fn number(&self, name: &str) -> u64 {
@@ -403,6 +413,18 @@ impl Calls<'_> {
             Some(linked) => linked.map(drop),
             None => context.link(&context.lookup(start, old, Lookup::empty())?, start, name),
         })
+    }
+
+    fn chmod(&self, path: &Path, mode: u32) -> Result<()> {
+        self.wait(|context| context.chmod(path, mode))
+    }
+
+    fn chown(&self, path: &Path, user: Option<u32>, group: Option<u32>) -> Result<()> {
+        self.wait(|context| context.chown(path, user, group))
+    }
+
+    fn set_times(&self, path: &Path, accessed: vfs::NewTime, modified: vfs::NewTime) -> Result<()> {
+        self.wait(|context| context.set_times(path, accessed, modified))
     }
 
     fn unlink(&self, start: &Path, name: &[u8]) -> Result<()> {

@@ -105,6 +105,8 @@ fn run_all(seed: u64) {
         "--skip",
         "hostfs::",
         "--skip",
+        "hostfs_far::",
+        "--skip",
         "stalled::",
         "--test-threads",
         "2",

@@ -1,6 +1,6 @@
-//! Folders of a host that doesn't answer: a file system in user space that keeps reads and fsync(2) waiting for as long as the test wants.
+//! Folders of a host that doesn't answer: a file system in user space that keeps requests waiting for as long as the test wants.
 //!
-//! It speaks the protocol of the host's FUSE (linux/fuse.h), as much of it as one file needs. Where nobody may mount one the tests say so, and pass.
+//! It speaks the protocol of the host's FUSE (linux/fuse.h), as much of it as a few files need. Where nobody may mount one the tests say so, and pass.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -17,7 +17,7 @@ use memory::{Backing, Limits, MapRequest};
 
 use super::*;
 
-/// The one file: `f`, with this in it.
+/// What is in its files: `f`, `g`, and those that are made. `f` and what is made keep others waiting.
 const TEXT: &[u8] = b"from afar";
 
 /// Calls of a folder that wait for the host at once.
@@ -25,6 +25,9 @@ const HELPERS: usize = 16;
 
 const ROOT: u64 = 1;
 const FILE: u64 = 2;
+const OTHER: u64 = 3;
+const NEW: u64 = 4;
+const NEW_DIRECTORY: u64 = 5;
 
 /// A host folder that stalls.
 struct Stalled {
@@ -36,9 +39,13 @@ struct Stalled {
 #[derive(Default)]
 struct State {
     stalls: bool,
+    /// Requests of this kind wait; if it is 0, reads and fsync(2).
+    held: u32,
     /// The answers that are kept back, and how many requests of that kind came.
     kept: Vec<Vec<u8>>,
     asked: usize,
+    /// There is a directory `new`.
+    made: bool,
 }
 
 impl Stalled {
@@ -110,7 +117,10 @@ fn halves(values: &[u32]) -> Vec<u8> {
 }
 
 fn attributes(node: u64) -> Vec<u8> {
-    let (mode, size) = if node == ROOT { (0o040_755, 0) } else { (0o100_644, TEXT.len() as u64) };
+    let (mode, size) = match node {
+        ROOT | NEW_DIRECTORY => (0o040_755, 0),
+        _ => (0o100_644, TEXT.len() as u64),
+    };
     let mut bytes = words(&[node, size, 1, 0, 0, 0]);
     bytes.extend(halves(&[0, 0, 0, mode, 1, 0, 0, 0, 4096, 0]));
     bytes
@@ -121,37 +131,45 @@ fn serve(device: &mut File, request: &[u8], state: &Mutex<State>) {
     let half = |at: usize| u32::from_ne_bytes(request[at..at + 4].try_into().unwrap());
     let word = |at: usize| u64::from_ne_bytes(request[at..at + 8].try_into().unwrap());
     let (operation, unique, node) = (half(4), word(8), word(16));
-    let hour = [3600, 0].map(|value: u64| value);
-    let (mut error, mut stalls, mut body) = (0_i32, false, Vec::new());
+    // The host is to ask for `f` each time.
+    let valid = |node: u64| if node == OTHER || node == ROOT { 3600 } else { 0_u64 };
+    let entry = |node: u64| [words(&[node, 0, valid(node), valid(node), 0]), attributes(node)].concat();
+    let (mut error, mut body) = (0_i32, Vec::new());
+    let mut stalls = node != OTHER;
     match operation {
         // FORGET, INTERRUPT, BATCH_FORGET
         2 | 36 | 42 => return,
-        // LOOKUP
-        1 if &request[40..42] == b"f\0" => {
-            body = words(&[FILE, 0, hour[0], hour[0], 0]);
-            body.extend(attributes(FILE));
-        }
-        1 => error = -2,
-        // GETATTR
-        3 => {
-            body = words(&hour);
+        LOOKUP => match &request[40..42] {
+            b"f\0" => body = entry(FILE),
+            b"g\0" => (stalls, body) = (false, entry(OTHER)),
+            b"ne" if state.lock().unwrap().made => (stalls, body) = (false, entry(NEW_DIRECTORY)),
+            _ => (stalls, error) = (false, -2),
+        },
+        GETATTR | SETATTR => {
+            stalls &= node != ROOT;
+            body = words(&[valid(node), 0]);
             body.extend(attributes(node));
         }
+        CREATE => body = [entry(NEW), words(&[0]), halves(&[1, 0])].concat(),
+        MKDIR => {
+            state.lock().unwrap().made = true;
+            body = entry(NEW_DIRECTORY);
+        }
+        UNLINK | RENAME => {}
         // OPEN without the host's page cache, OPENDIR
-        14 => body = [words(&[0]), halves(&[1, 0])].concat(),
+        OPEN => body = [words(&[0]), halves(&[1, 0])].concat(),
         27 => body = words(&[0, 0]),
+        WRITE_REQUEST => body = halves(&[half(56), 0]),
+        READDIR => {}
         // READ
         15 => {
-            stalls = true;
             let (offset, size) = (word(48) as usize, half(56) as usize);
             body = TEXT.iter().skip(offset).take(size).copied().collect();
         }
         // STATFS
         17 => body = vec![0; 80],
-        // RELEASE, FLUSH, RELEASEDIR
-        18 | 25 | 29 => {}
-        // FSYNC
-        20 => stalls = true,
+        // RELEASE, RELEASEDIR, FSYNC
+        18 | 29 | 20 | FLUSH => {}
         // INIT, as version 7.31
         26 => {
             body = halves(&[7, 31, 0, 0, 0, 1 << 16, 1, 0]);
@@ -164,6 +182,7 @@ fn serve(device: &mut File, request: &[u8], state: &Mutex<State>) {
     answer.extend(words(&[unique]));
     answer.extend(body);
     let mut state = state.lock().unwrap();
+    stalls &= if state.held == 0 { operation == 15 || operation == 20 } else { operation == state.held };
     state.asked += usize::from(stalls);
     if stalls && state.stalls {
         state.kept.push(answer);
@@ -174,10 +193,21 @@ fn serve(device: &mut File, request: &[u8], state: &Mutex<State>) {
 
 /// A kernel whose root is the folder, with the task that hands out answers.
 fn world_on(stalled: &Stalled) -> World {
-    let folder = SharedFolder::open(&stalled.place, b"/", true).unwrap();
-    World::on(
+    far_world(stalled, true)
+}
+
+/// The same, where files can be written.
+fn far_world_on(stalled: &Stalled) -> World {
+    far_world(stalled, false)
+}
+
+fn far_world(stalled: &Stalled, read_only: bool) -> World {
+    let folder = SharedFolder::open(&stalled.place, b"/", read_only).unwrap();
+    let mut made = None;
+    let mut world = World::on(
         |memory| {
             let root = HostFs::new(&folder, memory).unwrap();
+            made = Some(root.clone());
             let serve = root.serve();
             thread::spawn(|| {
                 machine::cpu::set_current(1);
@@ -185,8 +215,21 @@ fn world_on(stalled: &Stalled) -> World {
             });
             root
         },
+        // Nor is its mode changed here.
         MountFlags::READ_ONLY,
-    )
+    );
+    if !read_only {
+        world.namespace.remount(&world.root, MountFlags::empty(), "", false).unwrap();
+    }
+    made.iter().for_each(|root| root.begin_to_wait());
+    world.names_wait = true;
+    // What the callers began who are killed, somebody has to complete.
+    let changes = world.vfs.unfinished_changes.clone();
+    thread::spawn(move || {
+        machine::cpu::set_current(2);
+        run(changes.complete());
+    });
+    world
 }
 
 /// Polls until something is woken, once; then `future` is done.
@@ -230,8 +273,9 @@ fn who_waits_for_a_host_that_stalls_can_be_killed() {
     let Some(mut stalled) = Stalled::new("killed") else { return };
     let world = world_on(&stalled);
     let count = Arc::new(Count::default());
+    // Opened before: a name would have to wait for a helper as well.
+    let open = world.open("f", READ).unwrap();
     for before in 0..40 {
-        let open = world.open("f", READ).unwrap();
         let mut bytes = [0; 4];
         let mut to = Destination::kernel(&mut bytes);
         let mut reader = pin!(wait::read(&open, At::Offset(0), &mut to, &world));
@@ -280,4 +324,159 @@ fn a_fault_waits_asleep_for_a_host_that_stalls() {
         done_after_one_wake(copying, &count).unwrap();
     }
     assert_eq!(bytes, TEXT);
+}
+
+/// What the requests of a call by name are called in linux/fuse.h.
+const LOOKUP: u32 = 1;
+const GETATTR: u32 = 3;
+const SETATTR: u32 = 4;
+const MKDIR: u32 = 9;
+const UNLINK: u32 = 10;
+const OPEN: u32 = 14;
+const WRITE_REQUEST: u32 = 16;
+const FLUSH: u32 = 25;
+const READDIR: u32 = 28;
+const CREATE: u32 = 35;
+const RENAME: u32 = 12;
+
+/// A program of its own: a call that waits, and is made again.
+struct Alone<'a> {
+    world: &'a World,
+    walks: PausedWalks,
+}
+
+impl Caller for Alone<'_> {
+    fn process(&self) -> Pid {
+        self.world.process()
+    }
+
+    fn broken_pipe(&self) {}
+
+    fn paused_walks(&self) -> Option<&PausedWalks> {
+        Some(&self.walks)
+    }
+
+    fn memory(&self) -> Option<&AddressSpace> {
+        None
+    }
+
+    fn vfs(&self) -> &Vfs {
+        &self.world.vfs
+    }
+}
+
+impl Alone<'_> {
+    async fn call<T>(&self, call: impl Fn(&Context<'_>, &Path) -> Result<T>) -> Result<T> {
+        let World { root, who, umask, .. } = self.world;
+        let context = Context { root, credentials: who, caller: self, umask: *umask };
+        loop {
+            match call(&context, root) {
+                Err(Errno::ERESTART) => self.walks.ready().await,
+                result => return result,
+            }
+        }
+    }
+}
+
+/// A call on `f`, which the host keeps waiting for an answer to `operation`.
+fn call_on_f<'a>(alone: &'a Alone<'_>, operation: u32) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>> {
+    let name = &b"f"[..];
+    match operation {
+        LOOKUP => Box::pin(alone.call(move |context, root| context.lookup(root, name, Lookup::FOLLOW).map(drop))),
+        GETATTR => Box::pin(
+            alone.call(move |context, root| context.attributes(&context.lookup(root, name, Lookup::FOLLOW)?).map(drop)),
+        ),
+        SETATTR => Box::pin(
+            alone.call(move |context, root| context.chmod(&context.lookup(root, name, Lookup::FOLLOW)?, 0o600)),
+        ),
+        OPEN => Box::pin(alone.call(move |context, root| context.open(root, name, READ, 0).map(drop))),
+        CREATE => Box::pin(alone.call(move |context, root| {
+            context.open(root, b"new", OpenFlags::READ_WRITE | OpenFlags::CREATE, 0o644).map(drop)
+        })),
+        MKDIR => Box::pin(alone.call(move |context, root| context.mkdir(root, b"new", 0o755))),
+        UNLINK => Box::pin(alone.call(move |context, root| context.unlink(root, name))),
+        RENAME => {
+            Box::pin(alone.call(move |context, root| context.rename((root, name), (root, b"to"), RenameFlags::empty())))
+        }
+        READDIR => Box::pin(async move {
+            let opening = alone.call(|context, root| context.open(root, b".", OpenFlags::DIRECTORY, 0)).await?;
+            let open = opening.complete().await?;
+            open.read_directory(&mut |_: vfs::DirectoryEntry<'_>| true).await
+        }),
+        WRITE_REQUEST => Box::pin(async move {
+            let opening = alone.call(move |context, root| context.open(root, name, WRITE, 0)).await?;
+            let open = opening.complete().await?;
+            wait::write(&open, At::Position, &mut Source::kernel(b"to afar"), alone).await.map(drop)
+        }),
+        _ => unreachable!(),
+    }
+}
+
+/// Whatever the host keeps waiting for: others go on, and who waits can be killed, or is told when it is there.
+#[test]
+fn each_call_on_a_host_that_stalls_holds_up_only_its_caller() {
+    let operations = [LOOKUP, GETATTR, SETATTR, OPEN, CREATE, MKDIR, UNLINK, RENAME, READDIR, WRITE_REQUEST];
+    for operation in operations {
+        let Some(mut stalled) = Stalled::new(&format!("operation-{operation}")) else { return };
+        stalled.state.lock().unwrap().stalls = false;
+        let world = far_world_on(&stalled);
+        let other = world.open("g", READ).unwrap();
+        assert_eq!(world.stat("g").unwrap().size, TEXT.len() as u64);
+        let count = Arc::new(Count::default());
+        for kill in [true, false] {
+            {
+                let mut state = stalled.state.lock().unwrap();
+                (state.stalls, state.held, state.asked, state.made) = (true, operation, 0, false);
+            }
+            let alone = Alone { world: &world, walks: PausedWalks::default() };
+            let mut waiting = call_on_f(&alone, operation);
+            let begin = Instant::now();
+            while stalled.state.lock().unwrap().asked == 0 {
+                assert!(begin.elapsed() < Duration::from_secs(20), "nobody asks for {operation}");
+                assert!(poll_once(waiting.as_mut(), &count).is_pending(), "{operation} is not waited for");
+                thread::sleep(Duration::from_millis(1));
+            }
+            // Others go on meanwhile.
+            let mut bytes = [0; 16];
+            block_on(wait::read(&other, At::Offset(0), &mut Destination::kernel(&mut bytes), &world)).unwrap();
+            assert_eq!(&bytes[..TEXT.len()], TEXT);
+            assert_eq!(world.stat("g").unwrap().size, TEXT.len() as u64, "beside {operation}");
+            assert!(poll_once(waiting.as_mut(), &count).is_pending());
+            if kill {
+                drop(waiting);
+                stalled.go_on();
+                continue;
+            }
+            stalled.go_on();
+            let begin = Instant::now();
+            let done = loop {
+                assert!(begin.elapsed() < Duration::from_secs(20), "{operation} does not end");
+                if let Poll::Ready(done) = poll_once(waiting.as_mut(), &count) {
+                    break done;
+                }
+                thread::sleep(Duration::from_millis(1));
+            };
+            assert_eq!(done, Ok(()), "{operation}");
+        }
+    }
+}
+
+/// close(2) tells the host too, and nobody waits for that.
+#[test]
+fn closing_a_file_of_a_host_that_stalls_takes_no_time() {
+    let Some(mut stalled) = Stalled::new("close") else { return };
+    stalled.state.lock().unwrap().stalls = false;
+    let world = far_world_on(&stalled);
+    let (open, other) = (world.open("f", READ).unwrap(), world.open("g", READ).unwrap());
+    {
+        let mut state = stalled.state.lock().unwrap();
+        (state.stalls, state.held, state.asked) = (true, FLUSH, 0);
+    }
+    let begin = Instant::now();
+    drop(open);
+    assert!(begin.elapsed() < Duration::from_secs(1));
+    stalled.until_asked(1);
+    let mut bytes = [0; 16];
+    block_on(wait::read(&other, At::Offset(0), &mut Destination::kernel(&mut bytes), &world)).unwrap();
+    stalled.go_on();
 }

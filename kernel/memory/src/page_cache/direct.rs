@@ -30,6 +30,11 @@ impl PageCache {
         }
     }
 
+    /// Whether all that it has is where the file is kept.
+    pub fn is_written_back(&self) -> bool {
+        self.lock().is_clean()
+    }
+
     /// Where the file lies, its bytes from `offset` on have become these: the pages that are here follow.
     pub fn note_written(&self, offset: u64, bytes: &[u8]) {
         let end = offset + bytes.len() as u64;

@@ -87,6 +87,7 @@ pub fn with_room<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> Result<T
 }
 
 /// The right to one descriptor of an opened node.
+#[derive(Debug)]
 pub struct Permit(());
 
 impl Permit {

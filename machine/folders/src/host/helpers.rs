@@ -3,12 +3,13 @@
 //! Each folder has its own, so that one that stalls holds up nobody who uses another. They are made when they are needed, [`MOST`] at the
 //! most, and end when there has been nothing to do for a while.
 //!
-//! **What crosses is plain data.** A request has a descriptor of its own, and its answer is bytes that the helper allocates; what the
+//! **What crosses is plain data.** A request has descriptors of its own, and its answer is what the helper allocates; what the
 //! kernel's threads allocate here is allocated [apart](Lent). So a call that the host never answers holds nothing of the kernel's: who
-//! asked may be killed meanwhile, and the machine ends without it.
+//! asked may be killed meanwhile, and the machine ends without it. Closing may take long as well: a request that is not wanted any more
+//! stays in the queue until a helper lets go of it.
 
-use super::opened;
-use crate::{Request, Result, Ticket};
+use super::requests::Task;
+use crate::{Answer, Result, Ticket};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -57,18 +58,17 @@ pub struct Helpers {
 #[derive(Default)]
 struct State {
     asked: VecDeque<Asked>,
-    answered: VecDeque<(Ticket, Result<Vec<u8>>)>,
+    answered: VecDeque<(Ticket, Result<Answer>)>,
     threads: usize,
     idle: usize,
     /// None while nobody hears of answers: then nothing is taken.
     interrupt: Option<Interrupt>,
 }
 
-/// A request, and the file it is about.
+/// A request; without a ticket it is only to be let go of.
 struct Asked {
-    ticket: Ticket,
-    file: OwnedFd,
-    request: Request,
+    ticket: Option<Ticket>,
+    task: Task,
 }
 
 impl Helpers {
@@ -95,31 +95,47 @@ impl Helpers {
         drop(left);
     }
 
-    /// Takes a request. False if there is nobody to do it.
-    pub fn ask(self: &Arc<Helpers>, ticket: Ticket, file: OwnedFd, request: Request) -> bool {
-        let mut asked = Some(Asked { ticket, file, request });
-        (self.lent().apart)(&mut || {
-            let mut state = self.state();
-            let short = state.idle <= state.asked.len() && state.threads < MOST;
-            if state.interrupt.is_some() && ((short && self.start(&mut state)) || state.threads > 0) {
-                state.asked.extend(asked.take());
-                self.arrived.notify_one();
-            }
-        });
-        asked.is_none()
+    /// Takes the request that `make` makes. False if there is nobody to do it.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn ask(self: &Arc<Helpers>, ticket: Ticket, mut make: impl FnMut() -> Result<Task>) -> Result<bool> {
+        let mut taken = Ok(false);
+        (self.lent().apart)(&mut || taken = make().map(|task| self.take(Some(ticket), task).is_ok()));
+        taken
     }
 
-    /// What was asked for is not wanted any more: it is not done, unless a helper is at it.
-    pub fn withdraw(&self, ticket: Ticket) {
+    /// Lets go of a file whose closing may take long.
+    pub fn close(self: &Arc<Helpers>, file: OwnedFd) {
+        let mut file = Some(file);
+        (self.lent().apart)(&mut || {
+            if let Some(file) = file.take() {
+                let _ = self.take(None, Task::Close(file));
+            }
+        });
+    }
+
+    /// Queues a task, and sees to it that there is somebody to do it. It comes back if there is nobody.
+    fn take(self: &Arc<Helpers>, ticket: Option<Ticket>, task: Task) -> Result<(), Task> {
         let mut state = self.state();
-        let place = state.asked.iter().position(|asked| asked.ticket == ticket);
-        let withdrawn = place.and_then(|place| state.asked.remove(place));
-        drop(state);
-        drop(withdrawn);
+        let short = state.idle <= state.asked.len() && state.threads < MOST;
+        if state.interrupt.is_none() || !((short && self.start(&mut state)) || state.threads > 0) {
+            return Err(task);
+        }
+        state.asked.push_back(Asked { ticket, task });
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// What was asked for is not wanted any more: it is not done, unless a helper is at it; then this is false.
+    pub fn withdraw(&self, ticket: Ticket) -> bool {
+        let mut state = self.state();
+        let asked = state.asked.iter_mut().find(|asked| asked.ticket == Some(ticket));
+        asked.map(|asked| asked.ticket = None).is_some()
     }
 
     /// The next answer.
-    pub fn take_answer(&self) -> Option<(Ticket, Result<Vec<u8>>)> {
+    pub fn take_answer(&self) -> Option<(Ticket, Result<Answer>)> {
         self.state().answered.pop_front()
     }
 
@@ -140,10 +156,12 @@ impl Helpers {
 
     /// What a helper does.
     fn help(&self) {
-        while let Some(Asked { ticket, file, request }) = self.next() {
-            let answer = opened::answer(&file, &request);
-            // As slow as the file it is of.
-            drop(file);
+        while let Some(Asked { ticket, task }) = self.next() {
+            let Some(ticket) = ticket else {
+                drop(task);
+                continue;
+            };
+            let answer = task.run();
             let mut state = self.state();
             if state.interrupt.is_some() {
                 state.answered.push_back((ticket, answer));

@@ -7,6 +7,8 @@
 //! | `attributes` | what a node tells of itself, and changes of that |
 //! | `opened` | [`OpenNode`]: contents of files, entries of directories |
 //! | `helpers` | threads that make calls which may take long |
+//! | `requests` | what they are asked for |
+//! | `nearness` | which file systems never take long |
 //! | `descriptors` | how many descriptors all this may take |
 //! | `status` | attributes, and whose they are |
 //!
@@ -29,8 +31,10 @@
 mod attributes;
 mod descriptors;
 mod helpers;
+mod nearness;
 mod node;
 mod opened;
+mod requests;
 mod status;
 
 #[cfg(test)]
@@ -39,6 +43,7 @@ mod tests;
 pub use helpers::{Handler, Interrupt, Lent};
 pub use node::Node;
 pub use opened::{OpenNode, Page};
+pub use requests::{Held, Opened};
 
 use self::helpers::Helpers;
 use crate::{HostError, Result, SharedFolder, Status};
@@ -124,11 +129,13 @@ struct Share {
     /// It lies in an overlay, where files are born again when they are first written.
     layered: bool,
     /// `/proc/self/fd`: by it a descriptor of a mere name becomes one that can be read.
-    descriptors: OwnedFd,
+    descriptors: Arc<OwnedFd>,
     /// Held while a directory gets another parent, so that no two make a ring.
     moving: Mutex<()>,
     /// The root's file system is not another machine's, or a program's.
     near: bool,
+    /// What is known of others.
+    others: nearness::Others,
     helpers: Arc<Helpers>,
 }
 
@@ -139,6 +146,24 @@ impl SharedFolder {
     /// # Errors
     /// What the person who asked for it should know.
     pub fn open(host: &Path, guest: &[u8], read_only: bool) -> Result<SharedFolder, ShareError> {
+        SharedFolder::open_as(host, guest, read_only, nearness::is_near)
+    }
+
+    /// For tests: the same, whose files are taken for another machine's, so that they are waited for.
+    ///
+    /// # Errors
+    /// As [`SharedFolder::open`].
+    #[cfg(feature = "test-hooks")]
+    pub fn open_as_far(host: &Path, guest: &[u8], read_only: bool) -> Result<SharedFolder, ShareError> {
+        SharedFolder::open_as(host, guest, read_only, |_| false)
+    }
+
+    fn open_as(
+        host: &Path,
+        guest: &[u8],
+        read_only: bool,
+        is_near: fn(u64) -> bool,
+    ) -> Result<SharedFolder, ShareError> {
         let absolute = guest.first() == Some(&b'/') && !guest.contains(&0);
         if !absolute || guest.split(|byte| *byte == b'/').any(|component| component == b"..") {
             return Err(ShareError::GuestPath(guest.to_vec()));
@@ -160,10 +185,11 @@ impl SharedFolder {
         let status = rustix::fs::statx(&root, c"", AtFlags::EMPTY_PATH, status::WANTED).map_err(folder)?;
         let owner = status::Owner::of_this_process();
         let file_system = rustix::fs::fstatfs(&root).map_err(folder)?.f_type as u64 & 0xffff_ffff;
-        let (layered, near) = (file_system == OVERLAY, !FAR.contains(&file_system));
+        let (layered, near) = (file_system == OVERLAY, is_near(file_system));
         let device = owner.status(&status).identity.device;
-        let (moving, helpers) = (Mutex::new(()), Arc::default());
-        let share = Share { read_only, device, owner, layered, descriptors, moving, near, helpers };
+        let (descriptors, others, moving, helpers) =
+            (Arc::new(descriptors), Default::default(), Mutex::new(()), Arc::default());
+        let share = Share { read_only, device, owner, layered, descriptors, moving, near, others, helpers };
         let identity = share.status(&status).identity;
         let root = Node::root(Arc::new(share), identity, root);
         Ok(SharedFolder { guest_path: guest.to_vec(), read_only, root })
@@ -184,6 +210,12 @@ impl Share {
         }
         status
     }
+
+    /// Whether a file system other than the root's never takes long: as the directory where it was met, if the host doesn't say (it may be a part
+    /// of that one, with a number of its own).
+    fn is_near(&self, device: u64, directory: bool) -> bool {
+        if device == self.device { self.near } else { self.others.is_near(device).unwrap_or(directory) }
+    }
 }
 
 /// A name that leads to an entry of this directory and nowhere else.
@@ -198,20 +230,6 @@ fn checked(name: &[u8]) -> Result<&[u8]> {
 
 /// `OVERLAYFS_SUPER_MAGIC`
 const OVERLAY: u64 = 0x794c_7630;
-
-/// The magic numbers of file systems whose files lie elsewhere, or with a program: statfs(2), linux/magic.h.
-const FAR: [u64; 10] = [
-    0x6573_5546, // fuse
-    0x6969,      // nfs
-    0x517b,      // smb
-    0xff53_4d42, // cifs
-    0xfe53_4d42, // smb2
-    0x0102_1997, // 9p
-    0x00c3_6400, // ceph
-    0x5346_414f, // afs
-    0x7375_7245, // coda
-    0x786f_4256, // vboxsf
-];
 
 /// The magic numbers of file systems by which the host's kernel shows and takes settings: statfs(2), linux/magic.h.
 const INTERFACES: [u64; 19] = [

@@ -6,8 +6,9 @@
 use super::descriptors::{self, Permit, with_room};
 use super::helpers::{Handler, Helpers, Lent};
 use super::opened::OpenNode;
-use super::{BENEATH, EACCES, ENXIO, EROFS, ESTALE, EXDEV, Share, checked, is_interface, status};
-use crate::{Change, Identity, NewNode, Ownership, Rename, Result, Status, Ticket};
+use super::requests::Opened;
+use super::{BENEATH, EACCES, ENFILE, ENXIO, EROFS, ESTALE, EXDEV, Share, checked, is_interface, status};
+use crate::{Answer, Change, Identity, NewNode, Ownership, Rename, Result, Status, Ticket};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
 use std::fmt;
@@ -26,6 +27,10 @@ pub struct Node(pub(super) Arc<Inner>);
 pub struct Inner {
     pub(super) share: Arc<Share>,
     pub(super) identity: Identity,
+    /// See [`Node::is_near`].
+    near: bool,
+    /// A helper's: it is gone before anybody could want to close its descriptor.
+    detached: bool,
     place: Mutex<Option<Place>>,
     descriptor: Mutex<Descriptors>,
     used: AtomicBool,
@@ -60,6 +65,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Inner {
+    fn new(share: Arc<Share>, identity: Identity, near: bool, place: Option<Place>, descriptor: Descriptors) -> Inner {
+        let (place, descriptor) = (Mutex::new(place), Mutex::new(descriptor));
+        let (used, held) = (AtomicBool::new(false), AtomicBool::new(false));
+        Inner { share, identity, near, detached: false, place, descriptor, used, held }
+    }
+
     /// Whether it was used since this was last asked, or is to be kept whether used or not.
     pub fn was_used(&self) -> bool {
         self.held.load(Ordering::Relaxed) || self.used.swap(false, Ordering::Relaxed)
@@ -68,6 +79,12 @@ impl Inner {
     /// Closes the descriptor to find it by; one that is being used is closed after that.
     pub fn forget_descriptor(&self) {
         lock(&self.descriptor).own = None;
+    }
+
+    /// Keeps a descriptor of it from now on.
+    pub(super) fn keep(&self, file: OwnedFd) {
+        self.held.store(true, Ordering::Relaxed);
+        lock(&self.descriptor).own.get_or_insert(Arc::new(file));
     }
 
     fn open_already(&self) -> Option<Arc<OwnedFd>> {
@@ -124,13 +141,17 @@ impl Inner {
         }
         descriptors.own = Some(found.clone());
         drop(descriptors);
-        descriptors::remember(Arc::downgrade(self));
+        if !self.detached {
+            descriptors::remember(Arc::downgrade(self));
+        }
         Ok(found)
     }
 
     /// The status of `name` in an open directory, or of what is open itself if the name is empty.
-    fn status_by(&self, open: impl AsFd, name: &[u8]) -> Result<Status> {
+    pub(super) fn status_by(&self, open: impl AsFd, name: &[u8]) -> Result<Status> {
         let how = if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::SYMLINK_NOFOLLOW };
+        // What is mounted on a name may be far: its own file system is not asked then.
+        let how = if self.near && !name.is_empty() { how | AtFlags::STATX_DONT_SYNC } else { how };
         let found = rustix::fs::statx(open, name, how | AtFlags::NO_AUTOMOUNT, status::WANTED)?;
         Ok(self.share.status(&found))
     }
@@ -157,19 +178,43 @@ impl Node {
     /// The top of a folder, whose descriptor stays open.
     pub(super) fn root(share: Arc<Share>, identity: Identity, open: OwnedFd) -> Node {
         let descriptor = Descriptors { own: Some(Arc::new(open)), opened: Vec::new() };
-        Node::new(share, identity, None, descriptor)
+        let near = share.near;
+        Node::new(share, identity, near, None, descriptor)
     }
 
-    fn new(share: Arc<Share>, identity: Identity, place: Option<Place>, descriptor: Descriptors) -> Node {
-        let (place, descriptor) = (Mutex::new(place), Mutex::new(descriptor));
-        Node(Arc::new(Inner {
-            share,
-            identity,
-            place,
-            descriptor,
-            used: AtomicBool::new(false),
-            held: AtomicBool::new(false),
-        }))
+    fn new(share: Arc<Share>, identity: Identity, near: bool, place: Option<Place>, descriptor: Descriptors) -> Node {
+        Node(Arc::new(Inner::new(share, identity, near, place, descriptor)))
+    }
+
+    /// The same file, for a helper: found anew from the nearest directory that is open.
+    ///
+    /// # Errors
+    /// `ESTALE`, `ENFILE`.
+    pub(super) fn detached(&self) -> Result<Node> {
+        let mut closed = Vec::new();
+        let mut inner = self.0.clone();
+        let open = loop {
+            if let Some(open) = inner.open_already() {
+                break open;
+            }
+            let Place { directory, name } = inner.place()?;
+            closed.push((inner, name));
+            if closed.len() > MAX_DEPTH {
+                return Err(ESTALE);
+            }
+            inner = directory;
+        };
+        let open = rustix::io::fcntl_dupfd_cloexec(&open, 0).map_err(|_| ENFILE)?;
+        let detach = |inner: &Inner, place, descriptor| {
+            let mut new = Inner::new(inner.share.clone(), inner.identity, inner.near, place, descriptor);
+            new.detached = true;
+            Arc::new(new)
+        };
+        let mut node = detach(&inner, None, Descriptors { own: Some(Arc::new(open)), opened: Vec::new() });
+        for (inner, name) in closed.into_iter().rev() {
+            node = detach(&inner, Some(Place { directory: node, name }), Descriptors::default());
+        }
+        Ok(Node(node))
     }
 
     pub(super) fn check_writable(&self) -> Result<()> {
@@ -186,9 +231,10 @@ impl Node {
         &self.0.share.helpers
     }
 
-    /// Whether it is known to lie in this host: what it takes is a disk's time at the most.
-    pub(super) fn is_near(&self) -> bool {
-        self.0.share.near && self.0.identity.device == self.0.share.device
+    /// Whether it lies in this host: what it takes is a disk's time at the most. Calls that concern another are to be
+    /// left to helpers.
+    pub fn is_near(&self) -> bool {
+        self.0.near
     }
 
     /// The machine the folder's helpers work for. The first call counts.
@@ -207,13 +253,13 @@ impl Node {
     }
 
     /// See [`SharedFolder::take_answer`](crate::SharedFolder::take_answer).
-    pub(crate) fn take_answer(&self) -> Option<(Ticket, Result<Vec<u8>>)> {
+    pub(crate) fn take_answer(&self) -> Option<(Ticket, Result<Answer>)> {
         self.helpers().take_answer()
     }
 
     /// See [`SharedFolder::withdraw`](crate::SharedFolder::withdraw).
-    pub(crate) fn withdraw(&self, ticket: Ticket) {
-        self.helpers().withdraw(ticket);
+    pub(crate) fn withdraw(&self, ticket: Ticket) -> bool {
+        self.helpers().withdraw(ticket)
     }
 
     /// Which file it is.
@@ -246,7 +292,10 @@ impl Node {
     /// A node for the file found under `name`.
     pub fn entry(&self, name: &[u8], found: &Status) -> Node {
         let place = Place { directory: self.0.clone(), name: name.into() };
-        Node::new(self.0.share.clone(), found.identity, Some(place), Descriptors::default())
+        let device = found.identity.device;
+        let above = self.is_near();
+        let near = if device == self.0.identity.device { above } else { self.0.share.is_near(device, above) };
+        Node::new(self.0.share.clone(), found.identity, near, Some(place), Descriptors::default())
     }
 
     /// The node was seen under `name` in `directory`: it will be looked for there.
@@ -300,6 +349,18 @@ impl Node {
     /// # Errors
     /// `ENXIO` for every other kind: nothing else of the host is ever opened. `EROFS`, `EACCES`, `ENFILE`, `ESTALE`.
     pub fn open(&self, read: bool, write: bool) -> Result<OpenNode> {
+        let (file, permit) = self.open_file(read, write)?;
+        Ok(self.adopt(file, !write || read, write, permit))
+    }
+
+    /// The same, for who asked a helper.
+    pub(super) fn open_only(&self, read: bool, write: bool) -> Result<Opened> {
+        let (file, permit) = self.open_file(read, write)?;
+        let status = self.0.status_by(&file, b"")?;
+        Ok(Opened { file, permit, readable: !write || read, writable: write, status })
+    }
+
+    fn open_file(&self, read: bool, write: bool) -> Result<(OwnedFd, Permit)> {
         if write {
             self.check_writable()?;
         }
@@ -309,7 +370,7 @@ impl Node {
             _ => OFlags::RDONLY,
         };
         let permit = Permit::take()?;
-        Ok(self.adopt(self.reopen(how)?, !write || read, write, permit))
+        Ok((self.reopen(how)?, permit))
     }
 
     /// Opens exactly this file, which is looked at first.
@@ -326,7 +387,7 @@ impl Node {
     }
 
     /// Makes an open node of a descriptor of this file.
-    fn adopt(&self, descriptor: OwnedFd, readable: bool, writable: bool, permit: Permit) -> OpenNode {
+    pub(super) fn adopt(&self, descriptor: OwnedFd, readable: bool, writable: bool, permit: Permit) -> OpenNode {
         let descriptor = Arc::new(descriptor);
         let mut descriptors = lock(&self.0.descriptor);
         descriptors.opened.retain(|open| open.strong_count() > 0);
@@ -340,14 +401,15 @@ impl Node {
     /// # Errors
     /// `EEXIST`, `EROFS`, `EACCES`, `ENOSPC`, `ENFILE`.
     pub fn create(&self, name: &[u8], new: &Ownership) -> Result<(OpenNode, Status)> {
-        self.check_writable()?;
-        let (permit, name) = (Permit::take()?, checked(name)?);
-        let directory = self.0.descriptor()?;
+        let made = self.create_only(name, new)?;
+        let status = made.status;
+        Ok((self.entry(name, &status).take_opened(made), status))
+    }
+
+    /// The same, for who asked a helper.
+    pub(super) fn create_only(&self, name: &[u8], new: &Ownership) -> Result<Opened> {
         let how = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(new.permissions);
-        let descriptor = with_room(|| rustix::fs::openat2(&directory, name, how, mode, BENEATH))?;
-        let found = self.finish_new(descriptor.as_fd(), b"", new)?;
-        Ok((self.entry(name, &found).adopt(descriptor, true, true, permit), found))
+        self.create_file(checked(name)?, how, new)
     }
 
     /// Makes a regular file without a name in this directory.
@@ -355,22 +417,36 @@ impl Node {
     /// # Errors
     /// `EOPNOTSUPP`, `EROFS`, `EACCES`, `ENOSPC`, `ENFILE`.
     pub fn create_unnamed(&self, new: &Ownership) -> Result<(OpenNode, Status)> {
+        let made = self.create_unnamed_only(new)?;
+        let status = made.status;
+        Ok((self.unnamed(&status).take_opened(made), status))
+    }
+
+    /// The same, for who asked a helper.
+    pub(super) fn create_unnamed_only(&self, new: &Ownership) -> Result<Opened> {
+        self.create_file(b".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, new)
+    }
+
+    /// A node for a file that was made here without a name.
+    pub fn unnamed(&self, made: &Status) -> Node {
+        Node::new(self.0.share.clone(), made.identity, self.is_near(), None, Descriptors::default())
+    }
+
+    fn create_file(&self, name: &[u8], how: OFlags, new: &Ownership) -> Result<Opened> {
         self.check_writable()?;
         let permit = Permit::take()?;
         let directory = self.0.descriptor()?;
-        let how = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(new.permissions);
-        let descriptor = with_room(|| rustix::fs::openat2(&directory, c".", how, mode, BENEATH))?;
-        let found = self.finish_new(descriptor.as_fd(), b"", new)?;
-        let node = Node::new(self.0.share.clone(), found.identity, None, Descriptors::default());
-        Ok((node.adopt(descriptor, true, true, permit), found))
+        let file = with_room(|| rustix::fs::openat2(&directory, name, how, mode, BENEATH))?;
+        let status = self.finish_new(file.as_fd(), b"", new)?;
+        Ok(Opened { file, permit, readable: true, writable: true, status })
     }
 
     /// Makes a file of another kind.
     ///
     /// # Errors
     /// `EEXIST`, `EROFS`, `EACCES`, `ENOSPC`.
-    pub fn make(&self, name: &[u8], contents: NewNode<'_>, new: &Ownership) -> Result<Status> {
+    pub fn make(&self, name: &[u8], contents: NewNode, new: &Ownership) -> Result<Status> {
         self.check_writable()?;
         let name = checked(name)?;
         let directory = self.0.descriptor()?;

@@ -5,7 +5,8 @@
 
 use super::descriptors::Permit;
 use super::node::Node;
-use crate::{Change, FolderEntry, HostError, ReadNow, Request, Result, Status, Ticket};
+use super::requests::Task;
+use crate::{Answer, Change, FolderEntry, HostError, ReadNow, Request, Result, Status, Ticket};
 use rustix::fs::{FallocateFlags, RawDir, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 use std::fmt;
@@ -132,16 +133,21 @@ impl OpenNode {
 
     /// Has a helper make a call that may take long; the answer will be found by [`SharedFolder::take_answer`](crate::SharedFolder::take_answer)
     /// under `ticket`. False if there is no helper.
-    pub fn ask(&self, ticket: Ticket, request: Request) -> bool {
-        let Ok(own) = rustix::io::fcntl_dupfd_cloexec(&self.descriptor, 0) else { return false };
-        self.node.helpers().ask(ticket, own, request)
+    ///
+    /// # Errors
+    /// `ENFILE`.
+    pub fn ask(&self, ticket: Ticket, request: &Request) -> Result<bool> {
+        self.node.helpers().ask(ticket, || {
+            let own = rustix::io::fcntl_dupfd_cloexec(&self.descriptor, 0).map_err(|_| super::ENFILE)?;
+            Ok(Task::Open(own, request.clone()))
+        })
     }
 
     /// Makes the call that a helper was not there for.
     ///
     /// # Errors
-    /// Those of [`OpenNode::read`] and [`OpenNode::synchronise`].
-    pub fn answer(&self, request: &Request) -> Result<Vec<u8>> {
+    /// Those of the host.
+    pub fn answer(&self, request: &Request) -> Result<Answer> {
         answer(&self.descriptor, request)
     }
 
@@ -156,6 +162,8 @@ impl OpenNode {
             |now| rustix::io::retry_on_intr(|| P::read(self.descriptor.as_fd(), offset, to, now).map_err(errno_of));
         let found = if self.can_try.load(Ordering::Relaxed) { call(true) } else { Err(Errno::OPNOTSUPP) };
         match found {
+            // The end of the file, or of what is at hand? Of what is far, a helper finds out.
+            Ok(length) if length < to.len() * PAGE && !self.node.is_near() => Ok(None),
             Ok(length) if length < to.len() * PAGE && self.status()?.size > offset.saturating_add(length as u64) => {
                 Ok(None)
             }
@@ -254,32 +262,7 @@ impl OpenNode {
     /// `ENOTDIR`, `ENOENT` when it was removed, `EIO`.
     pub fn entries(&self, from_the_beginning: bool) -> Result<Vec<FolderEntry>> {
         let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        if from_the_beginning {
-            rustix::fs::seek(&self.descriptor, SeekFrom::Start(0))?;
-        }
-        let mut buffer = vec![MaybeUninit::uninit(); ENTRIES];
-        let mut found = Vec::new();
-        // A buffer full of `.` and `..` alone is not the end.
-        while found.is_empty() {
-            let mut directory = RawDir::new(&self.descriptor, &mut buffer);
-            let mut any = false;
-            while let Some(entry) = directory.next() {
-                let entry = entry?;
-                any = true;
-                let name = entry.file_name().to_bytes();
-                if name != b"." && name != b".." {
-                    let entry_type = (entry.file_type().as_raw_mode() >> 12) as u8;
-                    found.push(FolderEntry { name: name.to_vec(), number: entry.ino(), entry_type });
-                }
-                if directory.is_buffer_empty() {
-                    break;
-                }
-            }
-            if !any {
-                break;
-            }
-        }
-        Ok(found)
+        entries(&self.descriptor, from_the_beginning)
     }
 
     fn check_writable(&self) -> Result<()> {
@@ -287,17 +270,88 @@ impl OpenNode {
     }
 }
 
-/// Does what a helper is asked for.
-pub(super) fn answer(file: &OwnedFd, request: &Request) -> Result<Vec<u8>> {
-    match *request {
-        Request::Read { offset, length } => {
-            let mut bytes = vec![0; length];
-            let found = read(file, offset, &mut bytes)?;
-            bytes.truncate(found);
-            Ok(bytes)
+impl Drop for OpenNode {
+    /// Closing tells a file system that is elsewhere, which may take long.
+    fn drop(&mut self) {
+        if !self.node.is_near() {
+            let file = std::mem::replace(&mut self.descriptor, self.node.0.share.descriptors.clone());
+            Arc::into_inner(file).into_iter().for_each(|file| self.node.helpers().close(file));
         }
-        Request::Synchronise { data_only } => synchronise(file, data_only).map(|()| Vec::new()),
     }
+}
+
+/// Does what a helper is asked for.
+pub(super) fn answer(file: &OwnedFd, request: &Request) -> Result<Answer> {
+    match request {
+        Request::Read { offset, length } => {
+            let mut bytes = vec![0; *length];
+            let found = read(file, *offset, &mut bytes)?;
+            bytes.truncate(found);
+            Ok(Answer::Bytes(bytes))
+        }
+        Request::Write { offset, bytes } => write(file, *offset, bytes, false),
+        Request::WriteWithin { offset, bytes } => {
+            let rest = (rustix::fs::fstat(file)?.st_size as u64).saturating_sub(*offset);
+            let rest = usize::try_from(rest).unwrap_or(usize::MAX).min(bytes.len());
+            write(file, Some(*offset), bytes.get(..rest).unwrap_or_default(), true)
+        }
+        Request::Resize(size) => Ok(rustix::fs::ftruncate(file, *size).map(|()| Answer::Done)?),
+        Request::Synchronise { data_only } => synchronise(file, *data_only).map(|()| Answer::Done),
+        Request::Entries { from_the_beginning } => entries(file, *from_the_beginning).map(Answer::Entries),
+    }
+}
+
+/// Writes all of it, at `offset` or at the end. What was written before an error counts, unless it is the `whole` that counts.
+fn write(file: &OwnedFd, offset: Option<u64>, bytes: &[u8], whole: bool) -> Result<Answer> {
+    let (mut done, mut end) = (0, offset.unwrap_or(0));
+    while done < bytes.len() {
+        let rest = [std::io::IoSlice::new(bytes.get(done..).unwrap_or_default())];
+        let written = match offset {
+            Some(_) => rustix::io::pwritev2(file, &rest, position(end, 0)?, ReadWriteFlags::empty()),
+            None => rustix::io::pwritev2(file, &rest, 0, ReadWriteFlags::APPEND),
+        };
+        match written {
+            Ok(0) => break,
+            Ok(length) => {
+                done += length;
+                end = if offset.is_some() { end + length as u64 } else { rustix::fs::fstat(file)?.st_size as u64 };
+            }
+            Err(Errno::INTR) => {}
+            Err(_) if done > 0 && !whole => break,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(Answer::Written { bytes: done, end })
+}
+
+/// See [`OpenNode::entries`]. The descriptor's position says which come next.
+fn entries(file: &OwnedFd, from_the_beginning: bool) -> Result<Vec<FolderEntry>> {
+    if from_the_beginning {
+        rustix::fs::seek(file, SeekFrom::Start(0))?;
+    }
+    let mut buffer = vec![MaybeUninit::uninit(); ENTRIES];
+    let mut found = Vec::new();
+    // A buffer full of `.` and `..` alone is not the end.
+    while found.is_empty() {
+        let mut directory = RawDir::new(file, &mut buffer);
+        let mut any = false;
+        while let Some(entry) = directory.next() {
+            let entry = entry?;
+            any = true;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                let entry_type = (entry.file_type().as_raw_mode() >> 12) as u8;
+                found.push(FolderEntry { name: name.to_vec(), number: entry.ino(), entry_type });
+            }
+            if directory.is_buffer_empty() {
+                break;
+            }
+        }
+        if !any {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 fn read(file: &OwnedFd, offset: u64, to: &mut [u8]) -> Result<usize> {

@@ -1,7 +1,7 @@
 //! Shared folders against real ones: what the guest may do is done, and nothing leads out.
 
 use super::*;
-use crate::{Change, NewNode, Node, Ownership, ReadNow, Rename, Request, Ticket};
+use crate::{Answer, Change, NewNode, Node, NodeRequest, Ownership, ReadNow, Rename, Request, Ticket};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 
@@ -384,6 +384,13 @@ fn what_cannot_be_shared_says_why() {
     assert!(say(&folder.0, b"/a/../b").contains("absolute path"));
 }
 
+fn bytes_of(answer: Result<Answer>) -> Vec<u8> {
+    match answer.unwrap() {
+        Answer::Bytes(bytes) => bytes,
+        answer => panic!("{answer:?}"),
+    }
+}
+
 /// A folder whose answers are told to this test.
 fn attended(folder: &Temporary) -> (SharedFolder, std::sync::mpsc::Receiver<()>) {
     let share = folder.share(false);
@@ -405,25 +412,25 @@ fn what_the_host_has_not_at_hand_is_read_by_a_helper() {
     // Where the file system tells; it need not have forgotten anything.
     let cold = open.read_now(0, &mut bytes).unwrap();
     assert!(cold.waits || cold.bytes == 4096);
-    assert!(open.ask(Ticket(7), Request::Read { offset: 100_000, length: 1 << 20 }));
+    assert!(open.ask(Ticket(7), &Request::Read { offset: 100_000, length: 1 << 20 }).unwrap());
     answered.recv().unwrap();
     let (ticket, answer) = share.take_answer().unwrap();
-    assert_eq!((ticket, answer.unwrap()), (Ticket(7), text[100_000..].to_vec()));
+    assert_eq!((ticket, bytes_of(answer)), (Ticket(7), text[100_000..].to_vec()));
     assert_eq!(open.read_now(150_000, &mut bytes).unwrap(), ReadNow { bytes: 4096, waits: false });
     assert_eq!(bytes[..], text[150_000..154_096]);
     assert_eq!(open.read_now(199_000, &mut bytes).unwrap(), ReadNow { bytes: 1000, waits: false });
     assert_eq!(errno(open.read_now(u64::MAX, &mut bytes)), Errno::INVAL);
 
-    assert!(open.ask(Ticket(8), Request::Synchronise { data_only: true }));
+    assert!(open.ask(Ticket(8), &Request::Synchronise { data_only: true }).unwrap());
     answered.recv().unwrap();
-    assert_eq!(share.take_answer(), Some((Ticket(8), Ok(Vec::new()))));
+    assert!(matches!(share.take_answer(), Some((Ticket(8), Ok(Answer::Done)))));
     let helpers = share.root().helpers().clone();
     assert!(helpers.count() > 0);
     while helpers.count() > 0 {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     share.end();
-    assert!(!open.ask(Ticket(9), Request::Synchronise { data_only: true }));
+    assert!(!open.ask(Ticket(9), &Request::Synchronise { data_only: true }).unwrap());
 }
 
 #[test]
@@ -432,7 +439,47 @@ fn nobody_who_does_not_listen_is_helped() {
     let share = folder.share(false);
     let (open, _) = share.root().create(b"f", &NEW).unwrap();
     let request = Request::Read { offset: 0, length: 9 };
-    assert!(!open.ask(Ticket(1), request));
+    assert!(!open.ask(Ticket(1), &request).unwrap());
     open.write(0, b"text").unwrap();
-    assert_eq!(open.answer(&request).unwrap(), b"text");
+    assert_eq!(bytes_of(open.answer(&request)), b"text");
+}
+
+/// Each call by name as a helper makes it, of a node whose way the helper has to find.
+#[test]
+fn helpers_do_by_name_what_nodes_do() {
+    let folder = Temporary::new("requests");
+    fs::create_dir_all(folder.at("a/b")).unwrap();
+    let (share, answered) = attended(&folder);
+    let below = find(&find(share.root(), "a").unwrap(), "b").unwrap();
+    let ask = |request: NodeRequest| {
+        assert!(below.ask(Ticket(1), &request).unwrap());
+        answered.recv().unwrap();
+        share.take_answer().unwrap().1
+    };
+    let made = ask(NodeRequest::Create(b"f".to_vec(), NEW)).unwrap();
+    let Answer::Opened(made) = made else { panic!("{made:?}") };
+    let open = below.entry(b"f", &made.status().clone()).take_opened(made);
+    open.write(0, b"text").unwrap();
+    assert!(open.ask(Ticket(2), &Request::Write { offset: None, bytes: b" more".to_vec() }).unwrap());
+    answered.recv().unwrap();
+    assert!(matches!(share.take_answer().unwrap().1, Ok(Answer::Written { bytes: 5, end: 9 })));
+    assert!(open.ask(Ticket(3), &Request::WriteWithin { offset: 8, bytes: b"E!".to_vec() }).unwrap());
+    answered.recv().unwrap();
+    assert!(matches!(share.take_answer().unwrap().1, Ok(Answer::Written { bytes: 1, end: 9 })));
+    assert_eq!(fs::read(folder.at("a/b/f")).unwrap(), b"text morE");
+    assert!(matches!(
+        ask(NodeRequest::Make(b"l".to_vec(), NewNode::Symlink(b"f".to_vec()), NEW)),
+        Ok(Answer::Found(..))
+    ));
+    let looked = ask(NodeRequest::Look(b"l".to_vec())).unwrap();
+    assert!(matches!(&looked, Answer::Found(_, Some(link)) if link == b"f"), "{looked:?}");
+    assert!(matches!(ask(NodeRequest::Link(b"g".to_vec(), open.node().clone())), Ok(Answer::Done)));
+    let root = share.root().clone();
+    assert!(matches!(ask(NodeRequest::Rename(b"g".to_vec(), root, b"h".to_vec(), Rename::Replace)), Ok(Answer::Done)));
+    assert_eq!(fs::read(folder.at("h")).unwrap(), b"text morE");
+    assert!(matches!(ask(NodeRequest::Unlink(b"f".to_vec())), Ok(Answer::Done)));
+    assert!(matches!(ask(NodeRequest::Look(b"f".to_vec())), Err(error) if error == Errno::NOENT.into()));
+    assert!(matches!(ask(NodeRequest::Open { read: true, write: false }), Ok(Answer::Opened(_))));
+    assert!(matches!(ask(NodeRequest::Status), Ok(Answer::Found(..))));
+    share.end();
 }
