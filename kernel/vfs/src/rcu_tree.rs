@@ -5,8 +5,8 @@
 //! which has the tree's [`Writer`]. A table that has to grow, to be split or merged is copied, and the copy published; the old one goes when
 //! its readers have left.
 //!
-//! **A miss is no answer.** A value that is moved in its table, because one before it was taken out, is in neither place for a moment. So who
-//! finds nothing looks again under the lock. And a hit is only as good as `is`: a slot's hash and value change one after the other.
+//! **A miss is no answer.** A value that is moved in its table, because one before it was taken out, is not found by who has passed its new place
+//! and has not come to the old one. So who finds nothing looks again under the lock. And a hit is only as good as `is`: a slot's hash and value change one after the other.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -121,11 +121,13 @@ impl<T> RcuTree<T> {
     /// Takes out the value with this hash for which `is` holds.
     pub fn remove(&self, _: &mut Writer, hash: u64, is: impl Fn(&ReadSection, &T) -> bool) -> Option<Retired<T>> {
         let section = rcu::read();
-        let table = self.table(&section, hash)?;
+        let (node, table) = self.leaf(&section, hash)?;
         let (at, _) = table.probe(&section, hash, |value| is(&section, &value))?;
-        let removed = table.take_at(at);
         self.count(&section, hash, |used| used - 1);
+        let node = node.to_arc();
         drop(section);
+        let Node::Table(table) = &*node else { return None };
+        let removed = table.take_at(at);
         shrink(&self.root, hash, 0);
         removed
     }
@@ -150,11 +152,17 @@ impl<T> RcuTree<T> {
     /// The table for values with this hash.
     #[inline]
     fn table<'s>(&'s self, section: &'s ReadSection, hash: u64) -> Option<&'s Table<T>> {
-        let (mut node, mut depth) = (self.root.read(section)?.get(), 0);
+        self.leaf(section, hash).map(|(_, table)| table)
+    }
+
+    /// The piece for values with this hash, and the table that it is.
+    #[inline]
+    fn leaf<'s>(&'s self, section: &'s ReadSection, hash: u64) -> Option<(Shared<'s, Node<T>>, &'s Table<T>)> {
+        let (mut node, mut depth) = (self.root.read(section)?, 0);
         loop {
-            match node {
-                Node::Table(table) => return Some(table),
-                Node::Branch(branch) => (node, depth) = (branch.part(hash, depth)?.read(section)?.get(), depth + 1),
+            match node.get() {
+                Node::Table(table) => return Some((node, table)),
+                Node::Branch(branch) => (node, depth) = (branch.part(hash, depth)?.read(section)?, depth + 1),
             }
         }
     }
@@ -368,7 +376,7 @@ impl<T> Table<T> {
         self.take_at(at)
     }
 
-    /// Takes out the value at `gap`, and closes the gap: who is behind it, and would be found there, moves up.
+    /// Takes out the value at `gap`, and closes the gap: who is behind it, and would be found there, moves up. In no section.
     fn take_at(&self, mut gap: usize) -> Option<Retired<T>> {
         let taken = self.slots.get(gap)?.value.replace(None);
         self.used.fetch_sub(1, Ordering::Relaxed);
@@ -383,8 +391,9 @@ impl<T> Table<T> {
             let distance = |from: usize| at.wrapping_sub(from) & self.mask();
             if distance(hash as usize) >= distance(gap) {
                 free.hash.store(hash, Ordering::Relaxed);
-                let before = slot.value.move_to(&free.value);
+                let before = free.value.replace(slot.value.get());
                 debug_assert!(before.is_none());
+                drop(slot.value.replace(None));
                 gap = at;
             }
         }

@@ -164,14 +164,6 @@ impl<T> RcuCell<T> {
         NonNull::new(old).map(|pointer| Retired { pointer, owns: PhantomData })
     }
 
-    /// Moves what is in it to another, where it takes the place of what is returned. A reader of both may see it in neither for a moment.
-    pub fn move_to(&self, other: &RcuCell<T>) -> Option<Retired<T>> {
-        let moved = self.pointer.swap(ptr::null_mut(), Ordering::SeqCst);
-        // The reference goes along: nobody waits for its readers, and it is given up by neither.
-        let old = other.pointer.swap(moved, Ordering::SeqCst);
-        NonNull::new(old).map(|pointer| Retired { pointer, owns: PhantomData })
-    }
-
     /// Takes out what is in it. Nobody reads it: the caller has the cell alone.
     pub fn take(&mut self) -> Option<Arc<T>> {
         let pointer = core::mem::replace(self.pointer.get_mut(), ptr::null_mut());
