@@ -8,7 +8,8 @@ use crate::platform;
 use alloc::sync::Arc;
 
 pub use crate::per_cpu::{PerCpu, PerCpuCell};
-#[cfg(all(not(target_os = "none"), any(test, feature = "test-hooks")))]
+pub use boundary::Handler;
+#[cfg(all(not(machine = "pc"), any(test, feature = "test-hooks")))]
 pub use platform::cpu::{set_count, set_current};
 
 /// The most CPUs that are used: as many as the older interrupt controllers (xAPIC) can name.
@@ -17,15 +18,6 @@ pub const MAX_CPUS: usize = 255;
 /// Whether the CPUs are threads of another system, which may let them wait at any point for as long as it likes: then the time
 /// something took says little about it.
 pub const ARE_THREADS: bool = platform::cpu::ARE_THREADS;
-
-/// What the kernel does when an interrupt of the machine itself arrives. Called on the CPU concerned, with interrupts off.
-/// A handler wakes and queues; it must not sleep and should not allocate.
-pub trait Handler: Send + Sync {
-    /// The alarm set by [`crate::time::set_alarm`] went off.
-    fn alarm(&self);
-    /// Another CPU called [`kick`] for this one.
-    fn kicked(&self);
-}
 
 /// How many CPUs there are: their numbers are `0..count()`. Never changes while the kernel runs.
 #[inline]

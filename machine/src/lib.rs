@@ -12,9 +12,9 @@
 //! | [`folder`] | folders of the host shown to the guest |
 //! | [`power`], [`debug`] | stop and reset; the emergency console, backtraces |
 //!
-//! Two machines give exactly this: `pc` on `arch/x86_64` (bare metal: a platform and an architecture, with `bare` for what all such
-//! machines share) and `host` (a Linux process), chosen by `target_os`. The
-//! files next to this one are the boundary and what both share; each function hands over to `platform`. Beside `src` stand crates that
+//! Three machines give exactly this, chosen by the target (build.rs): `pc` on `arch/x86_64` (bare metal: a platform and an architecture, with
+//! `bare` for what all such machines share), `host` (a Linux process) and `sim` (any target: it has memory and time, and no CPU for programs
+//! yet). The files next to this one are the boundary and what both share; each function hands over to `platform`. Beside `src` stand crates that
 //! forbid `unsafe`, with what needs none; where memory safety rests on what they say, it is checked here.
 //!
 //! The rule everything rests on: **interrupts are off whenever the kernel runs.** They are taken in three places: in user
@@ -22,6 +22,7 @@
 //! executor opens ([`cpu::take_interrupts`]). A safe function here cannot break memory safety whatever it is given.
 
 #![cfg_attr(target_os = "none", no_std)]
+#![cfg_attr(all(test, machine = "sim"), allow(dead_code, reason = "some is there for tests of page tables"))]
 
 extern crate alloc;
 
@@ -33,38 +34,47 @@ pub mod power;
 pub mod rcu;
 pub mod time;
 pub mod user;
+#[cfg(not(machine = "sim"))]
+pub mod vdso;
+#[cfg(machine = "sim")]
+#[path = "sim/vdso.rs"]
 pub mod vdso;
 
 mod heap;
 mod lock;
 mod per_cpu;
-#[cfg(any(test, target_os = "none"))]
+#[cfg(any(test, machine = "pc"))]
 mod symbols;
 
 pub use folders as folder;
 
-#[cfg(target_os = "none")]
+#[cfg(machine = "pc")]
 #[path = "arch/x86_64/mod.rs"]
 mod arch;
 
-#[cfg(target_os = "none")]
+#[cfg(machine = "pc")]
 mod bare;
 
-#[cfg(target_os = "none")]
+#[cfg(machine = "pc")]
 #[path = "pc/mod.rs"]
 mod platform;
 
 /// Parts of the architecture that are logic, over ordinary memory.
 #[cfg(test)]
+#[cfg(machine = "host")]
 #[path = "arch/x86_64/tests/mod.rs"]
 mod arch_tests;
 
-#[cfg(not(target_os = "none"))]
+#[cfg(machine = "host")]
 #[path = "host/mod.rs"]
 mod platform;
 
+#[cfg(machine = "sim")]
+#[path = "sim/mod.rs"]
+mod platform;
+
 /// What starts a machine in this process.
-#[cfg(not(target_os = "none"))]
+#[cfg(machine = "host")]
 pub mod host {
     pub use crate::platform::{
         Configuration, Console, Devices, Engine, HostHeap, StandardStream, StartError, Terminal, run,

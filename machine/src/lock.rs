@@ -18,5 +18,5 @@ impl RelaxStrategy for Relax {
 }
 
 pub type SpinLock<T> = SpinMutex<T, Relax>;
-#[cfg(any(target_os = "none", test))]
+#[cfg(any(machine = "pc", test))]
 pub type SpinGuard<'a, T> = spin::mutex::SpinMutexGuard<'a, T>;

@@ -10,13 +10,13 @@
 //! so that a wrong source can waste memory but can never make two owners share it unknowingly.
 //!
 //! Parts: this file has the records and the source, `frame` what owns memory, `frame_cell` frames found without a lock, `space` address
-//! spaces; below them, `pc` has page tables, user copies and TLB shootdown, and `host` a map of pages in ordinary memory. Frames synchronise by
+//! spaces; below them, `pc` has page tables, user copies and TLB shootdown, `host` and `sim` a map of pages in ordinary memory. A program's
+//! addresses are [`UserAddress`]es: 64 bits, whatever the kernel's words have. Frames synchronise by
 //! their count alone; a space has locks inside, held for no longer than one call. Nothing here sleeps.
 
 use crate::platform;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
 use core::num::NonZeroU32;
 use core::ops::Range;
 use core::sync::atomic::{self, AtomicBool, AtomicU32, Ordering};
@@ -24,32 +24,28 @@ use core::sync::atomic::{self, AtomicBool, AtomicU32, Ordering};
 mod count;
 mod frame;
 mod frame_cell;
+#[cfg(not(machine = "host"))]
+pub(crate) mod only_source;
 mod space;
 
-pub use crate::heap::{HeapUsage, MOST_DRAWN, MOST_FRAMES_DRAWN, SlabUsage, end_draw, fallible, heap_usage};
+pub use crate::heap::{MOST_DRAWN, MOST_FRAMES_DRAWN, end_draw, fallible, heap_usage};
 #[cfg(feature = "fail-allocations")]
 pub use crate::heap::{allocations, fail_nth_allocation, most_drawn, refusable_allocations};
+pub use boundary::{Access, FrameSource, Mapping, OutOfMemory, PageNumber, UserAddress, UserFault};
+pub use boundary::{HeapUsage, SlabUsage};
 use count::Count;
 pub(crate) use frame::word;
 pub use frame::{Frame, FrameRun};
 pub use frame_cell::{FrameCell, RetiredFrame};
-pub use space::{Access, FAULT_AHEAD, FAULT_AROUND, Mapping, MmuGather, Space, USER_TOP, UserFault};
+#[cfg(target_pointer_width = "64")]
+pub use space::USER_TOP;
+pub use space::{FAULT_AHEAD, FAULT_AROUND, MmuGather, Space, USER_END};
 
 /// Bytes in a frame and in a page.
 pub const PAGE_SIZE: usize = 4096;
 
 /// The largest order of a [`FrameRun`]: 2^10 frames, 4 MiB.
 pub const MAX_ORDER: u8 = 10;
-
-/// There was no memory for what was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OutOfMemory;
-
-impl fmt::Display for OutOfMemory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("out of memory")
-    }
-}
 
 /// What is kept about each frame of RAM.
 #[repr(C)]
@@ -71,8 +67,15 @@ impl FrameRecord {
     }
 
     /// Gives a reserved frame its first owner.
+    #[cfg(not(machine = "sim"))]
     pub(crate) fn make_owned(&self) {
         self.owners.set(1);
+    }
+
+    /// Makes the caller the first owner of a free frame; false if it is not free.
+    #[cfg(machine = "sim")]
+    pub(crate) fn claim(&self) -> bool {
+        self.owners.claim()
     }
 
     /// Owners of the frame now: 0 while it is free.
@@ -82,7 +85,7 @@ impl FrameRecord {
     }
 
     /// The count, for the machine's own use of a frame that is a page table.
-    #[cfg(any(target_os = "none", test))]
+    #[cfg(any(machine = "pc", test))]
     #[inline]
     pub(crate) fn table_state(&self) -> &AtomicU32 {
         self.owners.word()
@@ -98,26 +101,6 @@ pub fn records() -> &'static [FrameRecord] {
 /// The ranges of frame numbers that are free at boot. They belong to the [`FrameSource`] that will be installed.
 pub fn usable() -> Vec<Range<usize>> {
     platform::frames::usable()
-}
-
-/// Who decides which frame is handed out: the kernel's frame allocator.
-///
-/// Called with interrupts off, possibly by the heap, which holds nothing then: a source that allocates or drops frames in these
-/// methods may call itself for ever, or wait for a lock of its own, but breaks nobody's memory.
-pub trait FrameSource: Send + Sync {
-    /// The first number of 2^`order` contiguous free frames, aligned to their size.
-    fn allocate(&self, order: u8) -> Option<usize>;
-    /// Takes back 2^`order` frames. A run may come back in smaller pieces than it went, and frames that were never
-    /// handed out (the initramfs, boot memory) may come for the first time.
-    fn free(&self, first: usize, order: u8);
-    /// Frames that are free now.
-    fn free_frames(&self) -> usize;
-    /// All frames the source looks after.
-    fn total_frames(&self) -> usize;
-    /// Whether so many frames may be taken for what can be refused: the reserve must be left for what can't.
-    fn has_room_for(&self, frames: usize) -> bool {
-        self.free_frames() >= frames
-    }
 }
 
 /// Makes `source` the one all frames, page tables and the heap come from. Until then a boot arena serves them. The first

@@ -42,7 +42,7 @@ impl<T> PerCpu<T> {
 pub struct PerCpuCell<T>(PerCpu<Slot<T>>);
 
 struct Slot<T> {
-    #[cfg(not(target_os = "none"))]
+    #[cfg(not(machine = "pc"))]
     lock: spin::Mutex<()>,
     borrowed: Cell<bool>,
     value: UnsafeCell<T>,
@@ -56,7 +56,7 @@ impl<T> PerCpuCell<T> {
     /// Makes a slot for each CPU.
     pub fn new(mut make: impl FnMut(usize) -> T) -> PerCpuCell<T> {
         PerCpuCell(PerCpu::new(|cpu| Slot {
-            #[cfg(not(target_os = "none"))]
+            #[cfg(not(machine = "pc"))]
             lock: spin::Mutex::new(()),
             borrowed: Cell::new(false),
             value: UnsafeCell::new(make(cpu)),
@@ -67,7 +67,7 @@ impl<T> PerCpuCell<T> {
     #[inline]
     pub fn with<R>(&self, body: impl FnOnce(&mut T) -> R) -> R {
         let slot = self.0.get();
-        #[cfg(not(target_os = "none"))]
+        #[cfg(not(machine = "pc"))]
         let _held = slot.lock.lock();
         assert!(!slot.borrowed.replace(true), "per-CPU cell used again while in use");
         let release = Release(&slot.borrowed);

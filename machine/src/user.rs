@@ -5,13 +5,11 @@
 //! CPU while the kernel runs; [`Registers::park`] saves them, and must be called before the thread may move to another CPU
 //! (in practice: whenever its future is suspended). Forgetting that loses the program's floating-point state, nothing else.
 
-use crate::memory::{Access, Space};
+use crate::memory::Space;
 use crate::platform;
 use alloc::sync::Arc;
-use x86::exceptions::Attempt;
+pub use boundary::{Exception, PageFault, Trap};
 
-#[cfg(all(not(target_os = "none"), any(test, feature = "test-hooks")))]
-pub use platform::user::Script;
 pub use platform::user::{Registers, extended_features};
 
 /// The general registers, as at the entry into the kernel.
@@ -62,7 +60,8 @@ impl General {
 
     /// Whether a CPU can go on there. If not, it would find out in the kernel; Linux's programs get a general protection fault, too.
     pub(crate) fn has_canonical_rip(&self) -> bool {
-        (self.rip << 16) as isize >> 16 == self.rip as isize
+        let rip = self.rip as u64;
+        (rip << 16) as i64 >> 16 == rip as i64
     }
 
     /// Takes away the flags that are not a program's.
@@ -71,59 +70,34 @@ impl General {
     }
 }
 
-/// Why a program is back in the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trap {
-    /// It executed `syscall`; `rip` is after it, `orig_rax` has the number, and `rax` is `-ENOSYS`.
-    Syscall,
-    /// It touched memory it has no access to now.
-    PageFault(PageFault),
-    /// Any other exception of the CPU.
-    Exception(Exception),
-    /// An interrupt arrived; its handlers have run.
-    Interrupted,
-    /// The machine has lost the program: it can't go on. On `host`, its process was killed, or there is none to be had.
-    Lost,
-}
-
-/// A memory access of a program that failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PageFault {
-    /// The address (Linux's `si_addr`); may be anywhere, also outside user space.
-    pub address: usize,
-    /// What was tried.
-    pub access: Access,
-    /// There was a page, but without that access.
-    pub present: bool,
-}
-
-impl From<Attempt> for Access {
-    #[inline]
-    fn from(attempt: Attempt) -> Access {
-        match attempt {
-            Attempt::Read => Access::READ,
-            Attempt::Write => Access::WRITE,
-            Attempt::Fetch => Access::EXECUTE,
-        }
-    }
-}
-
-/// An exception other than a page fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Exception {
-    /// Its number by the architecture: 0 divide error, 1 debug, 3 breakpoint, 6 invalid opcode, 13 general protection...
-    pub vector: u8,
-    /// The error code, 0 where the exception has none.
-    pub error: u64,
-    /// Where: `rip` at the exception.
-    pub address: usize,
-}
-
 /// Runs the program until it traps. Whatever `registers` hold, the kernel stays safe: flags and segments are made user's,
 /// and an impossible `rip` comes back as a general protection exception.
 #[inline]
 pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
     platform::user::enter(registers, space)
+}
+
+/// Plays a program: looks at and changes its registers and memory, and says how it trapped. What it must remember
+/// it keeps in the registers, as programs do; so it survives a fork.
+#[cfg(all(not(machine = "pc"), any(test, feature = "test-hooks")))]
+pub type Script = Arc<dyn Fn(&mut General, &Space) -> Trap + Send + Sync>;
+
+/// `rax` at a system call before anybody has answered: -ENOSYS.
+#[cfg(any(machine = "host", test, feature = "test-hooks"))]
+pub(crate) const NO_ANSWER: usize = -38_isize as usize;
+
+/// One step of a script.
+#[cfg(all(not(machine = "pc"), any(test, feature = "test-hooks")))]
+pub(crate) fn play(script: &Script, general: &mut General, space: &Space) -> Trap {
+    let trap = script(general, space);
+    if trap == Trap::Interrupted {
+        platform::cpu::take_interrupts();
+    }
+    if trap == Trap::Syscall {
+        general.orig_rax = general.rax;
+        general.rax = NO_ANSWER;
+    }
+    trap
 }
 
 /// The flag that makes the CPU trap after each instruction.

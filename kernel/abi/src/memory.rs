@@ -32,8 +32,8 @@ bitflags! {
         const FIXED = raw::MAP_FIXED;
         /// `MAP_ANONYMOUS`
         const ANONYMOUS = raw::MAP_ANONYMOUS;
-        /// `MAP_32BIT`
-        const LOW_2_GIB = raw::MAP_32BIT;
+        /// `MAP_32BIT`, where the architecture has it
+        const LOW_2_GIB = crate::arch::MAP_32BIT;
         /// `MAP_GROWSDOWN`
         const GROWS_DOWN = raw::MAP_GROWSDOWN;
         /// `MAP_DENYWRITE`: ignored, as on Linux

@@ -242,7 +242,7 @@ impl AddressSpace {
         if range.len() <= SLICE * PAGE_SIZE {
             return (!range.is_empty()).then(|| range.clone());
         }
-        let (start, _) = self.space.next_mapped(range.clone())?;
+        let start = usize::from(self.space.next_mapped(range.clone())?.0);
         Some(start..range.end.min(start + SLICE * PAGE_SIZE))
     }
 
@@ -280,7 +280,7 @@ impl AddressSpace {
             at = self.change_now(|layout, gather| {
                 layout.note_resident(self.space.resident());
                 layout.recent.forget_all();
-                gather.unmap_some(start..USER_TOP, SLICE)
+                gather.unmap_some(start..USER_TOP, SLICE).map(usize::from)
             });
             budget.pace(SLICE).await;
         }
@@ -373,6 +373,7 @@ impl AddressSpace {
         self.each_view(file, &(first..last + 1), |area, addresses, gather| {
             let mut rest = addresses;
             while let Some((address, mapping)) = self.space.next_mapped(rest.clone()) {
+                let address = usize::from(address);
                 let page = area.file_page(address).and_then(|(_, index)| pages.get_mut(&index));
                 if let Some(page) = page.filter(|page| mapping.accessed && mapping.frame_number == page.frame) {
                     page.is_used = true;
@@ -414,7 +415,7 @@ impl AddressSpace {
                 Some(shown) => {
                     let shown = shown.start.max(at)..shown.end.max(at);
                     if let Some(next) = gather.unmap_some(shown.clone(), left) {
-                        return Some(next);
+                        return Some(next.into());
                     }
                     (shown.len() / PAGE_SIZE).clamp(SLICE / AREAS, SLICE)
                 }

@@ -110,7 +110,7 @@ impl AddressSpace {
                 }
                 layout.note_resident(self.space().resident());
                 layout.recent.forget(&part);
-                return Ok(gather.unmap_some(part, SLICE));
+                return Ok(gather.unmap_some(part, SLICE).map(usize::from));
             }
             // Handled by the caller.
             Advice::Populate(_) => {}

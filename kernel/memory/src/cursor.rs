@@ -82,7 +82,7 @@ impl<'a> UserCursor<'a> {
             // What reaches beyond user space is copied up to there, and then faults for good.
             let inside = part.min(USER_TOP.saturating_sub(self.current.address));
             let copied = match inside {
-                0 => Err(UserFault { copied: 0, address: self.current.address.max(USER_TOP), write }),
+                0 => Err(UserFault { copied: 0, address: self.current.address.max(USER_TOP).into(), write }),
                 _ => copy(self.space.space(), self.current.address, done, inside),
             };
             match copied {

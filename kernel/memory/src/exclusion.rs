@@ -293,7 +293,7 @@ impl AddressSpace {
             return false;
         }
         let Some(range) = gather.unflushed() else { return false };
-        layout.exclude(Exclusion::faults_in(range));
+        layout.exclude(Exclusion::faults_in(range.start.into()..range.end.into()));
         self.flushing.store(true, Ordering::Relaxed);
         true
     }

@@ -178,7 +178,7 @@ impl AddressSpace {
         let address = if fixed {
             fixed_address(request.address, length)?
         } else {
-            let low = request.flags.contains(MapFlags::LOW_2_GIB);
+            let low = request.flags.intersects(MapFlags::LOW_2_GIB); // it may be no bit
             layout.find_space(request.address, length, &self.placement, low)?
         };
         let range = address..address + length;
@@ -477,7 +477,7 @@ impl Layout {
         self.note_resident(gather.resident());
         self.recent.forget(&range);
         let limit = if end < range.end && budget != usize::MAX { self.start_after(AREAS, &range) } else { None };
-        let next = gather.unmap_some(range.start..limit.unwrap_or(range.end), budget).or(limit);
+        let next = gather.unmap_some(range.start..limit.unwrap_or(range.end), budget).map(usize::from).or(limit);
         let done = range.start..next.unwrap_or(range.end);
         if next.is_some() {
             self.areas.split(done.end)?;

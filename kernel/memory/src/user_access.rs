@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use abi::Errno;
 use abi::fallible::TryVec;
-use machine::memory::{Access, PAGE_SIZE, USER_TOP, UserFault, fallible};
+use machine::memory::{Access, PAGE_SIZE, USER_END, USER_TOP, UserFault, fallible};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::address_space::AddressSpace;
@@ -70,7 +70,7 @@ impl AddressSpace {
         let mut done = 0;
         while let Err(fault) = self.space().zero(address + done, length - done) {
             done += fault.copied;
-            let settled = self.fault(fault.address, Access::WRITE).await;
+            let settled = self.fault(fault.address.into(), Access::WRITE).await;
             settled
                 .map_err(|why| if matches!(why, MemoryFault::OutOfMemory) { Errno::ENOMEM } else { Errno::EFAULT })?;
         }
@@ -149,26 +149,26 @@ impl AddressSpace {
 
     /// Resolves the fault a copy stopped at, so that it can be tried again. `EFAULT` if the program has no such memory.
     pub async fn fault_in(&self, fault: UserFault) -> Result<(), Errno> {
-        let access = if fault.write { Access::WRITE } else { Access::READ };
-        if fault.address >= USER_TOP {
-            return Err(Errno::EFAULT);
-        }
-        self.fault(fault.address, access).await.map(|_| ()).map_err(|_| Errno::EFAULT)
+        let (address, access) = faulted(fault)?;
+        self.fault(address, access).await.map(|_| ()).map_err(|_| Errno::EFAULT)
     }
 
     /// As [`settle`](Self::fault_in), but without waiting: false if that can't be avoided. `EFAULT`.
     #[cold]
     pub fn fault_in_now(&self, fault: UserFault) -> Result<bool, Errno> {
-        let access = if fault.write { Access::WRITE } else { Access::READ };
-        if fault.address >= USER_TOP {
-            return Err(Errno::EFAULT);
-        }
-        match self.resolve(fault.address, access) {
+        let (address, access) = faulted(fault)?;
+        match self.resolve(address, access) {
             Ok(_) => Ok(true),
             Err(MemoryFault::Wait(_) | MemoryFault::Busy | MemoryFault::OutOfMemory) => Ok(false),
             Err(_) => Err(Errno::EFAULT),
         }
     }
+}
+
+/// Where a copy stopped, and for what. `EFAULT` outside user space.
+fn faulted(fault: UserFault) -> Result<(usize, Access), Errno> {
+    let access = if fault.write { Access::WRITE } else { Access::READ };
+    if fault.address < USER_END { Ok((fault.address.into(), access)) } else { Err(Errno::EFAULT) }
 }
 
 /// `EFAULT` unless all `length` bytes at `address` are below the end of user space (`access_ok`).

@@ -161,7 +161,8 @@ impl AddressSpace {
                 Some((file, first)) => {
                     let kind = if area.is_shared() { &mut counted.shared } else { &mut counted.file };
                     while budget > 0 && !rest.is_empty() {
-                        let mapped = self.space().next_mapped(rest.clone()).map_or(rest.end, |(mapped, _)| mapped);
+                        let mapped =
+                            self.space().next_mapped(rest.clone()).map_or(rest.end, |(mapped, _)| mapped.into());
                         let window = mapped..rest.end.min(mapped + WINDOW * PAGE_SIZE);
                         *kind += self.pages_of(file, first + ((mapped - start) / PAGE_SIZE) as u64, &window);
                         budget = budget.saturating_sub(WINDOW);
@@ -187,8 +188,10 @@ impl AddressSpace {
         });
         let (mut rest, mut count) = (window.clone(), 0);
         while let Some((address, mapping)) = self.space().next_mapped(rest.clone()) {
-            count += usize::from(frames.get((address - window.start) / PAGE_SIZE) == Some(&mapping.frame_number));
-            rest.start = address + PAGE_SIZE;
+            count += usize::from(
+                frames.get((usize::from(address) - window.start) / PAGE_SIZE) == Some(&mapping.frame_number),
+            );
+            rest.start = usize::from(address) + PAGE_SIZE;
         }
         count
     }

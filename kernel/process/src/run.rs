@@ -10,7 +10,7 @@ use core::task::Poll;
 use abi::Errno;
 use machine::memory::UserFault;
 use machine::user::{self, Exception, PageFault, Registers, Trap};
-use memory::{MemoryFault, PAGE_SIZE};
+use memory::MemoryFault;
 use vfs::NotReady;
 
 use crate::Thread;
@@ -155,7 +155,7 @@ impl From<NotReady> for Attempt {
             NotReady::WouldBlock | NotReady::Page(_) | NotReady::Elsewhere | NotReady::Signalled => Attempt::Wait(0),
             NotReady::Yield => Attempt::Yield,
             NotReady::Fault(UserFault { address, write, .. }) => {
-                Attempt::Missing(address - address % PAGE_SIZE + usize::from(write))
+                Attempt::Missing(usize::from(address.page().start()) + usize::from(write))
             }
         }
     }
@@ -311,7 +311,7 @@ impl Thread {
 
     /// Supplies the page that is missing, or sends the signal.
     async fn resolve(self: &Arc<Self>, fault: PageFault) {
-        match self.space().resolve(fault.address, fault.access) {
+        match self.space().resolve(fault.address.into(), fault.access) {
             Ok(_) => self.count_fault(false),
             Err(reason @ (MemoryFault::Wait(_) | MemoryFault::Busy | MemoryFault::OutOfMemory)) => {
                 self.resolve_later(fault, reason).await;
@@ -328,7 +328,7 @@ impl Thread {
     async fn resolve_later(self: &Arc<Self>, fault: PageFault, reason: MemoryFault) {
         self.count_fault(matches!(reason, MemoryFault::Wait(_)));
         let space = self.space().clone();
-        if let Ok(Err(reason)) = self.killable(space.fault(fault.address, fault.access)).await {
+        if let Ok(Err(reason)) = self.killable(space.fault(fault.address.into(), fault.access)).await {
             self.raise_fault(&fault, &reason);
         }
     }

@@ -134,7 +134,7 @@ impl Player {
 
     fn fault(address: usize, write: bool) -> Trap {
         let access = if write { Access::WRITE } else { Access::READ };
-        Trap::PageFault(PageFault { address, access, present: false })
+        Trap::PageFault(PageFault { address: address.into(), access, present: false })
     }
 
     /// Runs until something traps.
@@ -150,21 +150,21 @@ impl Player {
             match step {
                 Step::Store(at, bytes) => {
                     if let Err(fault) = space.write(*at, bytes) {
-                        return Self::fault(fault.address, true);
+                        return Self::fault(fault.address.into(), true);
                     }
                 }
                 Step::Read(at, offset) => {
                     let mut bytes = [0; 8];
                     let at = self.value(general, *at) + offset;
                     if let Err(fault) = space.read(at, &mut bytes) {
-                        return Self::fault(fault.address, false);
+                        return Self::fault(fault.address.into(), false);
                     }
                     general.rax = usize::from_le_bytes(bytes);
                 }
                 Step::Return => {
                     let mut bytes = [0; 8];
                     if let Err(fault) = space.read(general.rsp, &mut bytes) {
-                        return Self::fault(fault.address, false);
+                        return Self::fault(fault.address.into(), false);
                     }
                     general.rsp += 8;
                     general.rip = usize::from_le_bytes(bytes);

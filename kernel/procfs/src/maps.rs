@@ -171,6 +171,7 @@ impl Residence {
     ) -> Option<usize> {
         let page = PAGE_SIZE as u64;
         while let Some((address, mapping)) = space.space().next_mapped(range.clone()) {
+            let address = usize::from(address);
             if *budget == 0 {
                 return Some(address);
             }

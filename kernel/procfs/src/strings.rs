@@ -48,7 +48,7 @@ fn read(space: &AddressSpace, range: Range<usize>, offset: usize, to: &mut [u8])
             Ok(()) => done += rest.len(),
             Err(fault) => {
                 done += fault.copied;
-                if space.resolve(fault.address, Access::READ).is_err() {
+                if space.resolve(fault.address.into(), Access::READ).is_err() {
                     break;
                 }
             }

@@ -57,7 +57,7 @@ impl Calls {
         let mut missing = if let Attempt::Missing(page) = reached { Some(page) } else { None };
         loop {
             if let Some(page) = missing.take() {
-                let fault = UserFault { copied: 0, address: page & !1, write: page & 1 != 0 };
+                let fault = UserFault { copied: 0, address: (page & !1).into(), write: page & 1 != 0 };
                 if let Err(errno) = user::fetch(thread, fault).await {
                     return Outcome::Error(errno);
                 }

@@ -282,7 +282,7 @@ pub(crate) fn make_present(thread: &Arc<Thread>, address: usize, length: usize) 
     let end = address.saturating_add(length);
     let mut next = address;
     while next < end {
-        let fault = UserFault { copied: 0, address: next, write: true };
+        let fault = UserFault { copied: 0, address: next.into(), write: true };
         if thread.space().fault_in_now(fault) == Ok(false) {
             return Err(NotReady::Fault(fault));
         }

@@ -7,15 +7,16 @@
 
 use super::boot::Region;
 use super::layout::{DIRECT_MAP, direct};
+pub use crate::memory::only_source::{install, source};
 pub(crate) use crate::memory::take_refusable_frames as take_frames;
-use crate::memory::{FrameRecord, FrameSource, MAX_ORDER, PAGE_SIZE, give_frames};
+use crate::memory::{FrameRecord, MAX_ORDER, PAGE_SIZE, give_frames};
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use core::num::NonZeroU32;
 use core::ops::Range;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-use spin::{Mutex, Once};
+use spin::Mutex;
 
 /// Memory below is left to firmware and the start of other CPUs.
 const LOW_MEMORY: usize = 1 << 20;
@@ -41,24 +42,6 @@ struct Boot {
 
 static BOOT: Mutex<Boot> =
     Mutex::new(Boot { arena: 0..0, usable: Ranges::new_const(), returned: ArrayVec::new_const() });
-
-static SOURCE: Once<&'static dyn FrameSource> = Once::new();
-
-/// The source in charge, if one is.
-#[inline]
-pub fn source() -> Option<&'static dyn FrameSource> {
-    SOURCE.get().copied()
-}
-
-/// Puts `source` in charge; false if there is one already.
-pub fn install(source: &'static dyn FrameSource) -> bool {
-    let mut first = false;
-    SOURCE.call_once(|| {
-        first = true;
-        source
-    });
-    first
-}
 
 /// The records of all frames.
 #[inline]

@@ -12,57 +12,31 @@
 //! is this CPU's alone, since interrupts are off whenever the kernel runs; behind it each size class has a spin lock, and
 //! behind that is the frame source. An allocation that fails returns null.
 
-use alloc::vec::Vec;
+use boundary::HeapUsage;
 #[cfg(feature = "fail-allocations")]
 use {
     crate::cpu::{self, MAX_CPUS},
     shortage::{Drawn, Failing},
 };
 
-#[cfg(target_os = "none")]
+#[cfg(machine = "pc")]
 mod global;
 pub(crate) mod reserve;
+#[cfg_attr(
+    machine = "sim",
+    allow(dead_code, reason = "its heap is the target's: only the size of a block is asked for")
+)]
 pub(crate) mod slab;
-#[cfg(any(target_os = "none", test))]
+#[cfg(any(machine = "pc", test))]
 pub(crate) mod vmalloc;
 
 pub use reserve::{MOST_DRAWN, MOST_FRAMES_DRAWN, fallible};
 
-/// One size class, for /proc/slabinfo.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct SlabUsage {
-    /// Bytes of an object.
-    pub object_size: usize,
-    /// Objects handed out, those in the CPUs' stocks included.
-    pub active: usize,
-    /// Objects there is room for.
-    pub total: usize,
-    /// Frames the class holds.
-    pub frames: usize,
-    /// Frames of one block of objects.
-    pub block_frames: usize,
-}
-
-/// What the heap holds, for /proc/meminfo.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct HeapUsage {
-    /// The size classes, small to large.
-    pub slabs: Vec<SlabUsage>,
-    /// Frames of allocations too large for a class.
-    pub large_frames: usize,
-    /// Of all frames of the heap, those that are mapped side by side (VmallocUsed).
-    pub vmalloc_frames: usize,
-    /// Frames of the page tables that map them.
-    pub vmalloc_table_frames: usize,
-    /// Frames that are kernel stacks.
-    pub stack_frames: usize,
-}
-
 /// What the heap of this machine holds now.
 pub fn heap_usage() -> HeapUsage {
-    #[cfg(target_os = "none")]
+    #[cfg(machine = "pc")]
     return global::usage();
-    #[cfg(not(target_os = "none"))]
+    #[cfg(not(machine = "pc"))]
     crate::platform::heap::usage()
 }
 
@@ -103,9 +77,9 @@ pub fn most_drawn(tell: impl FnMut(u32, u32)) {
 /// Requests for kernel memory on this machine so far; in a test without a machine, those of its thread.
 #[cfg(feature = "fail-allocations")]
 pub fn allocations() -> u64 {
-    #[cfg(target_os = "none")]
+    #[cfg(machine = "pc")]
     return failing().requests();
-    #[cfg(not(target_os = "none"))]
+    #[cfg(not(machine = "pc"))]
     crate::platform::heap::requests()
 }
 
@@ -118,16 +92,16 @@ pub fn refusable_allocations() -> u64 {
 /// Counts a request for frames. True if it fails.
 #[cfg(feature = "fail-allocations")]
 pub(crate) fn refuses_frames() -> bool {
-    #[cfg(not(target_os = "none"))]
+    #[cfg(not(machine = "pc"))]
     return crate::platform::heap::is_of_a_machine() && failing().refuses();
-    #[cfg(target_os = "none")]
+    #[cfg(machine = "pc")]
     failing().refuses()
 }
 
 #[cfg(feature = "fail-allocations")]
 fn failing() -> &'static Failing {
-    #[cfg(target_os = "none")]
+    #[cfg(machine = "pc")]
     return &global::FAILING;
-    #[cfg(not(target_os = "none"))]
+    #[cfg(not(machine = "pc"))]
     crate::platform::heap::failing()
 }

@@ -9,8 +9,8 @@
 //! Pages are taken and given back while no lock is held and no stock is borrowed. Who provides them is safe code in the
 //! kernel: whatever it does, even allocate, it finds the heap whole.
 
-use super::SlabUsage;
 use crate::lock::SpinLock;
+use boundary::SlabUsage;
 use core::alloc::Layout;
 use core::ptr;
 

@@ -442,7 +442,7 @@ mod tests {
         let zone = &current().zone;
         assert!(!zone.contains(frame.number()) && zone.offset(frame.number()).is_none());
         let space = Space::new().unwrap();
-        assert_eq!(space.map(0x40_0000, frame.clone(), Access::READ), Err(OutOfMemory));
+        assert_eq!(space.map(0x40_0000_usize, frame.clone(), Access::READ), Err(OutOfMemory));
         assert_eq!(space.resident(), 0);
     }
 

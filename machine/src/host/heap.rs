@@ -15,10 +15,11 @@
 use super::frames::{self, ALIGNMENT, HEAP_BYTES_PER_FRAME, MOST_FRAMES, heap_memory};
 use super::machine::{Machine, as_if_of, current, current_if_told, lock};
 use crate::cpu::MAX_CPUS;
+use crate::heap::reserve;
 use crate::heap::slab::{Heap, OwnStocks, Pages, Stocks};
-use crate::heap::{HeapUsage, reserve};
 use crate::lock::SpinLock;
 use crate::memory::{PAGE_SIZE, give_frames, records, source, take_frames};
+use boundary::HeapUsage;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::BTreeMap;

@@ -19,6 +19,9 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+/// Addresses as the tables have them.
+pub type Address = usize;
+
 /// The end of what programs can have: above are the stubs' own pages.
 pub const USER_TOP: usize = super::stub::BASE;
 
@@ -496,7 +499,7 @@ impl Tables {
             let offset = address % PAGE_SIZE;
             let write = access.contains(Access::WRITE);
             let page = inner.pages.get_mut(&(address - offset)).filter(|page| page.effective().contains(access));
-            let Some(page) = page else { return Err(UserFault { copied, address, write }) };
+            let Some(page) = page else { return Err(UserFault { copied, address: address.into(), write }) };
             let part = (length - copied).min(PAGE_SIZE - offset);
             page.accessed = true;
             page.dirty |= write;

@@ -68,7 +68,8 @@ fn faults_say_where_and_what_was_tried() {
             prepare(&space);
             next(&mut registers, &space)
         };
-        let page_fault = |address, access, present| Trap::PageFault(PageFault { address, access, present });
+        let page_fault =
+            |address: usize, access, present| Trap::PageFault(PageFault { address: address.into(), access, present });
         let read = [0x8b, 4, 0x25, 0, 0, 0x60, 0]; // mov eax, [0x600000]
         assert_eq!(fault(&read, |_| {}), page_fault(0x60_0000, Access::READ, false));
         let write = [0x89, 4, 0x25, 8, 0, 0x50, 0]; // mov [DATA + 8], eax
@@ -129,7 +130,7 @@ fn programs_on_other_cpus_see_changes_at_once() {
                 loop {
                     match enter(&mut registers, &space) {
                         Trap::Interrupted => {}
-                        Trap::PageFault(fault) if fault.address == DATA => {
+                        Trap::PageFault(fault) if fault.address == DATA.into() => {
                             ROUNDS.fetch_add(1, Ordering::SeqCst);
                         }
                         trap => panic!("{trap:?}"),
@@ -331,7 +332,7 @@ fn more_mappings_than_the_host_allows_take_turns() {
         // One frame everywhere: no two neighbours can be one mapping.
         let frame = Frame::zeroed().unwrap();
         frame.write(0, &[1]);
-        space.map_batch(0x1000_0000, (0..PAGES).map(|_| frame.clone()), Access::READ).unwrap();
+        space.map_batch(0x1000_0000_usize, (0..PAGES).map(|_| frame.clone()), Access::READ).unwrap();
         assert_eq!(next(&mut registers, &space), Trap::Syscall);
         assert_eq!(registers.syscall_number(), PAGES % 256);
         power::off(0)
@@ -468,7 +469,7 @@ fn a_stub_s_own_pages_can_t_be_written_or_made_to_mislead_the_kernel() {
             code.extend([0xc6, 0x00, 0x90]); // mov byte [rax], 0x90
             let (space, mut registers) = program(&code);
             match next(&mut registers, &space) {
-                Trap::PageFault(fault) => assert_eq!((fault.address, fault.access), (target, Access::WRITE)),
+                Trap::PageFault(fault) => assert_eq!((fault.address, fault.access), (target.into(), Access::WRITE)),
                 trap => panic!("{trap:?}"),
             }
         }

@@ -10,8 +10,10 @@ use super::access::{attempted, is_syscall_instruction};
 use super::paging::USER_TOP;
 use super::stub::{Gone, NOBODY, Stopped, Stub, new_number};
 use super::{cpu, machine};
-use crate::memory::{OutOfMemory, PAGE_SIZE, Space};
-use crate::user::{Exception, General, NO_CALL, PageFault, Trap};
+use crate::memory::{OutOfMemory, Space};
+#[cfg(any(test, feature = "test-hooks"))]
+use crate::user::Script;
+use crate::user::{Exception, General, NO_ANSWER, NO_CALL, PageFault, Trap};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -20,19 +22,11 @@ use x86::exceptions::{PROTECTION, SIMD, X87};
 use x86::extended::{WITH_HEADER, X87_AND_SSE, clear, has_vector_exception, replace};
 use x86::signals::{self, Meaning, Reason};
 
-/// Plays a program: looks at and changes its registers and memory, and says how it trapped. What it must remember
-/// it keeps in the registers, as programs do; so it survives a fork.
-#[cfg(any(test, feature = "test-hooks"))]
-pub type Script = Arc<dyn Fn(&mut General, &Space) -> Trap + Send + Sync>;
-
 /// The bits MXCSR can have on every CPU that Linux runs on today.
 const MXCSR_MASK: u32 = 0xffff;
 
 /// The number of a call of the host's that means nothing here.
 const UPROBE_CALL: usize = 335;
-/// `rax` at a system call before anybody has answered: -ENOSYS.
-const NO_ANSWER: usize = -38_isize as usize;
-
 /// The state of a program, with the interface of `pc`.
 pub struct Registers {
     /// The general registers.
@@ -178,7 +172,7 @@ impl Registers {
 pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
     #[cfg(any(test, feature = "test-hooks"))]
     if let Some(script) = registers.script.clone() {
-        return play(&script, registers, space);
+        return crate::user::play(&script, &mut registers.general, space);
     }
     if !registers.general.has_canonical_rip() {
         // The CPU would find out in the host. Linux's programs get a general protection fault, too.
@@ -202,7 +196,7 @@ pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
             trapped(registers, space, stopped.reason)
         });
         match trap {
-            Ok(Trap::PageFault(fault)) if space.0.show(fault.address & !(PAGE_SIZE - 1), fault.access) => {}
+            Ok(Trap::PageFault(fault)) if space.0.show(fault.address.page().start().into(), fault.access) => {}
             Ok(trap) => return trap,
             Err(Gone) => {
                 registers.live = None;
@@ -251,7 +245,7 @@ fn trapped(registers: &mut Registers, space: &Space, reason: Reason) -> Result<T
         Reason::PageFault { address, attempt } => {
             let access = attempt.into();
             let present = space.lookup(address).is_some();
-            Ok(Trap::PageFault(PageFault { address, access, present }))
+            Ok(Trap::PageFault(PageFault { address: address.into(), access, present }))
         }
         Reason::Exception(vector) => Ok(exception(registers, vector)),
         Reason::Signal { signal, code, address } => signalled(registers, space, signal, code, address),
@@ -271,7 +265,7 @@ fn signalled(
         Meaning::PageFault => {
             let access = attempted(space, &registers.general, registers.fs_base, registers.gs_base, address);
             let present = space.lookup(address).is_some();
-            Trap::PageFault(PageFault { address, access, present })
+            Trap::PageFault(PageFault { address: address.into(), access, present })
         }
         Meaning::Exception(vector) => exception(registers, vector),
         Meaning::FloatingPoint if has_vector_exception(registers.extended_state()) => exception(registers, SIMD),
@@ -287,19 +281,5 @@ fn vsyscall(registers: &mut Registers, address: usize) -> Trap {
     registers.general.rip = address;
     registers.general.rsp = registers.general.rsp.wrapping_sub(8);
     registers.general.orig_rax = NO_CALL;
-    Trap::PageFault(PageFault { address, access: crate::memory::Access::EXECUTE, present: false })
-}
-
-/// One step of a script.
-#[cfg(any(test, feature = "test-hooks"))]
-fn play(script: &Script, registers: &mut Registers, space: &Space) -> Trap {
-    let trap = script(&mut registers.general, space);
-    if trap == Trap::Interrupted {
-        cpu::take_interrupts();
-    }
-    if trap == Trap::Syscall {
-        registers.general.orig_rax = registers.general.rax;
-        registers.general.rax = NO_ANSWER;
-    }
-    trap
+    Trap::PageFault(PageFault { address: address.into(), access: crate::memory::Access::EXECUTE, present: false })
 }

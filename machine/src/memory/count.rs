@@ -38,7 +38,7 @@ impl Count {
     }
 
     /// The word itself, for a frame that is a page table: the machine keeps another state there.
-    #[cfg(any(target_os = "none", test))]
+    #[cfg(any(all(target_os = "none", target_arch = "x86_64"), test))]
     #[inline]
     pub fn word(&self) -> &AtomicU32 {
         &self.0
@@ -60,7 +60,7 @@ impl Count {
     }
 
     /// As [`add`](Self::add), if nobody else can count another owner by the caller's reference meanwhile.
-    #[cfg_attr(not(target_os = "none"), allow(dead_code, reason = "for page tables"))]
+    #[cfg_attr(not(all(target_os = "none", target_arch = "x86_64")), allow(dead_code, reason = "for page tables"))]
     #[inline]
     pub fn add_alone(&self) {
         // The one owner is the caller: no locked instruction. It acquires what the others did before they left, since nobody finds that

@@ -87,7 +87,7 @@ impl Frame {
     }
 
     /// Its number, as an entry of a page table has it.
-    #[cfg(any(target_os = "none", test))]
+    #[cfg(any(machine = "pc", test))]
     #[inline]
     pub(crate) fn raw(&self) -> NonZeroU32 {
         self.0
@@ -115,7 +115,7 @@ impl Frame {
     /// # Safety
     /// The caller holds a reference to the frame, or keeps whoever does from giving it up; and nobody else can use that same
     /// reference to count another one meanwhile.
-    #[cfg(any(target_os = "none", test))]
+    #[cfg(any(machine = "pc", test))]
     #[inline]
     pub(crate) unsafe fn add_reference(number: NonZeroU32) {
         // SAFETY: as in `record`.

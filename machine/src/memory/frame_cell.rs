@@ -93,6 +93,7 @@ mod tests {
 
     /// Who finds a frame has it, however often it is taken out meanwhile: its bytes stay what they were.
     #[test]
+    #[cfg_attr(target_family = "wasm", ignore = "needs threads")]
     fn no_frame_goes_while_somebody_takes_a_reference() {
         let filled = |byte: u8| {
             let frame = Frame::allocate_dirty().unwrap();

@@ -1,14 +1,23 @@
 //! [`Space`]: what a program sees of memory.
 
-use super::{Frame, OutOfMemory, PAGE_SIZE};
+use super::{Access, Frame, Mapping, OutOfMemory, PAGE_SIZE, UserAddress, UserFault};
 use crate::platform;
 use alloc::sync::Arc;
 use core::fmt;
 use core::ops::Range;
+use platform::paging::{Address, USER_TOP as TOP};
 
 /// The first address a program cannot have. On `pc` one page below the end of the lower half, as on Linux, so that no
 /// instruction can end on the non-canonical boundary; on `host` a little less.
-pub const USER_TOP: usize = platform::paging::USER_TOP;
+#[allow(clippy::unnecessary_cast, reason = "the platform's own addresses may be shorter")]
+pub const USER_END: UserAddress = UserAddress::new(TOP as u64);
+
+/// [`USER_END`] in a word of the kernel, where those are long enough.
+#[cfg(target_pointer_width = "64")]
+pub const USER_TOP: usize = USER_END.get() as usize;
+
+/// Bytes of a page, as a distance between addresses.
+const PAGE: Address = PAGE_SIZE as Address;
 
 /// Pages worth mapping at once around a fault where they cost nothing else, a power of two: more where a fault is dear.
 pub const FAULT_AROUND: usize = platform::paging::FAULT_AROUND;
@@ -17,78 +26,63 @@ pub const FAULT_AROUND: usize = platform::paging::FAULT_AROUND;
 /// more than one only where a fault is dear.
 pub const FAULT_AHEAD: usize = platform::paging::FAULT_AHEAD;
 
-bitflags::bitflags! {
-    /// What may be done to a page, or what was tried.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-    pub struct Access: u8 {
-        /// Loads. On `pc` every mapped page with any access can be read, except with no access at all.
-        const READ = 1;
-        /// Stores.
-        const WRITE = 2;
-        /// Instruction fetches.
-        const EXECUTE = 4;
-        /// For [`Space::map`] and [`Space::map_batch`] only: others use the frame too (a file's cache, the frame of zeros), so
-        /// writing must wait for [`Space::break_copy_on_write`] whatever the access says.
-        const COPY_ON_WRITE = 8;
-    }
-}
-
-/// A copy to or from user memory stopped. The caller resolves the fault at `address` and goes on after `copied` bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UserFault {
-    /// Bytes done before the fault; everything below is complete.
-    pub copied: usize,
-    /// The address that could not be accessed.
-    pub address: usize,
-    /// The access was a store.
-    pub write: bool,
-}
-
-/// What a space says about one page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mapping {
-    /// Number of the frame mapped there.
-    pub frame_number: usize,
-    /// What the program may do now; a copy-on-write page is not writable.
-    pub access: Access,
-    /// Shared by fork: a write must go through [`Space::break_copy_on_write`].
-    pub copy_on_write: bool,
-    /// Accessed since it was mapped.
-    pub accessed: bool,
-    /// Written since it was mapped.
-    pub dirty: bool,
-    /// References to the frame at the moment of the look.
-    pub references: u32,
-}
-
 /// A user address space: which frame each page shows, and with what access.
 ///
-/// Pages are page-aligned addresses below [`USER_TOP`]. Ranges are rounded outwards to whole pages and clipped to user
+/// Pages are page-aligned addresses below [`USER_END`]. Ranges are rounded outwards to whole pages and clipped to user
 /// space; what lies outside is never touched. A method that maps refuses (by `OutOfMemory`) an address outside.
 pub struct Space(pub(crate) platform::paging::Tables);
 
+/// The address as the platform's tables have it: no bit is lost.
+#[inline]
+fn own(address: impl Into<UserAddress>) -> Address {
+    address.into().get() as Address
+}
+
+/// An address of the platform's tables, as the boundary has it.
+#[allow(clippy::unnecessary_cast, reason = "as above")]
+#[inline]
+fn shown(address: Address) -> UserAddress {
+    UserAddress::new(address as u64)
+}
+
 /// The part of `range` that is user space, in whole pages.
 #[inline]
-fn user_pages(range: Range<usize>) -> Range<usize> {
-    let start = range.start & !(PAGE_SIZE - 1);
-    let end = range.end.min(USER_TOP).next_multiple_of(PAGE_SIZE);
+fn user_pages(range: Range<impl Into<UserAddress>>) -> Range<Address> {
+    let start = own(range.start) & !(PAGE - 1);
+    let end = own(range.end).min(TOP).next_multiple_of(PAGE);
     start.min(end)..end
 }
 
 /// `page` if it is a page of user space.
 #[inline]
-fn user_page(page: usize) -> Result<usize, OutOfMemory> {
-    if page < USER_TOP && page.is_multiple_of(PAGE_SIZE) { Ok(page) } else { Err(OutOfMemory) }
+fn user_page(page: impl Into<UserAddress>) -> Result<Address, OutOfMemory> {
+    let page = own(page);
+    if page < TOP && page.is_multiple_of(PAGE) { Ok(page) } else { Err(OutOfMemory) }
+}
+
+/// The page of `address`, if that is user space.
+#[inline]
+fn page_of(address: impl Into<UserAddress>) -> Option<Address> {
+    let page = own(address) & !(PAGE - 1);
+    (page < TOP).then_some(page)
 }
 
 /// Checks that `length` bytes from `address` are user space, as Linux's `access_ok`.
 #[inline]
-fn user_bytes(address: usize, length: usize, write: bool) -> Result<(), UserFault> {
-    match address.checked_add(length) {
-        Some(end) if end <= USER_TOP => Ok(()),
-        _ if length == 0 => Ok(()),
-        _ => Err(UserFault { copied: 0, address, write }),
+fn user_bytes(address: impl Into<UserAddress>, length: usize, write: bool) -> Result<Address, UserFault> {
+    let address = own(address);
+    match address.checked_add(length as Address) {
+        Some(end) if end <= TOP => Ok(address),
+        _ if length == 0 => Ok(address),
+        _ => Err(UserFault { copied: 0, address: shown(address), write }),
     }
+}
+
+/// As [`user_bytes`], of an aligned word.
+#[inline]
+fn user_word(address: impl Into<UserAddress>, write: bool) -> Result<Address, UserFault> {
+    let address = user_bytes(address, 4, write)?;
+    if address.is_multiple_of(4) { Ok(address) } else { Err(UserFault { copied: 0, address: shown(address), write }) }
 }
 
 /// The part of a frame from `offset`, at most `length` bytes.
@@ -106,7 +100,7 @@ impl Space {
     /// Shows `frame` at `page`. What was there before is replaced, and dropped after the flush. Fails if there is no
     /// memory for page tables; then nothing changes but that `frame` is dropped.
     #[inline]
-    pub fn map(&self, page: usize, frame: Frame, access: Access) -> Result<(), OutOfMemory> {
+    pub fn map(&self, page: impl Into<UserAddress>, frame: Frame, access: Access) -> Result<(), OutOfMemory> {
         self.0.map(user_page(page)?, frame, access)
     }
 
@@ -116,7 +110,7 @@ impl Space {
     #[inline]
     pub fn map_over(
         &self,
-        page: usize,
+        page: impl Into<UserAddress>,
         before: Option<usize>,
         frame: Frame,
         access: Access,
@@ -129,7 +123,7 @@ impl Space {
     /// `frames` runs with a table locked: it must not touch this space.
     pub fn map_batch(
         &self,
-        start: usize,
+        start: impl Into<UserAddress>,
         frames: impl Iterator<Item = Frame>,
         access: Access,
     ) -> Result<(), OutOfMemory> {
@@ -145,25 +139,26 @@ impl Space {
 
     /// What is mapped at the page of `address`.
     #[inline]
-    pub fn lookup(&self, address: usize) -> Option<Mapping> {
-        self.0.lookup(user_page(address & !(PAGE_SIZE - 1)).ok()?)
+    pub fn lookup(&self, address: impl Into<UserAddress>) -> Option<Mapping> {
+        self.0.lookup(page_of(address)?)
     }
 
     /// The first page mapped in a range, and what is mapped there. What is not mapped costs nothing but its page tables.
-    pub fn next_mapped(&self, range: Range<usize>) -> Option<(usize, Mapping)> {
-        self.0.next_mapped(user_pages(range))
+    pub fn next_mapped(&self, range: Range<impl Into<UserAddress>>) -> Option<(UserAddress, Mapping)> {
+        let found = self.0.next_mapped(user_pages(range));
+        found.map(|(page, mapping)| (shown(page), mapping))
     }
 
     /// A reference to the frame mapped at the page of `address`.
-    pub fn frame_at(&self, address: usize) -> Option<Frame> {
-        self.0.frame_at(user_page(address & !(PAGE_SIZE - 1)).ok()?)
+    pub fn frame_at(&self, address: impl Into<UserAddress>) -> Option<Frame> {
+        self.0.frame_at(page_of(address)?)
     }
 
     /// Makes the copy-on-write page at `page` private and gives it `access`: in place if this space is the frame's only owner,
     /// else on a copy, which is made without a lock: if the page has become another meanwhile, that stays. A page that is not
     /// copy-on-write just gets `access`. False if nothing is mapped there.
     #[inline]
-    pub fn break_copy_on_write(&self, page: usize, access: Access) -> Result<bool, OutOfMemory> {
+    pub fn break_copy_on_write(&self, page: impl Into<UserAddress>, access: Access) -> Result<bool, OutOfMemory> {
         self.0.break_copy_on_write(user_page(page)?, access)
     }
 
@@ -175,30 +170,36 @@ impl Space {
 
     /// Copies user bytes to the kernel.
     #[inline]
-    pub fn read(&self, address: usize, to: &mut [u8]) -> Result<(), UserFault> {
-        user_bytes(address, to.len(), false)?;
+    pub fn read(&self, address: impl Into<UserAddress>, to: &mut [u8]) -> Result<(), UserFault> {
+        let address = user_bytes(address, to.len(), false)?;
         // SAFETY: `to` is writable for its length, and the range is user space.
         unsafe { self.0.read(address, to.as_mut_ptr(), to.len()) }
     }
 
     /// Copies kernel bytes to user memory.
     #[inline]
-    pub fn write(&self, address: usize, from: &[u8]) -> Result<(), UserFault> {
-        user_bytes(address, from.len(), true)?;
+    pub fn write(&self, address: impl Into<UserAddress>, from: &[u8]) -> Result<(), UserFault> {
+        let address = user_bytes(address, from.len(), true)?;
         // SAFETY: `from` is readable for its length, and the range is user space.
         unsafe { self.0.write(address, from.as_ptr(), from.len()) }
     }
 
     /// Zeroes user memory.
-    pub fn zero(&self, address: usize, length: usize) -> Result<(), UserFault> {
-        user_bytes(address, length, true)?;
+    pub fn zero(&self, address: impl Into<UserAddress>, length: usize) -> Result<(), UserFault> {
+        let address = user_bytes(address, length, true)?;
         self.0.zero(address, length)
     }
 
     /// Copies user bytes into a frame at `offset`, at most to its end.
-    pub fn read_to_frame(&self, address: usize, frame: &Frame, offset: usize, length: usize) -> Result<(), UserFault> {
+    pub fn read_to_frame(
+        &self,
+        address: impl Into<UserAddress>,
+        frame: &Frame,
+        offset: usize,
+        length: usize,
+    ) -> Result<(), UserFault> {
         let length = frame_part(offset, length);
-        user_bytes(address, length, false)?;
+        let address = user_bytes(address, length, false)?;
         // SAFETY: the part lies in the frame, and the range is user space.
         unsafe { self.0.read(address, frame.bytes().wrapping_add(offset), length) }
     }
@@ -206,34 +207,31 @@ impl Space {
     /// Copies a frame's bytes from `offset`, at most to its end, to user memory.
     pub fn write_from_frame(
         &self,
-        address: usize,
+        address: impl Into<UserAddress>,
         frame: &Frame,
         offset: usize,
         length: usize,
     ) -> Result<(), UserFault> {
         let length = frame_part(offset, length);
-        user_bytes(address, length, true)?;
+        let address = user_bytes(address, length, true)?;
         // SAFETY: the part lies in the frame, and the range is user space.
         unsafe { self.0.write(address, frame.bytes().wrapping_add(offset), length) }
     }
 
     /// Loads an aligned u32 in one access. A misaligned address faults.
-    pub fn load_u32(&self, address: usize) -> Result<u32, UserFault> {
-        user_bytes(address, 4, false)?;
-        if !address.is_multiple_of(4) {
-            return Err(UserFault { copied: 0, address, write: false });
-        }
-        self.0.load_u32(address)
+    pub fn load_u32(&self, address: impl Into<UserAddress>) -> Result<u32, UserFault> {
+        self.0.load_u32(user_word(address, false)?)
     }
 
     /// Atomically replaces an aligned u32 if it equals `old`: `Ok(old)`, or `Err(what is there)`. A misaligned address
     /// faults.
-    pub fn compare_exchange_u32(&self, address: usize, old: u32, new: u32) -> Result<Result<u32, u32>, UserFault> {
-        user_bytes(address, 4, true)?;
-        if !address.is_multiple_of(4) {
-            return Err(UserFault { copied: 0, address, write: true });
-        }
-        self.0.compare_exchange_u32(address, old, new)
+    pub fn compare_exchange_u32(
+        &self,
+        address: impl Into<UserAddress>,
+        old: u32,
+        new: u32,
+    ) -> Result<Result<u32, u32>, UserFault> {
+        self.0.compare_exchange_u32(user_word(address, true)?, old, new)
     }
 }
 
@@ -249,25 +247,30 @@ pub struct MmuGather<'a> {
 
 impl MmuGather<'_> {
     /// Empties `range`.
-    pub fn unmap(&mut self, range: Range<usize>) {
+    pub fn unmap(&mut self, range: Range<impl Into<UserAddress>>) {
         self.gather.unmap(user_pages(range), usize::MAX);
     }
 
     /// Empties `range` up to about `budget` pages of work. Returns where to go on, or none when all is done. For
     /// tear-down that yields between slices.
-    pub fn unmap_some(&mut self, range: Range<usize>, budget: usize) -> Option<usize> {
-        self.gather.unmap(user_pages(range), budget.max(1))
+    pub fn unmap_some(&mut self, range: Range<impl Into<UserAddress>>, budget: usize) -> Option<UserAddress> {
+        self.gather.unmap(user_pages(range), budget.max(1)).map(shown)
     }
 
     /// Changes the access of what is mapped in `range`. A copy-on-write page stays read-only until it is broken.
-    pub fn protect(&mut self, range: Range<usize>, access: Access) {
+    pub fn protect(&mut self, range: Range<impl Into<UserAddress>>, access: Access) {
         self.gather.protect(user_pages(range), access);
     }
 
     /// Shows the frames of `range` in `child` too, whose range must be empty: fork of one area. With `copy_on_write` both
     /// sides lose the right to write until [`break_copy_on_write`](Space::break_copy_on_write). On failure the
     /// child has a part of it. A space cannot share with itself: nothing happens.
-    pub fn share_with(&mut self, child: &Space, range: Range<usize>, copy_on_write: bool) -> Result<(), OutOfMemory> {
+    pub fn share_with(
+        &mut self,
+        child: &Space,
+        range: Range<impl Into<UserAddress>>,
+        copy_on_write: bool,
+    ) -> Result<(), OutOfMemory> {
         if core::ptr::eq(self.space, child) {
             return Ok(());
         }
@@ -276,9 +279,14 @@ impl MmuGather<'_> {
 
     /// Moves what is mapped in `from` to `to` with access and state (mremap). The target must not overlap; what was there is
     /// dropped. Fails if the target is outside user space, overlaps, or page tables run out: then nothing has changed.
-    pub fn move_range(&mut self, from: Range<usize>, to: usize) -> Result<(), OutOfMemory> {
+    pub fn move_range(
+        &mut self,
+        from: Range<impl Into<UserAddress>>,
+        to: impl Into<UserAddress>,
+    ) -> Result<(), OutOfMemory> {
         let from = user_pages(from);
-        let end = user_page(to)?.checked_add(from.len()).filter(|end| *end <= USER_TOP).ok_or(OutOfMemory)?;
+        let to = user_page(to)?;
+        let end = to.checked_add(from.end - from.start).filter(|end| *end <= TOP).ok_or(OutOfMemory)?;
         if to < from.end && from.start < end {
             return Err(OutOfMemory);
         }
@@ -294,8 +302,8 @@ impl MmuGather<'_> {
     /// The pages that programs on other CPUs may still see as they were, if there are any: all that was changed, and what lies between.
     /// Who maps something there before this is dropped may be seen with another's page.
     #[inline]
-    pub fn unflushed(&self) -> Option<Range<usize>> {
-        self.gather.unflushed()
+    pub fn unflushed(&self) -> Option<Range<UserAddress>> {
+        self.gather.unflushed().map(|range| shown(range.start)..shown(range.end))
     }
 }
 
@@ -310,7 +318,10 @@ mod tests {
     use super::*;
 
     const WRITABLE: Access = Access::READ.union(Access::WRITE);
-    const PAGE: usize = 0x40_0000;
+    const PAGE: u64 = 0x40_0000;
+    /// Bytes of a page, as a distance between addresses.
+    const SIZE: u64 = PAGE_SIZE as u64;
+    const TOP: u64 = USER_END.get();
 
     fn filled(byte: u8) -> Frame {
         let frame = Frame::zeroed().unwrap();
@@ -318,7 +329,7 @@ mod tests {
         frame
     }
 
-    fn byte_at(space: &Space, address: usize) -> u8 {
+    fn byte_at(space: &Space, address: u64) -> u8 {
         let mut byte = [0];
         space.read(address, &mut byte).unwrap();
         byte[0]
@@ -345,15 +356,18 @@ mod tests {
         let space = Space::new().unwrap();
         space.map(PAGE, filled(7), WRITABLE).unwrap();
         let mut bytes = [0; 100];
-        let fault = UserFault { copied: 16, address: PAGE + PAGE_SIZE, write: false };
-        assert_eq!(space.read(PAGE + PAGE_SIZE - 16, &mut bytes), Err(fault));
+        let fault = UserFault { copied: 16, address: UserAddress::new(PAGE + SIZE), write: false };
+        assert_eq!(space.read(PAGE + SIZE - 16, &mut bytes), Err(fault));
         assert_eq!(bytes.iter().filter(|byte| **byte == 7).count(), 16);
-        assert_eq!(space.zero(PAGE + PAGE_SIZE - 16, 100), Err(UserFault { write: true, ..fault }));
-        assert_eq!(byte_at(&space, PAGE + PAGE_SIZE - 1), 0);
-        space.gather().protect(PAGE..PAGE + PAGE_SIZE, Access::READ);
-        assert_eq!(space.write(PAGE + 8, &bytes), Err(UserFault { copied: 0, address: PAGE + 8, write: true }));
+        assert_eq!(space.zero(PAGE + SIZE - 16, 100), Err(UserFault { write: true, ..fault }));
+        assert_eq!(byte_at(&space, PAGE + SIZE - 1), 0);
+        space.gather().protect(PAGE..PAGE + SIZE, Access::READ);
+        assert_eq!(
+            space.write(PAGE + 8, &bytes),
+            Err(UserFault { copied: 0, address: UserAddress::new(PAGE + 8), write: true })
+        );
         assert!(space.compare_exchange_u32(PAGE, 0, 1).is_err() && space.load_u32(PAGE).is_ok());
-        space.gather().protect(PAGE..PAGE + PAGE_SIZE, Access::empty());
+        space.gather().protect(PAGE..PAGE + SIZE, Access::empty());
         assert!(space.read(PAGE, &mut bytes).is_err());
         assert_eq!(space.lookup(PAGE).unwrap().access, Access::empty());
     }
@@ -362,18 +376,24 @@ mod tests {
     fn what_is_not_user_space_is_refused() {
         let space = Space::new().unwrap();
         let mut bytes = [0; 16];
-        for address in [USER_TOP - 8, USER_TOP, 0xffff_8000_0000_0000, usize::MAX - 3] {
-            assert_eq!(space.read(address, &mut bytes), Err(UserFault { copied: 0, address, write: false }));
-            assert_eq!(space.write(address, &bytes), Err(UserFault { copied: 0, address, write: true }));
-            assert!(space.map(address & !(PAGE_SIZE - 1), filled(0), WRITABLE).is_err() || address < USER_TOP);
+        for address in [TOP - 8, TOP, 0xffff_8000_0000_0000, u64::MAX - 3] {
+            assert_eq!(
+                space.read(address, &mut bytes),
+                Err(UserFault { copied: 0, address: address.into(), write: false })
+            );
+            assert_eq!(
+                space.write(address, &bytes),
+                Err(UserFault { copied: 0, address: address.into(), write: true })
+            );
+            assert!(space.map(address & !(SIZE - 1), filled(0), WRITABLE).is_err() || address < TOP);
         }
-        assert_eq!(space.read(usize::MAX, &mut []), Ok(()));
+        assert_eq!(space.read(u64::MAX, &mut []), Ok(()));
         assert!(space.map(PAGE + 1, filled(0), WRITABLE).is_err());
         assert!(space.load_u32(PAGE + 2).is_err() && space.compare_exchange_u32(PAGE + 1, 0, 0).is_err());
-        space.gather().unmap(PAGE..usize::MAX);
-        space.gather().unmap(usize::MAX - 5..usize::MAX);
-        assert!(space.gather().move_range(PAGE..PAGE + PAGE_SIZE, USER_TOP).is_err());
-        assert!(space.gather().move_range(PAGE..PAGE + 2 * PAGE_SIZE, PAGE + PAGE_SIZE).is_err());
+        space.gather().unmap(PAGE..u64::MAX);
+        space.gather().unmap(u64::MAX - 5..u64::MAX);
+        assert!(space.gather().move_range(PAGE..PAGE + SIZE, TOP).is_err());
+        assert!(space.gather().move_range(PAGE..PAGE + 2 * SIZE, PAGE + SIZE).is_err());
     }
 
     #[test]
@@ -381,12 +401,12 @@ mod tests {
         let parent = Space::new().unwrap();
         parent.map_batch(PAGE, (0..4).map(filled), WRITABLE).unwrap();
         let child = Space::new().unwrap();
-        parent.gather().share_with(&child, PAGE..PAGE + 3 * PAGE_SIZE, true).unwrap();
+        parent.gather().share_with(&child, PAGE..PAGE + 3 * SIZE, true).unwrap();
         assert_eq!(child.resident(), 3);
         let mapping = parent.lookup(PAGE).unwrap();
         assert!(mapping.copy_on_write && mapping.references == 2 && !mapping.access.contains(Access::WRITE));
         assert!(parent.write(PAGE, &[9]).is_err() && child.write(PAGE, &[9]).is_err());
-        parent.gather().protect(PAGE..PAGE + PAGE_SIZE, WRITABLE);
+        parent.gather().protect(PAGE..PAGE + SIZE, WRITABLE);
         assert!(parent.write(PAGE, &[9]).is_err(), "protect must not make a shared page writable");
 
         assert_eq!(child.break_copy_on_write(PAGE, WRITABLE), Ok(true));
@@ -396,13 +416,13 @@ mod tests {
         assert_eq!(parent.break_copy_on_write(PAGE, WRITABLE), Ok(true));
         assert_eq!(parent.lookup(PAGE).unwrap().frame_number, mapping.frame_number);
         parent.write(PAGE, &[8]).unwrap();
-        assert_eq!(parent.break_copy_on_write(PAGE + 9 * PAGE_SIZE, WRITABLE), Ok(false));
-        parent.write(PAGE + 3 * PAGE_SIZE, &[1]).unwrap();
+        assert_eq!(parent.break_copy_on_write(PAGE + 9 * SIZE, WRITABLE), Ok(false));
+        parent.write(PAGE + 3 * SIZE, &[1]).unwrap();
 
-        parent.gather().share_with(&child, PAGE + 3 * PAGE_SIZE..PAGE + 4 * PAGE_SIZE, false).unwrap();
-        child.write(PAGE + 3 * PAGE_SIZE, &[5]).unwrap();
-        assert_eq!(byte_at(&parent, PAGE + 3 * PAGE_SIZE), 5);
-        parent.gather().share_with(&parent, PAGE..PAGE + PAGE_SIZE, true).unwrap();
+        parent.gather().share_with(&child, PAGE + 3 * SIZE..PAGE + 4 * SIZE, false).unwrap();
+        child.write(PAGE + 3 * SIZE, &[5]).unwrap();
+        assert_eq!(byte_at(&parent, PAGE + 3 * SIZE), 5);
+        parent.gather().share_with(&parent, PAGE..PAGE + SIZE, true).unwrap();
     }
 
     #[test]
@@ -423,14 +443,32 @@ mod tests {
         let space = Space::new().unwrap();
         space.map_batch(PAGE, (0..100).map(filled), WRITABLE).unwrap();
         let target = 0x7fff_0000_0000;
-        space.gather().move_range(PAGE + 10 * PAGE_SIZE..PAGE + 20 * PAGE_SIZE, target).unwrap();
-        assert_eq!((byte_at(&space, target), byte_at(&space, target + 9 * PAGE_SIZE)), (10, 19));
-        assert!(space.lookup(PAGE + 10 * PAGE_SIZE).is_none() && space.resident() == 100);
-        let (mut next, mut slices) = (0, 0);
-        while let Some(page) = space.gather().unmap_some(next..USER_TOP, 7) {
+        space.gather().move_range(PAGE + 10 * SIZE..PAGE + 20 * SIZE, target).unwrap();
+        assert_eq!((byte_at(&space, target), byte_at(&space, target + 9 * SIZE)), (10, 19));
+        assert!(space.lookup(PAGE + 10 * SIZE).is_none() && space.resident() == 100);
+        let (mut next, mut slices) = (UserAddress::default(), 0);
+        while let Some(page) = space.gather().unmap_some(next..USER_END, 7) {
             assert!(page > next);
             (next, slices) = (page, slices + 1);
         }
         assert!(slices > 1 && space.resident() == 0, "{slices}");
+    }
+    /// Whatever the words of the kernel are: the last page of the lower half is one of user space, if the platform has it, and no other page
+    /// is taken for it.
+    #[test]
+    fn an_address_has_64_bits() {
+        let last = USER_END.get() - SIZE;
+        assert!(last > u64::from(u32::MAX));
+        let space = Space::new().unwrap();
+        space.map(last, filled(5), WRITABLE).unwrap();
+        space.write(last + SIZE - 2, &[6, 7]).unwrap();
+        assert_eq!((byte_at(&space, last), byte_at(&space, last + SIZE - 1)), (5, 7));
+        assert_eq!(space.next_mapped(0..TOP).map(|(page, _)| page), Some(UserAddress::new(last)));
+        let short = last & 0xffff_ffff;
+        assert!(space.lookup(short).is_none() && space.load_u32(short).is_err());
+        let fault = UserFault { copied: 0, address: UserAddress::new(last + SIZE - 2), write: false };
+        assert_eq!(space.read(last + SIZE - 2, &mut [0; 3]), Err(fault));
+        space.gather().unmap(0..TOP);
+        assert_eq!(space.resident(), 0);
     }
 }

@@ -306,6 +306,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(target_family = "wasm", ignore = "needs threads")]
     fn what_is_replaced_waits_for_who_reads_it() {
         let gone = Arc::new(AtomicBool::new(false));
         let cell = RcuCell::new(Arc::new(Told(gone.clone(), 7)));
@@ -336,6 +337,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(target_family = "wasm", ignore = "needs unwinding")]
     fn a_reader_that_waits_for_readers_is_told() {
         let cell = RcuCell::new(Arc::new(5));
         let retired = cell.replace(None).unwrap();
@@ -348,6 +350,7 @@ mod tests {
 
     /// Writers exchange a value in two places at once; no reader sees one that is gone.
     #[test]
+    #[cfg_attr(target_family = "wasm", ignore = "needs threads")]
     fn readers_and_writers_together() {
         let value = |number: usize| Arc::new([number, !number]);
         let cell = RcuCell::new(value(1));

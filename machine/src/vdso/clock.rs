@@ -53,7 +53,7 @@ impl Clock {
     }
 
     /// Nanoseconds since the base: see [`clocks::Clock::since_base`].
-    #[cfg(any(target_os = "none", test))]
+    #[cfg(any(machine = "pc", test))]
     #[inline]
     pub fn since_base(&self) -> u64 {
         self.clock.since_base(ticks())

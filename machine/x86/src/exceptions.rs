@@ -1,5 +1,6 @@
 //! The CPU's exceptions, by their numbers (Intel's manual, volume 3, 6.3), and the page about one.
 
+use boundary::Access;
 use core::fmt;
 
 /// A division by zero.
@@ -34,6 +35,17 @@ pub enum Attempt {
     Write,
     /// It is to be executed.
     Fetch,
+}
+
+impl From<Attempt> for Access {
+    #[inline]
+    fn from(attempt: Attempt) -> Access {
+        match attempt {
+            Attempt::Read => Access::READ,
+            Attempt::Write => Access::WRITE,
+            Attempt::Fetch => Access::EXECUTE,
+        }
+    }
 }
 
 impl Attempt {

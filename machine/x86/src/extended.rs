@@ -77,18 +77,18 @@ fn is_possible(image: &[u8], is_whole: bool, components: u64, mxcsr_mask: u32) -
 }
 
 /// Which components a Linux host saves, as it says in the bytes XSAVE leaves to software.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub fn component_word(state: &[u8]) -> u64 {
     state.get(464..472).and_then(|bytes| bytes.try_into().ok()).map_or(3, u64::from_ne_bytes)
 }
 
 /// Components that a process has only if it asks for them (`ARCH_REQ_XCOMP_PERM` of arch_prctl(2)): the tiles of AMX, 8 KiB. Where nobody
 /// asked the host lets no program use them, and leaves them out of its signal frames.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub const ON_REQUEST: u64 = 1 << 18;
 
 /// How long an extended state with these components is in XSAVE's standard format. (Intel SDM, volume 1, section 13.4)
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub fn state_length(components: u64) -> usize {
     const STATES: u32 = 0xd;
     const SHORTEST: usize = 576;

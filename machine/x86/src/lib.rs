@@ -1,4 +1,4 @@
-//! x86-64 as logic, for every machine that runs its programs: nothing here changes a CPU.
+//! x86-64 as logic, for every machine that runs its programs: nothing here changes a CPU. What asks the CPU exists where there is one.
 //!
 //! | file | what it knows |
 //! | --- | --- |
@@ -20,10 +20,13 @@
 pub mod backtrace;
 pub mod exceptions;
 pub mod extended;
+#[cfg(target_arch = "x86_64")]
 pub mod features;
+#[cfg(target_arch = "x86_64")]
 pub mod frequency;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod instruction;
+#[cfg(target_arch = "x86_64")]
 pub mod mitigations;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod signals;

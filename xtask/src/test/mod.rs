@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `rooms` | the host tests of every crate, with cargo |
 //! | `miri` | some of them under Miri, if it is installed: see `x miri` |
+//! | `wasm32` | some of them with words of 32 bits, if the target and Node are installed |
 //! | `console ...` | boots on every machine with 1, 2 and 4 CPUs, the shell used as a person does, then real programs |
 //! | `twin ...` | programs whose output must equal that on Linux |
 //! | `bad ...` | damaged archives, strange options, too little memory: a clear line and a failing status |
@@ -27,6 +28,7 @@ mod report;
 mod rooms;
 mod run;
 mod twins;
+mod wasm;
 
 /// What a person does at a console, for soaks too.
 pub use boots::{much_output, vi};
@@ -138,6 +140,7 @@ impl Test {
         let mut jobs = Vec::new();
         // The long ones first, so that none is left alone at the end.
         jobs.extend(rooms::jobs());
+        jobs.extend(wasm::jobs());
         jobs.extend(hostile::jobs()?);
         jobs.extend(load::jobs());
         jobs.extend(boots::jobs()?);

@@ -20,7 +20,7 @@ pub fn jobs() -> Vec<Job> {
 
 /// Whether a job of this name needs no kernel.
 pub fn is_host_test(name: &str) -> bool {
-    ["rooms", "miri"].contains(&name)
+    ["rooms", "miri", "wasm32"].contains(&name)
 }
 
 /// Tells what cargo said of its tests.

@@ -6,6 +6,7 @@
 //! | [`hardware`], [`more_hardware`] | what the CPU can do: `AT_HWCAP`, `AT_HWCAP2` |
 //! | [`SignalFrame`], [`UserContext`], [`SignalContext`], [`extended_state`] | the frame a signal handler runs on, and the registers in it |
 //! | [`exceptions`] | which signal an exception of the CPU stands for |
+//! | [`MAP_32BIT`] | a flag of mmap(2) that one architecture has |
 //! | [`arch_prctl`] | the call of that name |
 //!
 //! The name of a register, and the number of an exception, stand below this folder and in `machine`; `./x check` looks that no other room of the
@@ -15,6 +16,10 @@
 mod x86_64;
 #[cfg(target_arch = "x86_64")]
 pub use x86_64::{
-    Answer, ELF_MACHINE, ExtendedStateMark, MACHINE, PLATFORM, SignalContext, SignalFrame, UserContext, arch_prctl,
-    exceptions, extended_state, hardware, more_hardware,
+    Answer, ELF_MACHINE, ExtendedStateMark, MACHINE, MAP_32BIT, PLATFORM, SignalContext, SignalFrame, UserContext,
+    arch_prctl, exceptions, extended_state, hardware, more_hardware,
 };
+
+/// `MAP_32BIT` of mmap(2), which only x86 has; elsewhere no bit, as on Linux.
+#[cfg(not(target_arch = "x86_64"))]
+pub const MAP_32BIT: u32 = 0;

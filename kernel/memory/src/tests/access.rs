@@ -73,7 +73,7 @@ fn a_destination_stops_exactly_at_a_fault_and_goes_on() {
     space.set_byte(area, 0).unwrap();
     let text = b"abcdefghijklmnopqrstuvwxyz0123456789";
     let fault = to.write(text).unwrap_err();
-    assert_eq!(fault, UserFault { copied: 10, address: area + PAGE, write: true });
+    assert_eq!(fault, UserFault { copied: 10, address: (area + PAGE).into(), write: true });
     assert_eq!((to.progress(), to.remaining()), (10, 20));
     wait(to.fault_in(fault)).unwrap();
     assert_eq!(to.write(&text[10..]), Ok(20));
@@ -132,7 +132,7 @@ fn waiting_operations_may_move_between_cpus() {
     let kernel = kernel();
     let space = kernel.space();
     let to = Destination::user(&space, 0, 1);
-    is_send(to.fault_in(UserFault { copied: 0, address: 0, write: true }));
+    is_send(to.fault_in(UserFault { copied: 0, address: 0_usize.into(), write: true }));
     is_send(space.unmap(0, PAGE));
     is_send(space.clear());
     is_send(space.set_break(0));

@@ -84,7 +84,7 @@ fn a_fault_in_the_middle_of_a_write_keeps_what_came() {
     let cache = PageCache::new(kernel.budget());
     let mut source = Source::user(&space, area + 50, 3 * PAGE);
     let Err(CacheError::Fault(fault)) = cache.write_at(0, &mut source) else { panic!("the end isn't mapped") };
-    assert_eq!(fault.address, area + 2 * PAGE);
+    assert_eq!(fault.address, (area + 2 * PAGE).into());
     assert_eq!(source.progress(), 2 * PAGE - 50);
     assert_eq!(crate::Pager::size(&cache), (2 * PAGE - 50) as u64);
     assert_eq!(wait(source.fault_in(fault)), Err(Errno::EFAULT));

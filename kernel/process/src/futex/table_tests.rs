@@ -47,7 +47,7 @@ fn enter(futexes: &Futexes, key: Key, bits: u32) -> Waiting<'_> {
 fn a_changed_word_is_not_waited_for() {
     let futexes = Futexes::new(64);
     assert!(futexes.enter(key(8), ANY, || Ok::<_, UserFault>(false)).unwrap().is_none());
-    let fault = UserFault { copied: 0, address: 8, write: false };
+    let fault = UserFault { copied: 0, address: 8_usize.into(), write: false };
     assert!(futexes.enter(key(8), ANY, || Err(fault)).is_err());
     assert_eq!(futexes.wake(key(8), 10, ANY), 0);
 }

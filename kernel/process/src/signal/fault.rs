@@ -33,7 +33,7 @@ impl Thread {
     /// Sends the signal a page fault that can't be resolved stands for.
     pub(crate) fn raise_fault(self: &Arc<Self>, fault: &PageFault, reason: &MemoryFault) {
         let (vector, error) = exceptions::page_fault(fault);
-        self.set_last_trap(LastTrap { vector: vector.into(), error, address: fault.address });
+        self.set_last_trap(LastTrap { vector: vector.into(), error, address: fault.address.into() });
         let (signal, code) = match reason {
             MemoryFault::NotPermitted => (Signal::SEGV, code::SEGV_NO_ACCESS),
             MemoryFault::Bus => (Signal::BUS, code::BUS_ADDRESS),
@@ -46,6 +46,6 @@ impl Thread {
             }
             MemoryFault::NotMapped | MemoryFault::Wait(_) | MemoryFault::Busy => (Signal::SEGV, code::SEGV_NOT_MAPPED),
         };
-        send::force(self, Information::fault(signal, code, fault.address));
+        send::force(self, Information::fault(signal, code, fault.address.into()));
     }
 }

@@ -124,7 +124,7 @@ pub fn return_from_handler(thread: &Arc<Thread>) -> Result<Outcome, NotReady> {
 fn read(thread: &Thread, address: usize, bytes: &mut [u8]) -> Result<bool, NotReady> {
     let space = thread.space();
     let Err(fault) = space.space().read(address, bytes) else { return Ok(true) };
-    match space.resolve(fault.address, Access::READ) {
+    match space.resolve(fault.address.into(), Access::READ) {
         Ok(_) | Err(MemoryFault::Wait(_) | MemoryFault::Busy) => Err(NotReady::Fault(fault)),
         Err(_) => Ok(false),
     }

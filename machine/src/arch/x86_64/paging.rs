@@ -33,6 +33,9 @@ use core::ops::{ControlFlow, Deref, Range};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use spin::RelaxStrategy;
 
+/// Addresses as the tables have them.
+pub type Address = usize;
+
 /// See [`crate::memory::USER_TOP`].
 pub const USER_TOP: usize = 0x7fff_ffff_f000;
 

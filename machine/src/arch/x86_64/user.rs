@@ -4,7 +4,7 @@ use super::block;
 use super::extended::State;
 use super::features;
 use super::traps::{self, Return, SYSCALL, vector};
-use crate::memory::{OutOfMemory, Space};
+use crate::memory::{OutOfMemory, Space, UserAddress};
 use crate::user::{Exception, FIXED_FLAGS, General, NO_CALL, PageFault, Trap, USER_FLAGS};
 use alloc::sync::Arc;
 use core::arch::asm;
@@ -144,7 +144,7 @@ fn trapped(general: &mut General, returned: &Return) -> Trap {
     match returned.vector as u8 {
         vector::PAGE_FAULT if returned.error & error::USER != 0 => {
             let access = Attempt::of_fault(returned.error).into();
-            let address = Cr2::read_raw() as usize;
+            let address = UserAddress::new(Cr2::read_raw());
             Trap::PageFault(PageFault { address, access, present: returned.error & error::PRESENT != 0 })
         }
         // An access by the CPU in the kernel's name, say of a segment's descriptor: no page of the program would help.

@@ -43,7 +43,7 @@ fn with_user_access<R>(body: impl FnOnce() -> R) -> R {
 #[inline]
 fn outcome(address: usize, length: usize, left: usize, write: bool) -> Result<(), UserFault> {
     let copied = length - left;
-    if left == 0 { Ok(()) } else { Err(UserFault { copied, address: address + copied, write }) }
+    if left == 0 { Ok(()) } else { Err(UserFault { copied, address: (address + copied).into(), write }) }
 }
 
 impl Tables {

@@ -214,7 +214,7 @@ fn take(space: &Space, random: &mut Random, taking: &Mutex<()>) -> Option<Watche
 
 /// Supplies what a liar touched, as a kernel does: a fresh page, or its own copy.
 fn supply(space: &Space, fault: &PageFault, taking: &Mutex<()>) -> bool {
-    let page = fault.address & !(PAGE_SIZE - 1);
+    let page = usize::from(fault.address.page().start());
     let _one = taking.lock().unwrap();
     if !(DATA..DATA + PAGES * PAGE_SIZE).contains(&page) || fault.access == Access::EXECUTE {
         return false;

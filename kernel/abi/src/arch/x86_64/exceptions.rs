@@ -81,6 +81,7 @@ fn floating_point_code(registers: &mut Registers, vector: u8) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use machine::memory::UserAddress;
 
     /// The code for these pending exceptions, of which some are masked.
     fn code_of(vector: u8, pending: u16, masked: u16) -> Option<u32> {
@@ -127,7 +128,7 @@ mod tests {
         assert_eq!(signal(ALIGNMENT), Some(Raised { signal: Signal::BUS, place: Some((1, 0)) }));
         assert_eq!(signal(13), Some(Raised { signal: Signal::SEGV, place: None }));
         assert_eq!(signal(SIMD), None);
-        let fault = PageFault { address: 0, access: Access::WRITE, present: true };
+        let fault = PageFault { address: UserAddress::default(), access: Access::WRITE, present: true };
         assert_eq!(page_fault(&fault), (14, 7));
     }
 }

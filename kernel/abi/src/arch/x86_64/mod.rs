@@ -9,6 +9,9 @@ pub use control::{Answer, arch_prctl};
 pub use extended_state::ExtendedStateMark;
 pub use frame::{SignalContext, SignalFrame, UserContext};
 
+/// `MAP_32BIT` of mmap(2).
+pub const MAP_32BIT: u32 = linux_raw_sys::general::MAP_32BIT;
+
 /// `machine` of uname(2).
 pub const MACHINE: &str = "x86_64";
 /// `AT_PLATFORM` of getauxval(3), with its final zero.

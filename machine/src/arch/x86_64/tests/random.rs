@@ -94,7 +94,7 @@ impl Pages for Arc<Space> {
     }
 
     fn unmap(&self, range: Range<usize>, budget: usize) -> Option<usize> {
-        (**self).gather().unmap_some(range, budget)
+        (**self).gather().unmap_some(range, budget).map(usize::from)
     }
 
     fn access(&self, _page: usize, _write: bool) -> Option<bool> {

@@ -1,0 +1,154 @@
+//! [`Space`]: [`Pages`] under one lock, by addresses. `machine` has looked that they are user space.
+//!
+//! Nobody has to forget anything: programs have no other view of a space. Frames are dropped when the lock is given up.
+
+use crate::{Break, Owned, Pages};
+use boundary::{Access, Mapping, OutOfMemory, PageNumber, UserAddress};
+use core::ops::Range;
+use spin::{Mutex, MutexGuard};
+
+/// The first address a program cannot have: as on `pc`.
+pub const USER_TOP: u64 = 0x7fff_ffff_f000;
+
+/// The pages of a space.
+pub struct Space<F>(Mutex<Pages<F>>);
+
+fn page(address: u64) -> PageNumber {
+    UserAddress::new(address).page()
+}
+
+fn pages(range: Range<u64>) -> Range<PageNumber> {
+    page(range.start)..page(range.end)
+}
+
+impl<F: Owned> Space<F> {
+    /// Nothing is mapped.
+    pub const fn new() -> Space<F> {
+        Space(Mutex::new(Pages::new()))
+    }
+
+    /// The pages, locked.
+    pub fn lock(&self) -> MutexGuard<'_, Pages<F>> {
+        self.0.lock()
+    }
+
+    /// Changes the pages. What it returns is dropped by the caller, after the lock is given up.
+    fn change<R>(&self, change: impl FnOnce(&mut Pages<F>) -> R) -> R {
+        change(&mut self.lock())
+    }
+
+    /// Shows `frame` at `at`.
+    ///
+    /// # Errors
+    /// None here, nor below but for copies: the map grows by what can't be refused.
+    pub fn map(&self, at: u64, frame: F, access: Access) -> Result<(), OutOfMemory> {
+        drop(self.change(|pages| pages.map(page(at), frame, access)));
+        Ok(())
+    }
+
+    /// The same, if frame number `before` is there, or nothing, and `still` holds.
+    ///
+    /// # Errors
+    /// None.
+    pub fn map_over(
+        &self,
+        at: u64,
+        before: Option<usize>,
+        frame: F,
+        access: Access,
+        still: impl FnOnce() -> bool,
+    ) -> Result<bool, OutOfMemory> {
+        let replaced = self.change(|pages| {
+            let is_same = pages.frame_at(page(at)).map(F::number) == before && still();
+            if is_same { Ok(pages.map(page(at), frame, access)) } else { Err(frame) }
+        });
+        Ok(replaced.is_ok())
+    }
+
+    /// Shows frames at consecutive pages from `start` where nothing is.
+    ///
+    /// # Errors
+    /// None.
+    pub fn map_batch(&self, start: u64, frames: impl Iterator<Item = F>, access: Access) -> Result<(), OutOfMemory> {
+        self.change(|all| all.map_batch(pages(start..USER_TOP), frames, access));
+        Ok(())
+    }
+
+    /// Empties `range`, up to `budget` pages. Returns where to go on.
+    pub fn unmap(&self, range: Range<u64>, budget: usize) -> Option<u64> {
+        let (_frames, rest) = self.change(|all| all.unmap(pages(range), budget));
+        rest.map(|page| page.start().get())
+    }
+
+    /// Changes the access of what is mapped in `range`.
+    pub fn protect(&self, range: Range<u64>, access: Access) {
+        self.change(|all| all.protect(pages(range), access));
+    }
+
+    /// Shows the frames of `range` in `child` too.
+    ///
+    /// # Errors
+    /// None.
+    pub fn share_with(&self, child: &Space<F>, range: Range<u64>, copy_on_write: bool) -> Result<(), OutOfMemory> {
+        let shared = self.change(|all| all.share(pages(range), copy_on_write));
+        drop(child.change(|all| all.accept(shared)));
+        Ok(())
+    }
+
+    /// Moves what is mapped in `from` to `to`.
+    ///
+    /// # Errors
+    /// None.
+    pub fn move_range(&self, from: Range<u64>, to: u64) -> Result<(), OutOfMemory> {
+        drop(self.change(|all| all.move_range(pages(from), page(to))));
+        Ok(())
+    }
+
+    /// What is mapped at `at`.
+    pub fn lookup(&self, at: u64) -> Option<Mapping> {
+        self.lock().lookup(page(at))
+    }
+
+    /// The first page mapped in `range`.
+    pub fn next_mapped(&self, range: Range<u64>) -> Option<(u64, Mapping)> {
+        let found = self.lock().next_mapped(pages(range));
+        found.map(|(page, mapping)| (page.start().get(), mapping))
+    }
+
+    /// The frame mapped at `at`.
+    pub fn frame_at(&self, at: u64) -> Option<F> {
+        self.lock().frame_at(page(at)).cloned()
+    }
+
+    /// Makes the page at `at` the space's own and gives it `access`. False if nothing is mapped there.
+    ///
+    /// # Errors
+    /// There is no memory for a copy.
+    pub fn break_copy_on_write(&self, at: u64, access: Access) -> Result<bool, OutOfMemory> {
+        let shared = match self.change(|pages| pages.before_break(page(at))) {
+            Break::Nothing => return Ok(false),
+            Break::Own => None,
+            Break::Copy(frame) => Some(frame),
+        };
+        // Copied while nobody is kept waiting.
+        let copied = shared.as_ref().map(|of| Ok((of, of.copied().ok_or(OutOfMemory)?))).transpose()?;
+        let (is_mapped, _unneeded) = self.change(|pages| pages.break_copy_on_write(page(at), access, copied));
+        Ok(is_mapped)
+    }
+
+    /// Pages mapped now.
+    pub fn resident(&self) -> usize {
+        self.lock().resident()
+    }
+
+    /// Everything that was changed is seen by all.
+    pub fn unflushed(&self) -> Option<Range<u64>> {
+        None
+    }
+}
+
+impl<F: Owned> Default for Space<F> {
+    fn default() -> Space<F> {
+        Space::new()
+    }
+}
