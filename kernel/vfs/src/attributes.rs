@@ -18,6 +18,7 @@ use crate::inode::{Attributes, DeviceNumber, FileKind, Inode, Link, Permissions,
 use crate::mount::{MountFlags, Path};
 use crate::paused_walk::Wait;
 use crate::truncate::Truncation;
+use crate::waiting::Pending;
 use crate::walk::Context;
 
 /// The longest value of an extended attribute: `XATTR_SIZE_MAX`.
@@ -38,8 +39,16 @@ pub enum NewTime {
 ///
 /// # Errors
 /// `ERESTART` until that was done; then the call is made again.
+#[inline]
 pub(crate) fn look_again(inode: &Arc<dyn Inode>, caller: &dyn Caller) -> Result<()> {
-    let Some(looking) = inode.clone().look_again() else { return Ok(()) };
+    match inode.look_again() {
+        None => Ok(()),
+        Some(looking) => wait_to_see(inode, looking, caller),
+    }
+}
+
+#[cold]
+fn wait_to_see(inode: &Arc<dyn Inode>, looking: Pending<()>, caller: &dyn Caller) -> Result<()> {
     let Some(walks) = caller.paused_walks() else { return Ok(()) };
     if walks.has_seen(inode) {
         return Ok(());
@@ -52,6 +61,7 @@ impl Context<'_> {
     ///
     /// # Errors
     /// `ERESTART` until the file was looked at, where that has to be waited for.
+    #[inline]
     pub fn attributes(&self, path: &Path) -> Result<Attributes> {
         look_again(path.inode(), self.caller)?;
         Ok(path.attributes())

@@ -299,14 +299,14 @@ pub trait Inode: Any + Send + Sync {
     fn open(self: Arc<Self>, request: &OpenRequest<'_>) -> Result<Arc<dyn File>>;
 
     /// The same, where it has to be waited for. `None`: `open` does it at once. Dropped, it is not waited for.
-    fn open_elsewhere(self: Arc<Self>, flags: crate::OpenFlags) -> Option<Pending<Arc<dyn File>>> {
+    fn open_elsewhere(&self, flags: crate::OpenFlags) -> Option<Pending<Arc<dyn File>>> {
         let _ = flags;
         None
     }
 
     /// Asks anew how the file looks, where that has to be waited for: then [`Inode::attributes`] tells what was said last. `None`: that asks
     /// itself.
-    fn look_again(self: Arc<Self>) -> Option<Pending<()>> {
+    fn look_again(&self) -> Option<Pending<()>> {
         None
     }
 

@@ -331,7 +331,7 @@ impl Context<'_> {
         if let Some(opened) = walks.take_opened(inode) {
             return opened;
         }
-        match inode.clone().open_elsewhere(request.flags) {
+        match inode.open_elsewhere(request.flags) {
             None => inode.clone().open(request),
             Some(opening) => Err(walks.wait_for(Wait::Open(inode.clone(), opening), None)),
         }

@@ -51,12 +51,15 @@ impl HostInode {
     }
 
     /// See [`Inode::open_elsewhere`].
-    pub(super) fn open_far(self: Arc<Self>, flags: OpenFlags) -> Option<Pending<Arc<dyn File>>> {
+    pub(super) fn open_far(&self, flags: OpenFlags) -> Option<Pending<Arc<dyn File>>> {
         if !self.is_far() || self.shared.has_fresh(&self.node().identity()) {
             return None;
         }
         match self.kind {
-            FileKind::Regular | FileKind::Directory => Some(Box::pin(async move { self.open_later(flags).await })),
+            FileKind::Regular | FileKind::Directory => {
+                let own = self.own();
+                Some(Box::pin(async move { own?.open_later(flags).await }))
+            }
             _ => None,
         }
     }
@@ -92,14 +95,16 @@ impl HostInode {
     }
 
     /// See [`Inode::look_again`].
-    pub(super) fn look_far(self: Arc<Self>) -> Option<Pending<()>> {
+    pub(super) fn look_far(&self) -> Option<Pending<()>> {
         if !self.is_far() {
             return None;
         }
+        let own = self.own();
         Some(Box::pin(async move {
-            match self.ask(NodeRequest::Status).await {
-                Ok(Said::Found(status, _)) => self.note_far(&status, None),
-                _ => self.note_gone(),
+            let own = own?;
+            match own.ask(NodeRequest::Status).await {
+                Ok(Said::Found(status, _)) => own.note_far(&status, None),
+                _ => own.note_gone(),
             }
             Ok(())
         }))

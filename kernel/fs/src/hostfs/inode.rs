@@ -203,11 +203,11 @@ impl Inode for HostInode {
         self.shared.number(&self.node.identity())
     }
 
-    fn open_elsewhere(self: Arc<Self>, flags: OpenFlags) -> Option<Pending<Arc<dyn File>>> {
+    fn open_elsewhere(&self, flags: OpenFlags) -> Option<Pending<Arc<dyn File>>> {
         self.open_far(flags)
     }
 
-    fn look_again(self: Arc<Self>) -> Option<Pending<()>> {
+    fn look_again(&self) -> Option<Pending<()>> {
         self.look_far()
     }
 
