@@ -63,7 +63,9 @@ impl Context<'_> {
     /// `ERESTART` until the file was looked at, where that has to be waited for.
     #[inline]
     pub fn attributes(&self, path: &Path) -> Result<Attributes> {
-        look_again(path.inode(), self.caller)?;
+        if path.dentry.is_elsewhere() {
+            look_again(path.inode(), self.caller)?;
+        }
         Ok(path.attributes())
     }
 }

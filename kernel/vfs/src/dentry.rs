@@ -357,6 +357,12 @@ impl Dentry {
         self.waiting().map(|(_, slow)| &slow.changing)
     }
 
+    /// Whether its file system may have to be waited for, or changes without vfs.
+    #[inline]
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.elsewhere.is_some()
+    }
+
     /// Whether its entries can change without vfs.
     #[inline]
     pub(crate) fn changes_outside(&self) -> bool {

@@ -326,7 +326,15 @@ impl Context<'_> {
     /// Opens what is there, at once or when that was waited for.
     #[inline]
     fn open_inode(&self, path: &Path, request: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
-        let inode = path.inode();
+        if path.dentry.is_elsewhere() {
+            self.open_inode_elsewhere(path.inode(), request)
+        } else {
+            path.inode().clone().open(request)
+        }
+    }
+
+    #[cold]
+    fn open_inode_elsewhere(&self, inode: &Arc<dyn Inode>, request: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
         let Some(walks) = self.caller.paused_walks() else { return inode.clone().open(request) };
         if let Some(opened) = walks.take_opened(inode) {
             return opened;
