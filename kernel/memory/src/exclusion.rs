@@ -39,6 +39,9 @@ pub(crate) struct LayoutLock {
     spinning: AtomicUsize,
     /// Those who sleep until the lock is given up.
     unlocked: WaitQueue,
+    /// How often a page fault found it taken.
+    #[cfg(test)]
+    pub waits: AtomicUsize,
 }
 
 /// One who spins because he can't sleep.
@@ -49,7 +52,13 @@ const PATIENT: usize = 1;
 
 impl LayoutLock {
     pub fn new(layout: Layout) -> LayoutLock {
-        LayoutLock { layout: RwSpinLock::new(layout), spinning: AtomicUsize::new(0), unlocked: WaitQueue::new() }
+        LayoutLock {
+            layout: RwSpinLock::new(layout),
+            spinning: AtomicUsize::new(0),
+            unlocked: WaitQueue::new(),
+            #[cfg(test)]
+            waits: AtomicUsize::new(0),
+        }
     }
 
     /// Spins until the lock is ours alone, before those who can sleep.
@@ -97,6 +106,8 @@ impl LayoutLock {
 
     #[cold]
     fn try_to_share_on(&self) -> Option<SharedLayout<'_>> {
+        #[cfg(test)]
+        self.waits.fetch_add(1, Ordering::Relaxed);
         (1..TURNS).find_map(|_| {
             machine::cpu::relax();
             self.share_if_free()

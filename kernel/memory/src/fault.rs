@@ -1,7 +1,7 @@
 //! Page faults: the page that is missing, or not yet writable, is supplied.
 //!
-//! [`AddressSpace::resolve`] is one try under the space's lock, which it shares with other faults, or without it, if nothing is there yet
-//! and the area is an anonymous one in which a fault was resolved before (`recent_areas`): it looks at what is mapped, makes
+//! [`AddressSpace::resolve`] is one try under the space's lock, which it shares with other faults, or without it, if the area is an
+//! anonymous one in which a fault was resolved before (`recent_areas`): it looks at what is mapped, makes
 //! a page of zeros or a copy, and maps it if what is mapped is still the same. So two threads that fault at the same page at once get
 //! one page: the second's is dropped, and it finds the first's when it tries again. What it does:
 //!
@@ -26,6 +26,7 @@ use crate::address_space::{AddressSpace, Layout};
 use crate::area::{Area, AreaFlags, Backing, STACK_GUARD_GAP, effective};
 use crate::map::{MINIMUM_ADDRESS, check_commit};
 use crate::pager::{MappedFile, PagerError};
+use crate::recent_areas::Found;
 
 /// Pages of a file mapped around a fault at most, a power of two.
 const AROUND: u64 = machine::memory::FAULT_AROUND as u64;
@@ -119,9 +120,7 @@ impl AddressSpace {
     pub fn resolve(&self, address: usize, access: Access) -> Result<Resolution, MemoryFault> {
         let page = address & !(PAGE_SIZE - 1);
         let mapped = self.space().lookup(page);
-        if mapped.is_none()
-            && let Some(resolved) = self.resolve_unlocked(page, access)
-        {
+        if let Some(resolved) = self.resolve_unlocked(page, access, mapped) {
             return resolved;
         }
         let layout = self.try_share_layout().ok_or(MemoryFault::Busy)?;
@@ -138,7 +137,7 @@ impl AddressSpace {
                 if layout.exclusion.is_none() {
                     self.remember(page, area);
                 }
-                self.anonymous_page(page, area, access, mapped)
+                self.anonymous_page(page, &area.range, effective(area.access), access, mapped, || true)
             }
             Backing::File { .. } => self.file_page(page, area, access, mapped),
         }
@@ -156,15 +155,44 @@ impl AddressSpace {
         self.recent.put(page, &area.range, rights.bits().into());
     }
 
-    /// As [`resolve`](Self::resolve), where nothing is, without the lock. `None`: it takes the lock.
+    /// As [`resolve`](Self::resolve), without the lock. `None`: it takes the lock.
     #[inline]
-    fn resolve_unlocked(&self, page: usize, access: Access) -> Option<Result<Resolution, MemoryFault>> {
+    fn resolve_unlocked(
+        &self,
+        page: usize,
+        access: Access,
+        mapped: Option<Mapping>,
+    ) -> Option<Result<Resolution, MemoryFault>> {
         let area = self.recent.find(page)?;
         let rights = Access::from_bits_truncate(area.rights as u8);
-        if !rights.contains(access) || FAULT_AHEAD > 1 && self.is_filled_before(page, &area.range) {
+        if !rights.contains(access) {
             return None;
         }
+        if mapped.is_some() || FAULT_AHEAD > 1 {
+            return self.resolve_known(page, &area, rights, access, mapped);
+        }
         match self.fresh_page(page, rights, access, || area.is_still_so()) {
+            Ok(Resolution::Spurious) => None,
+            resolved => Some(resolved),
+        }
+    }
+
+    /// The rest of [`resolve_unlocked`](Self::resolve_unlocked), apart from the commonest fault.
+    #[inline(never)]
+    fn resolve_known(
+        &self,
+        page: usize,
+        area: &Found<'_>,
+        rights: Access,
+        access: Access,
+        mapped: Option<Mapping>,
+    ) -> Option<Result<Resolution, MemoryFault>> {
+        match mapped {
+            Some(mapping) if mapping.access.contains(access) => return Some(Ok(Resolution::Spurious)),
+            Some(_) if !access.contains(Access::WRITE) => return None,
+            _ => {}
+        }
+        match self.anonymous_page(page, &area.range, rights, access, mapped, || area.is_still_so()) {
             Ok(Resolution::Spurious) => None,
             resolved => Some(resolved),
         }
@@ -185,22 +213,24 @@ impl AddressSpace {
         Ok(if mapped { Resolution::Mapped } else { Resolution::Spurious })
     }
 
-    /// Demand-zero.
+    /// Demand-zero, in an area with these rights, if `still` holds when something is mapped.
     #[inline]
     fn anonymous_page(
         &self,
         page: usize,
-        area: &Area,
+        area: &Range<usize>,
+        rights: Access,
         access: Access,
         mapped: Option<Mapping>,
+        still: impl Fn() -> bool,
     ) -> Result<Resolution, MemoryFault> {
         if let Some(mapping) = mapped {
-            return self.present_page(page, area, access, mapping);
+            return self.present_page(page, rights, access, mapping, still);
         }
-        if FAULT_AHEAD > 1 && access.contains(Access::WRITE) && self.is_filled_before(page, &area.range) {
-            return self.map_ahead(page, area);
+        if FAULT_AHEAD > 1 && access.contains(Access::WRITE) && self.is_filled_before(page, area) {
+            return self.map_ahead(page, area, rights, still);
         }
-        self.fresh_page(page, effective(area.access), access, || true)
+        self.fresh_page(page, rights, access, still)
     }
 
     /// A page of zeros where nothing is, if `still` holds when it is mapped.
@@ -235,9 +265,15 @@ impl AddressSpace {
 
     /// Maps a page of zeros at `page`, and others behind it, as long as there is nothing and memory isn't scarce.
     #[expect(clippy::disallowed_methods, reason = "a run at most, which lies in place")]
-    fn map_ahead(&self, page: usize, area: &Area) -> Result<Resolution, MemoryFault> {
+    fn map_ahead(
+        &self,
+        page: usize,
+        area: &Range<usize>,
+        rights: Access,
+        still: impl Fn() -> bool,
+    ) -> Result<Resolution, MemoryFault> {
         let frame = self.memory().zeroed().ok_or(MemoryFault::OutOfMemory)?;
-        let end = area.range.end.min(page + FAULT_AHEAD * PAGE_SIZE);
+        let end = area.end.min(page + FAULT_AHEAD * PAGE_SIZE);
         let mut run: SmallVec<[Frame; FAULT_AHEAD]> = SmallVec::new();
         run.push(frame);
         for next in (page + PAGE_SIZE..end).step_by(PAGE_SIZE) {
@@ -247,34 +283,36 @@ impl AddressSpace {
             let Some(frame) = self.memory().zeroed() else { break };
             run.push(frame);
         }
-        self.space().map_batch(page, run.into_iter(), effective(area.access))?;
-        Ok(Resolution::Mapped)
+        let is_mapped = self.space().map_batch(page, run.into_iter(), rights, still)?;
+        Ok(if is_mapped { Resolution::Mapped } else { Resolution::Spurious })
     }
 
-    /// A page is there, but perhaps doesn't allow what the area does.
+    /// A page is there, but perhaps doesn't allow what the area does, which has these rights, if `still` holds then. Only a
+    /// write may come without the lock.
     fn present_page(
         &self,
         page: usize,
-        area: &Area,
+        rights: Access,
         access: Access,
         mapping: Mapping,
+        still: impl Fn() -> bool,
     ) -> Result<Resolution, MemoryFault> {
         if mapping.access.contains(access) {
             return Ok(Resolution::Spurious);
         }
-        let rights = effective(area.access);
-        if access.contains(Access::WRITE) && mapping.frame_number == self.memory().zero().number() {
-            let frame = self.memory().zeroed().ok_or(MemoryFault::OutOfMemory)?;
-            return self.map_over(page, Some(&mapping), frame, rights, || true);
-        } else if access.contains(Access::WRITE) {
-            if mapping.references > 1 && self.memory().is_scarce() {
-                return Err(MemoryFault::OutOfMemory);
-            }
-            self.space().break_copy_on_write(page, rights)?;
-        } else {
+        if !access.contains(Access::WRITE) {
             self.space().gather().protect(page..page + PAGE_SIZE, rights - Access::WRITE);
+            return Ok(Resolution::Mapped);
         }
-        Ok(Resolution::Mapped)
+        if mapping.frame_number == self.memory().zero().number() {
+            let frame = self.memory().zeroed().ok_or(MemoryFault::OutOfMemory)?;
+            return self.map_over(page, Some(&mapping), frame, rights, still);
+        }
+        if mapping.references > 1 && self.memory().is_scarce() {
+            return Err(MemoryFault::OutOfMemory);
+        }
+        let is_broken = self.space().break_copy_on_write(page, rights, still)?;
+        Ok(if is_broken { Resolution::Mapped } else { Resolution::Spurious })
     }
 
     fn file_page(
@@ -296,7 +334,9 @@ impl AddressSpace {
         let rights = effective(area.access);
         match mapped {
             Some(mapping) if mapping.access.contains(access) => return Ok(Resolution::Spurious),
-            Some(mapping) if !write || !area.is_shared() => return self.present_page(page, area, access, mapping),
+            Some(mapping) if !write || !area.is_shared() => {
+                return self.present_page(page, rights, access, mapping, || true);
+            }
             _ if !write => {
                 let frame = give(false)?;
                 self.map_around(page, frame, area, file, index)?;
@@ -331,7 +371,7 @@ impl AddressSpace {
         let mut result = Ok(());
         let mut add = |neighbour: u64, frame: Frame| {
             if start + run.len() as u64 != neighbour {
-                result = result.and(self.space().map_batch(address(start), run.drain(..), rights));
+                result = result.and(self.space().map_batch(address(start), run.drain(..), rights, || true).map(drop));
                 start = neighbour;
             }
             run.push(frame);
@@ -351,7 +391,7 @@ impl AddressSpace {
         if let Some(frame) = own {
             add(index, frame);
         }
-        Ok(result.and(self.space().map_batch(address(start), run.drain(..), rights))?)
+        Ok(result.and(self.space().map_batch(address(start), run.drain(..), rights, || true).map(drop))?)
     }
 
     /// A touch below a growing area extends it to there, if the limits and the guard gap allow.

@@ -40,7 +40,7 @@ extern crate alloc;
 
 /// Where the atomics come from: the model puts others in their place.
 mod atomic {
-    pub use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+    pub use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 }
 
 mod address_space;

@@ -1,8 +1,10 @@
 //! Where page faults have been resolved last, so that the next one there does without the lock of the areas.
 //!
-//! Most faults are at a page of an anonymous area that isn't there yet, and all they need to know is that there is such an area, and
-//! what it allows. A slot has that of what lies of an area in a *window* of 2 MiB. Who finds a page's area here neither writes what other
-//! CPUs read, nor waits for anybody, be it another fault or a change of other areas. (Linux's per-VMA locks are for that.)
+//! Most faults are at a page of an anonymous area, and all they need to know is that there is such an area, and what it allows. A slot has
+//! that of one area. Who finds a page's area here neither writes what other CPUs read, nor waits for anybody, be it another fault or a
+//! change of other areas. (Linux's per-VMA locks are for that.)
+//!
+//! Which slot to look at first is a *hint* for each window of 2 MiB. It may be wrong, and then all slots are looked at.
 //!
 //! **Nothing is mapped where nothing may be.** The area may change while the fault makes a page. So that is mapped only if the slot is
 //! still what it was, which is asked under the lock of the page's table. Who takes pages or rights out, or has copied what is there,
@@ -13,20 +15,22 @@
 
 use core::ops::Range;
 
-use super::atomic::{AtomicUsize, Ordering, fence};
+use super::atomic::{AtomicU8, AtomicUsize, Ordering, fence};
 
-/// Windows that have a slot at the same time.
-const SLOTS: usize = 8;
+/// Areas that are known at the same time.
+const AREAS: usize = 8;
+const HINTS: usize = 16;
 const WINDOW_SHIFT: usize = 21;
 
 /// See the module's page.
-pub struct RecentAreas {
+pub struct RecentAreas<const SLOTS: usize = AREAS> {
     slots: [Slot; SLOTS],
+    hints: [AtomicU8; HINTS],
     /// Slots that were filled since all was forgotten: 0 if there is nothing to be forgotten.
     filled: AtomicUsize,
 }
 
-/// What lies of an area in one window.
+/// What is known of an area.
 struct Slot {
     /// Odd while the others are written; another whenever they have been.
     version: AtomicUsize,
@@ -35,7 +39,7 @@ struct Slot {
     rights: AtomicUsize,
 }
 
-/// What was found of an area: a part of it, and what the bits stand for that were put there.
+/// What was found of an area, and what the bits stand for that were put there.
 pub struct Found<'a> {
     /// Addresses.
     pub range: Range<usize>,
@@ -53,43 +57,67 @@ impl Found<'_> {
     }
 }
 
-impl RecentAreas {
+impl<const SLOTS: usize> RecentAreas<SLOTS> {
     /// Nothing yet.
-    pub fn new() -> RecentAreas {
+    pub fn new() -> Self {
         let word = || AtomicUsize::new(0);
         let slot = |_| Slot { version: word(), start: word(), end: word(), rights: word() };
-        RecentAreas { slots: core::array::from_fn(slot), filled: word() }
+        let hints = core::array::from_fn(|_| AtomicU8::new(0));
+        RecentAreas { slots: core::array::from_fn(slot), hints, filled: word() }
     }
 
     #[inline]
-    fn slot(&self, window: usize) -> Option<&Slot> {
-        self.slots.get((window ^ window >> 3 ^ window >> 6) % SLOTS)
+    fn hint(&self, page: usize) -> Option<&AtomicU8> {
+        let window = page >> WINDOW_SHIFT;
+        self.hints.get((window ^ window >> 4 ^ window >> 8) % HINTS)
     }
 
     /// The area around `page`, if it is known.
     #[inline]
     pub fn find(&self, page: usize) -> Option<Found<'_>> {
-        self.slot(page >> WINDOW_SHIFT)?.read(page)
+        let hint = self.hint(page)?;
+        let hinted = self.slots.get(usize::from(hint.load(Ordering::Relaxed)));
+        hinted.and_then(|slot| slot.read(page)).or_else(|| self.search(page, hint))
     }
 
-    /// Keeps what lies around `page` of the area at `area`. The caller shares the lock of the areas, and nobody keeps faults out.
+    #[cold]
+    fn search(&self, page: usize, hint: &AtomicU8) -> Option<Found<'_>> {
+        if self.filled.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let (index, found) = self.slots.iter().enumerate().find_map(|(index, slot)| Some((index, slot.read(page)?)))?;
+        hint.store(index as u8, Ordering::Relaxed);
+        Some(found)
+    }
+
+    /// Keeps the area at `area`, which `page` lies in. The caller shares the lock of the areas, and nobody keeps faults out.
     pub fn put(&self, page: usize, area: &Range<usize>, rights: usize) {
-        let window = page >> WINDOW_SHIFT;
-        let (start, end) = (window << WINDOW_SHIFT, (window + 1) << WINDOW_SHIFT);
-        if let Some(slot) = self.slot(window) {
-            self.filled.fetch_add(1, Ordering::Relaxed);
-            slot.fill(area.start.max(start)..area.end.min(end), rights);
+        let turn = self.filled.fetch_add(1, Ordering::Relaxed);
+        let Some(hint) = self.hint(page) else { return };
+        let hinted = usize::from(hint.load(Ordering::Relaxed));
+        let index = if self.slots.get(hinted).is_some_and(|slot| slot.is_empty() || slot.has_some_of(area)) {
+            hinted
+        } else {
+            let index = self.place_for(area).unwrap_or(turn % SLOTS);
+            hint.store(index as u8, Ordering::Relaxed);
+            index
+        };
+        if let Some(slot) = self.slots.get(index) {
+            slot.fill(area.clone(), rights);
         }
     }
 
-    /// Forgets all in `range`. The caller has the lock of the areas alone, and changes page tables afterwards.
+    /// The slot that has a part of `area`, or else an empty one.
+    fn place_for(&self, area: &Range<usize>) -> Option<usize> {
+        let own = self.slots.iter().position(|slot| slot.has_some_of(area));
+        own.or_else(|| self.slots.iter().position(Slot::is_empty))
+    }
+
+    /// Forgets all areas with some of `range`. The caller has the lock of the areas alone, and changes page tables afterwards.
     #[inline]
     pub fn forget(&self, range: &Range<usize>) {
-        let (first, last) = (range.start >> WINDOW_SHIFT, range.end.saturating_sub(1) >> WINDOW_SHIFT);
-        if last.wrapping_sub(first) < SLOTS {
-            (first..=last).filter_map(|window| self.slot(window)).for_each(|slot| slot.empty(range));
-        } else {
-            self.slots.iter().for_each(|slot| slot.empty(range));
+        if self.filled.load(Ordering::Relaxed) > 0 {
+            self.slots.iter().filter(|slot| slot.has_some_of(range)).for_each(|slot| slot.fill(0..0, 0));
         }
     }
 
@@ -97,8 +125,8 @@ impl RecentAreas {
     #[inline]
     pub fn forget_all(&self) {
         if self.filled.load(Ordering::Relaxed) > 0 {
-            self.filled.store(0, Ordering::Relaxed);
             self.forget(&(0..usize::MAX));
+            self.filled.store(0, Ordering::Relaxed);
         }
     }
 }
@@ -132,12 +160,14 @@ impl Slot {
         self.version.store(odd.wrapping_add(1), Ordering::Release);
     }
 
-    /// Empties it, if it has some of `range`. Nobody fills it meanwhile.
     #[inline]
-    fn empty(&self, range: &Range<usize>) {
-        if self.start.load(Ordering::Relaxed) < range.end && range.start < self.end.load(Ordering::Relaxed) {
-            self.fill(0..0, 0);
-        }
+    fn is_empty(&self) -> bool {
+        self.end.load(Ordering::Relaxed) == 0
+    }
+
+    #[inline]
+    fn has_some_of(&self, range: &Range<usize>) -> bool {
+        self.start.load(Ordering::Relaxed) < range.end && range.start < self.end.load(Ordering::Relaxed)
     }
 }
 
@@ -149,38 +179,41 @@ mod tests {
 
     #[test]
     fn what_is_forgotten_is_not_found_and_no_longer_so() {
-        let recent = RecentAreas::new();
+        let recent: RecentAreas = RecentAreas::new();
         let (area, page) = (3 * WINDOW - 0x1000..9 * WINDOW, 4 * WINDOW);
         assert!(recent.find(page).is_none());
         recent.put(page, &area, 3);
         let found = recent.find(page + 0x1000).unwrap();
-        assert_eq!((found.range.clone(), found.rights), (page..page + WINDOW, 3));
-        assert!(recent.find(page - 0x1000).is_none() && recent.find(page + WINDOW).is_none());
-        recent.put(3 * WINDOW - 0x1000, &area, 3);
-        assert_eq!(recent.find(3 * WINDOW - 0x1000).unwrap().range, 3 * WINDOW - 0x1000..3 * WINDOW);
-        assert!(recent.find(3 * WINDOW - 0x2000).is_none());
+        assert_eq!((found.range.clone(), found.rights), (area.clone(), 3));
+        assert!(recent.find(area.start - 0x1000).is_none() && recent.find(area.end).is_none());
+        assert!(recent.find(area.start).is_some() && recent.find(area.end - 0x1000).is_some());
         // What lies beside it is another matter.
-        recent.forget(&(page - 0x1000..page));
-        recent.forget(&(page + WINDOW..page + 2 * WINDOW));
+        recent.forget(&(area.start - 0x1000..area.start));
+        recent.forget(&(area.end..area.end + WINDOW));
         assert!(found.is_still_so());
         recent.forget(&(page + 0x5000..page + 0x6000));
         assert!(!found.is_still_so() && recent.find(page).is_none());
     }
 
     #[test]
-    fn a_large_range_is_forgotten_whatever_windows_it_has() {
-        let recent = RecentAreas::new();
-        let pages = || (1..100).step_by(7).map(|number| number * number * WINDOW);
-        let all = 0..usize::MAX / 2;
-        pages().for_each(|page| recent.put(page, &all, 1));
-        assert!(pages().any(|page| recent.find(page).is_some()));
-        recent.forget(&(WINDOW..100 * 100 * WINDOW));
-        assert!(pages().all(|page| recent.find(page).is_none()));
-        pages().for_each(|page| recent.put(page, &all, 1));
+    fn so_many_areas_are_known_and_no_more() {
+        let recent: RecentAreas = RecentAreas::new();
+        let area = |number: usize| 2 * number * WINDOW..(2 * number + 1) * WINDOW;
+        let known = |numbers: Range<usize>| numbers.filter(|&number| recent.find(area(number).start).is_some()).count();
+        (1..=AREAS).for_each(|number| recent.put(area(number).start, &area(number), number));
+        assert_eq!(known(1..AREAS + 1), AREAS);
+        assert!((1..=AREAS).all(|number| recent.find(area(number).start + 0x3000).unwrap().rights == number));
+        // One that is put again, or has grown, takes no other's place; nor does one for which there is room.
+        recent.put(area(3).start, &(area(3).start..area(3).end + 0x1000), 7);
+        assert_eq!((known(1..AREAS + 1), recent.find(area(3).end).unwrap().rights), (AREAS, 7));
+        recent.forget(&area(2));
+        recent.put(area(20).start, &area(20), 1);
+        assert_eq!((known(1..AREAS + 1), known(20..21)), (AREAS - 1, 1));
+        recent.put(area(21).start, &area(21), 1);
+        assert_eq!((known(1..30), known(21..22)), (AREAS, 1));
         recent.forget_all();
-        assert!(pages().all(|page| recent.find(page).is_none()));
-        recent.put(WINDOW, &all, 1);
-        recent.forget_all();
-        assert!(recent.find(WINDOW).is_none());
+        assert_eq!(known(1..30), 0);
+        recent.put(area(1).start, &area(1), 1);
+        assert_eq!(known(1..30), 1);
     }
 }

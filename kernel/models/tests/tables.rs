@@ -57,7 +57,7 @@ impl Table {
 /// A root, an upper table below it, and two that can be leaf tables: the entry of a table is the number of the one below, the entry of a leaf 1
 /// where the page is.
 struct Space {
-    recent: RecentAreas,
+    recent: RecentAreas<1>,
     readers: Readers<2>,
     tables: [Table; 4],
 }

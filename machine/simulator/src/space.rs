@@ -65,13 +65,24 @@ impl<F: Owned> Space<F> {
         Ok(replaced.is_ok())
     }
 
-    /// Shows frames at consecutive pages from `start` where nothing is.
+    /// Shows frames at consecutive pages from `start` where nothing is, if `still` holds.
     ///
     /// # Errors
     /// None.
-    pub fn map_batch(&self, start: u64, frames: impl Iterator<Item = F>, access: Access) -> Result<(), OutOfMemory> {
-        self.change(|all| all.map_batch(pages(start..USER_TOP), frames, access));
-        Ok(())
+    pub fn map_batch(
+        &self,
+        start: u64,
+        frames: impl Iterator<Item = F>,
+        access: Access,
+        still: impl Fn() -> bool,
+    ) -> Result<bool, OutOfMemory> {
+        Ok(self.change(|all| {
+            let is_so = still();
+            if is_so {
+                all.map_batch(pages(start..USER_TOP), frames, access);
+            }
+            is_so
+        }))
     }
 
     /// Empties `range`, up to `budget` pages. Returns where to go on.
@@ -120,11 +131,12 @@ impl<F: Owned> Space<F> {
         self.lock().frame_at(page(at)).cloned()
     }
 
-    /// Makes the page at `at` the space's own and gives it `access`. False if nothing is mapped there.
+    /// Makes the page at `at` the space's own and gives it `access`. False, and nothing has changed, if nothing is mapped there or `still` does
+    /// not hold.
     ///
     /// # Errors
     /// There is no memory for a copy.
-    pub fn break_copy_on_write(&self, at: u64, access: Access) -> Result<bool, OutOfMemory> {
+    pub fn break_copy_on_write(&self, at: u64, access: Access, still: impl Fn() -> bool) -> Result<bool, OutOfMemory> {
         let shared = match self.change(|pages| pages.before_break(page(at))) {
             Break::Nothing => return Ok(false),
             Break::Own => None,
@@ -132,8 +144,8 @@ impl<F: Owned> Space<F> {
         };
         // Copied while nobody is kept waiting.
         let copied = shared.as_ref().map(|of| Ok((of, of.copied().ok_or(OutOfMemory)?))).transpose()?;
-        let (is_mapped, _unneeded) = self.change(|pages| pages.break_copy_on_write(page(at), access, copied));
-        Ok(is_mapped)
+        let broken = self.change(|pages| still().then(|| pages.break_copy_on_write(page(at), access, copied)));
+        Ok(broken.is_some_and(|(is_mapped, _unneeded)| is_mapped))
     }
 
     /// Pages mapped now.

@@ -49,7 +49,7 @@ mod tests {
         frames[0].write(PAGE_SIZE - at, &code[..split]);
         frames[1].write(0, &code[split..]);
         let rights = Access::READ | Access::EXECUTE;
-        space.map_batch(0x40_0000_usize, frames.into_iter(), rights).unwrap();
+        space.map_batch(0x40_0000_usize, frames.into_iter(), rights, || true).unwrap();
         let general = General { rip: 0x40_1000 - at, rdi: 0x1000, rsi: 0x2000, rsp: 0x9000, ..General::default() };
         attempted_when(&space, &general, 0, 0, address, true)
     }

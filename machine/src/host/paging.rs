@@ -293,14 +293,18 @@ impl Tables {
         start: usize,
         frames: impl Iterator<Item = Frame>,
         access: Access,
-    ) -> Result<(), OutOfMemory> {
+        still: impl Fn() -> bool,
+    ) -> Result<bool, OutOfMemory> {
         self.change(|pages, view| {
+            if !still() {
+                return Ok(false);
+            }
             for (address, frame) in (start..).step_by(PAGE_SIZE).zip(frames) {
                 if !pages.contains_key(&address) {
                     put(pages, view, address, frame, access)?;
                 }
             }
-            Ok(())
+            Ok(true)
         })
     }
 
@@ -356,7 +360,12 @@ impl Tables {
         self.lock().pages.get(&page).map(|page| page.frame.clone())
     }
 
-    pub fn break_copy_on_write(&self, address: usize, access: Access) -> Result<bool, OutOfMemory> {
+    pub fn break_copy_on_write(
+        &self,
+        address: usize,
+        access: Access,
+        still: impl Fn() -> bool,
+    ) -> Result<bool, OutOfMemory> {
         let shared = match self.lock().pages.get(&address) {
             Some(page) => page.is_shared().then(|| page.frame.clone()),
             None => return Ok(false),
@@ -366,7 +375,7 @@ impl Tables {
         // Dropped when no program sees it any more.
         let mut replaced = None;
         self.change(|pages, view| {
-            let Some(page) = pages.get_mut(&address) else { return Ok(false) };
+            let Some(page) = pages.get_mut(&address).filter(|_| still()) else { return Ok(false) };
             if page.is_shared() {
                 let is_same = shared.as_ref().is_some_and(|shared| shared.number() == page.frame.number());
                 let Some(copy) = copy.take().filter(|_| is_same) else { return Ok(true) };

@@ -332,7 +332,7 @@ fn more_mappings_than_the_host_allows_take_turns() {
         // One frame everywhere: no two neighbours can be one mapping.
         let frame = Frame::zeroed().unwrap();
         frame.write(0, &[1]);
-        space.map_batch(0x1000_0000_usize, (0..PAGES).map(|_| frame.clone()), Access::READ).unwrap();
+        space.map_batch(0x1000_0000_usize, (0..PAGES).map(|_| frame.clone()), Access::READ, || true).unwrap();
         assert_eq!(next(&mut registers, &space), Trap::Syscall);
         assert_eq!(registers.syscall_number(), PAGES % 256);
         power::off(0)

@@ -119,15 +119,17 @@ impl Space {
         self.0.map_over(user_page(page)?, before, frame, access, still)
     }
 
-    /// Shows frames at consecutive pages from `start` where nothing is, in one walk: fault-around. On failure a first part is mapped.
+    /// Shows frames at consecutive pages from `start` where nothing is, in one walk: fault-around. On failure a first part is mapped, and
+    /// if `still` does not hold, which is asked as in [`map_over`](Space::map_over): then it returns false.
     /// `frames` runs with a table locked: it must not touch this space.
     pub fn map_batch(
         &self,
         start: impl Into<UserAddress>,
         frames: impl Iterator<Item = Frame>,
         access: Access,
-    ) -> Result<(), OutOfMemory> {
-        self.0.map_batch(user_page(start)?, frames, access)
+        still: impl Fn() -> bool,
+    ) -> Result<bool, OutOfMemory> {
+        self.0.map_batch(user_page(start)?, frames, access, still)
     }
 
     /// What takes pages and rights out, and waits for other CPUs to forget them when it is dropped: at the end of the statement, if it gets no
@@ -156,10 +158,16 @@ impl Space {
 
     /// Makes the copy-on-write page at `page` private and gives it `access`: in place if this space is the frame's only owner,
     /// else on a copy, which is made without a lock: if the page has become another meanwhile, that stays. A page that is not
-    /// copy-on-write just gets `access`. False if nothing is mapped there.
+    /// copy-on-write just gets `access`. False, and nothing has changed, if nothing is mapped there, or `still` does not hold, which is asked as
+    /// in [`map_over`](Space::map_over).
     #[inline]
-    pub fn break_copy_on_write(&self, page: impl Into<UserAddress>, access: Access) -> Result<bool, OutOfMemory> {
-        self.0.break_copy_on_write(user_page(page)?, access)
+    pub fn break_copy_on_write(
+        &self,
+        page: impl Into<UserAddress>,
+        access: Access,
+        still: impl Fn() -> bool,
+    ) -> Result<bool, OutOfMemory> {
+        self.0.break_copy_on_write(user_page(page)?, access, still)
     }
 
     /// Pages mapped now.
@@ -399,7 +407,7 @@ mod tests {
     #[test]
     fn fork_copies_on_write() {
         let parent = Space::new().unwrap();
-        parent.map_batch(PAGE, (0..4).map(filled), WRITABLE).unwrap();
+        parent.map_batch(PAGE, (0..4).map(filled), WRITABLE, || true).unwrap();
         let child = Space::new().unwrap();
         parent.gather().share_with(&child, PAGE..PAGE + 3 * SIZE, true).unwrap();
         assert_eq!(child.resident(), 3);
@@ -409,14 +417,14 @@ mod tests {
         parent.gather().protect(PAGE..PAGE + SIZE, WRITABLE);
         assert!(parent.write(PAGE, &[9]).is_err(), "protect must not make a shared page writable");
 
-        assert_eq!(child.break_copy_on_write(PAGE, WRITABLE), Ok(true));
+        assert_eq!(child.break_copy_on_write(PAGE, WRITABLE, || true), Ok(true));
         child.write(PAGE, &[9]).unwrap();
         assert_eq!((byte_at(&parent, PAGE), byte_at(&child, PAGE)), (0, 9));
         // Now the parent is the only owner, and keeps its frame.
-        assert_eq!(parent.break_copy_on_write(PAGE, WRITABLE), Ok(true));
+        assert_eq!(parent.break_copy_on_write(PAGE, WRITABLE, || true), Ok(true));
         assert_eq!(parent.lookup(PAGE).unwrap().frame_number, mapping.frame_number);
         parent.write(PAGE, &[8]).unwrap();
-        assert_eq!(parent.break_copy_on_write(PAGE + 9 * SIZE, WRITABLE), Ok(false));
+        assert_eq!(parent.break_copy_on_write(PAGE + 9 * SIZE, WRITABLE, || true), Ok(false));
         parent.write(PAGE + 3 * SIZE, &[1]).unwrap();
 
         parent.gather().share_with(&child, PAGE + 3 * SIZE..PAGE + 4 * SIZE, false).unwrap();
@@ -431,7 +439,7 @@ mod tests {
         let cached = filled(3);
         space.map(PAGE, cached.clone(), WRITABLE | Access::COPY_ON_WRITE).unwrap();
         assert!(space.write(PAGE, &[4]).is_err());
-        space.break_copy_on_write(PAGE, WRITABLE).unwrap();
+        space.break_copy_on_write(PAGE, WRITABLE, || true).unwrap();
         space.write(PAGE, &[4]).unwrap();
         let mut byte = [0];
         cached.read(0, &mut byte);
@@ -441,7 +449,7 @@ mod tests {
     #[test]
     fn ranges_move_and_go_in_slices() {
         let space = Space::new().unwrap();
-        space.map_batch(PAGE, (0..100).map(filled), WRITABLE).unwrap();
+        space.map_batch(PAGE, (0..100).map(filled), WRITABLE, || true).unwrap();
         let target = 0x7fff_0000_0000;
         space.gather().move_range(PAGE + 10 * SIZE..PAGE + 20 * SIZE, target).unwrap();
         assert_eq!((byte_at(&space, target), byte_at(&space, target + 9 * SIZE)), (10, 19));

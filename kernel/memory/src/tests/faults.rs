@@ -469,7 +469,8 @@ fn a_fault_waits_for_no_change_of_other_areas() {
     assert!(matches!(fault(4, Access::WRITE), Ok(Resolution::Mapped)));
     let _changing = space.layout();
     assert!(matches!(fault(6, Access::WRITE), Ok(Resolution::Mapped)));
-    assert!(matches!(fault(6, Access::WRITE), Err(MemoryFault::Busy)), "what is there is looked at with the lock");
+    assert!(matches!(fault(6, Access::WRITE), Ok(Resolution::Spurious)));
+    assert!(matches!(fault(2, Access::WRITE), Ok(Resolution::Mapped)), "the page of zeros is replaced");
 }
 
 /// What was known of an area is not believed when it has changed.
@@ -525,4 +526,57 @@ fn no_page_is_left_where_no_area_is() {
         done.store(true, Ordering::Relaxed);
         assert_eq!(left, None);
     });
+}
+
+/// Threads that fault in areas of their own, at pages that are missing, read before or shared with a child, wait for no lock of the areas,
+/// while another maps and unmaps.
+#[test]
+fn no_fault_waits_for_a_lock_of_the_space() {
+    const WINDOW: usize = 1 << 21;
+    const WINDOWS: usize = 16;
+    let kernel = kernel();
+    let space = kernel.space();
+    let areas = [1, 2, 3].map(|number| number << 28);
+    let map = |area| space.anonymous(area, WINDOWS * WINDOW / PAGE, READ_WRITE, FIXED).unwrap();
+    assert_eq!(areas.map(map), areas);
+    let pages =
+        |area: usize| (0..WINDOWS).flat_map(move |window| [1, 7].map(|page| area + window * WINDOW + page * PAGE));
+    for area in areas {
+        space.set_byte(area, 1).unwrap();
+        pages(area).step_by(4).for_each(|page| space.set_byte(page, 1).unwrap());
+    }
+    let child = wait(space.fork()).unwrap();
+    // Each area is known from its first fault on.
+    areas.into_iter().for_each(|area| space.set_byte(area, 2).unwrap());
+    let running = AtomicUsize::new(areas.len());
+    let waits = || space.layout_lock().waits.load(Ordering::Relaxed);
+    let before = waits();
+    std::thread::scope(|scope| {
+        for area in areas {
+            let (space, running) = (&space, &running);
+            scope.spawn(move || {
+                for page in pages(area) {
+                    let resolved = [Access::READ, Access::WRITE].map(|access| space.resolve(page, access).is_ok());
+                    assert_eq!(resolved, [true; 2]);
+                }
+                running.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+        while running.load(Ordering::Relaxed) > 0 {
+            let other = space.anonymous(0, 40, READ_WRITE, PRIVATE).unwrap();
+            assert!(space.space().lookup(other).is_none());
+            wait(space.unmap(other, 40 * PAGE)).unwrap();
+        }
+    });
+    assert_eq!(waits() - before, 0, "faults found the lock of the areas taken");
+    for area in areas {
+        assert!(pages(area).all(|page| space.space().lookup(page).unwrap().access.contains(Access::WRITE)));
+        assert_eq!(child.byte(area + PAGE), Ok(1), "the child has its own");
+    }
+    // One that is not known takes the lock.
+    let unknown = space.anonymous(0, 40, READ_WRITE, PRIVATE).unwrap();
+    let layout = space.layout();
+    assert!(matches!(space.resolve(unknown, Access::WRITE), Err(MemoryFault::Busy)));
+    drop(layout);
+    assert_eq!(waits() - before, 1);
 }

@@ -340,8 +340,9 @@ impl Tables {
         start: usize,
         frames: impl Iterator<Item = Frame>,
         access: Access,
-    ) -> Result<(), OutOfMemory> {
-        let mut leaf = None;
+        still: impl Fn() -> bool,
+    ) -> Result<bool, OutOfMemory> {
+        let (mut leaf, mut is_so) = (None, false);
         let mut added = 0;
         for (page, frame) in (start..USER_TOP).step_by(PAGE_SIZE).zip(frames) {
             if index(page, 0) == 0 {
@@ -349,8 +350,15 @@ impl Tables {
             }
             let table = match leaf.take() {
                 Some(table) => table,
-                None => self.leaf_or_new(page).inspect_err(|_| self.resident.add(added))?,
+                None => {
+                    let table = self.leaf_or_new(page).inspect_err(|_| self.resident.add(added))?;
+                    is_so = still();
+                    table
+                }
             };
+            if !is_so {
+                break;
+            }
             if table.get(index(page, 0)).0 == 0 {
                 table.insert(index(page, 0), Entry::page(frame.into_raw(), access));
                 added += 1;
@@ -358,7 +366,7 @@ impl Tables {
             leaf = Some(table);
         }
         self.resident.add(added);
-        Ok(())
+        Ok(is_so)
     }
 
     /// Empties `range`; returns where to go on when `budget` is spent. Under the lock for changes.
@@ -563,7 +571,12 @@ impl Tables {
     }
 
     #[inline]
-    pub fn break_copy_on_write(&self, page: usize, access: Access) -> Result<bool, OutOfMemory> {
+    pub fn break_copy_on_write(
+        &self,
+        page: usize,
+        access: Access,
+        still: impl Fn() -> bool,
+    ) -> Result<bool, OutOfMemory> {
         let Some((leaf, index, entry)) = self.find(page) else { return Ok(false) };
         let Some(number) = entry.frame() else { return Ok(false) };
         let rights = |entry: Entry| Entry(entry.0 & !Entry::COPY_ON_WRITE).with_access(access - Access::COPY_ON_WRITE);
@@ -572,7 +585,10 @@ impl Tables {
         if entry.has(Entry::COPY_ON_WRITE) && shared.references() != 1 {
             let shared = Frame::clone(&shared);
             drop(leaf);
-            return self.replace_by_copy(page, &shared, access);
+            return self.replace_by_copy(page, &shared, access, still);
+        }
+        if !still() {
+            return Ok(false);
         }
         let old = leaf.update(index, |entry| Entry(rights(entry).0 | Entry::ACCESSED | Entry::DIRTY));
         if old.must_flush(rights(old)) {
@@ -582,10 +598,19 @@ impl Tables {
     }
 
     /// Copies a page without the lock, and shows the copy if the page is what it was.
-    fn replace_by_copy(&self, page: usize, shared: &Frame, access: Access) -> Result<bool, OutOfMemory> {
+    fn replace_by_copy(
+        &self,
+        page: usize,
+        shared: &Frame,
+        access: Access,
+        still: impl Fn() -> bool,
+    ) -> Result<bool, OutOfMemory> {
         let copy = Frame::copy_of(shared).ok_or(OutOfMemory)?;
         let is_same = |entry: Entry| entry.has(Entry::COPY_ON_WRITE) && entry.frame() == Some(shared.raw());
         if let Some((leaf, index, _)) = self.find(page).filter(|(_, _, entry)| is_same(*entry)) {
+            if !still() {
+                return Ok(false);
+            }
             let new = Entry::page(copy.into_raw(), access - Access::COPY_ON_WRITE);
             let new = Entry(new.0 | Entry::ACCESSED | Entry::DIRTY);
             MmuGather::new(self).entry(page, leaf.replace(index, new), new);

@@ -45,7 +45,7 @@ macro_rules! same {
             (**self).gather().share_with(child, range, copy_on_write)
         }
         fn break_copy_on_write(&self, page: usize, access: Access) -> Result<bool, OutOfMemory> {
-            (**self).break_copy_on_write(page, access)
+            (**self).break_copy_on_write(page, access, || true)
         }
         fn lookup(&self, page: usize) -> Option<Mapping> {
             (**self).lookup(page)
@@ -372,7 +372,7 @@ fn a_page_without_a_table_is_not_there() {
             space.map(neighbour, frame.clone(), access).unwrap();
             frames::allow(tables);
             let refused = space.map(FIRST, frame.clone(), access);
-            let batch = space.map_batch(FIRST, [(); 3].into_iter().map(|()| frame.clone()), access);
+            let batch = space.map_batch(FIRST, [(); 3].into_iter().map(|()| frame.clone()), access, || true);
             frames::allow(usize::MAX);
             assert_eq!((refused, batch), (Err(OutOfMemory), Err(OutOfMemory)), "{tables} of {missing}");
             assert_eq!((space.lookup(FIRST), space.resident(), frame.references()), (None, 1, 2));
@@ -421,14 +421,14 @@ fn what_is_shown_by_part_is_whole_for_each_page() {
     let run = || [(); 4].into_iter().map(|()| frame.clone());
     for tables in 0..3 {
         frames::allow(tables);
-        assert_eq!(parent.map_batch(start, run(), access), Err(OutOfMemory));
+        assert_eq!(parent.map_batch(start, run(), access, || true), Err(OutOfMemory));
         frames::allow(usize::MAX);
         assert_eq!((parent.resident(), frame.references()), (3, 4));
         assert!(parent.lookup(FIRST - PAGE_SIZE).is_some() && parent.lookup(FIRST).is_none());
         parent.gather().unmap(start..FIRST + PAGE_SIZE, usize::MAX);
         assert_eq!((parent.tables(), frame.references()), (3, 2), "the empty tables went with it");
     }
-    parent.map_batch(start, run(), access).unwrap();
+    parent.map_batch(start, run(), access, || true).unwrap();
     for tables in 0..6 {
         frames::allow(tables);
         let shared = parent.gather().share_with(&child, start..FIRST + 2 * PAGE_SIZE, true);
@@ -444,7 +444,7 @@ fn what_is_shown_by_part_is_whole_for_each_page() {
         assert_eq!(child.resident(), 0);
     }
     // All pages show one frame, so what is written is a copy.
-    assert_eq!(parent.break_copy_on_write(start, access), Ok(true));
+    assert_eq!(parent.break_copy_on_write(start, access, || true), Ok(true));
     assert!(shootdown::access(parent.root(), start, true));
     drop((parent, child));
     assert_eq!(frame.references(), 1);
@@ -492,4 +492,25 @@ fn no_frame_goes_while_a_flush_is_to_come() {
     gather.protect(pages.clone(), Access::empty());
     space.map(page, Frame::zeroed().unwrap(), access).unwrap();
     assert_eq!((frame.references(), is_cached()), (1, false));
+}
+
+/// A run over two tables has the lock of one at a time, and ends where it is no longer wished.
+#[test]
+fn a_run_is_mapped_as_long_as_it_is_wished() {
+    let access = Access::READ | Access::WRITE;
+    let frame = Frame::zeroed().unwrap();
+    let space = Tables::new().unwrap();
+    let start = FIRST - 2 * PAGE_SIZE;
+    let run = || [(); 4].into_iter().map(|()| frame.clone());
+    let asked = std::cell::Cell::new(0);
+    let only_once = || {
+        asked.set(asked.get() + 1);
+        // Of the table before nobody has the lock now.
+        asked.get() == 1 || space.frame_at(start).is_none()
+    };
+    assert_eq!(space.map_batch(start, run(), access, only_once), Ok(false));
+    assert_eq!((asked.get(), space.resident(), frame.references()), (2, 2, 3));
+    assert_eq!(space.break_copy_on_write(start, access, || false), Ok(false));
+    assert_eq!(space.map_batch(start, run(), access, || true), Ok(true));
+    assert_eq!(space.resident(), 4);
 }
