@@ -27,8 +27,8 @@ const MAX_LINKS: usize = 40;
 /// How often a resolution is tried again.
 const RETRIES: usize = 8;
 
-/// How often one that waits is: what it found has more time to be exchanged.
-const WAITING_RETRIES: usize = 64;
+/// How often one that waits is: what it found has more time to be exchanged. A file that is saved every hundred microseconds is met at last.
+const WAITING_RETRIES: usize = 400;
 
 /// Runs a resolution, and again if what it found was exchanged before it was used: by somebody outside, where the file
 /// system is kept elsewhere.
