@@ -72,7 +72,6 @@ mod bits {
     pub const BREAK: u8 = 0x40;
     /// DTR and RTS for the other side, OUT2 to let interrupts through.
     pub const MODEM_READY: u8 = 0x0b;
-    pub const LOOPBACK: u8 = 0x10;
     pub const DATA_READY: u8 = 0x01;
     pub const OVERRUN: u8 = 0x02;
     pub const PARITY_OR_FRAMING: u8 = 0x0c;
@@ -118,12 +117,13 @@ impl<R: Registers> Uart<R> {
             }
         }
         registers.write(Register::InterruptEnable, 0);
-        // Clearing the FIFO would lose what is there: whoever pipes input into the machine does not wait for us. In loopback nothing
-        // more comes in between.
-        registers.write(Register::ModemControl, bits::LOOPBACK);
         let (mut counters, mut early) = (SerialCounters::default(), [Received::Break; FIFO_SIZE]);
         let count = counters.take(&registers, &mut early);
-        registers.write(Register::InterruptIdentification, bits::FIFO_ENABLE_AND_CLEAR);
+        // Switching the FIFO on empties it. Whoever pipes input into the machine does not wait for us: if something was there, more comes as
+        // soon as that is read, and would be lost. Such a chip goes on byte by byte, which holds the sender back (QEMU).
+        if count == 0 {
+            registers.write(Register::InterruptIdentification, bits::FIFO_ENABLE_AND_CLEAR);
+        }
         registers.write(Register::ModemControl, bits::MODEM_READY);
         let has_fifo = registers.read(Register::InterruptIdentification) & bits::FIFO_WORKS == bits::FIFO_WORKS;
         let burst = if has_fifo { FIFO_SIZE } else { 1 };
