@@ -1,5 +1,5 @@
 //! The machine's own spin lock: a CPU that waits answers other CPUs' requests meanwhile. On the host, where the thread that holds
-//! it may have been put off, it lets others go on, and sleeps now and then; it never unwinds, as a CPU of a machine that is off does elsewhere.
+//! it may have been put off, it lets others go on; it never unwinds, as a CPU of a machine that is off does elsewhere.
 
 use spin::mutex::SpinMutex;
 use spin::relax::RelaxStrategy;
@@ -13,7 +13,7 @@ impl RelaxStrategy for Relax {
         #[cfg(target_os = "none")]
         crate::cpu::relax();
         #[cfg(not(target_os = "none"))]
-        crate::platform::cpu::let_others_run();
+        std::thread::yield_now();
     }
 }
 

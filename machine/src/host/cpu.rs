@@ -14,7 +14,6 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 pub use lines::HostThread;
 
@@ -222,43 +221,10 @@ pub fn take_interrupts() {
 /// One turn of a spin loop. There may be more CPUs than the host has: let others go on.
 pub fn relax() {
     machine().check_power();
-    let_others_run();
-}
-
-/// So many turns of spin loops a thread yields in, and then it sleeps for one.
-const YIELDS: u32 = 64;
-/// For how long at least.
-const NAP: Duration = Duration::from_micros(50);
-
-/// Lets other threads of the host run. Yielding is quick, but helps only those that wait for the same processor: while who holds a lock waits for
-/// another one, behind programs that compute, whoever spins for it would use up this one, for as long as that takes.
-pub fn let_others_run() {
-    thread_local! {
-        static TURNS: Cell<u32> = const { Cell::new(0) };
-    }
-    let turn = TURNS.get().wrapping_add(1);
-    TURNS.set(turn);
-    if turn.is_multiple_of(YIELDS) { std::thread::sleep(NAP) } else { std::thread::yield_now() }
+    std::thread::yield_now();
 }
 
 /// Sets this CPU's alarm. It is in the kernel, so it will look.
 pub(super) fn set_alarm(deadline: Option<u64>) {
     machine().cpus.set_alarm(current(), deadline);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::let_others_run;
-    use crate::time::own;
-    use std::time::{Duration, Instant};
-
-    #[test]
-    fn who_spins_for_long_uses_little_of_the_processor() {
-        let (start, before) = (Instant::now(), own().unwrap());
-        while start.elapsed() < Duration::from_millis(300) {
-            let_others_run();
-        }
-        let used = Duration::from_nanos(own().unwrap() - before);
-        assert!(used < Duration::from_millis(150), "{used:?}");
-    }
 }
