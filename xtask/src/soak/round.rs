@@ -62,7 +62,7 @@ impl Kind {
     pub fn prepare(&self) -> Result<()> {
         match self {
             Kind::Room { package, .. } => {
-                let built = cargo(&["test", "--quiet", "--no-run", "--package", package]).status()?;
+                let built = cargo(&["test", "--quiet", "--no-run", "--profile", "soak", "--package", package]).status()?;
                 anyhow::ensure!(built.success(), "cargo could not build the tests of {package}");
                 Ok(())
             }
@@ -97,7 +97,7 @@ impl Kind {
     pub fn run(&self, seed: u64, time: Duration) -> Result<Done> {
         match *self {
             Kind::Room { package, test } => {
-                let mut command = cargo(&["test", "--quiet", "--package", package, "--"]);
+                let mut command = cargo(&["test", "--quiet", "--profile", "soak", "--package", package, "--"]);
                 command.args(["--ignored", "--exact", "--nocapture", test]);
                 command.env("SOAK_SEED", seed.to_string()).env("SOAK_SECONDS", time.as_secs().to_string());
                 let output = command.stdin(Stdio::null()).output().context("cannot start cargo")?;

@@ -108,6 +108,9 @@ fn run_all(seed: u64) {
         "hostfs_far::",
         "--skip",
         "stalled::",
+        // Long, and never on slow files.
+        "--skip",
+        "walk::a_walk_that_takes_long",
         "--test-threads",
         "2",
     ]);
