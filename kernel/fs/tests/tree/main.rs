@@ -60,7 +60,8 @@ use vfs::{
 fn memory() -> (&'static Arc<Memory>, Permit<'static>) {
     static ALONE: Semaphore = Semaphore::new(1);
     static MEMORY: OnceLock<Arc<Memory>> = OnceLock::new();
-    let alone = block_on(ALONE.acquire());
+    // Who waits for his turn lets no time pass in the world of somebody else, who counts what is free in it.
+    let alone = run_beside(ALONE.acquire(), || false);
     (MEMORY.get_or_init(|| Memory::new().unwrap()), alone)
 }
 
@@ -463,12 +464,17 @@ fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 fn run<F: Future>(future: F) -> F::Output {
+    run_beside(future, || SLOW.read().unwrap().as_ref().is_some_and(|store| store.queue().step()))
+}
+
+/// Runs `future`, and each time it waits does something that may help, if there was something.
+fn run_beside<F: Future>(future: F, help: impl Fn() -> bool) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     loop {
         match future.as_mut().poll(&mut Task::from_waker(&waker)) {
             Poll::Ready(value) => return value,
-            Poll::Pending if SLOW.read().unwrap().as_ref().is_some_and(|store| store.queue().step()) => {}
+            Poll::Pending if help() => {}
             Poll::Pending => std::thread::park(),
         }
     }
