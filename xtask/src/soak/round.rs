@@ -26,6 +26,8 @@ pub enum Kind {
     /// Of what a program can make one kind is made until it is refused, while somebody reads /proc: a part of `tests/hostile/shortage.c`, on
     /// the bare machine. There are as many rounds as there are pairs of a part and one of [`SIZES`].
     Exhausted,
+    /// git and tar of this host with so many files that take their time, as the seed says, and now and then with fifty times as many.
+    Versioned { files: u32 },
     /// A program of this host (a Debian package), packed with its libraries, and a command with it, as with `Booted`. The seed
     /// chooses one of [`PLACES`].
     Packed { package: &'static str, program: &'static str, command: fn(seed: u64, seconds: u64) -> String },
@@ -62,12 +64,13 @@ impl Kind {
     pub fn prepare(&self) -> Result<()> {
         match self {
             Kind::Room { package, .. } => {
-                let built = cargo(&["test", "--quiet", "--no-run", "--profile", "soak", "--package", package]).status()?;
+                let built =
+                    cargo(&["test", "--quiet", "--no-run", "--profile", "soak", "--package", package]).status()?;
                 anyhow::ensure!(built.success(), "cargo could not build the tests of {package}");
                 Ok(())
             }
             Kind::Failing { place } => allocations::prepare(*place),
-            Kind::Booted { place: Place::Host, .. } => hosted::orrery().map(drop),
+            Kind::Booted { place: Place::Host, .. } | Kind::Versioned { .. } => hosted::orrery().map(drop),
             Kind::Booted { .. } | Kind::Typed { .. } | Kind::Exhausted => build::kernel().map(drop),
             Kind::Packed { package, program, .. } => {
                 let there = std::path::Path::new(program).exists();
@@ -141,6 +144,12 @@ impl Kind {
                     in_console(console, &format!("shortage {part} {}", LONGEST_GREED.as_secs()), LONGEST_GREED);
                 done.output.insert_str(0, &format!("{memory} MiB\n"));
                 Ok(done)
+            }
+            Kind::Versioned { files } => {
+                let times = if seed.is_multiple_of(50) { 50 } else { 1 };
+                let end = test::on_slow_files(seed, files * times);
+                let output = end.as_ref().map(String::clone).unwrap_or_default();
+                Ok(Done { output, result: end.map(drop) })
             }
             Kind::Packed { program, command, .. } => {
                 let (place, cpus, engine) = PLACES[seed as usize % PLACES.len()];

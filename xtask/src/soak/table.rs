@@ -26,6 +26,11 @@ pub const SOAKS: &[Entry] = &[
         round: Kind::Room { package: "fs", test: "slow::from_the_environment" },
     },
     Entry {
+        name: "git-slow",
+        what: "git clone, git status and tar of files that take their time, on the host machine: 100, and 5,000 in each fiftieth round",
+        round: Kind::Versioned { files: 100 },
+    },
+    Entry {
         name: "fuzz-host",
         what: "random system calls with hostile arguments, as an ordinary user, on the host machine",
         round: Kind::Booted { place: Place::Host, cpus: 4, memory: 256, command: fuzz },

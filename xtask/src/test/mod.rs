@@ -10,6 +10,7 @@
 //! | `bad ...` | damaged archives, strange options, too little memory: a clear line and a failing status |
 //! | `every 101st ...`, `what calls draw ...` | kernel memory that is refused, and what of it can't be |
 //! | `hostile ...` | programs that do what nobody should |
+//! | `git ...` | git and tar of this host on files that take their time |
 //! | `load ...` | a thousand processes, a hundred thousand starts |
 //! | `polls ...` | how long any call keeps a CPU, and that what takes long can be killed |
 //! | `run ...` | `x run` itself: pipes, exit statuses, the terminal left in order |
@@ -28,11 +29,13 @@ mod report;
 mod rooms;
 mod run;
 mod twins;
+mod versions;
 mod wasm;
 
 /// What a person does at a console, for soaks too.
 pub use boots::{much_output, vi};
 pub use hostile::SHORTAGES;
+pub use versions::on_slow_files;
 
 use crate::console::Console;
 use crate::hosted::Hosted;
@@ -143,6 +146,7 @@ impl Test {
         jobs.extend(wasm::jobs());
         jobs.extend(hostile::jobs()?);
         jobs.extend(load::jobs());
+        jobs.extend(versions::jobs());
         jobs.extend(boots::jobs()?);
         jobs.extend(twins::jobs()?);
         jobs.extend(polls::jobs());
