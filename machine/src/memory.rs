@@ -21,6 +21,8 @@ use core::num::NonZeroU32;
 use core::ops::Range;
 use core::sync::atomic::{self, AtomicBool, AtomicU32, Ordering};
 
+#[cfg(not(machine = "pc"))]
+mod by_page;
 mod count;
 mod frame;
 mod frame_cell;

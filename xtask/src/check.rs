@@ -118,8 +118,19 @@ pub fn has_target(target: &str) -> Result<bool> {
 }
 
 /// What is built for every other architecture, where `machine` is the one of software only.
-const PORTABLE: [&str; 10] =
-    ["boundary", "clocks", "folders", "formats", "machine", "setup", "shortage", "simulator", "streams", "sync"];
+const PORTABLE: [&str; 11] = [
+    "boundary",
+    "clocks",
+    "folders",
+    "formats",
+    "machine",
+    "pages",
+    "setup",
+    "shortage",
+    "simulator",
+    "streams",
+    "sync",
+];
 
 /// Rooms that are built where Linux has an architecture, whose numbers `abi` takes, and words have 64 bits. Those above still need the
 /// registers and signal frames of `abi::arch`, which there are for x86-64 only.

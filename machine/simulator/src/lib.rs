@@ -3,8 +3,7 @@
 //!
 //! | file | what it has |
 //! | --- | --- |
-//! | `pages` | [`Pages`]: which frame each page of a space shows, and with what access |
-//! | `space` | [`Space`]: those under a lock, by addresses |
+//! | `space` | [`Space`]: a map of [`pages`] under a lock, by addresses |
 //! | `program` | [`ProgramState`]: what a program has beside its general registers |
 //! | `arena` | [`Arena`]: frames for who comes before the kernel's own allocator |
 //! | `clock` | [`Clock`]: time that passes when somebody looks, or waits; alarms and kicks |
@@ -29,7 +28,6 @@ pub mod cpu;
 mod cpus;
 pub mod debug;
 mod devices;
-mod pages;
 pub mod power;
 mod program;
 mod space;
@@ -39,6 +37,5 @@ pub use arena::Arena;
 pub use clock::{Clock, Due};
 pub use cpus::{Cpus, relax};
 pub use devices::{InitramfsImage, InterruptLine, PortWindow, command_line, initramfs, random_seed};
-pub use pages::{Break, Copies, Owned, Pages};
 pub use program::{ProgramState, extended_features};
 pub use space::{Space, USER_TOP};

@@ -2,9 +2,10 @@
 //!
 //! Nobody has to forget anything: programs have no other view of a space. Frames are dropped when the lock is given up.
 
-use crate::{Break, Owned, Pages};
+use alloc::vec::Vec;
 use boundary::{Access, Mapping, OutOfMemory, PageNumber, UserAddress};
 use core::ops::Range;
+use pages::{Break, Owned, Pages};
 use spin::{Mutex, MutexGuard};
 
 /// The first address a program cannot have: as on `pc`.
@@ -42,7 +43,7 @@ impl<F: Owned> Space<F> {
     /// # Errors
     /// None here, nor below but for copies: the map grows by what can't be refused.
     pub fn map(&self, at: u64, frame: F, access: Access) -> Result<(), OutOfMemory> {
-        drop(self.change(|pages| pages.map(page(at), frame, access)));
+        drop(self.change(|pages| pages.map(page(at), frame, access).1));
         Ok(())
     }
 
@@ -60,7 +61,7 @@ impl<F: Owned> Space<F> {
     ) -> Result<bool, OutOfMemory> {
         let replaced = self.change(|pages| {
             let is_same = pages.frame_at(page(at)).map(F::number) == before && still();
-            if is_same { Ok(pages.map(page(at), frame, access)) } else { Err(frame) }
+            if is_same { Ok(pages.map(page(at), frame, access).1) } else { Err(frame) }
         });
         Ok(replaced.is_ok())
     }
@@ -87,7 +88,8 @@ impl<F: Owned> Space<F> {
 
     /// Empties `range`, up to `budget` pages. Returns where to go on.
     pub fn unmap(&self, range: Range<u64>, budget: usize) -> Option<u64> {
-        let (_frames, rest) = self.change(|all| all.unmap(pages(range), budget));
+        let mut frames = Vec::new();
+        let rest = self.change(|all| all.unmap(pages(range), budget, |_, frame| frames.push(frame)));
         rest.map(|page| page.start().get())
     }
 
@@ -101,8 +103,9 @@ impl<F: Owned> Space<F> {
     /// # Errors
     /// None.
     pub fn share_with(&self, child: &Space<F>, range: Range<u64>, copy_on_write: bool) -> Result<(), OutOfMemory> {
-        let shared = self.change(|all| all.share(pages(range), copy_on_write));
-        drop(child.change(|all| all.accept(shared)));
+        let (mut shared, mut gone) = (Vec::new(), Vec::new());
+        self.change(|all| all.share(pages(range), copy_on_write, |copy| shared.push(copy)));
+        child.change(|all| all.accept(shared, |_, frame| gone.push(frame)));
         Ok(())
     }
 
@@ -111,7 +114,8 @@ impl<F: Owned> Space<F> {
     /// # Errors
     /// None.
     pub fn move_range(&self, from: Range<u64>, to: u64) -> Result<(), OutOfMemory> {
-        drop(self.change(|all| all.move_range(pages(from), page(to))));
+        let mut gone = Vec::new();
+        self.change(|all| all.move_range(pages(from), page(to), |_, frame| gone.push(frame)));
         Ok(())
     }
 

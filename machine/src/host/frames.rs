@@ -157,6 +157,12 @@ impl Zone {
         self.contains(number).then(|| self.own.length + (number - self.numbers.start) * PAGE_SIZE)
     }
 
+    /// Whether nothing but frames lies at these bytes of the file.
+    pub fn has(&self, offset: usize, length: usize) -> bool {
+        let end = self.own.length + self.numbers.len() * PAGE_SIZE;
+        offset >= self.own.length && offset <= end && length <= end - offset
+    }
+
     /// The machine's own memory, which begins the file. From [`Zone::release`] on touching it ends the process.
     pub fn own(&self) -> *mut u8 {
         ptr::with_exposed_provenance_mut(self.own.address)

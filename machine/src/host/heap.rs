@@ -74,22 +74,6 @@ pub fn apart<R>(body: impl FnOnce() -> R) -> R {
     result
 }
 
-/// A list whose memory is the process's own: of what is in the machine's hands while it changes something. None of it could be refused
-/// in the middle of the change.
-pub fn list_apart<T>(values: impl IntoIterator<Item = T>) -> Vec<T> {
-    let mut list = Vec::new();
-    values.into_iter().for_each(|value| push_apart(&mut list, value));
-    list
-}
-
-/// Adds to a list of [`list_apart`].
-pub fn push_apart<T>(list: &mut Vec<T>, value: T) {
-    if list.len() == list.capacity() {
-        apart(|| list.reserve(list.len().max(4)));
-    }
-    list.push(value);
-}
-
 /// One machine's heap.
 pub struct MachineHeap {
     heap: Heap<Frames>,

@@ -1,11 +1,9 @@
-//! A space: that of the crate `simulator`, and copies between its frames and the kernel's memory.
+//! A space: that of the crate `simulator`. Copies are in `memory/by_page.rs`.
 
-use super::copy;
-use crate::memory::{Access, Frame, OutOfMemory, PAGE_SIZE, UserAddress, UserFault};
+use crate::memory::{Access, Frame, OutOfMemory, PageNumber};
 use core::ops::Deref;
-use core::sync::atomic::Ordering::SeqCst;
+use simulator::Space;
 pub use simulator::USER_TOP;
-use simulator::{Owned, Space};
 
 /// Addresses as the tables have them: 64 bits, though the kernel's words may be shorter.
 pub type Address = u64;
@@ -20,20 +18,6 @@ pub struct Tables(Space<Frame>);
 
 /// What takes pages and rights out of a space: at once.
 pub type MmuGather<'a> = &'a Tables;
-
-impl Owned for Frame {
-    fn number(&self) -> usize {
-        Frame::number(self)
-    }
-
-    fn references(&self) -> u32 {
-        Frame::references(self)
-    }
-
-    fn copied(&self) -> Option<Frame> {
-        Frame::copy_of(self)
-    }
-}
 
 impl Deref for Tables {
     type Target = Space<Frame>;
@@ -52,69 +36,9 @@ impl Tables {
         self
     }
 
-    /// Runs `each(bytes, done, length)` for the part of each page in the range that allows `access`.
-    fn walk(
-        &self,
-        start: Address,
-        length: usize,
-        access: Access,
-        mut each: impl FnMut(*mut u8, usize, usize),
-    ) -> Result<(), UserFault> {
+    /// Runs `body`, which finds the bytes of pages that allow an access. None leaves the space meanwhile.
+    pub fn with_bytes<R>(&self, body: impl FnOnce(&mut dyn FnMut(PageNumber, Access) -> Option<*mut u8>) -> R) -> R {
         let mut pages = self.lock();
-        let mut copied = 0;
-        while copied < length {
-            let address = UserAddress::new(start + copied as u64);
-            let Some(frame) = pages.touch(address.page(), access) else {
-                return Err(UserFault { copied, address, write: access.contains(Access::WRITE) });
-            };
-            let offset = address.offset_in_page();
-            let part = (length - copied).min(PAGE_SIZE - offset);
-            each(frame.bytes().wrapping_add(offset), copied, part);
-            copied += part;
-        }
-        Ok(())
-    }
-
-    /// # Safety
-    /// `to` is writable for `length` bytes.
-    pub unsafe fn read(&self, address: Address, to: *mut u8, length: usize) -> Result<(), UserFault> {
-        self.walk(address, length, Access::READ, |bytes, done, part| {
-            // SAFETY: `part` bytes lie in the frame, which the lock keeps mapped, and `done + part` is at most `length`.
-            unsafe { copy::copy(to.wrapping_add(done), bytes, part) }
-        })
-    }
-
-    /// # Safety
-    /// `from` is readable for `length` bytes.
-    pub unsafe fn write(&self, address: Address, from: *const u8, length: usize) -> Result<(), UserFault> {
-        self.walk(address, length, Access::WRITE, |bytes, done, part| {
-            // SAFETY: as in `read`.
-            unsafe { copy::copy(bytes, from.wrapping_add(done), part) }
-        })
-    }
-
-    pub fn zero(&self, address: Address, length: usize) -> Result<(), UserFault> {
-        self.walk(address, length, Access::WRITE, |bytes, _, part| {
-            // SAFETY: `part` bytes lie in the frame.
-            unsafe { copy::zero(bytes, part) }
-        })
-    }
-
-    pub fn load_u32(&self, address: Address) -> Result<u32, UserFault> {
-        let mut value = 0;
-        self.walk(address, 4, Access::READ, |bytes, _, _| {
-            // SAFETY: the address is aligned, so the word lies in one frame.
-            value = unsafe { crate::memory::word(bytes) }.load(SeqCst);
-        })?;
-        Ok(value)
-    }
-
-    pub fn compare_exchange_u32(&self, address: Address, old: u32, new: u32) -> Result<Result<u32, u32>, UserFault> {
-        let mut result = Err(old);
-        self.walk(address, 4, Access::WRITE, |bytes, _, _| {
-            // SAFETY: as in `load_u32`.
-            result = unsafe { crate::memory::word(bytes) }.compare_exchange(old, new, SeqCst, SeqCst);
-        })?;
-        Ok(result)
+        body(&mut |page, access| pages.touch(page, access).map(Frame::bytes))
     }
 }

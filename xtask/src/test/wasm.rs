@@ -12,9 +12,10 @@ use std::process::{Command, Stdio};
 const TARGET: &str = "wasm32-unknown-unknown";
 
 /// The crates, each with a test that has to be among its own.
-const CRATES: [(&str, &str); 3] = [
+const CRATES: [(&str, &str); 4] = [
     ("boundary", "an_address_is_a_page_and_a_place_in_it"),
-    ("simulator", "a_page_owns_its_frame_wherever_it_is"),
+    ("pages", "a_page_owns_its_frame_wherever_it_is"),
+    ("simulator", "runs_are_aligned_and_come_back"),
     ("machine", "memory::space::tests::an_address_has_64_bits"),
 ];
 

@@ -41,7 +41,8 @@ pub mod probe;
 mod trace;
 
 use super::cpu::{self, HostThread};
-use super::heap::push_apart;
+use super::machine::{current, lock};
+use super::paging::Host;
 use crate::memory::Access;
 use crate::user::General;
 #[cfg(test)]
@@ -53,41 +54,19 @@ pub use code::{BLOCKS, one_call};
 use cores::Seat;
 use guest::Guest;
 pub use guest::{Missing, Stopped, is_possible};
-use list::{LIST_LENGTH, List};
+pub use list::LIST_LENGTH;
+use list::List;
 pub use pool::{Pool, Shortage, ended, own_pages};
 use probe::{Mending, Step};
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
+use stubs::Change;
+pub use stubs::{NOBODY, new_number};
 pub use trace::Gone;
 use trace::{Carried, Halted};
 
-/// Changes that are noted before the stub is rather emptied.
-const MOST_CHANGES: usize = 2 * LIST_LENGTH;
-
-/// Everything a program can have.
-const ALL: Range<usize> = 0..BASE;
-
 /// The descriptor of the machine's memory in every stub.
 const MEMORY: usize = 0;
-
-/// Something to be done to what a stub maps.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Show the machine's memory from `offset` in `range`.
-    Map {
-        /// Where.
-        range: Range<usize>,
-        /// From where in the memory's file, in bytes.
-        offset: usize,
-        /// Rights, not empty.
-        access: Access,
-    },
-    /// Show nothing in the range.
-    Unmap(Range<usize>),
-    /// Change the rights of a range that is mapped throughout.
-    Protect(Range<usize>, Access),
-}
 
 /// The rights as mmap(2) wants them.
 fn protection(access: Access) -> usize {
@@ -101,53 +80,29 @@ fn protection(access: Access) -> usize {
     protection as usize
 }
 
-impl Change {
-    fn call(&self) -> Call {
-        Call(match self {
-            Change::Map { range, offset, access } => {
-                let flags = (libc::MAP_SHARED | libc::MAP_FIXED) as usize;
-                let protection = protection(*access);
-                [libc::SYS_mmap as usize, range.start, range.len(), protection, flags, MEMORY, *offset]
-            }
-            Change::Unmap(range) => [libc::SYS_munmap as usize, range.start, range.len(), 0, 0, 0, 0],
-            Change::Protect(range, access) => {
-                [libc::SYS_mprotect as usize, range.start, range.len(), protection(*access), 0, 0, 0]
-            }
-        })
-    }
-
-    /// Makes `self` do what `next` does too, if the two are one.
-    pub fn absorb(&mut self, next: &Change) -> bool {
-        match (self, next) {
-            (
-                Change::Map { range, offset, access },
-                Change::Map { range: next, offset: next_offset, access: next_access },
-            ) if range.end == next.start && *offset + range.len() == *next_offset && access == next_access => {
-                range.end = next.end;
-                true
-            }
-            (Change::Unmap(range), Change::Unmap(next)) if range.end == next.start => {
-                range.end = next.end;
-                true
-            }
-            (Change::Protect(range, access), Change::Protect(next, next_access))
-                if range.end == next.start && access == next_access =>
-            {
-                range.end = next.end;
-                true
-            }
-            _ => false,
-        }
+/// Whether a change shows nothing but frames of this machine, and is made where programs have their memory, below our own pages.
+fn is_allowed(change: &Change) -> bool {
+    match change {
+        Change::Map { range, offset, .. } => range.end <= BASE && current().zone.has(*offset, range.len()),
+        Change::Unmap(range) | Change::Protect(range, _) => range.end <= BASE,
+        Change::Empty => true,
     }
 }
 
-/// The number of no space, and of no program's registers.
-pub const NOBODY: u64 = 0;
-
-/// A number that was not given out before, for spaces, epochs, and registers.
-pub fn new_number() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(NOBODY + 1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
+/// The system call that makes a change.
+fn call_for(change: &Change) -> Call {
+    Call(match change {
+        Change::Map { range, offset, access } => {
+            let flags = (libc::MAP_SHARED | libc::MAP_FIXED) as usize;
+            let protection = protection(*access);
+            [libc::SYS_mmap as usize, range.start, range.len(), protection, flags, MEMORY, *offset]
+        }
+        Change::Unmap(range) => [libc::SYS_munmap as usize, range.start, range.len(), 0, 0, 0, 0],
+        Change::Protect(range, access) => {
+            [libc::SYS_mprotect as usize, range.start, range.len(), protection(*access), 0, 0, 0]
+        }
+        Change::Empty => [libc::SYS_munmap as usize, 0, BASE, 0, 0, 0, 0],
+    })
 }
 
 /// One thread of a stub: for one CPU.
@@ -176,29 +131,32 @@ pub struct Stub {
 }
 
 /// What a stub is at.
-#[derive(Default)]
-pub struct State {
-    /// The number of the space whose pages it shows; [`NOBODY`] if it is free. A space with another number has lost it.
-    space: u64,
-    /// A new number each time all is forgotten: what was shown under another one is not shown any more.
-    epoch: u64,
-    /// CPUs that run the program.
-    running: usize,
-    changes: Vec<Change>,
-    /// Some of them take rights away.
-    takes_away: bool,
-    /// Mappings it has at most.
-    mappings: usize,
-    /// When it was used last, by the pool's count.
-    last_use: u64,
+pub type State = stubs::State<Host>;
+
+impl stubs::Stub<Host> for Stub {
+    fn lock_for(&self, space: u64) -> Option<MutexGuard<'_, State>> {
+        Some(lock(&self.state)).filter(|state| state.is_of(space))
+    }
+
+    /// The host was seen to carry out what takes something away.
+    fn settle(&self, state: &mut State) {
+        if !probe::is_on(Mending::LossAtOnce) {
+            return;
+        }
+        if state.takes_away() && self.carry_out(state).is_err() {
+            // It does not do what it is told, or is gone itself: so no thread that has its memory may go on.
+            self.stop();
+            state.give_up();
+        }
+    }
+
+    fn empty(&self, state: &mut State) {
+        state.forget();
+        self.settle(state);
+    }
 }
 
 impl Stub {
-    /// Locks the state if the stub still belongs to `space`.
-    pub fn lock_for(&self, space: u64) -> Option<MutexGuard<'_, State>> {
-        Some(super::machine::lock(&self.state)).filter(|state| state.space == space)
-    }
-
     /// The thread that runs the program on this CPU, as the host knows it.
     pub fn host_thread(&self) -> HostThread {
         match self.guest() {
@@ -265,13 +223,13 @@ impl Stub {
         if let Some(guest) = self.guest() {
             guest.start(thread, &self.list)?;
         }
-        state.running += 1;
+        state.begin();
         Ok(())
     }
 
     /// This CPU runs in the stub no longer.
     pub fn end(&self) {
-        super::machine::lock(&self.state).running -= 1;
+        lock(&self.state).end();
     }
 
     /// Runs the program on this CPU, with the registers given, until it stops.
@@ -301,7 +259,7 @@ impl Stub {
     /// Ends the guest thread of a CPU.
     #[cfg(test)]
     pub fn end_guest(&self, cpu: usize) {
-        let _state = super::machine::lock(&self.state);
+        let _state = lock(&self.state);
         self.guests[cpu].end();
     }
 
@@ -309,7 +267,7 @@ impl Stub {
     #[cfg(test)]
     pub fn hang(&self) -> Result<(), Gone> {
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT | libc::SIGCHLD;
-        let _state = super::machine::lock(&self.state);
+        let _state = lock(&self.state);
         trace::run_own_code(self.halted()?, code::Entry::Clone, |registers| registers.rdi = flags as u64).map(drop)
     }
 
@@ -322,19 +280,6 @@ impl Stub {
         pool::kill(self.process);
     }
 
-    /// To be called after changes were noted. What they took away is gone when this returns: the host was seen to carry it out.
-    pub fn settle(&self, state: &mut State) {
-        if !probe::is_on(Mending::LossAtOnce) {
-            return;
-        }
-        if state.takes_away && self.carry_out(state).is_err() {
-            // It does not do what it is told, or is gone itself: so no thread that has its memory may go on.
-            self.stop();
-            state.changes.clear();
-            state.takes_away = false;
-        }
-    }
-
     /// Kills all threads that can reach the stub's memory, and waits until they run no more. They are still to be waited for.
     #[cold]
     fn stop(&self) {
@@ -344,35 +289,30 @@ impl Stub {
         }
     }
 
-    /// Forgets everything: the stub shows nothing when this returns.
-    pub fn empty(&self, state: &mut State) {
-        state.forget();
-        self.settle(state);
-    }
-
     fn carry_out(&self, state: &mut State) -> Result<(), Gone> {
-        if state.changes.is_empty() {
+        if state.is_settled() {
             return Ok(());
         }
         let thread = self.halted()?;
         self.thread().seat.together(thread.id());
-        let changes = std::mem::take(&mut state.changes);
+        let changes = state.take_changes();
         let mut carried = None;
         for changes in changes.chunks(LIST_LENGTH) {
-            for change in changes {
-                match change {
-                    Change::Unmap(range) if *range == ALL => state.mappings = 0,
-                    // One may cut another in two.
-                    _ => state.mappings += 2,
-                }
+            state.count(changes);
+            if !changes.iter().all(is_allowed) {
+                return Err(Gone);
             }
-            carried = self.list.run(thread, changes.iter().map(Change::call))?;
+            carried = self.list.run(thread, changes.iter().map(call_for))?;
             if carried.is_none() {
                 break;
             }
         }
         match carried {
-            Some(proof) => state.are_carried_out(changes, &proof),
+            Some(Carried { .. }) => {
+                if state.are_carried_out(changes) {
+                    probe::reached(Step::Loss);
+                }
+            }
             None => return self.fail(state),
         }
         Ok(())
@@ -382,117 +322,10 @@ impl Stub {
     /// touched next is shown again. If there was hardly anything to forget, that would not help.
     #[cold]
     fn fail(&self, state: &mut State) -> Result<(), Gone> {
-        if state.mappings <= 4 {
+        if state.is_nearly_empty() {
             return Err(Gone);
         }
         state.forget();
         self.carry_out(state)
-    }
-}
-
-impl State {
-    /// The number under which what is shown now counts as shown.
-    pub fn epoch(&self) -> u64 {
-        self.epoch
-    }
-
-    /// Notes a change that only gives: it is carried out when the stub is next used.
-    pub fn give(&mut self, change: Change) {
-        if !self.changes.last_mut().is_some_and(|last| last.absorb(&change)) {
-            push_apart(&mut self.changes, change);
-        }
-    }
-
-    /// Notes a change that takes a right away, if only that to see the frame that was there: to be followed by [`Stub::settle`].
-    pub fn take_away(&mut self, change: Change) {
-        self.takes_away = true;
-        self.give(change);
-    }
-
-    /// Nothing is left to be done of the changes; their memory is used for the next ones.
-    fn are_carried_out(&mut self, mut changes: Vec<Change>, _: &Carried) {
-        if self.takes_away {
-            probe::reached(Step::Loss);
-        }
-        self.takes_away = false;
-        changes.clear();
-        self.changes = changes;
-    }
-
-    /// Whether so much is noted, or mapped, that the stub should be emptied instead.
-    pub fn is_overfull(&self, most_mappings: usize) -> bool {
-        self.changes.len() > MOST_CHANGES || self.mappings + 2 * self.changes.len() > most_mappings
-    }
-
-    /// Notes that all is to be forgotten.
-    fn forget(&mut self) {
-        self.epoch = new_number();
-        if self.mappings == 0 && self.changes.is_empty() {
-            return; // it shows nothing
-        }
-        self.changes.clear();
-        self.take_away(Change::Unmap(ALL));
-        self.mappings = 0;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeMap;
-
-    const PAGE: usize = 4096;
-
-    fn pages(pages: Range<usize>) -> Range<usize> {
-        pages.start * PAGE..pages.end * PAGE
-    }
-
-    fn map(range: Range<usize>, offset: usize, access: Access) -> Change {
-        Change::Map { range: pages(range), offset: offset * PAGE, access }
-    }
-
-    /// What pages show: a place in the memory's file, and rights.
-    type Shown = BTreeMap<usize, (usize, Access)>;
-
-    fn apply(change: &Change, shown: &mut Shown) {
-        match change {
-            Change::Map { range, offset, access } => {
-                shown.extend(range.clone().step_by(PAGE).map(|at| (at, (offset + at - range.start, *access))))
-            }
-            Change::Unmap(range) => shown.retain(|at, _| !range.contains(at)),
-            Change::Protect(range, access) => shown.range_mut(range.clone()).for_each(|(_, page)| page.1 = *access),
-        }
-    }
-
-    /// Two changes in one call of the host do what they do one after the other; and neighbours of a kind are one.
-    #[test]
-    fn a_change_that_absorbs_another_does_both() {
-        let (read, write) = (Access::READ, Access::READ | Access::WRITE);
-        let mut all = Vec::new();
-        for (start, end) in [(0, 1), (0, 2), (1, 2), (1, 3), (2, 3), (3, 4)] {
-            all.push(Change::Unmap(pages(start..end)));
-            for access in [read, write] {
-                all.push(Change::Protect(pages(start..end), access));
-                all.extend([start, start + 10, 20].map(|offset| map(start..end, offset, access)));
-            }
-        }
-        let mut before = Shown::new();
-        apply(&map(0..4, 100, read), &mut before);
-        let mut absorbed = 0;
-        for (first, second) in all.iter().flat_map(|first| all.iter().map(move |second| (first, second))) {
-            let mut one = first.clone();
-            if !one.absorb(second) {
-                continue;
-            }
-            absorbed += 1;
-            let (mut in_one, mut in_two) = (before.clone(), before.clone());
-            apply(&one, &mut in_one);
-            apply(first, &mut in_two);
-            apply(second, &mut in_two);
-            assert_eq!(in_one, in_two);
-        }
-        // Six pairs of these ranges are neighbours. Each is one if unmapped, with either of the rights if protected; and if
-        // mapped also from each of the two places that go on.
-        assert_eq!(absorbed, 6 * (1 + 2 + 2 * 2));
     }
 }

@@ -13,7 +13,7 @@ use super::guest::{self, Guest};
 use super::list::List;
 use super::probe::{self, Mending, Step};
 use super::trace::{self, Halted};
-use super::{NOBODY, State, Stub, Thread, new_number};
+use super::{NOBODY, State, Stub, Thread};
 use crate::memory::PAGE_SIZE;
 use crate::platform::confine::keep_capabilities;
 use crate::platform::confine::outside::state_of;
@@ -29,6 +29,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+use stubs::Stub as _;
 use x86::extended::{ON_REQUEST, component_word, state_length};
 
 /// The most stubs a machine makes.
@@ -345,7 +346,7 @@ impl Pool {
         let mut state = lock(&stub.state);
         stub.retire();
         stub.kill();
-        state.space = NOBODY;
+        state.abandon();
         drop(state);
         let list = stub.list.address() - self.own.addr();
         stock.spare_lists.push(list / PAGE_SIZE);
@@ -376,7 +377,7 @@ impl Pool {
         let stubs = std::mem::take(&mut lock(&self.stock).all);
         for stub in &stubs {
             stub.retire();
-            lock(&stub.state).space = NOBODY;
+            lock(&stub.state).abandon();
         }
         stubs.iter().for_each(|stub| kill(stub.process));
         kill_group(self.template.id());
@@ -401,7 +402,7 @@ impl Pool {
             let others = others?;
             park(thread).map_err(gone)?;
             trace::detach(thread)?;
-            let state = State { epoch: new_number(), ..State::default() };
+            let state = State::new();
             let first = Thread::new(process);
             Ok(Arc::new(Stub { process, first, others, guests, list: calls, state: Mutex::new(state) }))
         })();
@@ -478,9 +479,9 @@ impl Stock {
     fn idle(&self, wanted: impl Fn(&Stub) -> bool) -> Option<(&Arc<Stub>, MutexGuard<'_, State>)> {
         let idle = self.all.iter().filter(|stub| wanted(stub)).filter_map(|stub| {
             let state = stub.state.try_lock().ok()?;
-            (state.running == 0).then_some((stub, state))
+            state.is_idle().then_some((stub, state))
         });
-        idle.min_by_key(|(_, state)| state.last_use)
+        idle.min_by_key(|(_, state)| state.last_use())
     }
 }
 
@@ -493,14 +494,6 @@ impl Thread {
             seat: Seat::default(),
             owner: AtomicU64::new(NOBODY),
         }
-    }
-}
-
-impl State {
-    fn hand_to(&mut self, space: u64, now: u64) {
-        self.forget();
-        self.space = space;
-        self.last_use = now;
     }
 }
 

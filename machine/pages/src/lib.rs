@@ -1,10 +1,20 @@
-//! [`Pages`]: a space as a map from page to frame, with the meaning page tables have on `pc`.
+//! [`Pages`]: a space as a map from page to frame, with the meaning page tables have on `pc`; for machines that have none.
 //!
-//! Pages are numbered by 64 bits, whatever the words of the target are. What leaves the map is returned: its frames are for the caller to
-//! drop when nothing is locked any more.
+//! Pages are numbered by 64 bits, whatever the words of the target are. What leaves the map is handed out: its frames are for the caller to
+//! drop when no program sees them, and nothing is locked, any more. Nothing here allocates but the map itself, when it gets pages.
+//!
+//! **Who calls.** `simulator`, where programs have no other view of a space, and `stubs`, where the host's processes have, and what a page
+//! shows there is a part of what the map has as its frame. A wrong answer shows a program the wrong page, and breaks no memory: frames
+//! are handed around as the owned references they are.
+//! **Who synchronises.** Who has it.
+
+#![cfg_attr(target_os = "none", no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
 
 use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
+use alloc::collections::btree_map::Entry;
 use boundary::{Access, Mapping, PageNumber};
 use core::mem;
 use core::ops::Range;
@@ -21,7 +31,7 @@ pub trait Owned: Clone {
 
 /// A page, and the frame it shows.
 #[derive(Clone)]
-struct Page<F> {
+pub struct Page<F> {
     frame: F,
     access: Access,
     copy_on_write: bool,
@@ -36,14 +46,30 @@ impl<F: Owned> Page<F> {
     }
 
     /// What a program may do there now.
-    fn effective(&self) -> Access {
+    pub fn access(&self) -> Access {
         if self.copy_on_write { self.access - Access::WRITE } else { self.access }
+    }
+
+    /// The frame.
+    pub fn frame(&self) -> &F {
+        &self.frame
+    }
+
+    /// The frame, for what its reference tells beside.
+    pub fn frame_mut(&mut self) -> &mut F {
+        &mut self.frame
+    }
+
+    /// The page was accessed so, or may be from now on.
+    pub fn touched(&mut self, access: Access) {
+        self.accessed = true;
+        self.dirty |= access.contains(Access::WRITE);
     }
 
     fn mapping(&self) -> Mapping {
         Mapping {
             frame_number: self.frame.number(),
-            access: self.effective(),
+            access: self.access(),
             copy_on_write: self.copy_on_write,
             accessed: self.accessed,
             dirty: self.dirty,
@@ -59,9 +85,6 @@ impl<F: Owned> Page<F> {
 
 /// The pages of a space that show something.
 pub struct Pages<F>(BTreeMap<PageNumber, Page<F>>);
-
-/// Some pages on their way to another space.
-pub struct Copies<F>(Vec<(PageNumber, Page<F>)>);
 
 /// What is to be done about a page that may be shared.
 pub enum Break<F> {
@@ -84,10 +107,22 @@ impl<F: Owned> Pages<F> {
         self.0.len()
     }
 
-    /// Shows `frame` at `page`. Returns what was there.
-    #[must_use]
-    pub fn map(&mut self, page: PageNumber, frame: F, access: Access) -> Option<F> {
-        self.0.insert(page, Page::new(frame, access)).map(|before| before.frame)
+    /// How many there are in `range`.
+    pub fn count(&self, range: Range<PageNumber>) -> usize {
+        self.0.range(range).count()
+    }
+
+    /// Shows `frame` at `page`. Returns that page, and what was there.
+    pub fn map(&mut self, page: PageNumber, frame: F, access: Access) -> (&mut Page<F>, Option<F>) {
+        let new = Page::new(frame, access);
+        match self.0.entry(page) {
+            Entry::Vacant(place) => (place.insert(new), None),
+            Entry::Occupied(place) => {
+                let page = place.into_mut();
+                let before = mem::replace(page, new);
+                (page, Some(before.frame))
+            }
+        }
     }
 
     /// Shows frames at consecutive pages of `range` where nothing is.
@@ -97,12 +132,21 @@ impl<F: Owned> Pages<F> {
         }
     }
 
-    /// Empties `range`, up to `budget` pages. Returns their frames, and where to go on.
-    #[must_use]
-    pub fn unmap(&mut self, range: Range<PageNumber>, budget: usize) -> (Vec<F>, Option<PageNumber>) {
-        let numbers: Vec<PageNumber> = self.0.range(range.clone()).map(|(number, _)| *number).take(budget).collect();
-        let frames = numbers.iter().filter_map(|number| Some(self.0.remove(number)?.frame)).collect();
-        (frames, self.0.range(range).next().map(|(number, _)| *number))
+    /// Empties `range`, up to `budget` pages, and hands out what they were. Returns where to go on.
+    pub fn unmap(
+        &mut self,
+        range: Range<PageNumber>,
+        budget: usize,
+        mut gone: impl FnMut(PageNumber, F),
+    ) -> Option<PageNumber> {
+        for turn in 0.. {
+            let number = self.first(range.clone())?;
+            if turn == budget {
+                return Some(number);
+            }
+            self.0.remove(&number).into_iter().for_each(|page| gone(number, page.frame));
+        }
+        None
     }
 
     /// Changes the access of what is mapped in `range`.
@@ -110,41 +154,66 @@ impl<F: Owned> Pages<F> {
         self.0.range_mut(range).for_each(|(_, page)| page.access = access - Access::COPY_ON_WRITE);
     }
 
-    /// Copies of what is mapped in `range`, for a space that is to show the same frames; `copy_on_write` for both.
-    pub fn share(&mut self, range: Range<PageNumber>, copy_on_write: bool) -> Copies<F> {
-        let copies = self.0.range_mut(range).map(|(number, page)| {
+    /// Hands out copies of what is mapped in `range`, for a space that is to show the same frames; `copy_on_write` for both.
+    pub fn share(
+        &mut self,
+        range: Range<PageNumber>,
+        copy_on_write: bool,
+        mut copy: impl FnMut((PageNumber, Page<F>)),
+    ) {
+        for (number, page) in self.0.range_mut(range) {
             page.copy_on_write |= copy_on_write;
-            (*number, page.clone())
-        });
-        Copies(copies.collect())
+            copy((*number, page.clone()));
+        }
     }
 
-    /// Shows what another space shares. Returns the frames of what was there.
-    #[must_use]
-    pub fn accept(&mut self, copies: Copies<F>) -> Vec<F> {
-        let before = copies.0.into_iter().filter_map(|(number, page)| self.0.insert(number, page));
-        before.map(|page| page.frame).collect()
+    /// Shows what another space [`share`](Self::share)s, and hands out what was there.
+    pub fn accept(
+        &mut self,
+        copies: impl IntoIterator<Item = (PageNumber, Page<F>)>,
+        mut gone: impl FnMut(PageNumber, F),
+    ) {
+        for (number, page) in copies {
+            self.0.insert(number, page).into_iter().for_each(|before| gone(number, before.frame));
+        }
     }
 
-    /// Moves what is mapped in `from` to `to`. Returns the frames of what was there.
-    #[must_use]
-    pub fn move_range(&mut self, from: Range<PageNumber>, to: PageNumber) -> Vec<F> {
+    /// Moves what is mapped in `from` to `to`, and hands out what was there.
+    pub fn move_range(&mut self, from: Range<PageNumber>, to: PageNumber, gone: impl FnMut(PageNumber, F)) {
         let length = from.end.get().saturating_sub(from.start.get());
-        let target = to..PageNumber::new(to.get().saturating_add(length));
-        let (dropped, _) = self.unmap(target, usize::MAX);
-        let numbers: Vec<PageNumber> = self.0.range(from.clone()).map(|(number, _)| *number).collect();
-        for number in numbers {
+        self.unmap(to..PageNumber::new(to.get().saturating_add(length)), usize::MAX, gone);
+        let mut rest = from.clone();
+        while let Some(number) = self.first(rest.clone()) {
+            rest.start = PageNumber::new(number.get() + 1);
             if let Some(page) = self.0.remove(&number) {
                 let distance = number.get().wrapping_sub(from.start.get());
                 self.0.insert(PageNumber::new(to.get().wrapping_add(distance)), page);
             }
         }
-        dropped
+    }
+
+    fn first(&self, range: Range<PageNumber>) -> Option<PageNumber> {
+        self.0.range(range).next().map(|(number, _)| *number)
+    }
+
+    /// The page at `page`.
+    pub fn get(&self, page: PageNumber) -> Option<&Page<F>> {
+        self.0.get(&page)
+    }
+
+    /// The same, to note what was done there.
+    pub fn get_mut(&mut self, page: PageNumber) -> Option<&mut Page<F>> {
+        self.0.get_mut(&page)
+    }
+
+    /// The pages of `range`, in order.
+    pub fn range_mut(&mut self, range: Range<PageNumber>) -> impl Iterator<Item = (PageNumber, &mut Page<F>)> {
+        self.0.range_mut(range).map(|(number, page)| (*number, page))
     }
 
     /// What is mapped at `page`.
     pub fn lookup(&self, page: PageNumber) -> Option<Mapping> {
-        self.0.get(&page).map(Page::mapping)
+        self.get(page).map(Page::mapping)
     }
 
     /// The first page mapped in `range`.
@@ -154,14 +223,13 @@ impl<F: Owned> Pages<F> {
 
     /// The frame mapped at `page`.
     pub fn frame_at(&self, page: PageNumber) -> Option<&F> {
-        self.0.get(&page).map(|page| &page.frame)
+        self.get(page).map(Page::frame)
     }
 
     /// The frame at `page`, accessed so, if that is allowed.
     pub fn touch(&mut self, page: PageNumber, access: Access) -> Option<&F> {
-        let page = self.0.get_mut(&page).filter(|page| page.effective().contains(access))?;
-        page.accessed = true;
-        page.dirty |= access.contains(Access::WRITE);
+        let page = self.get_mut(page).filter(|page| page.access().contains(access))?;
+        page.touched(access);
         Some(&page.frame)
     }
 
@@ -236,11 +304,11 @@ mod tests {
     fn a_page_owns_its_frame_wherever_it_is() {
         let mut pages = Pages::new();
         let frame = Counted::new(5);
-        assert!(pages.map(LAST, frame.clone(), WRITABLE).is_none());
+        assert!(pages.map(LAST, frame.clone(), WRITABLE).1.is_none());
         assert_eq!((frame.references(), pages.resident()), (2, 1));
         assert!(pages.lookup(PageNumber::new(LAST.get() & 0xffff_ffff)).is_none(), "no bit of the number is lost");
         assert_eq!(pages.next_mapped(ALL).map(|(number, _)| number), Some(LAST));
-        assert_eq!(pages.map(LAST, Counted::new(6), Access::READ).map(|before| *before), Some(5));
+        assert_eq!(pages.map(LAST, Counted::new(6), Access::READ).1.map(|before| *before), Some(5));
         assert!(pages.touch(LAST, Access::WRITE).is_none() && pages.touch(LAST, Access::READ).is_some());
         assert!(pages.lookup(LAST).is_some_and(|page| page.accessed && !page.dirty));
         assert_eq!(frame.references(), 1);
@@ -250,7 +318,9 @@ mod tests {
     fn what_is_shared_is_copied_before_it_is_written() {
         let (mut parent, mut child) = (Pages::new(), Pages::new());
         parent.map_batch(PageNumber::new(8)..LAST, (0..3).map(Counted::new), WRITABLE);
-        assert!(child.accept(parent.share(PageNumber::new(8)..PageNumber::new(10), true)).is_empty());
+        let mut shared = Vec::new();
+        parent.share(PageNumber::new(8)..PageNumber::new(10), true, |copy| shared.push(copy));
+        child.accept(shared, |page, _| unreachable!("{page:?} was not there"));
         assert_eq!((parent.resident(), child.resident()), (3, 2));
         let page = PageNumber::new(9);
         assert!(parent.touch(page, Access::WRITE).is_none() && child.touch(page, Access::WRITE).is_none());
@@ -270,11 +340,17 @@ mod tests {
         let mut pages = Pages::new();
         pages.map_batch(PageNumber::new(0)..PageNumber::new(5), (0..).map(Counted::new), WRITABLE);
         assert_eq!(pages.resident(), 5);
-        let dropped = pages.move_range(PageNumber::new(3)..PageNumber::new(5), LAST);
-        assert!(dropped.is_empty() && pages.frame_at(LAST).is_some_and(|frame| **frame == 3));
-        let (frames, rest) = pages.unmap(ALL, 2);
-        assert_eq!((frames.len(), rest), (2, Some(PageNumber::new(2))));
-        let dropped = pages.move_range(LAST..PageNumber::new(LAST.get() + 1), PageNumber::new(2));
-        assert_eq!(dropped.iter().map(|frame| **frame).collect::<Vec<_>>(), [2]);
+        pages.move_range(PageNumber::new(3)..PageNumber::new(5), LAST, |page, _| unreachable!("{page:?}"));
+        assert!(pages.frame_at(LAST).is_some_and(|frame| **frame == 3));
+        let mut gone = Vec::new();
+        let rest = pages.unmap(ALL, 2, |page, frame| gone.push((page.get(), *frame)));
+        assert_eq!((rest, gone.as_slice()), (Some(PageNumber::new(2)), &[(0, 0), (1, 1)][..]));
+        gone.clear();
+        pages.move_range(LAST..PageNumber::new(LAST.get() + 1), PageNumber::new(2), |page, frame| {
+            gone.push((page.get(), *frame));
+        });
+        assert_eq!((gone, pages.resident()), (vec![(2, 2)], 2));
+        assert_eq!(pages.unmap(ALL, 2, |_, _| ()), None);
+        assert_eq!(pages.resident(), 0);
     }
 }
