@@ -8,6 +8,10 @@
 //! QEMU, which sends at once, everything. Only if the chip is still busy is its interrupt asked for. So there is no
 //! state "sending" that could be lost: whoever adds output calls `start`, and so does the interrupt.
 //!
+//! **The FIFO** is emptied when it is switched on, and whoever pipes input into a virtual machine does not wait for us. If something had
+//! arrived before, more comes as soon as that is read, and would be lost; such a chip goes on byte by byte, which holds the sender back
+//! (QEMU). Its FIFO is switched on when something is sent after the line has been quiet for a second.
+//!
 //! **Who synchronises.** One spin lock covers the registers of the sending side and the interrupt enable register. The receiving side
 //! belongs to one CPU at a time; another one that comes meanwhile leaves a note to look once more.
 
@@ -86,6 +90,8 @@ const HIGHEST_SPEED: u32 = 115_200;
 const FIFO_SIZE: usize = 16;
 /// Items given to the user at once.
 const BATCH: usize = 64;
+/// Nanoseconds without a byte after which none is expected in the moment in which the FIFO is switched on.
+const QUIET: u64 = 1_000_000_000;
 /// Rounds of one interrupt, or of one [`Uart::start`], before others get a turn: a chip gone mad holds up nobody.
 const ROUNDS: usize = 1024;
 
@@ -102,6 +108,8 @@ struct State {
     enabled: u8,
     /// Bytes that may be sent at once.
     burst: usize,
+    /// When the last byte came ([`machine::time::now`]) to a chip whose FIFO is still to be switched on.
+    fifo_waits_since: Option<u64>,
     counters: SerialCounters,
     /// What had arrived before the chip was set up, and how much: for the user when there is one.
     early: ([Received; FIFO_SIZE], usize),
@@ -119,15 +127,12 @@ impl<R: Registers> Uart<R> {
         registers.write(Register::InterruptEnable, 0);
         let (mut counters, mut early) = (SerialCounters::default(), [Received::Break; FIFO_SIZE]);
         let count = counters.take(&registers, &mut early);
-        // Switching the FIFO on empties it. Whoever pipes input into the machine does not wait for us: if something was there, more comes as
-        // soon as that is read, and would be lost. Such a chip goes on byte by byte, which holds the sender back (QEMU).
-        if count == 0 {
-            registers.write(Register::InterruptIdentification, bits::FIFO_ENABLE_AND_CLEAR);
-        }
         registers.write(Register::ModemControl, bits::MODEM_READY);
-        let has_fifo = registers.read(Register::InterruptIdentification) & bits::FIFO_WORKS == bits::FIFO_WORKS;
-        let burst = if has_fifo { FIFO_SIZE } else { 1 };
-        let state = State { enabled: 0, burst, counters, early: (early, count) };
+        let fifo_waits_since = (count > 0).then(machine::time::now);
+        let mut state = State { enabled: 0, burst: 1, fifo_waits_since, counters, early: (early, count) };
+        if count == 0 {
+            state.enable_fifo(&registers);
+        }
         let uart = Uart {
             registers,
             state: SpinLock::new(state),
@@ -232,6 +237,9 @@ impl<R: Registers> Uart<R> {
                 return;
             }
             let count = state.counters.take(&self.registers, batch.get_mut(..room.min(BATCH)).unwrap_or_default());
+            if state.fifo_waits_since.is_some() && count > 0 {
+                state.fifo_waits_since = Some(machine::time::now());
+            }
             drop(state);
             let Some(received @ [_, ..]) = batch.get(..count) else { return };
             user.receive(received);
@@ -257,6 +265,9 @@ impl<R: Registers> Uart<R> {
     fn send_for(&self, user: &dyn SerialUser, quietly: bool) {
         let mut sent = 0;
         let mut state = self.state.lock();
+        if let Some(since) = state.fifo_waits_since {
+            state.enable_fifo_if_quiet(&self.registers, since);
+        }
         let mut wants_interrupt = true;
         for _ in 0..ROUNDS {
             if self.registers.read(Register::LineStatus) & bits::HOLDING_EMPTY == 0 {
@@ -277,6 +288,23 @@ impl<R: Registers> Uart<R> {
 }
 
 impl State {
+    /// Switches the FIFO on, which empties it, if there is one.
+    fn enable_fifo<R: Registers>(&mut self, registers: &R) {
+        registers.write(Register::InterruptIdentification, bits::FIFO_ENABLE_AND_CLEAR);
+        let works = registers.read(Register::InterruptIdentification) & bits::FIFO_WORKS == bits::FIFO_WORKS;
+        self.burst = if works { FIFO_SIZE } else { 1 };
+        self.fifo_waits_since = None;
+    }
+
+    /// The same, if nothing is in the chip and nothing came for a while.
+    fn enable_fifo_if_quiet<R: Registers>(&mut self, registers: &R, since: u64) {
+        let quiet = machine::time::now().saturating_sub(since) >= QUIET;
+        let idle = || registers.read(Register::LineStatus) & (bits::DATA_READY | bits::ALL_SENT) == bits::ALL_SENT;
+        if quiet && idle() {
+            self.enable_fifo(registers);
+        }
+    }
+
     /// Switches interrupts on or off, touching the chip only for a change.
     fn set_enabled<R: Registers>(&mut self, registers: &R, interrupts: u8, on: bool) {
         let enabled = if on { self.enabled | interrupts } else { self.enabled & !interrupts };

@@ -193,6 +193,44 @@ fn what_arrives_before_the_chip_is_set_up_is_not_lost() {
 }
 
 #[test]
+fn the_fifo_of_a_chip_with_early_input_is_switched_on_when_the_line_is_quiet() {
+    while machine::time::now() < QUIET {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let (wire, uart, user) = bench(|chip| chip.arrived.push_back((0, b'e')));
+    let fifo = || wire.0.lock().unwrap().fifo_control & 1 != 0;
+    let send = || {
+        user.output.lock().unwrap().push_back(b'x');
+        uart.start();
+    };
+    let last_byte_long_ago = || {
+        let since = &mut uart.state.lock().fifo_waits_since;
+        *since = since.map(|since| since.checked_sub(QUIET).unwrap());
+    };
+    send();
+    assert!(!fifo(), "a byte came just now");
+    last_byte_long_ago();
+    wire.arrive([(0, b'c')]);
+    send();
+    assert!(!fifo(), "a byte is in the chip");
+    uart.interrupt();
+    send();
+    assert!(!fifo(), "another one may follow that byte");
+    last_byte_long_ago();
+    wire.0.lock().unwrap().slow = true;
+    send();
+    assert!(fifo());
+    send();
+    wire.sends();
+    wire.arrive([(0, b'h')]);
+    uart.interrupt();
+    wire.sends();
+    assert_eq!(wire.0.lock().unwrap().wire, b"xxxxx");
+    assert_eq!(*user.received.lock().unwrap(), b"ech".map(Received::Byte));
+    assert_eq!(uart.state.lock().burst, FIFO_SIZE);
+}
+
+#[test]
 fn a_user_without_room_leaves_bytes_in_the_chip_until_resumed() {
     let (wire, uart, user) = bench(|_| {});
     *user.limit.lock().unwrap() = 3;
