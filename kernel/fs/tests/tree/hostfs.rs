@@ -17,13 +17,13 @@ const PAGE: usize = 4096;
 const READ_WRITE: OpenFlags = OpenFlags::READ_WRITE;
 
 /// A temporary folder of the host, and a kernel that has it as its root.
-struct Shared {
-    world: World,
-    host: PathBuf,
+pub struct Shared {
+    pub world: World,
+    pub host: PathBuf,
 }
 
 impl Shared {
-    fn new(name: &str) -> Shared {
+    pub fn new(name: &str) -> Shared {
         Shared::with(name, false, |_| ())
     }
 

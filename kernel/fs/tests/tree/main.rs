@@ -14,6 +14,7 @@ mod cost;
 mod descriptors;
 mod devices;
 mod faults;
+mod host_calls;
 mod hostfs;
 /// The same tests on a folder that is taken for far: what they ask for is waited for.
 #[path = "hostfs.rs"]
