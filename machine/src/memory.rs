@@ -19,7 +19,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use core::ops::Range;
-use core::sync::atomic::{self, AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{self, AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 #[cfg(not(machine = "pc"))]
 mod by_page;
@@ -55,12 +55,14 @@ pub struct FrameRecord {
     owners: Count,
     /// For the [`FrameSource`], in any state of the frame; the machine does not look at them.
     pub links: [AtomicU32; 3],
+    /// Whose page it is, as the kernel's rooms write it down ([`Frame::tag`]). The machine does not look at it.
+    tag: AtomicU64,
 }
 
 impl FrameRecord {
     /// A record of a frame that may not be handed out (yet).
     pub(crate) const fn reserved() -> FrameRecord {
-        FrameRecord { owners: Count::reserved(), links: [const { AtomicU32::new(0) }; 3] }
+        FrameRecord { owners: Count::reserved(), links: [const { AtomicU32::new(0) }; 3], tag: AtomicU64::new(0) }
     }
 
     /// Makes a frame one that a source may hand out.

@@ -21,6 +21,7 @@ use crate::area::{Area, AreaFlags, Backing, effective};
 use crate::area_set::AreaSet;
 use crate::discard::Discarded;
 use crate::exclusion::{Exclusion, LayoutGuard, LayoutLock};
+use crate::family::Membership;
 use crate::kernel_memory::Memory;
 use crate::map::{Placement, check_commit};
 use crate::pager::Candidates;
@@ -56,6 +57,8 @@ impl Default for Limits {
 pub struct AddressSpace {
     space: Arc<Space>,
     memory: Arc<Memory>,
+    /// Those it shares anonymous pages with.
+    family: Membership,
     pub(crate) placement: Placement,
     layout: LayoutLock,
     /// For page faults that do without that lock.
@@ -138,6 +141,7 @@ impl AddressSpace {
         Ok(Arc::new_cyclic(|myself| AddressSpace {
             space,
             memory: memory.clone(),
+            family: memory.families().found(id, myself),
             placement,
             layout: LayoutLock::new(Layout::new(AreaSet::new(myself.clone(), id), limits, recent.clone())),
             recent,
@@ -159,6 +163,7 @@ impl AddressSpace {
         let child = Arc::new_cyclic(|myself| AddressSpace {
             space,
             memory: self.memory.clone(),
+            family: self.family.join(id, myself),
             placement: self.placement,
             layout: LayoutLock::new(Layout::new(AreaSet::new(myself.clone(), id), Limits::default(), recent.clone())),
             recent,
@@ -250,6 +255,12 @@ impl AddressSpace {
     #[inline]
     pub fn space(&self) -> &Arc<Space> {
         &self.space
+    }
+
+    /// Those it shares anonymous pages with.
+    #[inline]
+    pub(crate) fn family(&self) -> &Membership {
+        &self.family
     }
 
     /// The kernel's memory this is a part of.

@@ -8,6 +8,7 @@ use abi::memory::Protection;
 use bitflags::bitflags;
 use machine::memory::{Access, PAGE_SIZE};
 
+use crate::family::HOME;
 use crate::pager::{MappedFile, Mappings, Pager};
 
 bitflags! {
@@ -74,6 +75,9 @@ pub struct Area {
     pub written: Written,
     /// Where pages come from.
     pub backing: Backing,
+    /// How far from here the anonymous pages of an area that was moved were made: their *homes* are that much further on. It wraps. An area
+    /// that was never written is at home.
+    pub moved: usize,
 }
 
 /// Whether an area was written to once. A page fault notes it, which shares the areas with others.
@@ -137,6 +141,23 @@ impl Area {
         }
     }
 
+    /// The home of the page at `address`, if that is the program's own: for anonymous memory the address where it was made, for a copy of a
+    /// file's page the place in the file.
+    #[inline]
+    pub fn home(&self, address: usize) -> usize {
+        let home = match &self.backing {
+            Backing::Anonymous => address.wrapping_add(self.moved),
+            Backing::File { offset, .. } => (address - self.range.start).wrapping_add(*offset as usize),
+        };
+        home & HOME
+    }
+
+    /// Where it shows the page that has this home, if it does.
+    pub fn page_at_home(&self, home: usize) -> Option<usize> {
+        let distance = home.wrapping_sub(self.home(self.range.start)) & HOME;
+        (!self.is_shared() && distance < self.range.len()).then(|| self.range.start + distance)
+    }
+
     /// The addresses where it shows some of pages `range` of `file`.
     pub fn view_of(&self, file: &dyn Pager, range: &Range<u64>) -> Option<Range<usize>> {
         let (mapped, first) = self.file_page(self.range.start)?;
@@ -173,6 +194,7 @@ impl Area {
         self.range.end == next.range.start
             && self.access == next.access
             && self.flags == next.flags
+            && self.moved == next.moved
             && match (&self.backing, &next.backing) {
                 (Backing::Anonymous, Backing::Anonymous) => true,
                 (Backing::File { file, offset }, Backing::File { file: its_file, offset: its_offset }) => {

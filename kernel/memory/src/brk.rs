@@ -75,6 +75,7 @@ impl AddressSpace {
             flags: flags | layout.future_flags,
             written: Written::default(),
             backing: Backing::Anonymous,
+            moved: 0,
         };
         layout.check_growth(&area, area.pages())?;
         self.memory().may_commit(area.pages())?;

@@ -61,6 +61,29 @@ pub enum MemoryFault {
     Busy,
 }
 
+/// What a fault has to know of the area it is in, as `RecentAreas` keeps it: the rights, and above them how far it was moved.
+#[derive(Clone, Copy)]
+struct Known(usize);
+
+impl Known {
+    /// `moved`: see [`Area::moved`].
+    #[inline]
+    fn new(rights: Access, moved: usize) -> Known {
+        Known(moved | usize::from(rights.bits()))
+    }
+
+    #[inline]
+    fn rights(self) -> Access {
+        Access::from_bits_truncate(self.0 as u8)
+    }
+
+    /// The home of a page that is made at `page`, and in the lowest four bits the rights.
+    #[inline]
+    fn home(self, page: usize) -> usize {
+        page.wrapping_add(self.0)
+    }
+}
+
 /// A page on its way.
 #[derive(Clone)]
 pub struct PageWait {
@@ -137,7 +160,8 @@ impl AddressSpace {
                 if layout.exclusion.is_none() {
                     self.remember(page, area);
                 }
-                self.anonymous_page(page, &area.range, effective(area.access), access, mapped, || true)
+                let known = Known::new(effective(area.access), area.moved);
+                self.anonymous_page(page, &area.range, known, access, mapped, || true)
             }
             Backing::File { .. } => self.file_page(page, area, access, mapped),
         }
@@ -152,7 +176,7 @@ impl AddressSpace {
         }
         let rights = effective(area.access);
         let rights = if area.written.get() { rights } else { rights - Access::WRITE };
-        self.recent.put(page, &area.range, rights.bits().into());
+        self.recent.put(page, &area.range, Known::new(rights, area.moved).0);
     }
 
     /// As [`resolve`](Self::resolve), without the lock. `None`: it takes the lock.
@@ -164,14 +188,14 @@ impl AddressSpace {
         mapped: Option<Mapping>,
     ) -> Option<Result<Resolution, MemoryFault>> {
         let area = self.recent.find(page)?;
-        let rights = Access::from_bits_truncate(area.rights as u8);
-        if !rights.contains(access) {
+        let known = Known(area.rights);
+        if !known.rights().contains(access) {
             return None;
         }
         if mapped.is_some() || FAULT_AHEAD > 1 {
-            return self.resolve_known(page, &area, rights, access, mapped);
+            return self.resolve_known(page, &area, known, access, mapped);
         }
-        match self.fresh_page(page, rights, access, || area.is_still_so()) {
+        match self.fresh_page(page, known, access, || area.is_still_so()) {
             Ok(Resolution::Spurious) => None,
             resolved => Some(resolved),
         }
@@ -183,7 +207,7 @@ impl AddressSpace {
         &self,
         page: usize,
         area: &Found<'_>,
-        rights: Access,
+        known: Known,
         access: Access,
         mapped: Option<Mapping>,
     ) -> Option<Result<Resolution, MemoryFault>> {
@@ -192,7 +216,7 @@ impl AddressSpace {
             Some(_) if !access.contains(Access::WRITE) => return None,
             _ => {}
         }
-        match self.anonymous_page(page, &area.range, rights, access, mapped, || area.is_still_so()) {
+        match self.anonymous_page(page, &area.range, known, access, mapped, || area.is_still_so()) {
             Ok(Resolution::Spurious) => None,
             resolved => Some(resolved),
         }
@@ -213,24 +237,24 @@ impl AddressSpace {
         Ok(if mapped { Resolution::Mapped } else { Resolution::Spurious })
     }
 
-    /// Demand-zero, in an area with these rights, if `still` holds when something is mapped.
+    /// Demand-zero, in an anonymous area, if `still` holds when something is mapped.
     #[inline]
     fn anonymous_page(
         &self,
         page: usize,
         area: &Range<usize>,
-        rights: Access,
+        known: Known,
         access: Access,
         mapped: Option<Mapping>,
         still: impl Fn() -> bool,
     ) -> Result<Resolution, MemoryFault> {
         if let Some(mapping) = mapped {
-            return self.present_page(page, rights, access, mapping, still);
+            return self.present_page(page, known, access, mapping, still);
         }
         if FAULT_AHEAD > 1 && access.contains(Access::WRITE) && self.is_filled_before(page, area) {
-            return self.map_ahead(page, area, rights, still);
+            return self.map_ahead(page, area, known, still);
         }
-        self.fresh_page(page, rights, access, still)
+        self.fresh_page(page, known, access, still)
     }
 
     /// A page of zeros where nothing is, if `still` holds when it is mapped.
@@ -238,12 +262,13 @@ impl AddressSpace {
     fn fresh_page(
         &self,
         page: usize,
-        rights: Access,
+        known: Known,
         access: Access,
         still: impl FnOnce() -> bool,
     ) -> Result<Resolution, MemoryFault> {
+        let rights = known.rights();
         let (frame, rights) = if access.contains(Access::WRITE) {
-            (self.memory().zeroed().ok_or(MemoryFault::OutOfMemory)?, rights)
+            (self.own(self.memory().zeroed(), known.home(page))?, rights)
         } else if self.memory().is_scarce() {
             // The page itself costs nothing, but the tables to it do.
             return Err(MemoryFault::OutOfMemory);
@@ -251,6 +276,14 @@ impl AddressSpace {
             (self.memory().zero().clone(), rights | Access::COPY_ON_WRITE)
         };
         self.map_over(page, None, frame, rights, still)
+    }
+
+    /// A new frame, if there is one, as the space's page with its home there (`family`).
+    #[inline]
+    fn own(&self, frame: Option<Frame>, home: usize) -> Result<Frame, MemoryFault> {
+        let frame = frame.ok_or(MemoryFault::OutOfMemory)?;
+        frame.set_tag(self.family().tag(home));
+        Ok(frame)
     }
 
     /// Whether the pages right before `page` in `area` have been written: then the program seems to fill it.
@@ -269,10 +302,11 @@ impl AddressSpace {
         &self,
         page: usize,
         area: &Range<usize>,
-        rights: Access,
+        known: Known,
         still: impl Fn() -> bool,
     ) -> Result<Resolution, MemoryFault> {
-        let frame = self.memory().zeroed().ok_or(MemoryFault::OutOfMemory)?;
+        let own = |page: usize| self.own(self.memory().zeroed(), known.home(page));
+        let frame = own(page)?;
         let end = area.end.min(page + FAULT_AHEAD * PAGE_SIZE);
         let mut run: SmallVec<[Frame; FAULT_AHEAD]> = SmallVec::new();
         run.push(frame);
@@ -280,10 +314,10 @@ impl AddressSpace {
             if self.space().lookup(next).is_some() || self.memory().is_scarce() {
                 break;
             }
-            let Some(frame) = self.memory().zeroed() else { break };
+            let Ok(frame) = own(next) else { break };
             run.push(frame);
         }
-        let is_mapped = self.space().map_batch(page, run.into_iter(), rights, still)?;
+        let is_mapped = self.space().map_batch(page, run.into_iter(), known.rights(), still)?;
         Ok(if is_mapped { Resolution::Mapped } else { Resolution::Spurious })
     }
 
@@ -292,11 +326,12 @@ impl AddressSpace {
     fn present_page(
         &self,
         page: usize,
-        rights: Access,
+        known: Known,
         access: Access,
         mapping: Mapping,
         still: impl Fn() -> bool,
     ) -> Result<Resolution, MemoryFault> {
+        let rights = known.rights();
         if mapping.access.contains(access) {
             return Ok(Resolution::Spurious);
         }
@@ -305,13 +340,13 @@ impl AddressSpace {
             return Ok(Resolution::Mapped);
         }
         if mapping.frame_number == self.memory().zero().number() {
-            let frame = self.memory().zeroed().ok_or(MemoryFault::OutOfMemory)?;
+            let frame = self.own(self.memory().zeroed(), known.home(page))?;
             return self.map_over(page, Some(&mapping), frame, rights, still);
         }
         if mapping.references > 1 && self.memory().is_scarce() {
             return Err(MemoryFault::OutOfMemory);
         }
-        let is_broken = self.space().break_copy_on_write(page, rights, still)?;
+        let is_broken = self.space().break_copy_on_write(page, rights, self.family().tag(known.home(page)), still)?;
         Ok(if is_broken { Resolution::Mapped } else { Resolution::Spurious })
     }
 
@@ -335,7 +370,8 @@ impl AddressSpace {
         match mapped {
             Some(mapping) if mapping.access.contains(access) => return Ok(Resolution::Spurious),
             Some(mapping) if !write || !area.is_shared() => {
-                return self.present_page(page, rights, access, mapping, || true);
+                let known = Known::new(rights, area.home(page).wrapping_sub(page));
+                return self.present_page(page, known, access, mapping, || true);
             }
             _ if !write => {
                 let frame = give(false)?;
@@ -343,7 +379,7 @@ impl AddressSpace {
             }
             _ if area.is_shared() => return self.map_over(page, mapped.as_ref(), give(true)?, rights, || true),
             _ => {
-                let copy = self.memory().copy_of(&give(false)?).ok_or(MemoryFault::OutOfMemory)?;
+                let copy = self.own(self.memory().copy_of(&give(false)?), area.home(page))?;
                 return self.map_over(page, None, copy, rights, || true);
             }
         }

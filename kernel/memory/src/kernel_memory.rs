@@ -10,6 +10,7 @@ use machine::memory::{Frame, FrameSource};
 use sync::RwSpinLock;
 
 use crate::discard::Discards;
+use crate::family::Families;
 use crate::frames::FrameAllocator;
 use crate::oom::{Cache, OomKiller};
 use crate::vdso::Vdso;
@@ -25,6 +26,7 @@ pub struct Memory {
     oom_killer: RwSpinLock<Option<Arc<dyn OomKiller>>>,
     caches: RwSpinLock<Vec<Weak<dyn Cache>>>,
     discards: Discards,
+    families: Arc<Families>,
     vdso: Option<Vdso>,
 }
 
@@ -48,6 +50,7 @@ impl Memory {
             oom_killer: RwSpinLock::new(None),
             caches: RwSpinLock::default(),
             discards: Discards::default(),
+            families: Arc::default(),
             vdso: Vdso::new(),
         }))
     }
@@ -59,6 +62,10 @@ impl Memory {
 
     pub(crate) fn discards(&self) -> &Discards {
         &self.discards
+    }
+
+    pub(crate) fn families(&self) -> &Arc<Families> {
+        &self.families
     }
 
     /// Whether only the kernel's reserve is left, even when what nobody needs any more is freed first.

@@ -17,6 +17,7 @@
 //! | `recent_areas` | where faults were resolved last, for those that do without the lock of the areas |
 //! | `user_access`, `cursor` | bytes to and from programs: `copy_in`, `copy_out`; [`Source`] and [`Destination`] of file operations |
 //! | `pager`, `page_cache` | [`Pager`]: "give me page i"; [`PageCache`]: a file's pages in RAM; who maps them |
+//! | `family` | who maps an anonymous page |
 //! | `exclusion`, `discard` | changes of several steps; what takes long to free |
 //! | `vdso` | the areas `[vvar]` and `[vdso]` of every program |
 //! | `oom` | what happens when memory is out: [`Cache`], [`OomKiller`] |
@@ -53,6 +54,7 @@ mod change;
 mod cursor;
 mod discard;
 mod exclusion;
+mod family;
 mod fault;
 mod frames;
 mod kernel_memory;

@@ -245,7 +245,7 @@ impl AddressSpace {
         flags.set(AreaFlags::SHARED, shared);
         let accounted = access.contains(Access::WRITE) && !shared && !flags.contains(AreaFlags::NO_RESERVE);
         flags.set(AreaFlags::ACCOUNTED, accounted);
-        Ok(Area { range, access, flags, written: Written::default(), backing })
+        Ok(Area { range, access, flags, written: Written::default(), backing, moved: 0 })
     }
 
     /// munmap(2). Large ranges go in slices between which other threads run. `EINVAL`, `ENOMEM` (too many areas).

@@ -161,6 +161,7 @@ pub(crate) type Candidates = BTreeMap<u64, Candidate>;
 
 /// Address spaces that were visited for what they map. Some may be over meanwhile but for this: then they go with it, and
 /// with them the files they map. So who holds locks that a closed file takes lets go of them first.
+#[derive(Default)]
 pub struct Visited(#[expect(dead_code, reason = "held to be dropped")] Vec<Arc<AddressSpace>>);
 
 /// The address spaces that map one file, each with the number of its areas that do.
@@ -249,7 +250,7 @@ impl Mappings {
 
     /// Visits the spaces one after the other: who copies one meanwhile, with what it shows of the file, has a later number.
     #[expect(clippy::disallowed_methods, reason = "a pointer for each process that maps the file")]
-    fn visit(&self, mut visit: impl FnMut(&AddressSpace)) -> Visited {
+    pub(crate) fn visit(&self, mut visit: impl FnMut(&Arc<AddressSpace>)) -> Visited {
         let mut visited = Vec::new();
         let mut next = 0;
         while let Some((id, space)) = self.first_from(next) {
@@ -286,7 +287,7 @@ mod tests {
         let child = SpinLock::new(None);
         let mappings = cache.mappings().unwrap();
         drop(mappings.visit(|space| {
-            if core::ptr::eq(space, &*first) {
+            if Arc::ptr_eq(space, &first) {
                 *child.lock() = Some(wait(parent.fork()).unwrap());
             }
             space.write_protect_file(&*cache, &(0..1));

@@ -10,7 +10,7 @@ use machine::memory::{MmuGather, PAGE_SIZE, USER_TOP};
 use sync::Budget;
 
 use crate::address_space::{AddressSpace, Layout, SLICE};
-use crate::area::{Area, AreaFlags};
+use crate::area::{Area, AreaFlags, Backing};
 use crate::exclusion::Exclusion;
 use crate::map::{MAXIMUM_AREAS, check_commit, fixed_address, is_aligned, page_align};
 
@@ -283,8 +283,11 @@ impl Moving {
         // Splitting may run out of memory, so it comes before anything moves.
         layout.areas.split(source.start)?;
         layout.areas.split(source.end)?;
-        let moved = Area { range: target.clone(), backing: area.backing_from(source.start), ..area.clone() };
-        layout.areas.insert(moved)?;
+        let mut moving = Area { range: target.clone(), backing: area.backing_from(source.start), ..area.clone() };
+        if area.written.get() && matches!(area.backing, Backing::Anonymous) {
+            moving.moved = area.moved.wrapping_add(source.start).wrapping_sub(target.start);
+        }
+        layout.areas.insert(moving)?;
         Ok(Plan::Move(Moving { source, target, keep }))
     }
 

@@ -104,6 +104,7 @@ impl AddressSpace {
                 flags: flags | AreaFlags::SPECIAL,
                 written: Written::default(),
                 backing: Backing::File { file: file.clone(), offset: 0 },
+                moved: 0,
             };
             layout.add(area(start, Access::READ, AreaFlags::MAY_READ, &vdso.data))?;
             let any = AreaFlags::MAY_READ | AreaFlags::MAY_WRITE | AreaFlags::MAY_EXECUTE;

@@ -27,6 +27,8 @@ pub trait Owned: Clone {
     fn references(&self) -> u32;
     /// A new frame with the same bytes, if there is memory.
     fn copied(&self) -> Option<Self>;
+    /// Writes down whose page it is.
+    fn set_tag(&self, tag: u64);
 }
 
 /// A page, and the frame it shows.
@@ -242,13 +244,14 @@ impl<F: Owned> Pages<F> {
         }
     }
 
-    /// Makes `page` the space's own and gives it `access`. `copied`: the frame that had to be copied, and the copy; if another frame has to
+    /// Makes `page` the space's own, with this tag, and gives it `access`. `copied`: the frame that had to be copied, and the copy; if another frame has to
     /// be by now, all stays as it is. Returns whether something is mapped there, and the frame that is not needed.
     #[must_use]
     pub fn break_copy_on_write(
         &mut self,
         page: PageNumber,
         access: Access,
+        tag: u64,
         copied: Option<(&F, F)>,
     ) -> (bool, Option<F>) {
         let Some(page) = self.0.get_mut(&page) else { return (false, copied.map(|(_, copy)| copy)) };
@@ -261,6 +264,7 @@ impl<F: Owned> Pages<F> {
         if page.is_shared() {
             return (true, unneeded);
         }
+        page.frame.set_tag(tag);
         page.copy_on_write = false;
         page.access = access - Access::COPY_ON_WRITE;
         (true, unneeded)
@@ -293,6 +297,8 @@ mod tests {
         fn copied(&self) -> Option<Counted> {
             Some(Counted::new(**self + 100))
         }
+
+        fn set_tag(&self, _: u64) {}
     }
 
     const WRITABLE: Access = Access::READ.union(Access::WRITE);
@@ -325,12 +331,12 @@ mod tests {
         let page = PageNumber::new(9);
         assert!(parent.touch(page, Access::WRITE).is_none() && child.touch(page, Access::WRITE).is_none());
         let Break::Copy(shared) = child.before_break(page) else { unreachable!("it is shared") };
-        let (mapped, old) = child.break_copy_on_write(page, WRITABLE, Some((&shared, Counted::new(77))));
+        let (mapped, old) = child.break_copy_on_write(page, WRITABLE, 5, Some((&shared, Counted::new(77))));
         assert!(mapped && old.is_some_and(|old| *old == 1));
         drop(shared);
         assert!(child.touch(page, Access::WRITE).is_some_and(|frame| **frame == 77));
         assert!(matches!(parent.before_break(page), Break::Own));
-        assert_eq!(parent.break_copy_on_write(page, WRITABLE, None), (true, None));
+        assert_eq!(parent.break_copy_on_write(page, WRITABLE, 0, None), (true, None));
         assert!(parent.touch(page, Access::WRITE).is_some_and(|frame| **frame == 1));
         assert!(matches!(parent.before_break(LAST), Break::Nothing));
     }

@@ -135,12 +135,18 @@ impl<F: Owned> Space<F> {
         self.lock().frame_at(page(at)).cloned()
     }
 
-    /// Makes the page at `at` the space's own and gives it `access`. False, and nothing has changed, if nothing is mapped there or `still` does
+    /// Makes the page at `at` the space's own, with this tag, and gives it `access`. False, and nothing has changed, if nothing is mapped there or `still` does
     /// not hold.
     ///
     /// # Errors
     /// There is no memory for a copy.
-    pub fn break_copy_on_write(&self, at: u64, access: Access, still: impl Fn() -> bool) -> Result<bool, OutOfMemory> {
+    pub fn break_copy_on_write(
+        &self,
+        at: u64,
+        access: Access,
+        tag: u64,
+        still: impl Fn() -> bool,
+    ) -> Result<bool, OutOfMemory> {
         let shared = match self.change(|pages| pages.before_break(page(at))) {
             Break::Nothing => return Ok(false),
             Break::Own => None,
@@ -148,7 +154,7 @@ impl<F: Owned> Space<F> {
         };
         // Copied while nobody is kept waiting.
         let copied = shared.as_ref().map(|of| Ok((of, of.copied().ok_or(OutOfMemory)?))).transpose()?;
-        let broken = self.change(|pages| still().then(|| pages.break_copy_on_write(page(at), access, copied)));
+        let broken = self.change(|pages| still().then(|| pages.break_copy_on_write(page(at), access, tag, copied)));
         Ok(broken.is_some_and(|(is_mapped, _unneeded)| is_mapped))
     }
 

@@ -18,6 +18,10 @@ impl Owned for Frame {
     fn copied(&self) -> Option<Frame> {
         Frame::copy_of(self)
     }
+
+    fn set_tag(&self, tag: u64) {
+        Frame::set_tag(self, tag);
+    }
 }
 
 impl Tables {

@@ -5,7 +5,7 @@ use crate::platform;
 use core::fmt;
 use core::num::NonZeroU32;
 use core::ops::Range;
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 /// An owning reference to 4 KiB of untyped memory. Cloning adds an owner; the last owner gives it back.
 pub struct Frame(NonZeroU32);
@@ -45,6 +45,18 @@ impl Frame {
     #[inline]
     pub fn references(&self) -> u32 {
         self.record().owners.owners()
+    }
+
+    /// What [`set_tag`](Frame::set_tag) put there last, perhaps when the frame was another's. A hint, to be held against what owns the frame.
+    #[inline]
+    pub fn tag(&self) -> u64 {
+        self.record().tag.load(Ordering::Relaxed)
+    }
+
+    /// Writes down whose page the frame is, for who finds the frame and looks for that: Linux's `mapping` and `index` of a page.
+    #[inline]
+    pub fn set_tag(&self, tag: u64) {
+        self.record().tag.store(tag, Ordering::Relaxed);
     }
 
     /// Copies bytes out from `offset`. Returns how many: fewer than asked only at the end of the frame.

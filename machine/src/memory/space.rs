@@ -156,7 +156,7 @@ impl Space {
         self.0.frame_at(page_of(address)?)
     }
 
-    /// Makes the copy-on-write page at `page` private and gives it `access`: in place if this space is the frame's only owner,
+    /// Makes the copy-on-write page at `page` private, with the [tag](Frame::set_tag) `tag`, and gives it `access`: in place if this space is the frame's only owner,
     /// else on a copy, which is made without a lock: if the page has become another meanwhile, that stays. A page that is not
     /// copy-on-write just gets `access`. False, and nothing has changed, if nothing is mapped there, or `still` does not hold, which is asked as
     /// in [`map_over`](Space::map_over).
@@ -165,9 +165,10 @@ impl Space {
         &self,
         page: impl Into<UserAddress>,
         access: Access,
+        tag: u64,
         still: impl Fn() -> bool,
     ) -> Result<bool, OutOfMemory> {
-        self.0.break_copy_on_write(user_page(page)?, access, still)
+        self.0.break_copy_on_write(user_page(page)?, access, tag, still)
     }
 
     /// Pages mapped now.
@@ -417,14 +418,20 @@ mod tests {
         parent.gather().protect(PAGE..PAGE + SIZE, WRITABLE);
         assert!(parent.write(PAGE, &[9]).is_err(), "protect must not make a shared page writable");
 
-        assert_eq!(child.break_copy_on_write(PAGE, WRITABLE, || true), Ok(true));
+        parent.frame_at(PAGE).unwrap().set_tag(1);
+        assert_eq!(child.break_copy_on_write(PAGE, WRITABLE, 2, || true), Ok(true));
         child.write(PAGE, &[9]).unwrap();
         assert_eq!((byte_at(&parent, PAGE), byte_at(&child, PAGE)), (0, 9));
+        let tag = |space: &Space| space.frame_at(PAGE).unwrap().tag();
+        assert_eq!((tag(&parent), tag(&child)), (1, 2), "the copy has the tag, not what was copied");
         // Now the parent is the only owner, and keeps its frame.
-        assert_eq!(parent.break_copy_on_write(PAGE, WRITABLE, || true), Ok(true));
+        assert_eq!(parent.break_copy_on_write(PAGE, WRITABLE, 3, || false), Ok(false));
+        assert_eq!(tag(&parent), 1);
+        assert_eq!(parent.break_copy_on_write(PAGE, WRITABLE, 3, || true), Ok(true));
+        assert_eq!(tag(&parent), 3);
         assert_eq!(parent.lookup(PAGE).unwrap().frame_number, mapping.frame_number);
         parent.write(PAGE, &[8]).unwrap();
-        assert_eq!(parent.break_copy_on_write(PAGE + 9 * SIZE, WRITABLE, || true), Ok(false));
+        assert_eq!(parent.break_copy_on_write(PAGE + 9 * SIZE, WRITABLE, 0, || true), Ok(false));
         parent.write(PAGE + 3 * SIZE, &[1]).unwrap();
 
         parent.gather().share_with(&child, PAGE + 3 * SIZE..PAGE + 4 * SIZE, false).unwrap();
@@ -439,7 +446,7 @@ mod tests {
         let cached = filled(3);
         space.map(PAGE, cached.clone(), WRITABLE | Access::COPY_ON_WRITE).unwrap();
         assert!(space.write(PAGE, &[4]).is_err());
-        space.break_copy_on_write(PAGE, WRITABLE, || true).unwrap();
+        space.break_copy_on_write(PAGE, WRITABLE, 0, || true).unwrap();
         space.write(PAGE, &[4]).unwrap();
         let mut byte = [0];
         cached.read(0, &mut byte);

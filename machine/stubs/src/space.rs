@@ -220,7 +220,7 @@ impl<H: Host> Space<H> {
         self.lock().frame_at(page(at)).map(|shown| shown.frame().clone())
     }
 
-    /// Makes the page at `at` the space's own and gives it `access`. False, and nothing has changed, if nothing is mapped there or `still` does
+    /// Makes the page at `at` the space's own, with this tag, and gives it `access`. False, and nothing has changed, if nothing is mapped there or `still` does
     /// not hold.
     ///
     /// # Errors
@@ -229,6 +229,7 @@ impl<H: Host> Space<H> {
         &self,
         at: usize,
         access: Access,
+        tag: u64,
         still: impl Fn() -> bool,
     ) -> Result<bool, OutOfMemory> {
         let before = self.lock().before_break(page(at));
@@ -246,7 +247,7 @@ impl<H: Host> Space<H> {
                 return false;
             }
             let is_mapped;
-            (is_mapped, unneeded) = pages.break_copy_on_write(page(at), access, copied);
+            (is_mapped, unneeded) = pages.break_copy_on_write(page(at), access, tag, copied);
             let was_shown = unneeded.as_ref().is_some_and(|shown| !view.rights(shown).is_empty());
             if let Some(shared_no_more) = pages.get_mut(page(at)) {
                 view.show(page(at), shared_no_more, was_shown);
@@ -341,6 +342,8 @@ mod tests {
         fn copied(&self) -> Option<Frame> {
             Some(fresh())
         }
+
+        fn set_tag(&self, _: u64) {}
     }
 
     struct Model;
@@ -476,7 +479,7 @@ mod tests {
                         let length = (end - at).min(at);
                         space.move_range(at..at + length, 0).unwrap();
                     }
-                    6 => drop(space.break_copy_on_write(at, access, || true).unwrap()),
+                    6 => drop(space.break_copy_on_write(at, access, 0, || true).unwrap()),
                     7 => stub.carry_out(&mut stub.state.lock().unwrap()),
                     8 => {
                         let before = space.lookup(at).map(|mapping| mapping.frame_number);

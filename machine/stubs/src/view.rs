@@ -59,6 +59,10 @@ impl<F: Owned> Owned for Shown<F> {
     fn copied(&self) -> Option<Shown<F>> {
         self.frame.copied().map(Shown::new)
     }
+
+    fn set_tag(&self, tag: u64) {
+        self.frame.set_tag(tag);
+    }
 }
 
 /// A stub, and its state.

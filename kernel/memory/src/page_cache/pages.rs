@@ -142,6 +142,7 @@ impl<'a> Pages<'a> {
 
     /// Puts a frame where none is.
     pub fn insert(&mut self, index: u64, frame: Frame) {
+        frame.set_tag(0); // no program's
         self.tree.insert(index, frame);
         self.resident += 1;
     }

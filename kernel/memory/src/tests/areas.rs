@@ -32,7 +32,7 @@ impl Numbers {
 
 fn area(range: Range<usize>, grows: bool) -> Area {
     let flags = if grows { AreaFlags::GROWS_DOWN } else { AreaFlags::empty() };
-    Area { range, access: Access::READ, flags, written: Written::default(), backing: Backing::Anonymous }
+    Area { range, access: Access::READ, flags, written: Written::default(), backing: Backing::Anonymous, moved: 0 }
 }
 
 /// The free ranges, found by going through all areas.

@@ -575,6 +575,7 @@ impl Tables {
         &self,
         page: usize,
         access: Access,
+        tag: u64,
         still: impl Fn() -> bool,
     ) -> Result<bool, OutOfMemory> {
         let Some((leaf, index, entry)) = self.find(page) else { return Ok(false) };
@@ -585,11 +586,12 @@ impl Tables {
         if entry.has(Entry::COPY_ON_WRITE) && shared.references() != 1 {
             let shared = Frame::clone(&shared);
             drop(leaf);
-            return self.replace_by_copy(page, &shared, access, still);
+            return self.replace_by_copy(page, &shared, access, tag, still);
         }
         if !still() {
             return Ok(false);
         }
+        shared.set_tag(tag);
         let old = leaf.update(index, |entry| Entry(rights(entry).0 | Entry::ACCESSED | Entry::DIRTY));
         if old.must_flush(rights(old)) {
             shootdown::flush(self.root.physical(), page..page + PAGE_SIZE);
@@ -603,9 +605,11 @@ impl Tables {
         page: usize,
         shared: &Frame,
         access: Access,
+        tag: u64,
         still: impl Fn() -> bool,
     ) -> Result<bool, OutOfMemory> {
         let copy = Frame::copy_of(shared).ok_or(OutOfMemory)?;
+        copy.set_tag(tag);
         let is_same = |entry: Entry| entry.has(Entry::COPY_ON_WRITE) && entry.frame() == Some(shared.raw());
         if let Some((leaf, index, _)) = self.find(page).filter(|(_, _, entry)| is_same(*entry)) {
             if !still() {

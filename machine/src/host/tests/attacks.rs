@@ -328,9 +328,9 @@ fn a_copy_on_write_page_is_replaced_for_a_program_that_lies() {
         let other = Space::new().unwrap();
         space.gather().share_with(&other, PAGE, true).unwrap();
         assert_eq!(next(&mut registers, &space), Trap::Syscall, "forged");
-        assert!(space.break_copy_on_write(DATA, WRITABLE, || true).unwrap());
+        assert!(space.break_copy_on_write(DATA, WRITABLE, 0, || true).unwrap());
         space.compare_exchange_u32(DATA, 0, 1).unwrap().unwrap();
-        other.break_copy_on_write(DATA, WRITABLE, || true).unwrap();
+        other.break_copy_on_write(DATA, WRITABLE, 0, || true).unwrap();
         other.compare_exchange_u32(DATA, 0, 2).unwrap().unwrap();
         let is_off = OFF.lock().unwrap().is_some();
         let new = if is_off { 2 } else { 1 };

@@ -221,7 +221,7 @@ fn supply(space: &Space, fault: &PageFault, taking: &Mutex<()>) -> bool {
     }
     match space.lookup(page) {
         None => space.map(page, Frame::zeroed().unwrap(), WRITABLE).is_ok(),
-        Some(_) => space.break_copy_on_write(page, WRITABLE, || true).is_ok(),
+        Some(_) => space.break_copy_on_write(page, WRITABLE, 0, || true).is_ok(),
     }
 }
 

@@ -45,7 +45,7 @@ macro_rules! same {
             (**self).gather().share_with(child, range, copy_on_write)
         }
         fn break_copy_on_write(&self, page: usize, access: Access) -> Result<bool, OutOfMemory> {
-            (**self).break_copy_on_write(page, access, || true)
+            (**self).break_copy_on_write(page, access, 0, || true)
         }
         fn lookup(&self, page: usize) -> Option<Mapping> {
             (**self).lookup(page)
@@ -444,7 +444,7 @@ fn what_is_shown_by_part_is_whole_for_each_page() {
         assert_eq!(child.resident(), 0);
     }
     // All pages show one frame, so what is written is a copy.
-    assert_eq!(parent.break_copy_on_write(start, access, || true), Ok(true));
+    assert_eq!(parent.break_copy_on_write(start, access, 0, || true), Ok(true));
     assert!(shootdown::access(parent.root(), start, true));
     drop((parent, child));
     assert_eq!(frame.references(), 1);
@@ -510,7 +510,7 @@ fn a_run_is_mapped_as_long_as_it_is_wished() {
     };
     assert_eq!(space.map_batch(start, run(), access, only_once), Ok(false));
     assert_eq!((asked.get(), space.resident(), frame.references()), (2, 2, 3));
-    assert_eq!(space.break_copy_on_write(start, access, || false), Ok(false));
+    assert_eq!(space.break_copy_on_write(start, access, 0, || false), Ok(false));
     assert_eq!(space.map_batch(start, run(), access, || true), Ok(true));
     assert_eq!(space.resident(), 4);
 }

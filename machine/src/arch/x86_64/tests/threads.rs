@@ -26,7 +26,7 @@ fn supply(space: &Tables, frame: &Frame, mut seed: usize) {
             0 => drop(space.map_over(page, None, frame.clone(), ACCESS, || true).unwrap()),
             1 => drop(space.map_batch(page, [frame.clone(), frame.clone()].into_iter(), ACCESS, || true).unwrap()),
             2 => drop(space.lookup(page)),
-            _ => drop(space.break_copy_on_write(page, ACCESS, || true).unwrap()),
+            _ => drop(space.break_copy_on_write(page, ACCESS, 0, || true).unwrap()),
         }
         assert!(space.frame_at(page).is_none_or(|found| found.references() > 1));
     }
