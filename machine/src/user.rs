@@ -9,65 +9,26 @@ use crate::memory::Space;
 use crate::platform;
 use alloc::sync::Arc;
 pub use boundary::{Exception, PageFault, Trap};
+pub use x86::general::General;
 
 pub use platform::user::{Registers, extended_features};
-
-/// The general registers, as at the entry into the kernel.
-#[repr(C, align(16))]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[allow(missing_docs, reason = "the names are the registers'")]
-pub struct General {
-    pub r15: usize,
-    pub r14: usize,
-    pub r13: usize,
-    pub r12: usize,
-    pub rbp: usize,
-    pub rbx: usize,
-    pub r11: usize,
-    pub r10: usize,
-    pub r9: usize,
-    pub r8: usize,
-    pub rax: usize,
-    pub rcx: usize,
-    pub rdx: usize,
-    pub rsi: usize,
-    pub rdi: usize,
-    /// The number of the system call while it is served: `rax` as it was, for a restart.
-    pub orig_rax: usize,
-    pub rip: usize,
-    pub rflags: usize,
-    pub rsp: usize,
-}
 
 /// The flags a program may set: the arithmetic ones, trap, direction, nested task, resume, alignment check, identification.
 pub(crate) const USER_FLAGS: usize = 0x25_4dd5;
 /// Interrupts on, and the bit that is always set.
 pub(crate) const FIXED_FLAGS: usize = 0x202;
-/// `orig_rax` when the program is not in a system call.
-pub(crate) const NO_CALL: usize = usize::MAX;
 
-impl General {
-    /// The program's stack pointer.
-    #[inline]
-    pub const fn stack_pointer(&self) -> usize {
-        self.rsp
-    }
+/// Whether a CPU can go on with these registers. If not, it would find out in the kernel; Linux's programs get a general protection fault, too.
+#[inline]
+pub(crate) fn has_canonical_rip(general: &General) -> bool {
+    let rip = general.rip as u64;
+    (rip << 16) as i64 >> 16 == rip as i64
+}
 
-    /// Those of a program about to start.
-    pub(crate) fn initial(entry: usize, stack: usize) -> General {
-        General { rip: entry, rsp: stack, rflags: FIXED_FLAGS, orig_rax: NO_CALL, ..General::default() }
-    }
-
-    /// Whether a CPU can go on there. If not, it would find out in the kernel; Linux's programs get a general protection fault, too.
-    pub(crate) fn has_canonical_rip(&self) -> bool {
-        let rip = self.rip as u64;
-        (rip << 16) as i64 >> 16 == rip as i64
-    }
-
-    /// Takes away the flags that are not a program's.
-    pub(crate) fn make_flags_user_s(&mut self) {
-        self.rflags = self.rflags & USER_FLAGS | FIXED_FLAGS;
-    }
+/// Takes away the flags that are not a program's.
+#[inline]
+pub(crate) fn make_flags_user_s(general: &mut General) {
+    general.rflags = general.rflags & USER_FLAGS | FIXED_FLAGS;
 }
 
 /// Runs the program until it traps. Whatever `registers` hold, the kernel stays safe: flags and segments are made user's,
@@ -82,10 +43,6 @@ pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
 #[cfg(all(not(machine = "pc"), any(test, feature = "test-hooks")))]
 pub type Script = Arc<dyn Fn(&mut General, &Space) -> Trap + Send + Sync>;
 
-/// `rax` at a system call before anybody has answered: -ENOSYS.
-#[cfg(any(machine = "host", test, feature = "test-hooks"))]
-pub(crate) const NO_ANSWER: usize = -38_isize as usize;
-
 /// One step of a script.
 #[cfg(all(not(machine = "pc"), any(test, feature = "test-hooks")))]
 pub(crate) fn play(script: &Script, general: &mut General, space: &Space) -> Trap {
@@ -95,7 +52,7 @@ pub(crate) fn play(script: &Script, general: &mut General, space: &Space) -> Tra
     }
     if trap == Trap::Syscall {
         general.orig_rax = general.rax;
-        general.rax = NO_ANSWER;
+        general.rax = x86::general::NO_ANSWER;
     }
     trap
 }

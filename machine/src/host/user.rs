@@ -13,13 +13,14 @@ use super::{cpu, machine};
 use crate::memory::{OutOfMemory, Space};
 #[cfg(any(test, feature = "test-hooks"))]
 use crate::user::Script;
-use crate::user::{Exception, General, NO_ANSWER, NO_CALL, PageFault, Trap};
+use crate::user::{Exception, General, PageFault, Trap, has_canonical_rip, make_flags_user_s};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use libc::c_int;
 use x86::exceptions::{PROTECTION, SIMD, X87};
 use x86::extended::{WITH_HEADER, X87_AND_SSE, clear, has_vector_exception, replace};
+use x86::general::{NO_ANSWER, NO_CALL};
 use x86::signals::{self, Meaning, Reason};
 
 /// The bits MXCSR can have on every CPU that Linux runs on today.
@@ -162,7 +163,7 @@ impl Registers {
     /// Takes what the program's registers have become.
     fn take(&mut self, stopped: &Stopped, stub: &Arc<Stub>) {
         self.general = stopped.general;
-        self.general.make_flags_user_s();
+        make_flags_user_s(&mut self.general);
         (self.fs_base, self.gs_base) = (stopped.fs_base, stopped.gs_base);
         self.live = Some(stub.clone());
     }
@@ -174,7 +175,7 @@ pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
     if let Some(script) = registers.script.clone() {
         return crate::user::play(&script, &mut registers.general, space);
     }
-    if !registers.general.has_canonical_rip() {
+    if !has_canonical_rip(&registers.general) {
         // The CPU would find out in the host. Linux's programs get a general protection fault, too.
         return exception(registers, PROTECTION);
     }
@@ -187,7 +188,7 @@ pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
             return interrupted();
         }
         registers.bring(&stub);
-        registers.general.make_flags_user_s();
+        make_flags_user_s(&mut registers.general);
         let result = stub.run(&registers.general, registers.fs_base, registers.gs_base);
         machine.cpus.leave_user(cpu::current());
         stub.end();

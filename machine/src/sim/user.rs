@@ -4,7 +4,7 @@
 use crate::memory::{OutOfMemory, Space};
 #[cfg(any(test, feature = "test-hooks"))]
 use crate::user::Script;
-use crate::user::{Exception, General, Trap};
+use crate::user::{Exception, General, Trap, has_canonical_rip, make_flags_user_s};
 use alloc::sync::Arc;
 use core::ops::{Deref, DerefMut};
 use simulator::ProgramState;
@@ -74,9 +74,9 @@ pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
         return crate::user::play(&script, &mut registers.general, space);
     }
     let _ = space;
-    if !registers.general.has_canonical_rip() {
+    if !has_canonical_rip(&registers.general) {
         return Trap::Exception(Exception { vector: PROTECTION, error: 0, address: registers.general.rip });
     }
-    registers.general.make_flags_user_s();
+    make_flags_user_s(&mut registers.general);
     Trap::Lost
 }

@@ -1,5 +1,5 @@
 //! What the host machine knows of its stubs, the processes in which programs run, and decides about them: which pages of a space a stub
-//! shows, with what rights, and what is still to be done there.
+//! shows, with what rights, and what is still to be done there; and what its programs say.
 //!
 //! A stub is a **cache** of a space, as a TLB is of page tables. It shows what was touched, and may forget any of it at any time: a touch
 //! then comes back as a fault, and the page is shown again.
@@ -10,6 +10,8 @@
 //! | `view` | what programs see of a space while it is changed |
 //! | `state` | [`State`]: whose a stub is, what it shows, what is noted to be done |
 //! | `change` | [`Change`]: one thing to be done |
+//! | `claim` | what programs say |
+//! | `frame` | in which words: the registers of a program that has stopped |
 //!
 //! **Who calls.** `machine`, which makes the processes, and has them do what is noted here. It makes each change a system call of a kind that
 //! can show nothing but frames of the machine, and only where programs have their memory, whatever is noted. Frames are handed around as the
@@ -19,9 +21,11 @@
 //! **Who synchronises.** One lock around a space, and inside it that of its stub's state.
 
 #![forbid(unsafe_code)]
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 mod change;
+pub mod claim;
+pub mod frame;
 mod space;
 mod state;
 mod view;

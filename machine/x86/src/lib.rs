@@ -5,6 +5,8 @@
 //! | `backtrace` | calls, by the chain of frame pointers |
 //! | `exceptions` | the exceptions by their numbers |
 //! | `extended` | extended states as bytes: which a CPU could have made |
+//! | `general` | a program's general registers |
+//! | `host_registers` | the registers as ptrace of a Linux host has them |
 //! | `instruction` | what an instruction does to memory |
 //! | `features` | what a CPU can do, by its own word |
 //! | `frequency` | the frequency of the time-stamp counter, from who knows it |
@@ -24,6 +26,9 @@ pub mod extended;
 pub mod features;
 #[cfg(target_arch = "x86_64")]
 pub mod frequency;
+pub mod general;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub mod host_registers;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod instruction;
 #[cfg(target_arch = "x86_64")]

@@ -1,10 +1,8 @@
 //! What the signals mean that a Linux host sends a program for what its CPU said (arch/x86/kernel/traps.c, arch/x86/mm/fault.c).
 
 use crate::exceptions::{self, Attempt};
+use crate::host_registers::USER_CODE;
 use libc::c_int;
-
-/// The code segment of 64-bit programs on Linux.
-pub const USER_CODE: u64 = 0x33;
 
 /// `si_code` of a call that a filter refuses.
 pub const SYS_SECCOMP: c_int = 1;

@@ -67,6 +67,13 @@ global_asm!(
     ORIG_RAX = const offset_of!(General, orig_rax),
 );
 
+/// Each of these offsets is that of a whole word, whatever `General` has.
+const _: fn(&General) -> [&usize; 19] = |general| {
+    let General { r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi, orig_rax, rip, rflags, rsp } =
+        general;
+    [r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi, orig_rax, rip, rflags, rsp]
+};
+
 /// Why a program came back.
 pub struct Return {
     /// The vector, or [`SYSCALL`].

@@ -5,10 +5,11 @@ use super::extended::State;
 use super::features;
 use super::traps::{self, Return, SYSCALL, vector};
 use crate::memory::{OutOfMemory, Space, UserAddress};
-use crate::user::{Exception, FIXED_FLAGS, General, NO_CALL, PageFault, Trap, USER_FLAGS};
+use crate::user::{Exception, FIXED_FLAGS, General, PageFault, Trap, USER_FLAGS, has_canonical_rip, make_flags_user_s};
 use alloc::sync::Arc;
 use core::arch::asm;
 use x86::exceptions::Attempt;
+use x86::general::NO_CALL;
 use x86_64::registers::control::Cr2;
 
 /// Interrupts are on.
@@ -129,11 +130,11 @@ fn forbid_user_memory() {
 
 /// For all but a return from a system call: first start, return from a page fault or an interrupt, signal frames.
 fn run_slowly(general: &mut General) -> Result<Return, Trap> {
-    if !general.has_canonical_rip() {
+    if !has_canonical_rip(general) {
         // The CPU would find out in the kernel. Linux's programs get a general protection fault, too.
         return Err(Trap::Exception(Exception { vector: vector::PROTECTION, error: 0, address: general.rip }));
     }
-    general.make_flags_user_s();
+    make_flags_user_s(general);
     // SAFETY: rip is canonical, and the flags are a program's.
     Ok(unsafe { traps::start(general) })
 }

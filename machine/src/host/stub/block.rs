@@ -2,55 +2,28 @@
 //! all registers of the program.
 //!
 //! The program can write all of it. So what is read here is a [`Claim`]: the kernel copies each word once, checks every offset, and takes
-//! registers for what they are, the program's own affair. What a program can do by lying is to spoil its own registers, and to run on
-//! while it says that it has stopped; hence a right is never taken away on its word ([`super::Stub::settle`]), and a guest thread never
-//! outlives its program.
+//! registers for what they are, the program's own affair ([`stubs::frame`]). What a program can do by lying is to spoil its own registers,
+//! and to run on while it says that it has stopped; hence a right is never taken away on its word ([`stubs::Stub::settle`]), and a guest
+//! thread never outlives its program.
 
-use super::claim::{Claim, HasStopped, OwnAffair};
 use crate::platform::copy;
-use crate::user::General;
-use libc::{c_int, c_long};
+use libc::c_long;
 use lines::handshake::{self, Late, Word, Words};
 use std::io;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
-use x86::signals::Report;
-
-/// Bytes of a block, which is aligned to them.
-pub const BLOCK_SIZE: usize = 32 << 10;
+use stubs::claim::{Claim, HasStopped};
+use stubs::frame::{BLOCK_SIZE, Broken, FS, Frame, GS, HOST_BYTES, SignalBlock};
 
 /// Offsets in a block of the words of the [handshake](lines::handshake).
 pub const TRAPPED: usize = 0;
 pub const KERNEL_SLEEPS: usize = 4;
 pub const GUEST_SLEEPS: usize = 8;
 pub const SPIN: usize = 12;
-/// The signal and what came with it: addresses in the stub.
-pub const SIGNAL: usize = 16;
-pub const INFORMATION: usize = 24;
-pub const CONTEXT: usize = 32;
-/// The bases of FS and GS, which no frame has.
-pub const FS: usize = 40;
-pub const GS: usize = 48;
 /// Where the stack for signals begins: the rest of the block.
 const STACK_START: usize = 4096;
-
-/// Offsets in a `ucontext`: the general registers and, after them, the address of the extended state.
-const REGISTERS: usize = 40;
-const REGISTER_COUNT: usize = 23;
-const SEGMENTS: usize = 18;
-/// The selectors of 64-bit programs: of code in the lowest two bytes, of the stack in the highest.
-const USER_SEGMENTS: usize = 0x2b << 48 | 0x33;
-const EXTENDED: usize = REGISTERS + REGISTER_COUNT * 8;
-const CONTEXT_SIZE: usize = EXTENDED + 8;
-/// Offsets in a `siginfo`: the code, the address of a fault, and for `SIGSYS` the architecture of the call.
-const INFORMATION_CODE: usize = 8;
-const INFORMATION_ADDRESS: usize = 16;
-const INFORMATION_ARCHITECTURE: usize = 28;
-const INFORMATION_SIZE: usize = 32;
-/// In an extended state, the bytes the host uses for itself: there it says how long the state is.
-const HOST_BYTES: std::ops::Range<usize> = 464..512;
-const HOST_LENGTH: usize = 16;
+const _: () = assert!(BLOCK_SIZE.is_power_of_two() && BLOCK_SIZE > STACK_START);
 
 /// How long either side waits awake for the other: longer than it takes the host to wake a core.
 const AWAKE: Duration = Duration::from_micros(60);
@@ -63,24 +36,6 @@ static TURNS: LazyLock<u32> = LazyLock::new(|| {
     let sample = start.elapsed().as_nanos().max(1);
     (AWAKE.as_nanos() * u128::from(SAMPLE) / sample) as u32
 });
-
-/// The program's registers.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Taken {
-    pub general: General,
-    pub fs_base: usize,
-    pub gs_base: usize,
-}
-
-/// The registers in the order of the host's frame of a signal.
-fn in_frame(general: &mut General) -> [&mut usize; 18] {
-    let General { r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, rflags, .. } =
-        general;
-    [r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, rflags]
-}
-
-impl OwnAffair for Report {}
-impl OwnAffair for Taken {}
 
 /// The kernel's view of a block.
 pub struct Block {
@@ -95,18 +50,6 @@ pub struct Back {
     pub claim: Claim<HasStopped>,
     /// The kernel had to sleep for it.
     pub slept: bool,
-}
-
-/// The program made nonsense of its block, or its thread is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Broken;
-
-/// Where the frame of the last trap lies: offsets in the block, checked.
-#[derive(Clone, Copy, Debug)]
-pub struct Frame {
-    context: usize,
-    extended: usize,
-    extended_length: usize,
 }
 
 impl Block {
@@ -147,8 +90,8 @@ impl Block {
 
     /// Wipes out what the program's traps left: their frames all end where the block ends, and FS and GS.
     pub fn wipe(&self, last: &Frame) {
-        let start = last.context.saturating_sub(8);
-        // SAFETY: `report` checked that the frame lies in the block.
+        let start = last.context.saturating_sub(8).min(BLOCK_SIZE);
+        // SAFETY: all from there on, in the block.
         unsafe { copy::zero(self.bytes.add(start), BLOCK_SIZE - start) };
         [FS, GS].into_iter().for_each(|offset| self.put(offset, 0));
     }
@@ -165,96 +108,19 @@ impl Block {
         unsafe { AtomicU32::from_ptr(self.bytes.add(offset).cast()) }
     }
 
-    /// Reads eight bytes. An offset beyond the block gives 0.
-    fn get(&self, offset: usize) -> Claim<usize> {
-        if offset > BLOCK_SIZE - 8 {
-            return Claim::new(0);
-        }
-        // SAFETY: the bytes lie in the block; the stub may write them meanwhile, hence volatile, and any value is valid.
-        Claim::new(unsafe { self.bytes.add(offset).cast::<usize>().read_volatile() })
-    }
-
-    /// The values of several eight bytes.
-    fn get_all<const N: usize>(&self, offsets: [usize; N]) -> Claim<[usize; N]> {
-        // SAFETY: as in `get`.
-        let read =
-            |offset: usize| unsafe { self.bytes.add(offset.min(BLOCK_SIZE - 8)).cast::<usize>().read_volatile() };
-        Claim::new(offsets.map(read))
-    }
-
-    fn put(&self, offset: usize, value: usize) {
-        if offset <= BLOCK_SIZE - 8 {
-            // SAFETY: as in `get`.
-            unsafe { self.bytes.add(offset).cast::<usize>().write_volatile(value) }
-        }
-    }
-
-    /// The offset of what lies at an address of the stub, if `length` bytes from there are in the block, aligned to 8.
-    fn offset(&self, address: Claim<usize>, length: usize) -> Result<usize, Broken> {
-        address.offset_from(self.address, length, BLOCK_SIZE).ok_or(Broken)
-    }
-
-    /// What the program's trap was, it says, and where its registers are. To be called once for each trap.
-    pub fn report(&self, _: Claim<HasStopped>, extended_length: usize) -> Result<(Claim<Report>, Frame), Broken> {
-        let information = self.offset(self.get(INFORMATION), INFORMATION_SIZE)?;
-        let context = self.offset(self.get(CONTEXT), CONTEXT_SIZE)?;
-        let extended = self.offset(self.get(context + EXTENDED), HOST_BYTES.end)?;
-        let its_length = self.get(extended + HOST_BYTES.start + HOST_LENGTH);
-        let extended_length = its_length.clamped(HOST_BYTES.end, extended_length);
-        self.offset(Claim::new(self.address + extended), extended_length)?;
-        let register = |index: usize| context + REGISTERS + index * 8;
-        let said = self.get_all([
-            SIGNAL,
-            information + INFORMATION_CODE,
-            information + INFORMATION_ADDRESS,
-            information + INFORMATION_ARCHITECTURE - 4,
-            register(19),
-            register(20),
-            register(22),
-            register(SEGMENTS),
-        ]);
-        let report = said.map(|[signal, code, address, architecture, error, vector, fault_address, segments]| Report {
-            signal: signal as c_int,
-            code: code as c_int,
-            address,
-            architecture: (architecture >> 32) as u32,
-            error: error as u64,
-            vector: vector as u64,
-            fault_address,
-            code_segment: segments as u16,
-        });
-        Ok((report, Frame { context, extended, extended_length }))
-    }
-
-    /// The program's registers, as it says.
-    pub fn registers(&self, frame: &Frame) -> Claim<Taken> {
-        let offsets: [usize; 20] = std::array::from_fn(|index| match index {
-            18 => FS,
-            19 => GS,
-            index => frame.context + REGISTERS + index * 8,
-        });
-        self.get_all(offsets).map(|[registers @ .., fs_base, gs_base]: [usize; 20]| {
-            let mut general = General { orig_rax: usize::MAX, ..General::default() };
-            in_frame(&mut general).into_iter().zip(registers).for_each(|(register, said): (_, usize)| *register = said);
-            Taken { general, fs_base, gs_base }
-        })
-    }
-
-    /// Sets the registers with which the program goes on.
-    pub fn set_registers(&self, frame: &Frame, taken: &Taken) {
-        let mut general = taken.general;
-        let start = frame.context + REGISTERS;
-        in_frame(&mut general).into_iter().enumerate().for_each(|(index, value)| self.put(start + index * 8, *value));
-        self.put(start + SEGMENTS * 8, USER_SEGMENTS);
-        self.put(FS, taken.fs_base);
-        self.put(GS, taken.gs_base);
+    /// A part of the block, if it is one.
+    fn part(&self, offset: usize, length: usize) -> Option<*mut u8> {
+        let fits = length <= BLOCK_SIZE && offset <= BLOCK_SIZE - length;
+        // SAFETY: within the block.
+        fits.then(|| unsafe { self.bytes.add(offset) })
     }
 
     /// Copies the extended state out.
     pub fn save_extended(&self, frame: &Frame, image: &mut [u8]) {
         let length = image.len().min(frame.extended_length);
-        // SAFETY: `report` checked that so much lies in the block; the image is as long.
-        unsafe { copy::copy(image.as_mut_ptr(), self.bytes.add(frame.extended), length) }
+        let Some(bytes) = self.part(frame.extended, length) else { return };
+        // SAFETY: so much lies in the block; the image is as long.
+        unsafe { copy::copy(image.as_mut_ptr(), bytes, length) }
     }
 
     /// Copies an extended state in, but for the bytes that are the host's.
@@ -262,8 +128,9 @@ impl Block {
         let length = image.len().min(frame.extended_length);
         for part in [0..HOST_BYTES.start, HOST_BYTES.end..length] {
             let Some(bytes) = image.get(part.clone()) else { continue };
-            // SAFETY: as in `save_extended`.
-            unsafe { copy::copy(self.bytes.add(frame.extended + part.start), bytes.as_ptr(), bytes.len()) }
+            let Some(to) = self.part(frame.extended.saturating_add(part.start), bytes.len()) else { continue };
+            // SAFETY: so much lies in the block.
+            unsafe { copy::copy(to, bytes.as_ptr(), bytes.len()) }
         }
     }
 
@@ -277,6 +144,27 @@ impl Block {
     pub fn wait(&self, spin: bool, goes_on: impl FnMut() -> bool) -> Result<Back, Broken> {
         let slept = handshake::wait(self, turns(spin), goes_on).map_err(|Late| Broken)?;
         Ok(Back { claim: Claim::new(HasStopped), slept })
+    }
+}
+
+impl SignalBlock for Block {
+    fn address(&self) -> usize {
+        self.address
+    }
+
+    fn get(&self, offset: usize) -> Claim<usize> {
+        if offset > BLOCK_SIZE - 8 || !offset.is_multiple_of(8) {
+            return Claim::new(0);
+        }
+        // SAFETY: the bytes lie in the block; the stub may write them meanwhile, hence volatile, and any value is valid.
+        Claim::new(unsafe { self.bytes.add(offset).cast::<usize>().read_volatile() })
+    }
+
+    fn put(&self, offset: usize, value: usize) {
+        if offset <= BLOCK_SIZE - 8 && offset.is_multiple_of(8) {
+            // SAFETY: as in `get`.
+            unsafe { self.bytes.add(offset).cast::<usize>().write_volatile(value) }
+        }
     }
 }
 
@@ -310,6 +198,9 @@ impl Words for Block {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use stubs::claim::OwnAffair;
+    use stubs::frame::*;
+    use x86::signals::Report;
 
     /// Where the stub has it, in the tests.
     const ADDRESS: usize = 0x7000_0000;

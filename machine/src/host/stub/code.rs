@@ -1,11 +1,12 @@
 //! The stubs' own code, and where it lies: one page of instructions and of filters, followed by a page with the list of system
 //! calls to make. Both can't be written by the stub; the kernel writes them through its own aliases.
 
-use super::block::{self, BLOCK_SIZE};
+use super::block;
 use super::filter;
 use crate::memory::PAGE_SIZE;
 use crate::platform::bpf::Instruction;
 use std::arch::global_asm;
+use stubs::frame::{self, BLOCK_SIZE};
 
 global_asm!(
     include_str!("code.s"),
@@ -21,11 +22,11 @@ global_asm!(
     KERNEL_SLEEPS = const block::KERNEL_SLEEPS,
     GUEST_SLEEPS = const block::GUEST_SLEEPS,
     SPIN = const block::SPIN,
-    SIGNAL = const block::SIGNAL,
-    INFORMATION = const block::INFORMATION,
-    CONTEXT = const block::CONTEXT,
-    FS = const block::FS,
-    GS = const block::GS,
+    SIGNAL = const frame::SIGNAL,
+    INFORMATION = const frame::INFORMATION,
+    CONTEXT = const frame::CONTEXT,
+    FS = const frame::FS,
+    GS = const frame::GS,
 );
 
 unsafe extern "C" {

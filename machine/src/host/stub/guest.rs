@@ -17,9 +17,9 @@
 //!                                        end: killed and waited for
 //! ```
 //!
-//! Of a held thread the kernel knows what it is at. From a loose one it hears nothing but [claims](super::claim).
+//! Of a held thread the kernel knows what it is at. From a loose one it hears nothing but [claims](stubs::claim).
 
-use super::block::{Block, Broken, Frame, Taken};
+use super::block::Block;
 use super::code::{self, Call, Entry};
 use super::list::List;
 use super::pool::{has_ended, kill};
@@ -37,6 +37,7 @@ use std::cell::Cell;
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use stubs::frame::{Broken, Frame, SignalBlock as _, Taken};
 use x86::signals::Reason;
 
 /// The signals that bring a program back.

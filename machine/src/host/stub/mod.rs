@@ -20,7 +20,6 @@
 //! | `code`, `filter` | what a stub can execute of its own, and the system calls it may make |
 //! | `list` | the list of system calls that a thread of a stub is to make |
 //! | `trace` | ptrace of one thread: what the kernel knows |
-//! | `claim` | what programs say |
 //! | `guest`, `block` | threads that run programs untraced, and the memory by which they say how they came back |
 //! | `pool` | making stubs ahead of need, handing them out, taking them back |
 //! | `probe` | for tests of all that |
@@ -31,7 +30,6 @@
 //! Locks, in this order: a space's pages, the pool's stock, a stub's state.
 
 mod block;
-mod claim;
 mod code;
 pub mod filter;
 mod guest;
@@ -45,8 +43,6 @@ use super::machine::{current, lock};
 use super::paging::Host;
 use crate::memory::Access;
 use crate::user::General;
-#[cfg(test)]
-pub use block::BLOCK_SIZE;
 pub use code::BASE;
 use code::Call;
 #[cfg(test)]
@@ -61,6 +57,8 @@ use probe::{Mending, Step};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 use stubs::Change;
+#[cfg(test)]
+pub use stubs::frame::BLOCK_SIZE;
 pub use stubs::{NOBODY, new_number};
 pub use trace::Gone;
 use trace::{Carried, Halted};

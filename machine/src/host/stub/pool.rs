@@ -7,7 +7,7 @@
 //! A stub that is given back is not cleaned then, but by its next user, in one batch with the first mappings. When the host
 //! makes no more processes, or there are [`MOST_STUBS`], a space that does not run gives its stub away.
 
-use super::block::{BLOCK_SIZE, Block};
+use super::block::Block;
 use super::code::{self, Entry};
 use super::guest::{self, Guest};
 use super::list::List;
@@ -30,6 +30,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use stubs::Stub as _;
+use stubs::frame::BLOCK_SIZE;
 use x86::extended::{ON_REQUEST, component_word, state_length};
 
 /// The most stubs a machine makes.

@@ -14,7 +14,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
 use x86::exceptions::PROTECTION;
-pub use x86::signals::USER_CODE;
+pub use x86::host_registers::{USER_CODE, general_registers, host_registers};
 use x86::signals::{Reason, SYS_SECCOMP};
 
 /// The signal of a stop at a system call: `PTRACE_O_TRACESYSGOOD`.
@@ -24,9 +24,6 @@ const NT_X86_XSTATE: usize = 0x202;
 
 /// More than any extended state has bytes: AMX makes it 11,008.
 pub const LONGEST_STATE: usize = 32 << 10;
-
-/// The data segment of 64-bit programs.
-const USER_DATA: u64 = 0x2b;
 
 /// Processes that a traced thread makes are traced from their first moment, in which they stop: so there is none in which
 /// nobody sees to their end, or to what they run.
@@ -159,65 +156,6 @@ pub fn registers(thread: Halted) -> Result<user_regs_struct, Gone> {
 /// Sets the registers of a stopped thread.
 pub fn set_registers(thread: Halted, registers: &user_regs_struct) -> Result<(), Gone> {
     request(libc::PTRACE_SETREGS, thread.0, 0, ptr::from_ref(registers).expose_provenance()).map(drop).map_err(|_| Gone)
-}
-
-/// The host's form of a program's registers.
-pub fn host_registers(general: &General, fs_base: usize, gs_base: usize) -> user_regs_struct {
-    user_regs_struct {
-        r15: general.r15 as u64,
-        r14: general.r14 as u64,
-        r13: general.r13 as u64,
-        r12: general.r12 as u64,
-        rbp: general.rbp as u64,
-        rbx: general.rbx as u64,
-        r11: general.r11 as u64,
-        r10: general.r10 as u64,
-        r9: general.r9 as u64,
-        r8: general.r8 as u64,
-        rax: general.rax as u64,
-        rcx: general.rcx as u64,
-        rdx: general.rdx as u64,
-        rsi: general.rsi as u64,
-        rdi: general.rdi as u64,
-        // Not in a system call, whatever the program had in mind: the host shall not restart one.
-        orig_rax: u64::MAX,
-        rip: general.rip as u64,
-        cs: USER_CODE,
-        eflags: general.rflags as u64,
-        rsp: general.rsp as u64,
-        ss: USER_DATA,
-        fs_base: fs_base as u64,
-        gs_base: gs_base as u64,
-        ds: 0,
-        es: 0,
-        fs: 0,
-        gs: 0,
-    }
-}
-
-/// The kernel's form of them.
-fn general_registers(registers: &user_regs_struct) -> General {
-    General {
-        r15: registers.r15 as usize,
-        r14: registers.r14 as usize,
-        r13: registers.r13 as usize,
-        r12: registers.r12 as usize,
-        rbp: registers.rbp as usize,
-        rbx: registers.rbx as usize,
-        r11: registers.r11 as usize,
-        r10: registers.r10 as usize,
-        r9: registers.r9 as usize,
-        r8: registers.r8 as usize,
-        rax: registers.rax as usize,
-        rcx: registers.rcx as usize,
-        rdx: registers.rdx as usize,
-        rsi: registers.rsi as usize,
-        rdi: registers.rdi as usize,
-        orig_rax: registers.orig_rax as usize,
-        rip: registers.rip as usize,
-        rflags: registers.eflags as usize,
-        rsp: registers.rsp as usize,
-    }
 }
 
 /// What a signal says: its code and, for a fault, the address.

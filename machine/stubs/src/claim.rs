@@ -2,7 +2,7 @@
 //!
 //! A program can write its block, and everything in it, at any moment, with all of its threads. So a word that is read there is a
 //! [`Claim`], and the value in a claim can't be had but by the checks below. What the kernel *knows* of a stub comes from the host: that a
-//! thread has stopped ([`super::trace::Halted`]), that calls were carried out ([`super::trace::Carried`]), that a process has ended. No right is
+//! thread has stopped (`Halted`), that calls were carried out (`Carried`), that a process has ended. No right is
 //! taken away, no page is handed out, and no thread is let go on the strength of a claim.
 
 /// A value that a program wrote, true or made up.
@@ -32,6 +32,13 @@ impl<T: OwnAffair> Claim<T> {
     /// The value, since it makes no difference whether it is true.
     pub fn own_affair(self) -> T {
         self.0
+    }
+}
+
+impl<T, const N: usize> Claim<[T; N]> {
+    /// Several claims are one.
+    pub fn all(said: [Claim<T>; N]) -> Claim<[T; N]> {
+        Claim(said.map(|Claim(said)| said))
     }
 }
 
