@@ -216,7 +216,7 @@ pub(crate) async fn run<C: SystemCalls>(thread: Arc<Thread>, calls: C) {
         passed = 0;
         let result = life.as_mut().poll(context);
         if result.is_pending() {
-            state.with_registers(Registers::park);
+            state.with_registers(|registers| registers.park());
         }
         machine::memory::end_draw(state.task().clock().activity());
         result

@@ -7,7 +7,7 @@
 //! | `heap` | the kernel's heap, charged to the machine's memory |
 //! | `paging` | a space: which frame each page shows. What the processes of programs map is a cache of it |
 //! | `stub` | the processes programs run in: how they are made, emptied, locked up, told what to map |
-//! | `user`, `access` | a program's registers; entering it; what an instruction that faulted tried |
+//! | `user` | a program's registers; entering it |
 //! | `account` | the host's accounts of processor time |
 //! | `cpu` | CPUs are threads; kicks, alarms, interrupts of devices |
 //! | `confine` | what the machine's threads give up |
@@ -18,7 +18,6 @@
 //!
 //! The threat model stands in docs/src/host-machine.md.
 
-mod access;
 mod account;
 mod bpf;
 mod confine;

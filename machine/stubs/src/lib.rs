@@ -11,6 +11,8 @@
 //! | `state` | [`State`]: whose a stub is, what it shows, what is noted to be done |
 //! | `change` | [`Change`]: one thing to be done |
 //! | `claim` | what programs say |
+//! | `registers` | a program's registers, of which a stub's thread may have the newest |
+//! | `meaning` | what it means that a program has stopped |
 //! | `frame` | in which words: the registers of a program that has stopped |
 //!
 //! **Who calls.** `machine`, which makes the processes, and has them do what is noted here. It makes each change a system call of a kind that
@@ -26,6 +28,8 @@
 mod change;
 pub mod claim;
 pub mod frame;
+pub mod meaning;
+pub mod registers;
 mod space;
 mod state;
 mod view;
@@ -65,6 +69,16 @@ pub trait Host: Sized {
     fn charge(pages: usize) -> Result<(), OutOfMemory>;
     /// Counts pages that have left maps.
     fn uncharge(pages: usize);
+}
+
+/// A stub's process, or the thread that was asked, is no more: somebody killed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone;
+
+impl From<frame::Broken> for Gone {
+    fn from(frame::Broken: frame::Broken) -> Gone {
+        Gone
+    }
 }
 
 /// A process in which programs run.

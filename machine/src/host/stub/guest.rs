@@ -37,21 +37,12 @@ use std::cell::Cell;
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
-use stubs::frame::{Broken, Frame, SignalBlock as _, Taken};
-use x86::signals::Reason;
+use stubs::frame::{Frame, SignalBlock as _, Taken};
+use stubs::registers::Stopped;
 
 /// The signals that bring a program back.
 const SIGNALS: [c_int; 7] =
     [libc::SIGSYS, libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, cpu::INTERRUPT];
-
-/// A program that has stopped.
-#[derive(Clone, Copy, Debug)]
-pub struct Stopped {
-    pub reason: Reason,
-    pub general: General,
-    pub fs_base: usize,
-    pub gs_base: usize,
-}
 
 /// What every stub does about a signal, as rt_sigaction(2) wants it. Traced threads never get that far.
 pub fn action(signal: c_int) -> [usize; 4] {
@@ -138,12 +129,6 @@ thread_local! {
 unsafe impl Send for Guest {}
 // SAFETY: as above.
 unsafe impl Sync for Guest {}
-
-impl From<Broken> for Gone {
-    fn from(Broken: Broken) -> Gone {
-        Gone
-    }
-}
 
 impl Guest {
     /// One that is not there yet.

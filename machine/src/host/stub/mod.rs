@@ -49,7 +49,7 @@ use code::Call;
 pub use code::{BLOCKS, one_call};
 use cores::Seat;
 use guest::Guest;
-pub use guest::{Missing, Stopped, is_possible};
+pub use guest::{Missing, is_possible};
 pub use list::LIST_LENGTH;
 use list::List;
 pub use pool::{Pool, Shortage, ended, own_pages};
@@ -57,10 +57,11 @@ use probe::{Mending, Step};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 use stubs::Change;
+pub use stubs::Gone;
+pub use stubs::NOBODY;
 #[cfg(test)]
 pub use stubs::frame::BLOCK_SIZE;
-pub use stubs::{NOBODY, new_number};
-pub use trace::Gone;
+use stubs::registers::{Holder, Stopped};
 use trace::{Carried, Halted};
 
 /// The descriptor of the machine's memory in every stub.
@@ -154,6 +155,30 @@ impl stubs::Stub<Host> for Stub {
     }
 }
 
+impl Holder for Stub {
+    const END: usize = BASE;
+
+    fn owner(&self) -> u64 {
+        self.holder().load(Ordering::Relaxed)
+    }
+
+    fn save_extended_state(&self, owner: u64, image: &mut [u8]) -> Result<(), Gone> {
+        match self.guest() {
+            Some(guest) => guest.save_extended_state(owner, image),
+            None => trace::extended_state(self.halted()?, image).map(drop),
+        }
+    }
+
+    fn load_extended_state(&self, owner: u64, image: &[u8]) -> bool {
+        let loaded = match self.guest() {
+            Some(guest) => guest.load_extended_state(image),
+            None => self.halted().is_ok_and(|thread| trace::set_extended_state(thread, image)),
+        };
+        self.holder().store(if loaded { owner } else { NOBODY }, Ordering::Relaxed);
+        loaded
+    }
+}
+
 impl Stub {
     /// The thread that runs the program on this CPU, as the host knows it.
     pub fn host_thread(&self) -> HostThread {
@@ -173,31 +198,8 @@ impl Stub {
         cpu::current().checked_sub(1).and_then(|index| self.others.get(index)).unwrap_or(&self.first)
     }
 
-    /// Whose extended state this CPU's thread holds.
-    pub fn owner(&self) -> u64 {
-        self.holder().load(Ordering::Relaxed)
-    }
-
     fn holder(&self) -> &AtomicU64 {
         self.guest().map_or(&self.thread().owner, |guest| &guest.owner)
-    }
-
-    /// Copies the extended state of `owner` out of this CPU's thread, which must be stopped.
-    pub fn save_extended_state(&self, owner: u64, image: &mut [u8]) -> Result<(), Gone> {
-        match self.guest() {
-            Some(guest) => guest.save_extended_state(owner, image),
-            None => trace::extended_state(self.halted()?, image).map(drop),
-        }
-    }
-
-    /// Loads the extended state of `owner` into this CPU's thread. False if the host takes it for damaged.
-    pub fn load_extended_state(&self, owner: u64, image: &[u8]) -> bool {
-        let loaded = match self.guest() {
-            Some(guest) => guest.load_extended_state(image),
-            None => self.halted().is_ok_and(|thread| trace::set_extended_state(thread, image)),
-        };
-        self.holder().store(if loaded { owner } else { NOBODY }, Ordering::Relaxed);
-        loaded
     }
 
     /// This CPU's traced thread, which is stopped whenever this CPU is in the kernel.

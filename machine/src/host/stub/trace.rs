@@ -6,13 +6,14 @@
 //! Nothing here reaps a thread that has ended: its number stays its own until [`super::pool::kill`] has waited for it.
 
 use super::code::{self, Call, Entry};
-use super::guest::Stopped;
 use crate::platform::cpu;
 use crate::user::General;
 use libc::{c_int, c_long, c_void, iovec, pid_t, user_regs_struct};
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
+pub use stubs::Gone;
+use stubs::registers::Stopped;
 use x86::exceptions::PROTECTION;
 pub use x86::host_registers::{USER_CODE, general_registers, host_registers};
 use x86::signals::{Reason, SYS_SECCOMP};
@@ -55,10 +56,6 @@ pub enum Stop {
     /// A stop of ptrace's own: the answer to an interrupt, or job control.
     Event,
 }
-
-/// The thread is no more: somebody killed the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gone;
 
 /// How a thread goes on.
 #[derive(Clone, Copy, Debug)]
