@@ -11,7 +11,7 @@ use vfs::{Access, Context, Lookup, NewTime, NotReady, Path, Time};
 
 use crate::argument::{CString, Descriptor, Flags, In, Mode, Out};
 use crate::flags::{AccessFlags, ChownFlags, StatFlags};
-use crate::place::{HERE, resolve, with_file};
+use crate::place::{HERE, resolve, with_file, with_view};
 use crate::user::PathBuffer;
 
 /// How a path with these `AT_*` flags is looked up.
@@ -99,13 +99,14 @@ pub(crate) fn statx(
 
 /// statfs(2)
 pub(crate) fn statfs(thread: &Arc<Thread>, path: CString, status: Out<StatFs>) -> Result<(), NotReady> {
-    let answer = on_path(thread, HERE, path, Lookup::FOLLOW, |_, found| Ok(found.statistics()))?;
+    let answer = on_path(thread, HERE, path, Lookup::FOLLOW, |context, found| context.statistics(found))?;
     status.write(thread, &answer)
 }
 
 /// fstatfs(2)
 pub(crate) fn fstatfs(thread: &Arc<Thread>, file: Descriptor, status: Out<StatFs>) -> Result<(), NotReady> {
-    let answer = thread.files().get(file.0)?.path()?.statistics();
+    let path = thread.files().get(file.0)?.path()?;
+    let answer = with_view(thread, |context, _| context.statistics(&path))?;
     status.write(thread, &answer)
 }
 

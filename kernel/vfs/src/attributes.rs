@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use abi::fallible::{try_collect, try_to_vec};
+use abi::fallible::{try_collect, try_to_box, try_to_vec};
 use abi::raw::general as raw;
 use abi::status::{Stat, StatFs, Statx, StatxTime};
 use abi::time::Timespec;
@@ -70,6 +70,20 @@ impl Context<'_> {
     }
 }
 
+impl Context<'_> {
+    /// How full the file system is in which the file lies: statfs(2).
+    ///
+    /// # Errors
+    /// `ERESTART` until that was asked for, where it has to be waited for.
+    pub fn statistics(&self, path: &Path) -> Result<StatFs> {
+        let filesystem = path.mount.super_block().filesystem();
+        if let Some(looking) = filesystem.look_at_room() {
+            wait_to_see(&filesystem.root(), looking, self.caller)?;
+        }
+        Ok(path.statistics())
+    }
+}
+
 impl Path {
     /// Everything about the file here: stat(2).
     pub fn attributes(&self) -> Attributes {
@@ -80,8 +94,8 @@ impl Path {
         attributes
     }
 
-    /// How full the file system is: statfs(2).
-    pub fn statistics(&self) -> StatFs {
+    /// The same, as far as it is known.
+    fn statistics(&self) -> StatFs {
         let super_block = self.mount.super_block();
         let Statistics { magic, block_size, blocks, free_blocks, available_blocks, inodes, free_inodes, name_length } =
             super_block.filesystem().statistics();
@@ -344,7 +358,30 @@ impl Context<'_> {
     /// getxattr(2).
     pub fn xattr(&self, path: &Path, name: &[u8]) -> Result<Box<[u8]>> {
         self.check_xattr(path, name, Access::READ)?;
-        path.inode().xattr(name)
+        if let Some(said) = self.take_xattrs() {
+            return try_to_box(&said?);
+        }
+        match path.inode().xattr(name) {
+            Err(Errno::ERESTART) => Err(self.wait_for_xattrs(path, Some(try_to_vec(name)?))),
+            result => result,
+        }
+    }
+
+    fn take_xattrs(&self) -> Option<Result<Vec<u8>>> {
+        self.caller.paused_walks()?.take_xattrs()
+    }
+
+    /// Has the call wait for what the file's extended attributes are, or for the value of the one of that name.
+    fn wait_for_xattrs(&self, path: &Path, name: Option<Vec<u8>>) -> Errno {
+        let Some(walks) = self.caller.paused_walks() else { return Errno::EAGAIN };
+        walks.wait_for(Wait::Xattrs(path.inode().clone().xattrs_elsewhere(name)), None)
+    }
+
+    /// Has the call wait for a change of an extended attribute: a new value, or its removal.
+    fn wait_for_xattr_change(&self, path: &Path, name: &[u8], value: Option<(&[u8], XattrFlags)>) -> Result<()> {
+        let value = value.map(|(value, flags)| try_to_vec(value).map(|value| (value, flags))).transpose()?;
+        let changing = path.inode().clone().change_xattr_elsewhere(try_to_vec(name)?, value);
+        Err(self.wait_for_change(&path.mount, async move { changing.await.map(|()| None) }))
     }
 
     /// Sets an extended attribute.
@@ -352,12 +389,18 @@ impl Context<'_> {
     /// # Errors
     /// setxattr(2).
     pub fn set_xattr(&self, path: &Path, name: &[u8], value: &[u8], flags: XattrFlags) -> Result<()> {
+        if let Some(changed) = self.take_changed() {
+            return changed.map(drop);
+        }
         if value.len() > XATTR_SIZE_MAX {
             return Err(Errno::E2BIG);
         }
         path.mount.check_writable()?;
         self.check_xattr(path, name, Access::WRITE)?;
-        path.inode().set_xattr(name, value, flags)
+        match path.inode().set_xattr(name, value, flags) {
+            Err(Errno::ERESTART) => self.wait_for_xattr_change(path, name, Some((value, flags))),
+            result => result,
+        }
     }
 
     /// Removes an extended attribute.
@@ -365,9 +408,15 @@ impl Context<'_> {
     /// # Errors
     /// removexattr(2).
     pub fn remove_xattr(&self, path: &Path, name: &[u8]) -> Result<()> {
+        if let Some(changed) = self.take_changed() {
+            return changed.map(drop);
+        }
         path.mount.check_writable()?;
         self.check_xattr(path, name, Access::WRITE)?;
-        path.inode().remove_xattr(name)
+        match path.inode().remove_xattr(name) {
+            Err(Errno::ERESTART) => self.wait_for_xattr_change(path, name, None),
+            result => result,
+        }
     }
 
     /// The names of all extended attributes the caller may know of, each followed by a zero byte.
@@ -375,7 +424,13 @@ impl Context<'_> {
     /// # Errors
     /// listxattr(2).
     pub fn list_xattrs(&self, path: &Path) -> Result<Vec<u8>> {
-        let all = path.inode().list_xattrs()?;
+        let all = match self.take_xattrs() {
+            Some(said) => said?,
+            None => match path.inode().list_xattrs() {
+                Err(Errno::ERESTART) => return Err(self.wait_for_xattrs(path, None)),
+                result => result?,
+            },
+        };
         if self.credentials.has(Capabilities::SYS_ADMIN) {
             return Ok(all);
         }

@@ -314,17 +314,32 @@ pub trait File: Send + Sync {
 
     /// The next data or hole at or after `position`, below the length, which vfs has checked; or a part of the search. Without holes,
     /// all is data.
+    ///
+    /// # Errors
+    /// `ENXIO`; `ERESTART` if that has to be waited for ([`File::seek_elsewhere`]).
     fn seek_hole_or_data(&self, position: u64, whence: Whence) -> Result<Search> {
         Ok(Search::Found(if whence == Whence::Hole { self.size() } else { position }))
+    }
+
+    /// The same, where it has to be waited for.
+    fn seek_elsewhere(&self, position: u64, whence: Whence) -> Pending<u64> {
+        let _ = (position, whence);
+        Box::pin(ready(Err(Errno::ENXIO)))
     }
 
     /// fallocate(2), for a part of `range` from its start on. Returns where to go on, or `None` when all is done.
     ///
     /// # Errors
-    /// `EOPNOTSUPP`, `ENOSPC`, `EFBIG`.
+    /// `EOPNOTSUPP`, `ENOSPC`, `EFBIG`; `ERESTART` if that has to be waited for ([`File::allocate_elsewhere`]).
     fn allocate(&self, mode: AllocateMode, range: Range<u64>) -> Result<Option<u64>> {
         let _ = (mode, range);
         Err(Errno::EOPNOTSUPP)
+    }
+
+    /// The same for all of `range`, where it has to be waited for.
+    fn allocate_elsewhere(&self, mode: AllocateMode, range: Range<u64>) -> Pending<()> {
+        let _ = (mode, range);
+        Box::pin(ready(Err(Errno::EOPNOTSUPP)))
     }
 
     /// Everything written is safe on its device: fsync(2), or fdatasync(2) when `data_only`. Of a file with [`FileTraits::BACKED`] its

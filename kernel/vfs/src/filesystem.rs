@@ -30,6 +30,12 @@ pub trait FileSystem: Send + Sync {
     /// How full it is.
     fn statistics(&self) -> Statistics;
 
+    /// Asks anew how full it is, where that has to be waited for: then [`FileSystem::statistics`] tells what was said last. `None`: that
+    /// asks itself.
+    fn look_at_room(&self) -> Option<Pending<()>> {
+        None
+    }
+
     /// Appends its own options as /proc/mounts shows them, each with a comma in front: `,size=1024k`.
     fn options(&self, text: &mut dyn fmt::Write) -> fmt::Result {
         let _ = text;

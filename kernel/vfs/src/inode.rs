@@ -482,7 +482,7 @@ pub trait Inode: Any + Send + Sync {
     /// An extended attribute's value.
     ///
     /// # Errors
-    /// `ENODATA`, `EOPNOTSUPP`.
+    /// `ENODATA`, `EOPNOTSUPP`; `ERESTART` if that has to be waited for ([`Inode::xattrs_elsewhere`]).
     fn xattr(&self, name: &[u8]) -> Result<Box<[u8]>> {
         let _ = name;
         Err(Errno::EOPNOTSUPP)
@@ -491,7 +491,7 @@ pub trait Inode: Any + Send + Sync {
     /// Sets an extended attribute.
     ///
     /// # Errors
-    /// `EEXIST`, `ENODATA`, `ENOSPC`, `EOPNOTSUPP`.
+    /// `EEXIST`, `ENODATA`, `ENOSPC`, `EOPNOTSUPP`; `ERESTART` if that has to be waited for ([`Inode::change_xattr_elsewhere`]).
     fn set_xattr(&self, name: &[u8], value: &[u8], flags: XattrFlags) -> Result<()> {
         let _ = (name, value, flags);
         Err(Errno::EOPNOTSUPP)
@@ -500,7 +500,7 @@ pub trait Inode: Any + Send + Sync {
     /// Removes an extended attribute.
     ///
     /// # Errors
-    /// `ENODATA`, `EOPNOTSUPP`.
+    /// `ENODATA`, `EOPNOTSUPP`; `ERESTART` as for [`Inode::set_xattr`].
     fn remove_xattr(&self, name: &[u8]) -> Result<()> {
         let _ = name;
         Err(Errno::EOPNOTSUPP)
@@ -509,9 +509,21 @@ pub trait Inode: Any + Send + Sync {
     /// The names of all extended attributes, each followed by a zero byte.
     ///
     /// # Errors
-    /// `EOPNOTSUPP`.
+    /// `EOPNOTSUPP`; `ERESTART` as for [`Inode::xattr`].
     fn list_xattrs(&self) -> Result<Vec<u8>> {
         Ok(Vec::new())
+    }
+
+    /// An extended attribute's value, or without a name those of all, where that has to be waited for.
+    fn xattrs_elsewhere(self: Arc<Self>, name: Option<Vec<u8>>) -> Pending<Vec<u8>> {
+        let _ = name;
+        Box::pin(ready(Err(Errno::EOPNOTSUPP)))
+    }
+
+    /// Sets an extended attribute, or removes it, where that has to be waited for.
+    fn change_xattr_elsewhere(self: Arc<Self>, name: Vec<u8>, value: Option<(Vec<u8>, XattrFlags)>) -> Pending<()> {
+        let _ = (name, value);
+        Box::pin(ready(Err(Errno::EOPNOTSUPP)))
     }
 }
 

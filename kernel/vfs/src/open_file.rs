@@ -266,15 +266,20 @@ impl OpenFile {
         let mut position = self.position.lock().await;
         let mut offset = offset;
         loop {
-            match self.seek_from(&mut position, offset, whence)? {
-                Search::Found(at) => return Ok(at),
-                Search::Beyond(at) => offset = i64::try_from(at).map_err(|_| Errno::EOVERFLOW)?,
+            match self.seek_from(&mut position, offset, whence) {
+                Ok(Search::Found(at)) => return Ok(at),
+                Ok(Search::Beyond(at)) => offset = i64::try_from(at).map_err(|_| Errno::EOVERFLOW)?,
+                Err(Errno::ERESTART) => {
+                    *position = self.file.seek_elsewhere(offset.cast_unsigned(), whence).await?;
+                    return Ok(*position);
+                }
+                Err(errno) => return Err(errno),
             }
             yield_now().await;
         }
     }
 
-    /// As [`seek`](Self::seek), unless somebody else is using the position, or a hole is far away.
+    /// As [`seek`](Self::seek), unless somebody else is using the position, or a hole is far away, or has to be waited for.
     pub fn try_seek(&self, offset: i64, whence: Whence) -> Option<Result<u64>> {
         match self.usable() {
             Err(errno) => return Some(Err(errno)),
@@ -285,7 +290,7 @@ impl OpenFile {
         let mut position = self.position.try_lock()?;
         match self.seek_from(&mut position, offset, whence) {
             Ok(Search::Found(at)) => Some(Ok(at)),
-            Ok(Search::Beyond(_)) => None,
+            Ok(Search::Beyond(_)) | Err(Errno::ERESTART) => None,
             Err(errno) => Some(Err(errno)),
         }
     }
@@ -362,8 +367,13 @@ impl OpenFile {
         }
         let _exclusion = exclude(self.inode().write_lock()).await;
         let mut at = offset;
-        while let Some(next) = self.file.allocate(mode, at..end)? {
-            at = next;
+        loop {
+            match self.file.allocate(mode, at..end) {
+                Ok(None) => break,
+                Ok(Some(next)) => at = next,
+                Err(Errno::ERESTART) => break self.file.allocate_elsewhere(mode, at..end).await?,
+                Err(errno) => return Err(errno),
+            }
             yield_now().await;
         }
         match new_permissions(self.inode(), caller) {

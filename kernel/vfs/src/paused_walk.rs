@@ -66,6 +66,8 @@ struct Walks {
     /// What it has looked at, and what it opened.
     seen: Option<Arc<dyn Inode>>,
     opened: Option<Opened>,
+    /// The extended attributes it asked for.
+    xattrs: Option<Result<Vec<u8>>>,
     /// The sleeping locks of directories it holds.
     held: Vec<Held>,
     /// What its change came to.
@@ -92,6 +94,8 @@ pub(crate) enum Wait {
     Look(Arc<dyn Inode>, Pending<()>),
     /// A file to be open.
     Open(Arc<dyn Inode>, Pending<Arc<dyn File>>),
+    /// Extended attributes of a file.
+    Xattrs(Pending<Vec<u8>>),
 }
 
 struct Paused {
@@ -223,6 +227,11 @@ impl PausedWalks {
         opened.map(|(_, opened)| opened)
     }
 
+    /// The extended attributes this call asked for, if it waited for that.
+    pub(crate) fn take_xattrs(&self) -> Option<Result<Vec<u8>>> {
+        if self.any() { self.walks.lock().xattrs.take() } else { None }
+    }
+
     /// Holds the sleeping locks of a change, in this order, until the call is over or has made its change.
     ///
     /// # Errors
@@ -285,6 +294,10 @@ impl PausedWalks {
                 let opened = opening.await;
                 let before = self.walks.lock().opened.replace((inode, opened));
                 drop(before);
+            }
+            Some(Wait::Xattrs(asking)) => {
+                let said = asking.await;
+                self.walks.lock().xattrs = Some(said);
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Shared folders of a PC: none yet. The types exist so that the kernel's hostfs compiles.
 
 use crate::{
-    Answer, Change, FolderEntry, Identity, NewNode, NodeRequest, Ownership, ReadNow, Rename, Request, Result, Room,
-    Status, Ticket,
+    Answer, Change, FolderEntry, Identity, MustBe, NewNode, NodeRequest, Ownership, ReadNow, Rename, Request, Result,
+    Room, Status, Ticket,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -150,7 +150,7 @@ impl Node {
     }
 
     /// Sets an extended attribute; `create` and `replace` say what must not and what must be there.
-    pub fn set_xattr(&self, _name: &[u8], _value: &[u8], _create: bool, _replace: bool) -> Result<()> {
+    pub fn set_xattr(&self, _name: &[u8], _value: &[u8], _must_be: MustBe) -> Result<()> {
         match self.0 {}
     }
 

@@ -128,6 +128,22 @@ pub enum Request {
     },
     /// The file is to have this length.
     Resize(u64),
+    /// As fallocate(2) with this mode.
+    Allocate {
+        /// fallocate(2)'s flags.
+        mode: u32,
+        /// Where.
+        offset: u64,
+        /// How many bytes.
+        length: u64,
+    },
+    /// The next data, or hole, at an offset or behind it: [`Answer::Offset`].
+    Search {
+        /// From here on.
+        offset: u64,
+        /// A hole.
+        hole: bool,
+    },
     /// Everything written is safe on the host's disk; with `data_only`, times may not be.
     Synchronise {
         /// As in fdatasync(2).
@@ -174,6 +190,25 @@ pub enum NodeRequest {
     Rename(Vec<u8>, Node, Vec<u8>, Rename),
     /// The whole file system it lies in is safe on the host's disk.
     SynchroniseAll,
+    /// The value of an extended attribute: [`Answer::Bytes`].
+    Xattr(Vec<u8>),
+    /// The names of all of them, each followed by a zero byte: [`Answer::Bytes`].
+    Xattrs,
+    /// A name and a value, and whether the name must not be there, or must be.
+    SetXattr(Vec<u8>, Vec<u8>, MustBe),
+    /// A name.
+    RemoveXattr(Vec<u8>),
+    /// How full its file system is: [`Answer::Room`].
+    Room,
+}
+
+/// Whether something that is to be set was there before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MustBe {
+    /// It must not have been.
+    pub new: bool,
+    /// It must have been.
+    pub old: bool,
 }
 
 /// What a helper says.
@@ -198,6 +233,10 @@ pub enum Answer {
     Held(Held),
     /// Entries of a directory.
     Entries(Vec<FolderEntry>),
+    /// How full a file system is.
+    Room(Room),
+    /// An offset in a file.
+    Offset(u64),
 }
 
 /// What [`OpenNode::read_now`] came to.

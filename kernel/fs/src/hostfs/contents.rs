@@ -17,6 +17,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::fallible::{TryVec, try_zeroed};
@@ -425,18 +426,43 @@ impl HostContents {
         let Some(permit) = self.host.changing.try_acquire_owned() else { return Ok(false) };
         let _changing = self.host.hold(permit);
         open.allocate(mode.bits(), offset, length).map_err(errno)?;
-        if !mode.contains(AllocateMode::KEEP_SIZE) {
-            self.host.length.fetch_max(offset.saturating_add(length), Ordering::Relaxed);
+        self.note_allocated(mode, offset..offset.saturating_add(length));
+        Ok(true)
+    }
+
+    /// The same once nobody writes, by a helper.
+    pub async fn allocate_later(
+        self: &Arc<HostContents>,
+        open: &OpenNode,
+        mode: AllocateMode,
+        range: Range<u64>,
+    ) -> Result<()> {
+        let changing = self.host.hold(self.host.changing.acquire_owned().await);
+        let (offset, length) = (range.start, range.end - range.start);
+        let contents = self.clone();
+        let then: Then = Box::new(move |answer| {
+            if answer.is_ok() {
+                contents.note_allocated(mode, range);
+            }
+            drop(changing);
+        });
+        let request = Request::Allocate { mode: mode.bits(), offset, length };
+        self.host.calls.make(open, &request, Some(then)).await.map(drop)
+    }
+
+    /// The host has room for this part now.
+    fn note_allocated(&self, mode: AllocateMode, range: Range<u64>) {
+        let grows = !mode.contains(AllocateMode::KEEP_SIZE);
+        if grows {
+            self.host.length.fetch_max(range.end, Ordering::Relaxed);
         }
-        let Some(cache) = self.mapped() else { return Ok(true) };
-        let end = offset.saturating_add(length);
-        if !mode.contains(AllocateMode::KEEP_SIZE) {
-            cache.grow(end);
+        let Some(cache) = self.mapped() else { return };
+        if grows {
+            cache.grow(range.end);
         }
         if mode.intersects(AllocateMode::PUNCH_HOLE | AllocateMode::ZERO_RANGE) {
-            cache.note_zeroed(offset..end);
+            cache.note_zeroed(range);
         }
-        Ok(true)
     }
 
     /// What was written through mappings is on its way to the host.

@@ -5,16 +5,20 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use abi::fallible::try_to_vec;
 use abi::{Errno, Result};
-use machine::folder::{Answer as Said, Node, NodeRequest, Opened, Status};
-use vfs::{Answer, File, FileKind, Inode, NewInode, OpenFlags, Pending, RenameFlags, SetAttributes, WaitingDirectory};
+use machine::folder::{Answer as Said, Node, NodeRequest, Opened, Room, Status};
+use vfs::{
+    Answer, File, FileKind, Inode, NewInode, OpenFlags, Pending, RenameFlags, SetAttributes, WaitingDirectory,
+    XattrFlags,
+};
 
 use super::calls::unexpected;
 use super::directory::HostDirectory;
 use super::file::HostFile;
-use super::inode::{Contents, HostInode, as_change, new_node, ownership, rename_as};
+use super::inode::{Contents, HostInode, as_change, must_be, new_node, ownership, rename_as, shown_xattrs};
 
 impl HostInode {
     async fn ask(&self, request: NodeRequest) -> Result<Said> {
@@ -36,7 +40,7 @@ impl HostInode {
     }
 
     /// The inode of what was found, which is `node` if it is new.
-    fn found(&self, status: &Status, link: Option<alloc::vec::Vec<u8>>, node: impl FnOnce() -> Node) -> Arc<HostInode> {
+    fn found(&self, status: &Status, link: Option<Vec<u8>>, node: impl FnOnce() -> Node) -> Arc<HostInode> {
         let inode = self.shared.inode(status, node);
         inode.note_far(status, link);
         inode
@@ -120,6 +124,32 @@ impl HostInode {
         let Said::Found(status, _) = self.ask(NodeRequest::Change(change)).await? else { return unexpected() };
         self.note_far(&status, None);
         Ok(())
+    }
+}
+
+impl HostInode {
+    /// See [`Inode::xattrs_elsewhere`].
+    pub(super) async fn xattrs_later(&self, name: Option<Vec<u8>>) -> Result<Vec<u8>> {
+        let all = name.is_none();
+        let Said::Bytes(bytes) = self.ask(name.map_or(NodeRequest::Xattrs, NodeRequest::Xattr)).await? else {
+            return unexpected();
+        };
+        if all { shown_xattrs(&bytes) } else { Ok(bytes) }
+    }
+
+    /// See [`Inode::change_xattr_elsewhere`].
+    pub(super) async fn change_xattr_later(&self, name: Vec<u8>, value: Option<(Vec<u8>, XattrFlags)>) -> Result<()> {
+        let request = match value {
+            Some((value, flags)) => NodeRequest::SetXattr(name, value, must_be(flags)),
+            None => NodeRequest::RemoveXattr(name),
+        };
+        self.ask(request).await.map(drop)
+    }
+
+    /// How full the file system is in which it lies.
+    pub(super) async fn room_later(&self) -> Result<Room> {
+        let Said::Room(room) = self.ask(NodeRequest::Room).await? else { return unexpected() };
+        Ok(room)
     }
 }
 

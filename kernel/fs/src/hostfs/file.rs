@@ -6,10 +6,11 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use abi::{Errno, Result};
-use machine::folder::OpenNode;
+use machine::folder::{Answer, OpenNode, Request};
 use memory::{Destination, Pager, Search, Source};
 use vfs::{AllocateMode, File, FileTraits, NotReady, OpenFlags, Pending, Whence};
 
+use super::calls::unexpected;
 use super::contents::{HostContents, Place};
 use super::errno;
 use super::inode::HostInode;
@@ -115,12 +116,33 @@ impl File for HostFile {
 
     fn seek_hole_or_data(&self, position: u64, whence: Whence) -> Result<Search> {
         self.contents.start_write_back();
+        if self.inode.is_far() {
+            return Err(Errno::ERESTART);
+        }
         self.open.seek(position, whence == Whence::Hole).map(Search::Found).map_err(errno)
     }
 
+    fn seek_elsewhere(&self, position: u64, whence: Whence) -> Pending<u64> {
+        let (calls, open, hole) = (self.inode.calls().clone(), self.open.clone(), whence == Whence::Hole);
+        Box::pin(async move {
+            match calls.make(&open, &Request::Search { offset: position, hole }, None).await? {
+                Answer::Offset(offset) => Ok(offset),
+                _ => unexpected(),
+            }
+        })
+    }
+
     fn allocate(&self, mode: AllocateMode, range: Range<u64>) -> Result<Option<u64>> {
+        if self.inode.is_far() {
+            return Err(Errno::ERESTART);
+        }
         let done = self.contents.allocate(&self.open, mode, range.start, range.end - range.start)?;
         Ok(if done { None } else { Some(range.start) })
+    }
+
+    fn allocate_elsewhere(&self, mode: AllocateMode, range: Range<u64>) -> Pending<()> {
+        let (contents, open) = (self.contents.clone(), self.open.clone());
+        Box::pin(async move { contents.allocate_later(&open, mode, range).await })
     }
 
     fn synchronise(&self, _: bool) -> Result<(), NotReady> {

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use abi::fallible::{try_collect, try_to_box, try_to_vec};
 use abi::{Errno, Result};
-use machine::folder::{Change, NewNode, Node, Ownership, Rename, Status};
+use machine::folder::{Change, MustBe, NewNode, Node, Ownership, Rename, Status};
 use sync::SpinLock;
 use vfs::{
     Attributes, Caller, DeviceNumber, File, FileKind, FileLocks, Inode, Link, NewContents, NewInode, OpenFlags,
@@ -106,6 +106,11 @@ impl HostInode {
     /// Whether what concerns it has to be waited for.
     pub fn is_far(&self) -> bool {
         self.shared.calls.is_far(&self.node)
+    }
+
+    /// What is done at once is done only of near files.
+    fn be_near(&self) -> Result<()> {
+        if self.is_far() { Err(Errno::ERESTART) } else { Ok(()) }
     }
 
     /// Takes in how a far file looks, as a helper has seen it.
@@ -362,17 +367,19 @@ impl Inode for HostInode {
 
     fn xattr(&self, name: &[u8]) -> Result<Box<[u8]>> {
         check_xattr(name)?;
+        self.be_near()?;
         try_to_box(&self.node.xattr(name).map_err(errno)?)
     }
 
     fn set_xattr(&self, name: &[u8], value: &[u8], flags: XattrFlags) -> Result<()> {
         check_xattr(name)?;
-        let (create, replace) = (flags.contains(XattrFlags::CREATE), flags.contains(XattrFlags::REPLACE));
-        self.node.set_xattr(name, value, create, replace).map_err(errno)
+        self.be_near()?;
+        self.node.set_xattr(name, value, must_be(flags)).map_err(errno)
     }
 
     fn remove_xattr(&self, name: &[u8]) -> Result<()> {
         check_xattr(name)?;
+        self.be_near()?;
         self.node.remove_xattr(name).map_err(errno)
     }
 
@@ -380,10 +387,27 @@ impl Inode for HostInode {
         if !matches!(self.kind, FileKind::Regular | FileKind::Directory) {
             return Ok(Vec::new());
         }
-        let all = self.node.xattrs().map_err(errno)?;
-        let shown = all.split_inclusive(|byte| *byte == 0).filter(|name| name.starts_with(XATTRS));
-        try_collect(shown.flatten().copied())
+        self.be_near()?;
+        shown_xattrs(&self.node.xattrs().map_err(errno)?)
     }
+
+    fn xattrs_elsewhere(self: Arc<Self>, name: Option<Vec<u8>>) -> Pending<Vec<u8>> {
+        Box::pin(async move { self.xattrs_later(name).await })
+    }
+
+    fn change_xattr_elsewhere(self: Arc<Self>, name: Vec<u8>, value: Option<(Vec<u8>, XattrFlags)>) -> Pending<()> {
+        Box::pin(async move { self.change_xattr_later(name, value).await })
+    }
+}
+
+/// The names of those extended attributes that a guest is shown.
+pub(super) fn shown_xattrs(all: &[u8]) -> Result<Vec<u8>> {
+    let shown = all.split_inclusive(|byte| *byte == 0).filter(|name| name.starts_with(XATTRS));
+    try_collect(shown.flatten().copied())
+}
+
+pub(super) fn must_be(flags: XattrFlags) -> MustBe {
+    MustBe { new: flags.contains(XattrFlags::CREATE), old: flags.contains(XattrFlags::REPLACE) }
 }
 
 pub(super) fn as_change(changes: &SetAttributes) -> Change {

@@ -84,6 +84,8 @@ struct Shared {
     /// Files are made open, and a file made read-only could not be opened for writing again. So who makes one with
     /// open(2) finds it here.
     fresh: SpinLock<Vec<OpenNode>>,
+    /// How full a far file system was when it was asked last.
+    room: SpinLock<Room>,
 }
 
 impl HostFs {
@@ -100,6 +102,7 @@ impl HostFs {
             flusher: Flusher::new(memory),
             calls: Arc::new(HostCalls::new(folder)),
             fresh: SpinLock::default(),
+            room: SpinLock::default(),
         });
         let root = shared.inode(&status, || folder.root().clone());
         Ok(Arc::new(HostFs { shared, root, read_only: folder.is_read_only() }))
@@ -143,9 +146,22 @@ impl FileSystem for HostFs {
     }
 
     fn statistics(&self) -> Statistics {
+        let known = if self.root.is_far() { None } else { self.root.node().room().ok() };
         let Room { block_size, blocks, free_blocks, available_blocks, inodes, free_inodes, name_length } =
-            self.root.node().room().unwrap_or_default();
+            known.unwrap_or_else(|| *self.shared.room.lock());
         Statistics { magic: MAGIC, block_size, blocks, free_blocks, available_blocks, inodes, free_inodes, name_length }
+    }
+
+    fn look_at_room(&self) -> Option<Pending<()>> {
+        if !self.root.is_far() {
+            return None;
+        }
+        let (root, shared) = (self.root.clone(), self.shared.clone());
+        Some(Box::pin(async move {
+            let room = root.room_later().await?;
+            *shared.room.lock() = room;
+            Ok(())
+        }))
     }
 
     fn remount(&self, options: &str) -> Result<()> {

@@ -9,7 +9,7 @@ use ::fs::hostfs::HostFs;
 use abi::memory::{MapFlags, Protection, SyncFlags};
 use machine::folder::SharedFolder;
 use memory::{Backing, Limits, MapRequest, MemoryFault};
-use vfs::{FileKind, RenameFlags, Whence};
+use vfs::{AllocateMode, FileKind, RenameFlags, Whence, XattrFlags};
 
 use super::*;
 
@@ -686,4 +686,55 @@ fn a_directory_that_went_keeps_nothing() {
         drop((inside, standing, again));
         assert!(gone.iter().all(|dentry| dentry.strong_count() == 0), "{by_whom}");
     }
+}
+
+#[test]
+fn extended_attributes_are_the_host_s() {
+    let shared = Shared::new("xattrs");
+    let world = &shared.world;
+    fs::write(shared.host.join("f"), b"text").unwrap();
+    let on_f = |act: &dyn Fn(&Context<'_>, &Path) -> Result<Vec<u8>>| {
+        world.context().wait(|context| act(context, &context.lookup(&world.root, b"f", Lookup::FOLLOW)?))
+    };
+    let set = |value: &'static [u8], flags| {
+        on_f(&|context, f| context.set_xattr(f, b"user.colour", value, flags).map(|()| Vec::new()))
+    };
+    let get = || on_f(&|context, f| Ok(context.xattr(f, b"user.colour")?.into_vec()));
+    let list = || on_f(&|context, f| context.list_xattrs(f));
+    let remove = || on_f(&|context, f| context.remove_xattr(f, b"user.colour").map(|()| Vec::new()));
+    if set(b"blue", XattrFlags::empty()) == Err(Errno::EOPNOTSUPP) {
+        return println!("skipped: the host's temporary folder takes no extended attributes");
+    }
+    assert_eq!((get(), list()), (Ok(b"blue".to_vec()), Ok(b"user.colour\0".to_vec())));
+    assert_eq!(set(b"red", XattrFlags::CREATE), Err(Errno::EEXIST));
+    assert_eq!((set(b"red", XattrFlags::REPLACE), get()), (Ok(Vec::new()), Ok(b"red".to_vec())));
+    assert_eq!((remove(), remove(), get()), (Ok(Vec::new()), Err(Errno::ENODATA), Err(Errno::ENODATA)));
+    assert_eq!(list(), Ok(Vec::new()));
+    assert_eq!(on_f(&|context, f| Ok(context.xattr(f, b"trusted.x")?.into_vec())), Err(Errno::EOPNOTSUPP));
+}
+
+#[test]
+fn room_and_holes_are_the_host_s() {
+    let shared = Shared::new("holes");
+    let world = &shared.world;
+    let told = world.context().wait(|context| context.statistics(&world.root)).unwrap();
+    assert!(told.blocks > 0 && told.free <= told.blocks && told.available <= told.free, "{told:?}");
+    let open = world.create("f").unwrap();
+    world.truncate(&open, 1 << 20).unwrap();
+    let seek = |offset, whence| block_on(open.seek(offset, whence));
+    match block_on(open.allocate(0, 256 << 10, 4096, world)) {
+        Err(Errno::EOPNOTSUPP) => return println!("skipped: the host's temporary folder takes no fallocate(2)"),
+        result => result.unwrap(),
+    }
+    block_on(wait::write(&open, At::Offset(256 << 10), &mut Source::kernel(&[1; 4096]), world)).unwrap();
+    assert_eq!(seek(1, Whence::Data), Ok(256 << 10));
+    let hole = seek(256 << 10, Whence::Hole).unwrap();
+    assert!((260 << 10..=1 << 20).contains(&hole), "{hole}");
+    assert_eq!(seek(0, Whence::Current), Ok(hole));
+    assert_eq!(seek(1 << 20, Whence::Hole), Err(Errno::ENXIO));
+    block_on(open.allocate(0, 1 << 20, 4096, world)).unwrap();
+    assert_eq!(seek(0, Whence::End), Ok((1 << 20) + 4096));
+    let punch = AllocateMode::PUNCH_HOLE | AllocateMode::KEEP_SIZE;
+    block_on(open.allocate(punch.bits(), 256 << 10, 4096, world)).unwrap();
+    assert_eq!(world.read_file("f").unwrap(), vec![0; (1 << 20) + 4096]);
 }

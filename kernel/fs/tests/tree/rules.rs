@@ -377,7 +377,7 @@ fn statfs_tells_the_flags_of_the_mount() {
         (MountFlags::RELATIVE_ACCESS_TIMES, 4096),
     ] {
         world.namespace.remount(&world.root, flags, "", true).unwrap();
-        let told = world.root.statistics();
+        let told = world.context().statistics(&world.root).unwrap();
         assert_eq!(told.flags, 0x20 | bits, "{flags:?}");
         assert_eq!((told.kind, told.name_length, told.block_size, told.fragment_size), (0x0102_1994, 255, 4096, 4096));
         assert!(told.identity != [0, 0] && told.free <= told.blocks && told.available <= told.free);

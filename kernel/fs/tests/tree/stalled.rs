@@ -14,6 +14,7 @@ use ::fs::hostfs::HostFs;
 use abi::memory::{MapFlags, Protection};
 use machine::folder::SharedFolder;
 use memory::{Backing, Limits, MapRequest};
+use vfs::{Whence, XattrFlags};
 
 use super::*;
 
@@ -166,8 +167,17 @@ fn serve(device: &mut File, request: &[u8], state: &Mutex<State>) {
             let (offset, size) = (word(48) as usize, half(56) as usize);
             body = TEXT.iter().skip(offset).take(size).copied().collect();
         }
-        // STATFS
-        17 => body = vec![0; 80],
+        STATFS => {
+            stalls = true;
+            body = words(&[1000, 500, 400, 30, 20]);
+            body.resize(80, 0);
+        }
+        // The host asks for others by itself; there are none.
+        GETXATTR if !request[48..].starts_with(b"user.") => (stalls, error) = (false, -61),
+        GETXATTR => body = b"blue".to_vec(),
+        LISTXATTR => body = b"user.colour\0security.hidden\0".to_vec(),
+        SETXATTR | REMOVEXATTR | FALLOCATE => {}
+        LSEEK => body = words(&[5]),
         // RELEASE, RELEASEDIR, FSYNC
         18 | 29 | 20 | FLUSH => {}
         // INIT, as version 7.31
@@ -338,6 +348,13 @@ const FLUSH: u32 = 25;
 const READDIR: u32 = 28;
 const CREATE: u32 = 35;
 const RENAME: u32 = 12;
+const STATFS: u32 = 17;
+const SETXATTR: u32 = 21;
+const GETXATTR: u32 = 22;
+const LISTXATTR: u32 = 23;
+const REMOVEXATTR: u32 = 24;
+const FALLOCATE: u32 = 43;
+const LSEEK: u32 = 46;
 
 /// A program of its own: a call that waits, and is made again.
 struct Alone<'a> {
@@ -408,14 +425,52 @@ fn call_on_f<'a>(alone: &'a Alone<'_>, operation: u32) -> Pin<Box<dyn Future<Out
             let open = opening.complete().await?;
             wait::write(&open, At::Position, &mut Source::kernel(b"to afar"), alone).await.map(drop)
         }),
+        STATFS => Box::pin(alone.call(move |context, root| {
+            let found = context.statistics(&context.lookup(root, name, Lookup::FOLLOW)?)?;
+            assert_eq!(
+                (found.blocks, found.free, found.available, found.files, found.free_files),
+                (1000, 500, 400, 30, 20)
+            );
+            Ok(())
+        })),
+        GETXATTR => Box::pin(on_f(alone, |context, f| {
+            assert_eq!(*context.xattr(f, b"user.colour")?, b"blue"[..]);
+            Ok(())
+        })),
+        LISTXATTR => Box::pin(on_f(alone, |context, f| {
+            assert_eq!(context.list_xattrs(f)?, b"user.colour\0");
+            Ok(())
+        })),
+        SETXATTR => {
+            Box::pin(on_f(alone, |context, f| context.set_xattr(f, b"user.colour", b"red", XattrFlags::empty())))
+        }
+        REMOVEXATTR => Box::pin(on_f(alone, |context, f| context.remove_xattr(f, b"user.colour"))),
+        FALLOCATE | LSEEK => Box::pin(async move {
+            let opening = alone.call(move |context, root| context.open(root, name, OpenFlags::READ_WRITE, 0)).await?;
+            let open = opening.complete().await?;
+            if operation == FALLOCATE {
+                return open.allocate(0, 0, 1 << 20, alone).await;
+            }
+            assert!(open.try_seek(1, Whence::Hole).is_none(), "it has to be waited for");
+            assert_eq!(open.seek(1, Whence::Hole).await?, 5);
+            assert_eq!(open.seek(0, Whence::Current).await?, 5);
+            Ok(())
+        }),
         _ => unreachable!(),
     }
+}
+
+/// A call that concerns `f`, and has looked it up.
+async fn on_f(alone: &Alone<'_>, act: impl Fn(&Context<'_>, &Path) -> Result<()>) -> Result<()> {
+    alone.call(move |context, root| act(context, &context.lookup(root, b"f", Lookup::FOLLOW)?)).await
 }
 
 /// Whatever the host keeps waiting for: others go on, and who waits can be killed, or is told when it is there.
 #[test]
 fn each_call_on_a_host_that_stalls_holds_up_only_its_caller() {
-    let operations = [LOOKUP, GETATTR, SETATTR, OPEN, CREATE, MKDIR, UNLINK, RENAME, READDIR, WRITE_REQUEST];
+    let names = [LOOKUP, GETATTR, SETATTR, OPEN, CREATE, MKDIR, UNLINK, RENAME, READDIR];
+    let others = [STATFS, GETXATTR, LISTXATTR, SETXATTR, REMOVEXATTR, WRITE_REQUEST, FALLOCATE, LSEEK];
+    let operations = [&names[..], &others].concat();
     for operation in operations {
         let Some(mut stalled) = Stalled::new(&format!("operation-{operation}")) else { return };
         stalled.state.lock().unwrap().stalls = false;

@@ -2,7 +2,7 @@
 
 use super::node::Node;
 use super::{EINVAL, status};
-use crate::{Change, Result, Room};
+use crate::{Change, MustBe, Result, Room};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid};
 use rustix::io::Errno;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -71,15 +71,15 @@ impl Node {
         whole(|buffer| rustix::fs::fgetxattr(&open, name, buffer))
     }
 
-    /// Sets an extended attribute; `create` and `replace` say what must not and what must be there.
+    /// Sets an extended attribute.
     ///
     /// # Errors
     /// `EEXIST`, `ENODATA`, `ENOSPC`, `EOPNOTSUPP`, `EROFS`.
-    pub fn set_xattr(&self, name: &[u8], value: &[u8], create: bool, replace: bool) -> Result<()> {
+    pub fn set_xattr(&self, name: &[u8], value: &[u8], must_be: MustBe) -> Result<()> {
         self.check_writable()?;
         let mut flags = rustix::fs::XattrFlags::empty();
-        flags.set(rustix::fs::XattrFlags::CREATE, create);
-        flags.set(rustix::fs::XattrFlags::REPLACE, replace);
+        flags.set(rustix::fs::XattrFlags::CREATE, must_be.new);
+        flags.set(rustix::fs::XattrFlags::REPLACE, must_be.old);
         Ok(rustix::fs::fsetxattr(self.reopen(OFlags::RDONLY)?, name, value, flags)?)
     }
 

@@ -227,8 +227,7 @@ impl OpenNode {
     /// `EOPNOTSUPP`, `ENOSPC`, `EFBIG`, `EBADF`.
     pub fn allocate(&self, mode: u32, offset: u64, length: u64) -> Result<()> {
         self.check_writable()?;
-        let mode = FallocateFlags::from_bits(mode).ok_or(HostError(Errno::OPNOTSUPP.raw_os_error() as u16))?;
-        Ok(rustix::io::retry_on_intr(|| rustix::fs::fallocate(&self.descriptor, mode, offset, length))?)
+        allocate(&self.descriptor, mode, offset, length)
     }
 
     /// The next byte at or after `offset` that lies in data, or in a hole.
@@ -236,8 +235,7 @@ impl OpenNode {
     /// # Errors
     /// `ENXIO` beyond the end.
     pub fn seek(&self, offset: u64, hole: bool) -> Result<u64> {
-        let to = if hole { SeekFrom::Hole(offset) } else { SeekFrom::Data(offset) };
-        Ok(rustix::fs::seek(&self.descriptor, to)?)
+        search(&self.descriptor, offset, hole)
     }
 
     /// Everything written is safe on the host's disk; with `data_only`, times may not be.
@@ -296,9 +294,21 @@ pub(super) fn answer(file: &OwnedFd, request: &Request) -> Result<Answer> {
             write(file, Some(*offset), bytes.get(..rest).unwrap_or_default(), true)
         }
         Request::Resize(size) => Ok(rustix::fs::ftruncate(file, *size).map(|()| Answer::Done)?),
+        Request::Allocate { mode, offset, length } => allocate(file, *mode, *offset, *length).map(|()| Answer::Done),
+        Request::Search { offset, hole } => search(file, *offset, *hole).map(Answer::Offset),
         Request::Synchronise { data_only } => synchronise(file, *data_only).map(|()| Answer::Done),
         Request::Entries { from_the_beginning } => entries(file, *from_the_beginning).map(Answer::Entries),
     }
+}
+
+fn allocate(file: &OwnedFd, mode: u32, offset: u64, length: u64) -> Result<()> {
+    let mode = FallocateFlags::from_bits(mode).ok_or(HostError(Errno::OPNOTSUPP.raw_os_error() as u16))?;
+    Ok(rustix::io::retry_on_intr(|| rustix::fs::fallocate(file, mode, offset, length))?)
+}
+
+fn search(file: &OwnedFd, offset: u64, hole: bool) -> Result<u64> {
+    let to = if hole { SeekFrom::Hole(offset) } else { SeekFrom::Data(offset) };
+    Ok(rustix::fs::seek(file, to)?)
 }
 
 /// Writes all of it, at `offset` or at the end. What was written before an error counts, unless it is the `whole` that counts.

@@ -110,6 +110,11 @@ fn answer(node: &Node, request: NodeRequest) -> Result<Answer> {
         NodeRequest::Rename(name, to, new_name, how) => node.rename(&name, &to, &new_name, how).map(|()| Answer::Done),
         NodeRequest::Hold => Ok(Answer::Held(Held(node.0.descriptor()?.try_clone().map_err(|_| super::ENFILE)?))),
         NodeRequest::SynchroniseAll => node.open(true, false)?.synchronise_all().map(|()| Answer::Done),
+        NodeRequest::Xattr(name) => node.xattr(&name).map(Answer::Bytes),
+        NodeRequest::Xattrs => node.xattrs().map(Answer::Bytes),
+        NodeRequest::SetXattr(name, value, must_be) => node.set_xattr(&name, &value, must_be).map(|()| Answer::Done),
+        NodeRequest::RemoveXattr(name) => node.remove_xattr(&name).map(|()| Answer::Done),
+        NodeRequest::Room => node.room().map(Answer::Room),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Shared folders against real ones: what the guest may do is done, and nothing leads out.
 
 use super::*;
-use crate::{Answer, Change, NewNode, Node, NodeRequest, Ownership, ReadNow, Rename, Request, Ticket};
+use crate::{Answer, Change, MustBe, NewNode, Node, NodeRequest, Ownership, ReadNow, Rename, Request, Ticket};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 
@@ -273,7 +273,7 @@ fn read_only_refuses_every_change() {
         file.change(&shorter),
         open.change(&change),
         open.change(&shorter),
-        file.set_xattr(b"user.a", b"b", false, false),
+        file.set_xattr(b"user.a", b"b", MustBe::default()),
         file.remove_xattr(b"user.a"),
     ];
     assert!(refused.iter().all(|result| *result == Err(EROFS)), "{refused:?}");
