@@ -159,14 +159,12 @@ pub fn read(
 pub fn try_write(open: &OpenFile, at: At, source: &mut Source<'_>, caller: &dyn Caller) -> Result<usize, NotReady> {
     let mut position = try_begin(open, at, Operation::Write, source.remaining(), caller)?;
     let _exclusion = try_exclude(write_lock(open)).ok_or(NotReady::Yield)?;
-    match write_once(open, position.get(), source, caller) {
-        Ok(moved) => Ok(moved),
-        Err(NotReady::WouldBlock) if open.flags().contains(OpenFlags::NON_BLOCK) => {
-            ended(Errno::EAGAIN, source.progress(), caller).map_err(NotReady::Error)
-        }
-        Err(NotReady::Error(errno)) => ended(errno, source.progress(), caller).map_err(NotReady::Error),
-        Err(stop) => Err(stop),
-    }
+    let errno = match write_once(open, position.get(), source, caller) {
+        Err(NotReady::WouldBlock) if open.flags().contains(OpenFlags::NON_BLOCK) => Errno::EAGAIN,
+        Err(NotReady::Error(errno)) => errno,
+        result => return result,
+    };
+    ended(errno, source.progress(), caller).map_err(NotReady::Error)
 }
 
 /// Writes everything, waiting if need be, at the end of the file with `O_APPEND`: write(2), pwrite(2), and their kin with vectors. At an offset

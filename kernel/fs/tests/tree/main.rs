@@ -353,6 +353,65 @@ fn own_walks() -> &'static PausedWalks {
     WALKS.with(|walks| *walks)
 }
 
+/// A call as a thread makes it: how often it was made, and what it came to.
+struct Asked<T> {
+    times: usize,
+    result: Result<T>,
+}
+
+/// A thread of its own, by whom one call at a time is made.
+struct Alone<'a> {
+    world: &'a World,
+    walks: PausedWalks,
+}
+
+impl Caller for Alone<'_> {
+    fn process(&self) -> Pid {
+        self.world.process()
+    }
+
+    fn broken_pipe(&self) {}
+
+    fn paused_walks(&self) -> Option<&PausedWalks> {
+        Some(&self.walks)
+    }
+
+    fn memory(&self) -> Option<&AddressSpace> {
+        None
+    }
+
+    fn vfs(&self) -> &Vfs {
+        &self.world.vfs
+    }
+}
+
+impl<'a> Alone<'a> {
+    fn new(world: &'a World) -> Alone<'a> {
+        Alone { world, walks: PausedWalks::default() }
+    }
+
+    /// Makes a call, and makes it again each time it has waited.
+    async fn asked<T>(&self, call: impl Fn(&Context<'_>, &Path) -> Result<T>) -> Asked<T> {
+        let World { root, who, umask, .. } = self.world;
+        let context = Context { root, credentials: who, caller: self, umask: *umask };
+        let mut times = 0;
+        let result = loop {
+            times += 1;
+            match call(&context, root) {
+                Err(Errno::ERESTART) => self.walks.ready().await,
+                result => break result,
+            }
+        };
+        self.walks.forget();
+        Asked { times, result }
+    }
+
+    /// The same, for what it came to.
+    async fn call<T>(&self, call: impl Fn(&Context<'_>, &Path) -> Result<T>) -> Result<T> {
+        self.asked(call).await.result
+    }
+}
+
 /// The calls by path. Each that has to wait is made again when it has waited, as threads do it.
 struct Calls<'a>(Context<'a>);
 

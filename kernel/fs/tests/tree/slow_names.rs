@@ -4,65 +4,13 @@ use super::*;
 use std::sync::Barrier;
 use std::thread;
 
-/// A call as a thread makes it: how often it was made, and what it came to.
-struct Asked<T> {
-    times: usize,
-    result: Result<T>,
-}
-
-/// A thread of its own, by whom one call at a time is made.
-struct Alone<'a> {
-    world: &'a World,
-    walks: PausedWalks,
-}
-
-impl Caller for Alone<'_> {
-    fn process(&self) -> abi::Pid {
-        self.world.process()
-    }
-
-    fn broken_pipe(&self) {}
-
-    fn paused_walks(&self) -> Option<&PausedWalks> {
-        Some(&self.walks)
-    }
-
-    fn memory(&self) -> Option<&AddressSpace> {
-        None
-    }
-
-    fn vfs(&self) -> &Vfs {
-        &self.world.vfs
-    }
-}
-
-impl<'a> Alone<'a> {
-    fn new(world: &'a World) -> Alone<'a> {
-        Alone { world, walks: PausedWalks::default() }
-    }
-
-    /// Makes a call, and makes it again each time it has waited.
-    async fn call<T>(&self, call: impl Fn(&Context<'_>, &Path) -> Result<T>) -> Asked<T> {
-        let World { root, who, umask, .. } = self.world;
-        let context = Context { root, credentials: who, caller: self, umask: *umask };
-        let mut times = 0;
-        let result = loop {
-            times += 1;
-            match call(&context, root) {
-                Err(Errno::ERESTART) => self.walks.ready().await,
-                result => break result,
-            }
-        };
-        self.walks.forget();
-        Asked { times, result }
-    }
-
+impl Alone<'_> {
     async fn look(&self, name: &str) -> Asked<Path> {
-        self.call(|context, root| context.lookup(root, name.as_bytes(), Lookup::FOLLOW)).await
+        self.asked(|context, root| context.lookup(root, name.as_bytes(), Lookup::FOLLOW)).await
     }
 
     async fn open(&self, name: &str, flags: OpenFlags) -> Asked<()> {
-        self.call(|context, root| context.open(root, name.as_bytes(), flags, 0o666).map(drop)).await
+        self.asked(|context, root| context.open(root, name.as_bytes(), flags, 0o666).map(drop)).await
     }
 }
 
@@ -105,7 +53,7 @@ fn a_call_is_made_twice_for_each_wait_and_names_are_asked_for_once() {
     let again = run(caller.look("a/none"));
     assert_eq!((again.times, again.result.err(), names.lookups() - before), (1, Some(ENOENT), 3));
     // A change waits for the name and for itself.
-    let made = run(caller.call(|context, root| context.mkdir(root, b"a/new", 0o755)));
+    let made = run(caller.asked(|context, root| context.mkdir(root, b"a/new", 0o755)));
     assert_eq!((made.times, made.result, names.lookups() - before), (3, Ok(()), 4));
     assert_eq!(store.queue().in_flight(), 0);
 }
@@ -146,7 +94,7 @@ fn an_error_reaches_all_who_wait_and_is_not_kept() {
     run_all(&store, futures.collect());
     assert_eq!(names.lookups() - before, 1);
     for call in [b"a/new".as_slice(), b"a/f"] {
-        let made = run(callers[0].call(|context, root| context.mkdir(root, call, 0o755)));
+        let made = run(callers[0].asked(|context, root| context.mkdir(root, call, 0o755)));
         assert_eq!(made.result, Err(Errno::EIO));
     }
     store.queue().set_failing_turns(0);
@@ -180,12 +128,12 @@ fn a_change_whose_caller_is_killed_goes_through() {
     let killed = Alone::new(&world);
     run(killed.look("a/none")).result.err().unwrap();
     let count = Arc::new(Count::default());
-    let mut change = Box::pin(killed.call(|context, root| context.mkdir(root, b"a/none", 0o755)));
+    let mut change = Box::pin(killed.asked(|context, root| context.mkdir(root, b"a/none", 0o755)));
     assert!(poll_once(change.as_mut(), &count).is_pending());
     drop(change);
     killed.walks.forget();
     let next = Alone::new(&world);
-    let mut make = Box::pin(next.call(|context, root| context.mkdir(root, b"a/other", 0o755)));
+    let mut make = Box::pin(next.asked(|context, root| context.mkdir(root, b"a/other", 0o755)));
     assert!(poll_once(make.as_mut(), &count).is_pending(), "the directory is still being changed");
     drop(make);
     next.walks.forget();
@@ -208,8 +156,8 @@ fn who_is_killed_before_his_change_begins_has_changed_nothing() {
     let [holder, killed] = [(); 2].map(|()| Alone::new(&world));
     run(holder.look("a/f")).result.unwrap();
     let count = Arc::new(Count::default());
-    let mut first = Box::pin(holder.call(|context, root| context.mkdir(root, b"a/one", 0o755)));
-    let mut second = Box::pin(killed.call(|context, root| context.mkdir(root, b"a/two", 0o755)));
+    let mut first = Box::pin(holder.asked(|context, root| context.mkdir(root, b"a/one", 0o755)));
+    let mut second = Box::pin(killed.asked(|context, root| context.mkdir(root, b"a/two", 0o755)));
     assert!(poll_once(first.as_mut(), &count).is_pending());
     assert!(poll_once(second.as_mut(), &count).is_pending());
     drop(second);
@@ -283,7 +231,7 @@ fn two_who_want_the_same_come_one_after_the_other() {
                 let caller = Alone::new(&world);
                 let mut results = [Ok(()); 2];
                 for index in order {
-                    results[index] = run(caller.call([first, second][index])).result;
+                    results[index] = run(caller.call([first, second][index]));
                 }
                 end(&world, results)
             });
@@ -294,7 +242,7 @@ fn two_who_want_the_same_come_one_after_the_other() {
                 let futures = callers.iter().zip([first, second]).enumerate().map(|(index, (caller, call))| {
                     let results = &results;
                     let future: Pin<Box<dyn Future<Output = ()> + '_>> = Box::pin(async move {
-                        let result = caller.call(call).await.result;
+                        let result = caller.call(call).await;
                         results.borrow_mut()[index] = result;
                     });
                     future
@@ -340,13 +288,13 @@ fn mounting_on_a_name_in_lookup() {
     let (world, store, _) = cold_world(8);
     let [mounts, looks] = [(); 2].map(|()| Alone::new(&world));
     let filesystem = world.vfs.file_system_types.find(b"tmpfs").unwrap().mount(b"none", "", &world).unwrap();
-    let mount = mounts.call(|context, root| {
+    let mount = mounts.asked(|context, root| {
         let target = context.lookup(root, b"a", Lookup::FOLLOW)?;
         let none = MountFlags::empty();
         let mount = || world.namespace.mount(&world.vfs, filesystem.clone(), b"none", &target, none);
         context.on_mount_point(&target, mount)
     });
-    let remove = looks.call(|context, root| context.rename((root, b"a"), (root, b"c"), RenameFlags::empty()));
+    let remove = looks.asked(|context, root| context.rename((root, b"a"), (root, b"c"), RenameFlags::empty()));
     let results = std::cell::RefCell::new(Vec::new());
     run_all(
         &store,

@@ -356,45 +356,6 @@ const REMOVEXATTR: u32 = 24;
 const FALLOCATE: u32 = 43;
 const LSEEK: u32 = 46;
 
-/// A program of its own: a call that waits, and is made again.
-struct Alone<'a> {
-    world: &'a World,
-    walks: PausedWalks,
-}
-
-impl Caller for Alone<'_> {
-    fn process(&self) -> Pid {
-        self.world.process()
-    }
-
-    fn broken_pipe(&self) {}
-
-    fn paused_walks(&self) -> Option<&PausedWalks> {
-        Some(&self.walks)
-    }
-
-    fn memory(&self) -> Option<&AddressSpace> {
-        None
-    }
-
-    fn vfs(&self) -> &Vfs {
-        &self.world.vfs
-    }
-}
-
-impl Alone<'_> {
-    async fn call<T>(&self, call: impl Fn(&Context<'_>, &Path) -> Result<T>) -> Result<T> {
-        let World { root, who, umask, .. } = self.world;
-        let context = Context { root, credentials: who, caller: self, umask: *umask };
-        loop {
-            match call(&context, root) {
-                Err(Errno::ERESTART) => self.walks.ready().await,
-                result => return result,
-            }
-        }
-    }
-}
-
 /// A call on `f`, which the host keeps waiting for an answer to `operation`.
 fn call_on_f<'a>(alone: &'a Alone<'_>, operation: u32) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>> {
     let name = &b"f"[..];
@@ -483,7 +444,7 @@ fn each_call_on_a_host_that_stalls_holds_up_only_its_caller() {
                 let mut state = stalled.state.lock().unwrap();
                 (state.stalls, state.held, state.asked, state.made) = (true, operation, 0, false);
             }
-            let alone = Alone { world: &world, walks: PausedWalks::default() };
+            let alone = Alone::new(&world);
             let mut waiting = call_on_f(&alone, operation);
             let begin = Instant::now();
             while stalled.state.lock().unwrap().asked == 0 {
