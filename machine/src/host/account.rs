@@ -32,7 +32,7 @@ impl ProcessorTime for Host {
 
 #[cfg(test)]
 mod tests {
-    use super::super::confine::outside::state_of;
+    use super::super::confine::state_of;
     use super::*;
     use cores::Account;
     use std::process::{Child, Command, Stdio};

@@ -4,7 +4,7 @@
 //! the boundary says: in the window, when the CPU waits, and when it comes back from a program.
 
 use super::account::Host;
-use super::confine::outside::state_of;
+use super::confine::state_of;
 use super::machine::{InterruptHandler, Machine, as_if_of, current as machine, current_if_told, lock};
 use super::stub::probe::{self, Mending, Step};
 use crate::cpu::{Handler, MAX_CPUS};

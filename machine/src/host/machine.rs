@@ -8,7 +8,7 @@
 //! The end, [`Machine::off`], unwinds: the CPU that asked for it by a panic payload of its own, the others as soon as they come
 //! to a place where interrupts are taken. So every guard is dropped, and the caller of [`run`] goes on with the status.
 
-use super::confine::{self, outside::Outside};
+use super::confine;
 use super::cpu::Cpus;
 use super::device::{self, Devices, Installed};
 use super::frames::Zone;
@@ -26,6 +26,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
+use stubs::outside::Outside;
 
 /// The status when the kernel panicked.
 const PANICKED: u8 = 101;

@@ -131,7 +131,7 @@ impl Tables {
         let stub = inner.stub.clone().ok_or(NotYet::Lost)?;
         // Lost again in this instant? Then once more.
         let mut state = stub.lock_for(number).ok_or(NotYet::Again)?;
-        let ended = super::stub::ended();
+        let ended = stubs::processes::ended();
         let begun = stub.begin(&mut state);
         drop(state);
         match begun {

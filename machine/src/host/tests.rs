@@ -186,7 +186,7 @@ fn extended_state_is_each_program_s_own() {
 /// As the host would, if it had refused a guest thread just now.
 fn refuse_guest_thread() {
     let pool = super::machine::current().stubs.as_ref().unwrap();
-    let _ = pool.make_room(std::io::ErrorKind::WouldBlock.into(), super::stub::ended());
+    let _ = pool.make_room(std::io::ErrorKind::WouldBlock.into(), stubs::processes::ended());
 }
 
 /// The length of the extended state in a signal frame of this host: what a program has that asked for no more.

@@ -12,6 +12,8 @@
 //! | `change` | [`Change`]: one thing to be done |
 //! | `claim` | what programs say |
 //! | `registers` | a program's registers, of which a stub's thread may have the newest |
+//! | `processes` | their end |
+//! | `outside` | in what state the host has a thread, for threads that can't look |
 //! | `meaning` | what it means that a program has stopped |
 //! | `frame` | in which words: the registers of a program that has stopped |
 //!
@@ -29,6 +31,8 @@ mod change;
 pub mod claim;
 pub mod frame;
 pub mod meaning;
+pub mod outside;
+pub mod processes;
 pub mod registers;
 mod space;
 mod state;

@@ -13,14 +13,14 @@
 //! called [`super::run`] goes on as before. Threads that a confined thread starts are so from their first instruction.
 
 mod filter;
-pub mod outside;
 
 use super::bpf::Instruction;
 use super::frames::checked;
-use super::machine::StartError;
+use super::machine::{StartError, current};
 use std::cell::Cell;
 use std::io;
 use std::sync::LazyLock;
+use stubs::outside;
 
 /// Capabilities over files, by their numbers: chown, two of dac, fowner, fsetid.
 const OVER_FILES: u32 = 0b1_1111;
@@ -37,6 +37,11 @@ pub fn is_confined() -> bool {
 /// This thread was started by one that is confined.
 pub fn inherit() {
     CONFINED.set(true);
+}
+
+/// The state of a thread of a stub, as the letter in /proc/PID/task/TID/stat. None if it is no more.
+pub fn state_of(process: libc::pid_t, thread: libc::pid_t) -> Option<u8> {
+    if is_confined() { current().outside.ask(process, thread) } else { outside::state_of(process, thread) }
 }
 
 /// Confines this thread, for good.

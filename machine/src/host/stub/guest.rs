@@ -22,11 +22,10 @@
 use super::block::Block;
 use super::code::{self, Call, Entry};
 use super::list::List;
-use super::pool::{has_ended, kill};
 use super::probe::{self, Mending, Step};
 use super::trace::{self, Carried, Gone, Halted};
 use super::{NOBODY, cpu};
-use crate::platform::confine::outside::state_of;
+use crate::platform::confine::state_of;
 use crate::platform::machine::{current as machine, lock};
 use crate::user::General;
 use cores::{Experience, Seat};
@@ -38,6 +37,7 @@ use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use stubs::frame::{Frame, SignalBlock as _, Taken};
+use stubs::processes::{self, has_ended, kill};
 use stubs::registers::Stopped;
 
 /// The signals that bring a program back.
@@ -247,7 +247,7 @@ impl Guest {
         let _ending = lock(&self.ending);
         let process = self.process.load(Ordering::Relaxed);
         if process != 0 {
-            super::pool::stop(process, process);
+            processes::stop(process, || state_of(process, process));
         }
     }
 

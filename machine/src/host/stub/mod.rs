@@ -38,6 +38,7 @@ mod pool;
 pub mod probe;
 mod trace;
 
+use super::confine::state_of;
 use super::cpu::{self, HostThread};
 use super::machine::{current, lock};
 use super::paging::Host;
@@ -52,16 +53,16 @@ use guest::Guest;
 pub use guest::{Missing, is_possible};
 pub use list::LIST_LENGTH;
 use list::List;
-pub use pool::{Pool, Shortage, ended, own_pages};
+pub use pool::{Pool, Shortage, own_pages};
 use probe::{Mending, Step};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
-use stubs::Change;
 pub use stubs::Gone;
 pub use stubs::NOBODY;
 #[cfg(test)]
 pub use stubs::frame::BLOCK_SIZE;
 use stubs::registers::{Holder, Stopped};
+use stubs::{Change, processes};
 use trace::{Carried, Halted};
 
 /// The descriptor of the machine's memory in every stub.
@@ -253,7 +254,7 @@ impl Stub {
     /// Whether the guest thread of a CPU has ended.
     #[cfg(test)]
     pub fn has_guest_ended(&self, cpu: usize) -> bool {
-        pool::has_ended(self.guests[cpu].host_thread().process)
+        processes::has_ended(self.guests[cpu].host_thread().process)
     }
 
     /// Ends the guest thread of a CPU.
@@ -275,9 +276,9 @@ impl Stub {
     fn kill(&self) {
         for thread in self.others.iter().filter(|thread| thread.is_traced.load(Ordering::Relaxed)) {
             // A traced thread is there until it has been waited for, and as long the process is.
-            pool::kill_thread(self.process, thread.id);
+            processes::kill_thread(self.process, thread.id);
         }
-        pool::kill(self.process);
+        processes::kill(self.process);
     }
 
     /// Kills all threads that can reach the stub's memory, and waits until they run no more. They are still to be waited for.
@@ -285,7 +286,7 @@ impl Stub {
     fn stop(&self) {
         self.guests.iter().for_each(Guest::stop);
         for thread in [&self.first].into_iter().chain(&self.others) {
-            pool::stop(self.process, thread.id);
+            processes::stop(self.process, || state_of(self.process, thread.id));
         }
     }
 

@@ -16,14 +16,12 @@ use super::trace::{self, Halted};
 use super::{NOBODY, State, Stub, Thread};
 use crate::memory::PAGE_SIZE;
 use crate::platform::confine::keep_capabilities;
-use crate::platform::confine::outside::state_of;
 use crate::platform::frames::{Zone, checked};
 use crate::platform::machine::{Engine, MORE_PROCESSES, Machine, StartError, current, lock};
 use cores::Seat;
 use libc::{c_int, c_long, c_ulong, pid_t, user_regs_struct};
 use setup::host::{Vdso, mapping_limit};
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,6 +29,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use stubs::Stub as _;
 use stubs::frame::BLOCK_SIZE;
+use stubs::processes::{ended, kill, kill_group};
 use x86::extended::{ON_REQUEST, component_word, state_length};
 
 /// The most stubs a machine makes.
@@ -356,11 +355,15 @@ impl Pool {
     /// Kills the free stubs, as somebody outside might, once none is being made.
     #[cfg(test)]
     pub fn kill_stock(&self) -> bool {
+        use crate::platform::confine::state_of;
         let stock = lock(&self.stock);
         if stock.free.len() < self.wanted() {
             return false;
         }
-        stock.free.iter().for_each(|stub| stop(stub.process, stub.process));
+        stock
+            .free
+            .iter()
+            .for_each(|stub| stubs::processes::stop(stub.process, || state_of(stub.process, stub.process)));
         true
     }
 
@@ -504,75 +507,6 @@ const PROFILE: &str = "let the container's profile allow ptrace, seccomp, and ex
 fn park(thread: Halted) -> Result<(), trace::Gone> {
     let general = crate::user::General { rip: Entry::Park.address(), rflags: 0x202, ..Default::default() };
     trace::set_registers(thread, &trace::host_registers(&general, 0, 0))
-}
-
-/// Ends a process of ours and waits until it is gone.
-pub fn kill(process: pid_t) {
-    kill_thread(process, process);
-}
-
-/// Processes and threads that were waited for: where it has grown, the host had room for another meanwhile.
-static ENDED: AtomicU64 = AtomicU64::new(0);
-
-/// See [`ENDED`].
-pub fn ended() -> u64 {
-    ENDED.load(Ordering::SeqCst)
-}
-
-/// Ends a process of ours and waits until this thread of it is gone, which is a child too, or traced. This is the one place where their
-/// numbers are given back to the host.
-pub fn kill_thread(process: pid_t, thread: pid_t) {
-    let mut status = 0;
-    // SAFETY: a child of this process that nobody has waited for: its number can't mean another.
-    unsafe { libc::kill(process, libc::SIGKILL) };
-    loop {
-        // SAFETY: waits; `status` is writable.
-        let result = unsafe { libc::waitpid(thread, &mut status, libc::__WALL) };
-        let interrupted = || io::Error::last_os_error().kind() == io::ErrorKind::Interrupted;
-        // A stop from before may be told first.
-        let is_over = if result == -1 { !interrupted() } else { !libc::WIFSTOPPED(status) };
-        if is_over {
-            ENDED.fetch_add(1, Ordering::SeqCst);
-            return;
-        }
-    }
-}
-
-/// Ends the template and all processes that came from it, which are its group, and waits until they are gone. There may be some that
-/// nobody knows of: a process that is killed in the instant in which it makes another does not tell the other's number.
-fn kill_group(template: pid_t) {
-    let mut status = 0;
-    // SAFETY: the template is a child of ours that nobody has waited for, so its number means this group.
-    unsafe { libc::kill(-template, libc::SIGKILL) };
-    // SAFETY: waits for children of ours; `status` is writable.
-    while unsafe { libc::waitpid(-template, &mut status, libc::__WALL) } != -1
-        || io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
-    {}
-}
-
-/// Ends a process of ours, and waits until this thread of it runs no more. [`kill`] is still to be called.
-pub fn stop(process: pid_t, thread: pid_t) {
-    // SAFETY: as in `kill_thread`.
-    unsafe { libc::kill(process, libc::SIGKILL) };
-    let runs = || {
-        // One that has ended and was not waited for is a zombie; others are not there any more.
-        state_of(process, thread).is_some_and(|state| !b"ZX".contains(&state))
-    };
-    while runs() {
-        std::thread::yield_now();
-    }
-}
-
-/// Whether a child of ours has ended. It is not waited for then, so its number stays its own.
-pub fn has_ended(process: pid_t) -> bool {
-    let mut information = MaybeUninit::<libc::siginfo_t>::zeroed();
-    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
-    // SAFETY: asks after a child, without waiting; the host fills the information, which is zero if there is nothing to tell.
-    let (result, ended) = unsafe {
-        let result = libc::waitid(libc::P_PID, process as libc::id_t, information.as_mut_ptr(), options);
-        (result, information.assume_init().si_pid())
-    };
-    result == -1 || ended == process
 }
 
 /// Maps the page of code so that the template can begin in it.

@@ -3,7 +3,7 @@
 //! This is where the kernel *knows* something of a stub: a [`Halted`] thread was seen to stop by the host, and goes on only when this
 //! module lets it; [`Carried`] calls were seen to have been made.
 //!
-//! Nothing here reaps a thread that has ended: its number stays its own until [`super::pool::kill`] has waited for it.
+//! Nothing here reaps a thread that has ended: its number stays its own until [`stubs::processes::kill`] has waited for it.
 
 use super::code::{self, Call, Entry};
 use crate::platform::cpu;

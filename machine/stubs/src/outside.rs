@@ -3,8 +3,12 @@
 //! It answers one question, in what state the host has a thread of a stub, from /proc. Only numbers go to it, and one letter comes back.
 //! It is asked on rare ways: when a program does not come back, and when a stub is taken from one that runs.
 
-use super::super::machine::{current, lock};
+use rustix::process::RawPid;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A question, and its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,8 +16,8 @@ enum Talk {
     /// Nobody asks.
     Silent,
     Question {
-        process: libc::pid_t,
-        thread: libc::pid_t,
+        process: RawPid,
+        thread: RawPid,
     },
     Answer(Option<u8>),
     /// Nobody answers any more.
@@ -41,7 +45,7 @@ impl Outside {
         loop {
             match *talk {
                 Talk::Question { process, thread } => {
-                    *talk = Talk::Answer(read(process, thread));
+                    *talk = Talk::Answer(state_of(process, thread));
                     self.changed.notify_all();
                 }
                 Talk::Over => return,
@@ -56,7 +60,8 @@ impl Outside {
         self.changed.notify_all();
     }
 
-    fn ask(&self, process: libc::pid_t, thread: libc::pid_t) -> Option<u8> {
+    /// As [`state_of`], for a thread that can't look itself.
+    pub fn ask(&self, process: RawPid, thread: RawPid) -> Option<u8> {
         let _turn = lock(&self.turn);
         let mut talk = lock(&self.talk);
         if *talk != Talk::Over {
@@ -80,12 +85,8 @@ impl Outside {
     }
 }
 
-/// The state of a thread of a stub, as the letter in /proc/PID/task/TID/stat. None if it is no more.
-pub fn state_of(process: libc::pid_t, thread: libc::pid_t) -> Option<u8> {
-    if super::is_confined() { current().outside.ask(process, thread) } else { read(process, thread) }
-}
-
-fn read(process: libc::pid_t, thread: libc::pid_t) -> Option<u8> {
+/// The state of a thread of a process of ours, as the letter in /proc/PID/task/TID/stat. None if it is no more.
+pub fn state_of(process: RawPid, thread: RawPid) -> Option<u8> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/task/{thread}/stat")).ok()?;
     stat.rsplit(") ").next()?.bytes().next()
 }
@@ -96,8 +97,7 @@ mod tests {
 
     #[test]
     fn questions_are_answered_until_it_is_over() {
-        // SAFETY: asks for a number.
-        let process = unsafe { libc::getpid() };
+        let process = std::process::id() as RawPid;
         let outside = Outside::default();
         std::thread::scope(|scope| {
             let server = scope.spawn(|| outside.serve());
