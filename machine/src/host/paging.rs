@@ -4,7 +4,7 @@
 use super::heap;
 use super::machine;
 use super::stub::probe::{self, Mending, Step};
-use super::stub::{LIST_LENGTH, Missing, Pool, Shortage, Stub};
+use super::stub::{LIST_LENGTH, MOST_STUBS, Missing, Pool, Shortage, Stub};
 use crate::memory::{Access, Frame, OutOfMemory, PageNumber};
 use std::ops::Deref;
 use std::sync::Arc;
@@ -36,7 +36,8 @@ impl stubs::Host for Host {
     type Stub = Stub;
     const END: usize = USER_TOP;
     const AROUND: usize = FAULT_AROUND;
-    const MOST_CHANGES: usize = 2 * LIST_LENGTH;
+    const MOST_AT_ONCE: usize = LIST_LENGTH;
+    const MOST_STUBS: usize = MOST_STUBS;
 
     fn apart<R>(body: impl FnOnce() -> R) -> R {
         heap::apart(body)
@@ -62,6 +63,22 @@ impl stubs::Host for Host {
 
     fn uncharge(pages: usize) {
         machine::current().entries.fetch_sub(pages, Ordering::Relaxed);
+    }
+
+    fn takes_at_once() -> bool {
+        probe::is_on(Mending::LossAtOnce)
+    }
+
+    fn retires() -> bool {
+        probe::is_on(Mending::Retirement)
+    }
+
+    fn note_loss() {
+        probe::reached(Step::Loss);
+    }
+
+    fn note_handed_on() {
+        probe::reached(Step::HandedOn);
     }
 }
 

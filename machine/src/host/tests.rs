@@ -240,7 +240,7 @@ fn a_program_keeps_its_extended_state_when_its_guest_thread_makes_room() {
         }
         // An entry that an interrupt ends before the program is in the new thread, which makes room as well.
         assert!(Arc::ptr_eq(&space.0.enter().unwrap(), &stub));
-        stub.end();
+        stub.leave();
         while stub.host_thread().process != 0 {
             refuse_guest_thread();
         }

@@ -123,14 +123,14 @@ pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
         machine.check_power();
         let Some(stub) = space.0.enter() else { return Trap::Lost };
         if !machine.cpus.enter_user(cpu::current(), stub.host_thread()) {
-            stub.end();
+            stub.leave();
             return interrupted();
         }
         registers.bring(&stub, initial_state);
         make_flags_user_s(&mut registers.general);
         let result = stub.run(&registers.general, registers.fs_base(), registers.gs_base());
         machine.cpus.leave_user(cpu::current());
-        stub.end();
+        stub.leave();
         let trap = result.and_then(|stopped| {
             registers.take(&stopped, &stub);
             trapped(registers, &Memory(space), stopped.reason)

@@ -305,10 +305,11 @@ impl<H: Host> Drop for Space<H> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Change, NOBODY, State, Stub};
+    use crate::{Change, Gone, NOBODY, State, Stub};
     use std::cell::Cell;
     use std::collections::BTreeMap;
     use std::rc::Rc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     const PAGE: usize = 4096;
     const PAGES: usize = 64;
@@ -353,7 +354,8 @@ mod tests {
         type Stub = Process;
         const END: usize = PAGES * PAGE;
         const AROUND: usize = 4;
-        const MOST_CHANGES: usize = 6;
+        const MOST_AT_ONCE: usize = 3;
+        const MOST_STUBS: usize = 4;
 
         fn apart<R>(body: impl FnOnce() -> R) -> R {
             body()
@@ -383,20 +385,36 @@ mod tests {
     struct Process {
         state: Mutex<State<Model>>,
         mapped: Mutex<Mapped>,
+        /// Changes since it was empty.
+        made: AtomicUsize,
     }
 
     impl Process {
         fn for_space(space: &Space<Model>) -> Arc<Process> {
             let mut state = State::new();
             state.hand_to(space.number(), 0);
-            Arc::new(Process { state: Mutex::new(state), mapped: Mutex::default() })
+            Arc::new(Process { state: Mutex::new(state), mapped: Mutex::default(), made: AtomicUsize::new(0) })
         }
 
-        fn carry_out(&self, state: &mut State<Model>) {
-            let changes = state.take_changes();
-            state.count(&changes);
+        /// A program begins to run.
+        fn run(&self) {
+            self.carry_out(&mut self.state.lock().unwrap()).unwrap();
+        }
+    }
+
+    impl Stub<Model> for Process {
+        fn state(&self) -> &Mutex<State<Model>> {
+            &self.state
+        }
+
+        fn number(&self) -> usize {
+            1
+        }
+
+        fn make(&self, changes: &[Change]) -> Result<bool, Gone> {
+            assert!(changes.len() <= Model::MOST_AT_ONCE);
             let mut mapped = self.mapped.lock().unwrap();
-            for change in &changes {
+            for change in changes {
                 match change {
                     Change::Map { range, offset, access } => {
                         for (at, frame) in range.clone().step_by(PAGE).zip(offset / PAGE..) {
@@ -411,26 +429,27 @@ mod tests {
                     }
                     Change::Empty => mapped.clear(),
                 }
+                // Now and then the host has no memory for one more. All can always be forgotten.
+                if *change == Change::Empty {
+                    self.made.store(0, Ordering::Relaxed);
+                } else if self.made.fetch_add(1, Ordering::Relaxed) % 13 == 12 {
+                    return Ok(false);
+                }
             }
-            state.are_carried_out(changes);
-        }
-    }
-
-    impl Stub<Model> for Process {
-        fn lock_for(&self, space: u64) -> Option<MutexGuard<'_, State<Model>>> {
-            Some(self.state.lock().unwrap()).filter(|state| state.is_of(space))
+            Ok(true)
         }
 
-        fn settle(&self, state: &mut State<Model>) {
-            if state.takes_away() {
-                self.carry_out(state);
-            }
+        fn stop(&self) {
+            unreachable!("it does what it is told");
         }
 
-        fn empty(&self, state: &mut State<Model>) {
-            state.forget();
-            self.settle(state);
+        fn has_guests(&self) -> bool {
+            false
         }
+
+        fn retire(&self) {}
+
+        fn end(&self) {}
     }
 
     /// What the process maps is never more than the space has: the same frames, with no right beyond the page's.
@@ -480,7 +499,7 @@ mod tests {
                         space.move_range(at..at + length, 0).unwrap();
                     }
                     6 => drop(space.break_copy_on_write(at, access, 0, || true).unwrap()),
-                    7 => stub.carry_out(&mut stub.state.lock().unwrap()),
+                    7 => stub.run(),
                     8 => {
                         let before = space.lookup(at).map(|mapping| mapping.frame_number);
                         assert!(space.map_over(at, before, fresh(), access, || true).unwrap());
@@ -489,7 +508,7 @@ mod tests {
                         // If the stub was emptied instead, the second touch shows it.
                         let touch = || {
                             let is_allowed = space.show(at, Access::READ);
-                            stub.carry_out(&mut stub.state.lock().unwrap());
+                            stub.run();
                             !is_allowed || stub.mapped.lock().unwrap().contains_key(&first)
                         };
                         assert!(touch() || touch(), "page {first} was touched");

@@ -127,11 +127,13 @@ impl<H: Host> State<H> {
         }
     }
 
-    /// Nothing is left to be done of the changes; their memory is used for the next ones. Returns whether they took something away.
-    pub fn are_carried_out(&mut self, mut changes: Vec<Change>) -> bool {
+    /// Nothing is left to be done of the changes; their memory is used for the next ones.
+    pub fn are_carried_out(&mut self, mut changes: Vec<Change>) {
         changes.clear();
         self.changes = changes;
-        std::mem::take(&mut self.takes_away)
+        if std::mem::take(&mut self.takes_away) {
+            H::note_loss();
+        }
     }
 
     /// Nobody can do anything in the stub any more, so nothing is left to be done.
@@ -147,7 +149,7 @@ impl<H: Host> State<H> {
 
     /// Whether so much is noted, or mapped, that the stub should be emptied instead.
     pub fn is_overfull(&self) -> bool {
-        self.changes.len() > H::MOST_CHANGES || self.mappings + 2 * self.changes.len() > H::most_mappings()
+        self.changes.len() > 2 * H::MOST_AT_ONCE || self.mappings + 2 * self.changes.len() > H::most_mappings()
     }
 
     /// Notes that all is to be forgotten.

@@ -66,7 +66,7 @@ impl<F: Owned> Owned for Shown<F> {
 }
 
 /// A stub, and its state.
-type LockedStub<'a, H> = (&'a Arc<<H as Host>::Stub>, MutexGuard<'a, State<H>>);
+pub type LockedStub<'a, H> = (&'a Arc<<H as Host>::Stub>, MutexGuard<'a, State<H>>);
 
 /// The stub of a space, locked, if it has one, and what is to be done when the change is over.
 pub struct View<'a, H: Host> {

@@ -4,6 +4,7 @@ use super::code::{CALLS, Call, Entry};
 use super::trace::{self, Carried, Gone, Halted};
 use crate::memory::PAGE_SIZE;
 use crate::platform::copy;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The system calls a list can hold: all but the end of the page.
 pub const LIST_LENGTH: usize = (PAGE_SIZE - STACK_SIZE) / size_of::<Call>();
@@ -17,7 +18,7 @@ pub struct List {
     page: *mut u8,
 }
 
-// SAFETY: the page is of the machine's memory, which outlives the stub, and is written by one thread at a time.
+// SAFETY: the page is of the machine's memory, which outlives the stub, and is written atomically.
 unsafe impl Send for List {}
 // SAFETY: as above.
 unsafe impl Sync for List {}
@@ -29,14 +30,9 @@ impl List {
     /// The list at `page`.
     ///
     /// # Safety
-    /// `page` must stay valid for [`PAGE_SIZE`] bytes, be aligned to 8, and be nobody else's.
+    /// `page` must stay valid for [`PAGE_SIZE`] bytes, be aligned to 8, and be for lists only.
     pub unsafe fn new(page: *mut u8) -> List {
         List { page }
-    }
-
-    /// Its address in this process.
-    pub fn address(&self) -> usize {
-        self.page.addr()
     }
 
     /// Lets `thread` make these calls, [`LIST_LENGTH`] at most, one after the other. The proof is there if the host has carried out every
@@ -44,8 +40,7 @@ impl List {
     pub fn run(&self, thread: Halted, calls: impl Iterator<Item = Call>) -> Result<Option<Carried>, Gone> {
         let mut count = 0;
         for call in calls.take(LIST_LENGTH) {
-            // SAFETY: the list has room for it; nobody reads it before it is told to, below.
-            unsafe { self.page.cast::<Call>().add(count).write_volatile(call) };
+            self.write(count * size_of::<Call>(), &call.0);
             count += 1;
         }
         trace::run_list(thread, Entry::Calls, CALLS, count)
@@ -53,8 +48,15 @@ impl List {
 
     /// Writes a stack for signals, as sigaltstack(2) wants it.
     pub fn put_stack(&self, stack: [usize; 3]) {
-        // SAFETY: the end of the page has room for it, and is aligned to 8.
-        unsafe { self.page.add(STACK).cast::<[usize; 3]>().write_volatile(stack) };
+        self.write(STACK, &stack);
+    }
+
+    /// Writes words, atomically: even two stubs that had one page by mistake would do no more than each what the other is told.
+    fn write(&self, offset: usize, words: &[usize]) {
+        for (offset, word) in (offset..PAGE_SIZE).step_by(size_of::<usize>()).zip(words) {
+            // SAFETY: the page has room for it, aligned to 8, and its words are accessed atomically.
+            unsafe { AtomicUsize::from_ptr(self.page.add(offset).cast()) }.store(*word, Ordering::Relaxed);
+        }
     }
 
     /// Wipes out where the last program's pages were.

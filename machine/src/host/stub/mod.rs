@@ -53,16 +53,17 @@ use guest::Guest;
 pub use guest::{Missing, is_possible};
 pub use list::LIST_LENGTH;
 use list::List;
-pub use pool::{Pool, Shortage, own_pages};
-use probe::{Mending, Step};
+pub use pool::{MOST_STUBS, Pool, own_pages};
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::sync::{Mutex, OnceLock};
 pub use stubs::Gone;
-pub use stubs::NOBODY;
+use stubs::Stub as _;
 #[cfg(test)]
 pub use stubs::frame::BLOCK_SIZE;
 use stubs::registers::{Holder, Stopped};
 use stubs::{Change, processes};
+pub use stubs::{NOBODY, Shortage};
 use trace::{Carried, Halted};
 
 /// The descriptor of the machine's memory in every stub.
@@ -120,6 +121,7 @@ struct Thread {
 /// A process programs run in.
 pub struct Stub {
     process: libc::pid_t,
+    number: usize,
     /// The threads of CPU 0 and of the others.
     first: Thread,
     others: Box<[Thread]>,
@@ -134,25 +136,46 @@ pub struct Stub {
 pub type State = stubs::State<Host>;
 
 impl stubs::Stub<Host> for Stub {
-    fn lock_for(&self, space: u64) -> Option<MutexGuard<'_, State>> {
-        Some(lock(&self.state)).filter(|state| state.is_of(space))
+    fn state(&self) -> &Mutex<State> {
+        &self.state
     }
 
-    /// The host was seen to carry out what takes something away.
-    fn settle(&self, state: &mut State) {
-        if !probe::is_on(Mending::LossAtOnce) {
-            return;
+    fn number(&self) -> usize {
+        self.number
+    }
+
+    fn make(&self, changes: &[Change]) -> Result<bool, Gone> {
+        if !changes.iter().all(is_allowed) {
+            return Err(Gone);
         }
-        if state.takes_away() && self.carry_out(state).is_err() {
-            // It does not do what it is told, or is gone itself: so no thread that has its memory may go on.
-            self.stop();
-            state.give_up();
+        let thread = self.halted()?;
+        self.thread().seat.together(thread.id());
+        Ok(matches!(self.list.run(thread, changes.iter().map(call_for))?, Some(Carried { .. })))
+    }
+
+    #[cold]
+    fn stop(&self) {
+        self.guests.iter().for_each(Guest::stop);
+        for thread in [&self.first].into_iter().chain(&self.others) {
+            processes::stop(self.process, || state_of(self.process, thread.id));
         }
     }
 
-    fn empty(&self, state: &mut State) {
-        state.forget();
-        self.settle(state);
+    fn has_guests(&self) -> bool {
+        self.guests.iter().any(Guest::is_there)
+    }
+
+    fn retire(&self) {
+        self.guests.iter().for_each(Guest::end);
+        self.list.wipe();
+    }
+
+    fn end(&self) {
+        for thread in self.others.iter().filter(|thread| thread.is_traced.load(Ordering::Relaxed)) {
+            // A traced thread is there until it has been waited for, and as long the process is.
+            processes::kill_thread(self.process, thread.id);
+        }
+        processes::kill(self.process);
     }
 }
 
@@ -229,7 +252,7 @@ impl Stub {
     }
 
     /// This CPU runs in the stub no longer.
-    pub fn end(&self) {
+    pub fn leave(&self) {
         lock(&self.state).end();
     }
 
@@ -243,12 +266,6 @@ impl Stub {
                 trace::run_program(self.halted()?, general, fs_base, gs_base)
             }
         }
-    }
-
-    /// Kills the threads that might still run the program of a space that loses the stub, and wipes out where its pages were.
-    fn retire(&self) {
-        self.guests.iter().for_each(Guest::end);
-        self.list.wipe();
     }
 
     /// Whether the guest thread of a CPU has ended.
@@ -270,63 +287,5 @@ impl Stub {
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT | libc::SIGCHLD;
         let _state = lock(&self.state);
         trace::run_own_code(self.halted()?, code::Entry::Clone, |registers| registers.rdi = flags as u64).map(drop)
-    }
-
-    /// Kills the process, and waits until it is gone.
-    fn kill(&self) {
-        for thread in self.others.iter().filter(|thread| thread.is_traced.load(Ordering::Relaxed)) {
-            // A traced thread is there until it has been waited for, and as long the process is.
-            processes::kill_thread(self.process, thread.id);
-        }
-        processes::kill(self.process);
-    }
-
-    /// Kills all threads that can reach the stub's memory, and waits until they run no more. They are still to be waited for.
-    #[cold]
-    fn stop(&self) {
-        self.guests.iter().for_each(Guest::stop);
-        for thread in [&self.first].into_iter().chain(&self.others) {
-            processes::stop(self.process, || state_of(self.process, thread.id));
-        }
-    }
-
-    fn carry_out(&self, state: &mut State) -> Result<(), Gone> {
-        if state.is_settled() {
-            return Ok(());
-        }
-        let thread = self.halted()?;
-        self.thread().seat.together(thread.id());
-        let changes = state.take_changes();
-        let mut carried = None;
-        for changes in changes.chunks(LIST_LENGTH) {
-            state.count(changes);
-            if !changes.iter().all(is_allowed) {
-                return Err(Gone);
-            }
-            carried = self.list.run(thread, changes.iter().map(call_for))?;
-            if carried.is_none() {
-                break;
-            }
-        }
-        match carried {
-            Some(Carried { .. }) => {
-                if state.are_carried_out(changes) {
-                    probe::reached(Step::Loss);
-                }
-            }
-            None => return self.fail(state),
-        }
-        Ok(())
-    }
-
-    /// The host refused something, most likely for want of memory or mappings. An empty stub is always right: what is
-    /// touched next is shown again. If there was hardly anything to forget, that would not help.
-    #[cold]
-    fn fail(&self, state: &mut State) -> Result<(), Gone> {
-        if state.is_nearly_empty() {
-            return Err(Gone);
-        }
-        state.forget();
-        self.carry_out(state)
     }
 }

@@ -1,43 +1,38 @@
-//! The pool of stubs: made ahead of need, handed out, taken back.
+//! The pool of stubs ([`stubs::Pool`]), and how one is made.
 //!
 //! The first stub, the *template*, is forked from this process and empties itself; all others are forked from it, which costs
 //! little since it has hardly anything. It runs no program: it stays stopped and makes a child when its tracer says so. The tracer is
 //! the thread that called [`super::super::run`], which does nothing else while the machine runs ([`Pool::serve`]).
-//!
-//! A stub that is given back is not cleaned then, but by its next user, in one batch with the first mappings. When the host
-//! makes no more processes, or there are [`MOST_STUBS`], a space that does not run gives its stub away.
 
 use super::block::Block;
 use super::code::{self, Entry};
 use super::guest::{self, Guest};
 use super::list::List;
-use super::probe::{self, Mending, Step};
+#[cfg(test)]
+use super::probe;
 use super::trace::{self, Halted};
-use super::{NOBODY, State, Stub, Thread};
+use super::{Stub, Thread};
 use crate::memory::PAGE_SIZE;
 use crate::platform::confine::keep_capabilities;
 use crate::platform::frames::{Zone, checked};
-use crate::platform::machine::{Engine, MORE_PROCESSES, Machine, StartError, current, lock};
+use crate::platform::machine::{Engine, MORE_PROCESSES, Machine, StartError, current};
+use crate::platform::paging::Host;
 use cores::Seat;
 use libc::{c_int, c_long, c_ulong, pid_t, user_regs_struct};
 use setup::host::{Vdso, mapping_limit};
 use std::io;
+use std::ops::Deref;
 use std::os::fd::AsRawFd;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
-use stubs::Stub as _;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, OnceLock};
 use stubs::frame::BLOCK_SIZE;
-use stubs::processes::{ended, kill, kill_group};
+use stubs::processes::{kill, kill_group};
+use stubs::{NOBODY, Shortage, State};
 use x86::extended::{ON_REQUEST, component_word, state_length};
 
 /// The most stubs a machine makes.
-const MOST_STUBS: usize = 1024;
-
-/// Free stubs to keep in stock, and as long as the host may still be asked for the threads of CPUs.
-const STOCK: usize = 3;
-const STOCK_AT_START: usize = 1;
+pub const MOST_STUBS: usize = 1024;
 
 /// Pages of a block.
 const BLOCK_PAGES: usize = BLOCK_SIZE / PAGE_SIZE;
@@ -56,52 +51,21 @@ pub struct Pool {
     /// The machine's own memory: a page of code, the lists, the blocks. See [`own_pages`].
     own: *mut u8,
     cpus: usize,
-    /// Programs run in guest threads.
-    has_guests: bool,
     template: Halted,
     /// Mappings a process may have, by the host's rule.
     most_mappings: usize,
     /// What the host gives as extended state before a program has run, and the components it can have.
     initial_state: Box<[u8]>,
     components: u64,
-    stock: Mutex<Stock>,
-    /// All CPUs have their threads.
-    has_cpus: AtomicBool,
-    /// A stub was made or given back, or can't be made; one is wanted; the machine is off.
-    changed: Condvar,
+    stubs: stubs::Pool<Host>,
     #[cfg(test)]
     pub probes: probe::Probes,
-}
-
-/// Why there is no stub for a space at the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shortage {
-    /// One is being made.
-    Making,
-    /// All run: a program must come back first.
-    AllRun,
-    /// There are none, and will be none.
-    Final,
 }
 
 // SAFETY: `own` stays mapped until the machine is over; the code in it is not changed, and the rest belongs to one stub each.
 unsafe impl Send for Pool {}
 // SAFETY: as above.
 unsafe impl Sync for Pool {}
-
-/// The stubs.
-#[derive(Default)]
-struct Stock {
-    all: Vec<Arc<Stub>>,
-    free: Vec<Arc<Stub>>,
-    /// Pages with lists of calls whose stub is gone.
-    spare_lists: Vec<usize>,
-    lists: usize,
-    uses: u64,
-    /// The host makes no more.
-    is_final: bool,
-    is_over: bool,
-}
 
 impl Pool {
     /// Makes the template. The calling thread is the one to call [`Pool::serve`].
@@ -133,17 +97,52 @@ impl Pool {
         Ok(Pool {
             own: zone.own(),
             cpus,
-            has_guests: engine == Engine::SharedMemory,
             template,
             most_mappings: mapping_limit().saturating_sub(SPARE_MAPPINGS),
             initial_state: initial_state.into(),
             components,
-            stock: Mutex::default(),
-            has_cpus: AtomicBool::new(false),
-            changed: Condvar::new(),
+            stubs: stubs::Pool::new(engine == Engine::SharedMemory),
             #[cfg(test)]
             probes: probe::Probes::default(),
         })
+    }
+
+    /// Makes stubs whenever there are few, until the machine is off.
+    pub fn serve(&self, machine: &Machine) {
+        let step = "make a process for a program";
+        let refuse = |reason| machine.refuse(StartError { step, advice: MORE_PROCESSES, reason });
+        self.stubs.serve(|| machine.is_off(), |number| self.make(number), refuse);
+    }
+
+    /// As [`stubs::Pool::wait`].
+    pub fn wait(&self, shortage: Shortage, turn: u32) -> bool {
+        let goes_on = self.stubs.wait(shortage, turn, || current().cpus.kick_all());
+        current().check_power();
+        goes_on
+    }
+
+    /// As [`stubs::Pool::make_room`]. If there will never be any, the machine is off.
+    pub fn make_room(&self, reason: io::Error, before: u64) -> Result<(), Shortage> {
+        self.stubs.make_room(before).inspect_err(|shortage| {
+            if *shortage == Shortage::Final {
+                current().refuse(StartError { step: "make a thread for a program", advice: MORE_PROCESSES, reason });
+            }
+        })
+    }
+
+    /// Kills the free stubs, as somebody outside might, once none is being made.
+    #[cfg(test)]
+    pub fn kill_stock(&self) -> bool {
+        use crate::platform::confine::state_of;
+        let stock = self.stubs.stock();
+        let kill = |stub: &Arc<Stub>| stubs::processes::stop(stub.process, || state_of(stub.process, stub.process));
+        stock.inspect(|stock| stock.iter().for_each(kill)).is_some()
+    }
+
+    /// Ends all processes, and waits until they are gone. No stub is anybody's then.
+    pub fn end(&self) {
+        self.stubs.take_all().iter().for_each(|stub| kill(stub.process));
+        kill_group(self.template.id());
     }
 
     /// Mappings a stub may have.
@@ -161,241 +160,25 @@ impl Pool {
         self.components
     }
 
-    /// Makes stubs whenever there are few, until the machine is off.
-    pub fn serve(&self, machine: &Machine) {
-        let mut stock = lock(&self.stock);
-        while !machine.is_off() {
-            if stock.is_final || stock.free.len() >= self.wanted() || stock.all.len() >= MOST_STUBS {
-                stock = self.changed.wait(stock).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            let list = stock.spare_lists.pop().unwrap_or_else(|| {
-                stock.lists += 1;
-                stock.lists
-            });
-            drop(stock);
-            let made = self.make(list);
-            stock = lock(&self.stock);
-            match made {
-                Ok(stub) => {
-                    stock.all.push(stub.clone());
-                    stock.free.push(stub);
-                }
-                Err(reason) => {
-                    // Spaces take turns from now on, as long as there are stubs at all. Guest threads need room, too.
-                    stock.is_final = true;
-                    if self.has_guests {
-                        self.discard(&mut stock);
-                    }
-                    if stock.all.is_empty() {
-                        drop(stock);
-                        let step = "make a process for a program";
-                        machine.refuse(StartError { step, advice: MORE_PROCESSES, reason });
-                        stock = lock(&self.stock);
-                    }
-                }
-            }
-            self.changed.notify_all();
-        }
-        stock.is_over = true;
-        self.changed.notify_all();
-    }
-
-    /// Free stubs to keep in stock now.
-    fn wanted(&self) -> usize {
-        if self.has_cpus.load(Ordering::SeqCst) { STOCK } else { STOCK_AT_START }
-    }
-
-    /// To be called when the host has been asked for the threads of all CPUs: what it allows beyond them is for stubs.
-    pub fn cpus_are_started(&self) {
-        self.has_cpus.store(true, Ordering::SeqCst);
-        self.wake();
-    }
-
-    /// Wakes [`Pool::serve`], and whoever waits for a stub.
-    pub fn wake(&self) {
-        drop(lock(&self.stock));
-        self.changed.notify_all();
-    }
-
-    /// A stub for `space`: a free one, or one whose space does not run.
-    ///
-    /// # Errors
-    /// There is none now. [`Pool::wait`] waits until it is worth trying again, and is to be called with nothing locked.
-    pub fn take(&self, space: u64) -> Result<Arc<Stub>, Shortage> {
-        let mut stock = lock(&self.stock);
-        stock.uses += 1;
-        let now = stock.uses;
-        if let Some(stub) = stock.free.pop() {
-            if stock.free.len() < self.wanted() {
-                self.changed.notify_all();
-            }
-            lock(&stub.state).hand_to(space, now);
-            return Ok(stub);
-        }
-        if !stock.is_final && stock.all.len() < MOST_STUBS {
-            return Err(if stock.is_over { Shortage::Final } else { Shortage::Making });
-        }
-        if stock.all.is_empty() {
-            return Err(Shortage::Final);
-        }
-        let (stub, mut state) = stock.idle(|_| true).ok_or(Shortage::AllRun)?;
-        if probe::is_on(Mending::Retirement) {
-            stub.retire();
-        }
-        probe::reached(Step::HandedOn);
-        state.hand_to(space, now);
-        Ok(stub.clone())
-    }
-
-    /// Waits for a change for the better, for a moment at most. `turn` counts the tries. False if there will be none.
-    pub fn wait(&self, shortage: Shortage, turn: u32) -> bool {
-        match shortage {
-            Shortage::Making => {
-                let stock = lock(&self.stock);
-                if stock.free.is_empty() && !stock.is_final && !stock.is_over && stock.all.len() < MOST_STUBS {
-                    drop(self.changed.wait_timeout(stock, Duration::from_millis(100)));
-                }
-            }
-            Shortage::AllRun => {
-                // They are fewer than there are CPUs: their programs come back for a moment now and then.
-                if turn.is_multiple_of(1024) {
-                    current().cpus.kick_all();
-                }
-                std::thread::yield_now();
-            }
-            Shortage::Final => return false,
-        }
-        current().check_power();
-        true
-    }
-
-    /// The host refused a guest thread, which was asked for when [`ended`] was `before`: a stub in stock, or the guest threads
-    /// of one that does not run make room for it.
-    ///
-    /// # Errors
-    /// None makes room now; [`Shortage::Final`]: there are none, and so will never be any; the machine is off then.
-    pub fn make_room(&self, reason: io::Error, before: u64) -> Result<(), Shortage> {
-        let mut stock = lock(&self.stock);
-        if ended() != before || self.discard(&mut stock) {
-            return Ok(());
-        }
-        let has_guests = |stub: &Stub| stub.guests.iter().any(Guest::is_there);
-        if let Some((stub, _state)) = stock.idle(has_guests) {
-            stub.retire();
-            return Ok(());
-        }
-        // Another CPU may just get the last thread there is, which is not in the stub's books before it has stopped.
-        let may_get_one = |stub: &Stub| stub.state.try_lock().is_err();
-        if stock.is_final && !stock.all.iter().any(|stub| may_get_one(stub) || has_guests(stub)) {
-            drop(stock);
-            current().refuse(StartError { step: "make a thread for a program", advice: MORE_PROCESSES, reason });
-            return Err(Shortage::Final);
-        }
-        // A stub is being made, which may be one too many; or all run.
-        Err(Shortage::AllRun)
-    }
-
     /// The host does not lock a guest thread up: no program can run, and the machine is off.
     pub fn give_up_unlocked(&self) {
         let reason = io::ErrorKind::PermissionDenied.into();
         current().refuse(StartError { step: "lock up a thread for a program (seccomp)", advice: PROFILE, reason });
     }
 
-    /// Takes back the stub of a space that is gone: when this returns nothing shows the space's frames any more.
-    pub fn give_back(&self, stub: Arc<Stub>, space: u64) {
-        let Some(mut state) = stub.lock_for(space) else { return };
-        stub.retire();
-        stub.empty(&mut state);
-        drop(state);
-        let mut stock = lock(&self.stock);
-        // Another space may have taken it in this instant.
-        let Some(mut state) = stub.lock_for(space) else { return };
-        state.hand_to(NOBODY, 0);
-        drop(state);
-        probe::reached(Step::HandedOn);
-        stock.free.push(stub);
-    }
-
-    /// Forgets a stub whose process is gone.
-    pub fn bury(&self, stub: &Arc<Stub>) {
-        let mut stock = lock(&self.stock);
-        // Several CPUs may find out; the number of a process that has been waited for may mean another, and is not killed twice.
-        let Some(index) = stock.all.iter().position(|other| Arc::ptr_eq(other, stub)) else { return };
-        stock.all.swap_remove(index);
-        self.end_stub(&mut stock, stub);
-        // With one process less the host may well make another.
-        stock.is_final = false;
-        self.changed.notify_all();
-    }
-
-    /// Ends a stub of the stock, but not the last stub of all.
-    fn discard(&self, stock: &mut Stock) -> bool {
-        if stock.all.len() < 2 {
-            return false;
-        }
-        let Some(stub) = stock.free.pop() else { return false };
-        stock.all.retain(|other| !Arc::ptr_eq(other, &stub));
-        self.end_stub(stock, &stub);
-        true
-    }
-
-    /// Ends the process of a stub that is in no list any more.
-    fn end_stub(&self, stock: &mut Stock, stub: &Stub) {
-        // Nobody makes a guest thread in it meanwhile; and its space has it until nobody can do anything there.
-        let mut state = lock(&stub.state);
-        stub.retire();
-        stub.kill();
-        state.abandon();
-        drop(state);
-        let list = stub.list.address() - self.own.addr();
-        stock.spare_lists.push(list / PAGE_SIZE);
-    }
-
-    /// Kills the free stubs, as somebody outside might, once none is being made.
-    #[cfg(test)]
-    pub fn kill_stock(&self) -> bool {
-        use crate::platform::confine::state_of;
-        let stock = lock(&self.stock);
-        if stock.free.len() < self.wanted() {
-            return false;
-        }
-        stock
-            .free
-            .iter()
-            .for_each(|stub| stubs::processes::stop(stub.process, || state_of(stub.process, stub.process)));
-        true
-    }
-
-    /// Ends the free stubs and makes no more, as on a host that has no process left, once none is being made.
-    #[cfg(test)]
-    pub fn use_up(&self) -> bool {
-        let mut stock = lock(&self.stock);
-        stock.is_final = stock.free.len() >= self.wanted();
-        while stock.is_final && self.discard(&mut stock) {}
-        stock.is_final
-    }
-
-    /// Ends all processes, and waits until they are gone. No stub is anybody's then.
-    pub fn end(&self) {
-        let stubs = std::mem::take(&mut lock(&self.stock).all);
-        for stub in &stubs {
-            stub.retire();
-            lock(&stub.state).abandon();
-        }
-        stubs.iter().for_each(|stub| kill(stub.process));
-        kill_group(self.template.id());
-    }
-
-    /// Makes a stub whose list of calls is page `list` of the machine's memory.
+    /// Makes a stub whose list of calls is page `list` of the machine's memory. A number that is used twice makes two stubs do what only one
+    /// is told, and breaks no memory of ours.
     fn make(&self, list: usize) -> io::Result<Arc<Stub>> {
+        if !(1..=MOST_STUBS).contains(&list) {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
         let gone = |trace::Gone| no_process();
         let process = Self::clone_from(self.template, (libc::CLONE_PARENT | libc::SIGCHLD) as usize)?;
         let made = (|| {
             let thread = trace::first_stop(process).map_err(gone)?;
             die_with_us(thread)?;
             let offset = list * PAGE_SIZE;
-            // SAFETY: a page of the machine's own, which only this stub will use.
+            // SAFETY: a page of the machine's own, for lists.
             let calls = unsafe { List::new(self.own.add(offset)) };
             map(thread, code::CALLS, PAGE_SIZE, libc::PROT_READ, offset)?;
             let guests = self.make_guests(thread, list)?;
@@ -408,7 +191,7 @@ impl Pool {
             trace::detach(thread)?;
             let state = State::new();
             let first = Thread::new(process);
-            Ok(Arc::new(Stub { process, first, others, guests, list: calls, state: Mutex::new(state) }))
+            Ok(Arc::new(Stub { process, number: list, first, others, guests, list: calls, state: Mutex::new(state) }))
         })();
         if made.is_err() {
             kill(process);
@@ -418,7 +201,7 @@ impl Pool {
 
     /// Shows a new stub the blocks of its guest threads, which are not made yet.
     fn make_guests(&self, process: Halted, list: usize) -> io::Result<Box<[Guest]>> {
-        if !self.has_guests {
+        if !self.has_guests() {
             return Ok(Box::default());
         }
         let length = self.cpus * BLOCK_SIZE;
@@ -426,7 +209,7 @@ impl Pool {
         map(process, code::BLOCKS, length, libc::PROT_READ | libc::PROT_WRITE, offset)?;
         let guest = |cpu: usize| {
             let at = cpu * BLOCK_SIZE;
-            // SAFETY: pages of the machine's own, used by this stub alone; they stay mapped until the machine is over.
+            // SAFETY: pages of the machine's own, for blocks; they stay mapped until the machine is over.
             let block = unsafe { Block::new(self.own.add(offset + at), code::BLOCKS + at) };
             Guest::new(block, self.initial_state.len())
         };
@@ -436,6 +219,14 @@ impl Pool {
     /// Lets the traced `parent` clone itself.
     fn clone_from(parent: Halted, flags: usize) -> io::Result<pid_t> {
         call(parent, Entry::Clone, |registers| registers.rdi = flags as u64).map(|process| process as pid_t)
+    }
+}
+
+impl Deref for Pool {
+    type Target = stubs::Pool<Host>;
+
+    fn deref(&self) -> &stubs::Pool<Host> {
+        &self.stubs
     }
 }
 
@@ -476,17 +267,6 @@ fn map(process: Halted, address: usize, length: usize, protection: c_int, offset
         registers.r9 = offset as u64;
     });
     mapped.map(drop)
-}
-
-impl Stock {
-    /// Of those `wanted` the stub that was not used for longest and that does not run, with its state.
-    fn idle(&self, wanted: impl Fn(&Stub) -> bool) -> Option<(&Arc<Stub>, MutexGuard<'_, State>)> {
-        let idle = self.all.iter().filter(|stub| wanted(stub)).filter_map(|stub| {
-            let state = stub.state.try_lock().ok()?;
-            state.is_idle().then_some((stub, state))
-        });
-        idle.min_by_key(|(_, state)| state.last_use())
-    }
 }
 
 impl Thread {

@@ -360,7 +360,7 @@ fn a_program_can_t_poison_the_stub_of_the_next() {
             assert_eq!(next(&mut registers, &space), Trap::Syscall, "forged");
             assert_eq!(registers.syscall_number(), 231);
             let stub = space.0.enter().unwrap();
-            stub.end();
+            stub.leave();
             until("its thread dies", || stub.has_guest_ended(0));
             let handed_on = probe::count(Step::HandedOn);
             drop((space, registers));
