@@ -1,6 +1,30 @@
 //! What the host says of this process and its limits (proc(5)).
 
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::process::{Resource, getrlimit};
+use std::io;
 use std::ops::Range;
+use std::os::fd::OwnedFd;
+
+/// Bytes of addresses that this process may have (ulimit -v).
+pub fn address_limit() -> usize {
+    let limit = getrlimit(Resource::As).current;
+    limit.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX)
+}
+
+/// An unnamed file of so many bytes, whose size is fixed: the memory of a machine, which its programs' processes map too.
+///
+/// # Errors
+/// The host has no such files, or none so long.
+pub fn memory_file(length: u64) -> io::Result<OwnedFd> {
+    let memory = memfd_create(c"orrery memory", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    if getrlimit(Resource::Fsize).current.is_some_and(|most| most < length) {
+        return Err(io::Error::from_raw_os_error(libc::EFBIG)); // trying would send a signal that ends us
+    }
+    ftruncate(&memory, length)?;
+    fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(memory)
+}
 
 /// Mappings the host allows a process.
 pub fn mapping_limit() -> usize {
@@ -42,6 +66,14 @@ impl Vdso {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_size_of_a_memory_file_is_fixed() {
+        let memory = memory_file(3 << 12).unwrap();
+        assert_eq!(rustix::fs::fstat(&memory).unwrap().st_size, 3 << 12);
+        assert!(ftruncate(&memory, 2 << 12).is_err() && ftruncate(&memory, 4 << 12).is_err());
+        assert!(memory_file(u64::MAX).is_err(), "there is no such length");
+    }
 
     #[test]
     fn it_is_moved_to_where_nothing_is() {

@@ -12,11 +12,12 @@
 
 use super::machine::{current, lock};
 use crate::memory::{FrameRecord, FrameSource, MAX_ORDER, PAGE_SIZE};
+use setup::host;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io;
 use std::num::NonZeroU32;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
 use std::sync::{LazyLock, Mutex};
 
@@ -44,7 +45,7 @@ struct Reservation {
 
 static RESERVATION: LazyLock<Reservation> = LazyLock::new(|| {
     // A limit on addresses (ulimit -v) leaves us less, and the rest of the process needs some.
-    let allowed = usize::try_from(limit(libc::RLIMIT_AS)).unwrap_or(usize::MAX) / 5 * 4;
+    let allowed = if cfg!(miri) { usize::MAX } else { host::address_limit() } / 5 * 4;
     let mut frames = MOST_FRAMES.min(allowed / (PAGE_SIZE + HEAP_BYTES_PER_FRAME + size_of::<FrameRecord>()));
     loop {
         // One range for all three: a part that the host refuses is not left behind.
@@ -124,7 +125,7 @@ impl Zone {
         };
         let numbers = start..start + frames;
         let mut own_memory = Own { address: 0, length: own * PAGE_SIZE };
-        let memory = if cfg!(miri) { None } else { Some(memory_file(own + frames)?) };
+        let memory = if cfg!(miri) { None } else { Some(host::memory_file(((own + frames) * PAGE_SIZE) as u64)?) };
         if let Some(memory) = &memory {
             own_memory = Own::map(memory, own_memory.length)?;
             show(memory, own_memory.length, numbers.clone())?;
@@ -266,42 +267,6 @@ unsafe fn take_bytes_away(address: usize, length: usize) {
         // SAFETY: by contract of the caller.
         unsafe { libc::mmap(ptr::with_exposed_provenance_mut(address), length, libc::PROT_NONE, flags, -1, 0) };
     }
-}
-
-/// An unnamed file for `frames` frames, whose size is fixed.
-fn memory_file(frames: usize) -> io::Result<OwnedFd> {
-    // SAFETY: the name is a C string; the descriptor is new and ours.
-    let memory = unsafe {
-        let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-        OwnedFd::from_raw_fd(checked(libc::memfd_create(c"orrery memory".as_ptr(), flags))?)
-    };
-    let length = libc::off_t::try_from(frames * PAGE_SIZE).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    if !may_have_files_of(length as u64) {
-        return Err(io::Error::from_raw_os_error(libc::EFBIG)); // trying would send a signal that ends us
-    }
-    // SAFETY: our own descriptor.
-    unsafe {
-        checked(libc::ftruncate(memory.as_raw_fd(), length))?;
-        let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
-        checked(libc::fcntl(memory.as_raw_fd(), libc::F_ADD_SEALS, seals))?;
-    }
-    Ok(memory)
-}
-
-/// Whether the limit on the size of files (ulimit -f) allows one so long.
-fn may_have_files_of(length: u64) -> bool {
-    limit(libc::RLIMIT_FSIZE) >= length
-}
-
-/// A limit of this process; infinite if there is none.
-fn limit(resource: libc::__rlimit_resource_t) -> u64 {
-    if cfg!(miri) {
-        return libc::RLIM_INFINITY;
-    }
-    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: fills the two numbers.
-    unsafe { libc::getrlimit(resource, &mut limit) };
-    limit.rlim_cur
 }
 
 /// Lets the process end with a word when the host has no memory for a frame the kernel touches. There is nothing else to be
