@@ -9,27 +9,21 @@ use crate::memory::Space;
 use crate::platform;
 use alloc::sync::Arc;
 pub use boundary::{Exception, PageFault, Trap};
-pub use x86::general::General;
 
 pub use platform::user::{Registers, extended_features};
 
-/// The flags a program may set: the arithmetic ones, trap, direction, nested task, resume, alignment check, identification.
-pub(crate) const USER_FLAGS: usize = 0x25_4dd5;
-/// Interrupts on, and the bit that is always set.
-pub(crate) const FIXED_FLAGS: usize = 0x202;
-
-/// Whether a CPU can go on with these registers. If not, it would find out in the kernel; Linux's programs get a general protection fault, too.
-#[inline]
-pub(crate) fn has_canonical_rip(general: &General) -> bool {
-    let rip = general.rip as u64;
-    (rip << 16) as i64 >> 16 == rip as i64
-}
-
-/// Takes away the flags that are not a program's.
-#[inline]
-pub(crate) fn make_flags_user_s(general: &mut General) {
-    general.rflags = general.rflags & USER_FLAGS | FIXED_FLAGS;
-}
+#[cfg(guest = "riscv64")]
+mod riscv64;
+#[cfg(guest = "x86_64")]
+mod x86_64;
+#[cfg(guest = "riscv64")]
+pub use riscv64::General;
+#[cfg(guest = "x86_64")]
+pub use x86_64::General;
+#[cfg(machine = "pc")]
+pub(crate) use x86_64::{FIXED_FLAGS, USER_FLAGS};
+#[cfg(not(machine = "sim"))]
+pub(crate) use x86_64::{has_canonical_rip, make_flags_user_s};
 
 /// Runs the program until it traps. Whatever `registers` hold, the kernel stays safe: flags and segments are made user's,
 /// and an impossible `rip` comes back as a general protection exception.
@@ -51,60 +45,44 @@ pub(crate) fn play(script: &Script, general: &mut General, space: &Space) -> Tra
         platform::cpu::take_interrupts();
     }
     if trap == Trap::Syscall {
-        general.orig_rax = general.rax;
-        general.rax = x86::general::NO_ANSWER;
+        general.begin_call();
     }
     trap
 }
 
-/// The flag that makes the CPU trap after each instruction.
-const TRAP_FLAG: usize = 0x100;
-
-/// What is the same on both machines.
+/// What is the same on all machines.
 impl Registers {
     /// The number of the system call that trapped.
     #[inline]
     pub fn syscall_number(&self) -> usize {
-        self.general.orig_rax
+        self.general.call_number()
     }
 
     /// Its arguments.
     #[inline]
     pub fn arguments(&self) -> [usize; 6] {
-        let general = &self.general;
-        [general.rdi, general.rsi, general.rdx, general.r10, general.r8, general.r9]
+        self.general.arguments()
     }
 
     /// Sets the program's stack pointer.
     #[inline]
     pub fn set_stack_pointer(&mut self, address: usize) {
-        self.general.rsp = address;
-    }
-
-    /// Sets what a thread finds its own variables by: the base of FS. An address outside user space is taken as 0.
-    pub fn set_thread_pointer(&mut self, address: usize) {
-        self.set_fs_base(address);
+        self.general.set_stack_pointer(address);
     }
 
     /// What the system call returns.
     #[inline]
     pub fn set_result(&mut self, result: usize) {
-        self.general.rax = result;
+        self.general.set_result(result);
     }
 
     /// Makes the program execute its system call again when it goes on.
     pub fn restart_call(&mut self) {
-        self.general.rax = self.general.orig_rax;
-        self.general.rip = self.general.rip.wrapping_sub(2);
+        self.general.restart_call();
     }
 
     /// After [`restart_call`](Self::restart_call): it is this call that is executed.
     pub fn replace_call(&mut self, number: usize) {
-        self.general.rax = number;
-    }
-
-    /// Makes the program trap (debug exception) after each instruction, or no longer.
-    pub fn set_single_step(&mut self, on: bool) {
-        self.general.rflags = self.general.rflags & !TRAP_FLAG | if on { TRAP_FLAG } else { 0 };
+        self.general.replace_call(number);
     }
 }

@@ -1,15 +1,13 @@
-//! Programs: their registers, x86-64's as on the other machines. There is no CPU of software yet that could run one, and [`enter`] says so;
-//! a test can play it.
+//! Programs: their registers. There is no CPU of software yet that could run one, and [`enter`] says so; a test can play it.
 
 use crate::memory::{OutOfMemory, Space};
 #[cfg(any(test, feature = "test-hooks"))]
 use crate::user::Script;
-use crate::user::{Exception, General, Trap, has_canonical_rip, make_flags_user_s};
+use crate::user::{General, Trap};
 use alloc::sync::Arc;
 use core::ops::{Deref, DerefMut};
 use simulator::ProgramState;
 pub use simulator::extended_features;
-use x86::exceptions::PROTECTION;
 
 /// The state of a program.
 pub struct Registers {
@@ -73,10 +71,6 @@ pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
     if let Some(script) = registers.script.clone() {
         return crate::user::play(&script, &mut registers.general, space);
     }
-    let _ = space;
-    if !has_canonical_rip(&registers.general) {
-        return Trap::Exception(Exception { vector: PROTECTION, error: 0, address: registers.general.rip });
-    }
-    make_flags_user_s(&mut registers.general);
+    let _ = (registers, space);
     Trap::Lost
 }

@@ -1,4 +1,4 @@
-//! [`ProgramState`]: what a program has in a CPU beside its general registers. x86-64's.
+//! Of x86-64: the extended state, and the bases of two segments.
 
 use crate::USER_TOP;
 use alloc::vec;
