@@ -77,6 +77,8 @@ pub(crate) struct Layout {
     pub break_start: usize,
     pub break_end: usize,
     pub program: ProgramLayout,
+    /// Where the vDSO's shared object was mapped, or moved to.
+    pub vdso: Option<usize>,
     /// What mlockall(2) with `MCL_FUTURE` gives new areas.
     pub future_flags: AreaFlags,
     /// The most pages there ever were in areas, and mapped: VmPeak, VmHWM.
@@ -98,6 +100,7 @@ impl Layout {
             break_start: 0,
             break_end: 0,
             program: ProgramLayout::default(),
+            vdso: None,
             future_flags: AreaFlags::empty(),
             peak: 0,
             peak_resident: 0,
@@ -113,6 +116,7 @@ impl Layout {
         self.break_start = parent.break_start;
         self.break_end = parent.break_end;
         self.program = parent.program.clone();
+        self.vdso = parent.vdso;
     }
 
     /// Removes some areas. False if there are none.

@@ -301,6 +301,9 @@ impl Moving {
             let (areas, released) = (&mut layout.areas, &mut layout.released);
             areas.remove_within(self.source.clone(), |area| Layout::release(released, area));
         }
+        if layout.vdso == Some(self.source.start) {
+            layout.vdso = Some(self.target.start);
+        }
         layout.merge(self.source);
         layout.merge(self.target.clone());
         Ok(self.target.start)

@@ -91,6 +91,11 @@ impl FileIdentity for Page {
 }
 
 impl AddressSpace {
+    /// Where the vDSO's shared object is, if the program was given one. It may have unmapped it since.
+    pub fn vdso(&self) -> Option<usize> {
+        self.layout().vdso
+    }
+
     /// Maps the vDSO into a new program and returns where its shared object begins, if there is one: `AT_SYSINFO_EHDR`.
     /// `ENOMEM`.
     pub fn map_vdso(&self) -> Result<Option<usize>, Errno> {
@@ -110,6 +115,7 @@ impl AddressSpace {
             let any = AreaFlags::MAY_READ | AreaFlags::MAY_WRITE | AreaFlags::MAY_EXECUTE;
             let rights = Access::READ | Access::EXECUTE;
             layout.add(area(code, rights, any, &vdso.code))?;
+            layout.vdso = Some(code);
             // C libraries look into it first thing: spare them the fault. Without memory for that, the fault will tell.
             let _ = self.space().map(code, vdso.frame.clone(), rights | Access::COPY_ON_WRITE);
             Ok(Some(code))

@@ -3,27 +3,59 @@
 //! ```text
 //!     0x000    ELF header, program headers: load, dynamic, unwinding
 //!              hash tables, symbols, their names and versions, the dynamic section, unwinding tables
-//!     CODE     the functions, copied from the machine's code.s
+//!     CODE     the functions
 //! ```
 //!
-//! Addresses are offsets into the page. Each function has its name with `__vdso_`, and without as a weak one, all of them with
-//! the version `LINUX_2.6`. The hash tables have a single bucket: a list of eleven names is short.
+//! Addresses are offsets into the page. Each function has its name with `__vdso_`, on x86-64 also without as a weak one, all of them with
+//! the version that Linux gives them on the architecture. The hash tables have a single bucket: a list of eleven names is short.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 const ELF_HEADER: usize = 64;
 const PROGRAM_HEADER: usize = 56;
 const SYMBOL: usize = 24;
-/// What comes before the tables.
+/// What comes before the tables: room for the most headers there are.
 const HEADERS: usize = ELF_HEADER + 3 * PROGRAM_HEADER;
 
 const LIBRARY: &str = "linux-vdso.so.1";
-const VERSION: &str = "LINUX_2.6";
 /// The version's number in this file; 1 is the file itself.
 const VERSION_INDEX: u16 = 2;
 
-/// The functions in the order of code.s.
-const FUNCTIONS: [&str; 5] = ["clock_gettime", "gettimeofday", "time", "clock_getres", "getcpu"];
+/// What differs from one architecture to the other.
+struct Architecture {
+    /// `e_machine`
+    machine: u16,
+    /// The version of the names.
+    version: &'static str,
+    /// Functions, in the order of the code.
+    functions: &'static [&'static str],
+    /// What stands before a name, and what kind of symbol that is.
+    prefixes: &'static [(&'static str, u8)],
+    /// Whether there are tables that tell how to leave the functions.
+    unwinding: bool,
+}
+
+const GLOBAL_FUNCTION: u8 = 1 << 4 | 2;
+const WEAK_FUNCTION: u8 = 2 << 4 | 2;
+
+/// With the functions in the order of code.s.
+const X86_64: Architecture = Architecture {
+    machine: 62,
+    version: "LINUX_2.6",
+    functions: &["clock_gettime", "gettimeofday", "time", "clock_getres", "getcpu"],
+    prefixes: &[("__vdso_", GLOBAL_FUNCTION), ("", WEAK_FUNCTION)],
+    unwinding: true,
+};
+
+/// With what a signal handler returns to, and nothing that reads a clock.
+const RISCV64: Architecture = Architecture {
+    machine: 243,
+    version: "LINUX_4.15",
+    functions: &["rt_sigreturn"],
+    prefixes: &[("__vdso_", GLOBAL_FUNCTION)],
+    unwinding: false,
+};
 
 /// The size of the file.
 const PAGE: usize = 4096;
@@ -31,8 +63,8 @@ const PAGE: usize = 4096;
 /// Where in its page the code begins; the tables of the shared object lie before.
 pub const CODE: usize = 0x800;
 
-/// Where each of the functions lies in the code: its first byte, and how many it has.
-pub type Functions = [[u32; 2]; FUNCTIONS.len()];
+/// Where each of the functions of x86-64 lies in the code: its first byte, and how many it has.
+pub type Functions = [[u32; 2]; X86_64.functions.len()];
 
 /// The bytes of a page under construction.
 struct Image(Vec<u8>);
@@ -93,24 +125,22 @@ fn gnu_hash(name: &str, hash: u32) -> u32 {
 const GNU_HASH_START: u32 = 5381;
 
 /// The symbols, each with the hash of its name; the first, which stands for none, is not among them.
-fn symbols(names: &mut Names, functions: &Functions) -> Vec<(Symbol, u32)> {
-    const PREFIX: &str = "__vdso_";
-    const GLOBAL_FUNCTION: u8 = 1 << 4 | 2;
-    const WEAK_FUNCTION: u8 = 2 << 4 | 2;
+fn symbols(names: &mut Names, architecture: &Architecture, functions: &[[u32; 2]]) -> Vec<(Symbol, u32)> {
     const GLOBAL_OBJECT: u8 = 1 << 4 | 1;
     /// The code has no section of its own to name: any that is neither undefined nor special will do.
     const SECTION: u16 = 1;
     const ABSOLUTE: u16 = 0xfff1;
     let mut symbols = Vec::new();
-    for (name, [start, length]) in FUNCTIONS.into_iter().zip(functions) {
+    for (name, [start, length]) in architecture.functions.iter().zip(functions) {
         let (value, size) = (CODE as u64 + u64::from(*start), u64::from(*length));
-        for (prefix, kind) in [(PREFIX, GLOBAL_FUNCTION), ("", WEAK_FUNCTION)] {
+        for &(prefix, kind) in architecture.prefixes {
             let symbol = Symbol { name: names.add(prefix, name), kind, section: SECTION, value, size };
             symbols.push((symbol, gnu_hash(name, gnu_hash(prefix, GNU_HASH_START))));
         }
     }
-    let version = Symbol { name: names.add("", VERSION), kind: GLOBAL_OBJECT, section: ABSOLUTE, value: 0, size: 0 };
-    symbols.push((version, gnu_hash(VERSION, GNU_HASH_START)));
+    let version =
+        Symbol { name: names.add("", architecture.version), kind: GLOBAL_OBJECT, section: ABSOLUTE, value: 0, size: 0 };
+    symbols.push((version, gnu_hash(architecture.version, GNU_HASH_START)));
     symbols
 }
 
@@ -123,12 +153,21 @@ struct Symbol {
     size: u64,
 }
 
-/// The page, of the code and where each function lies in it.
+/// The page for x86-64, of the code and where each function lies in it.
 pub fn build(code: &[u8], functions: &Functions) -> Vec<u8> {
+    build_for(&X86_64, code, functions)
+}
+
+/// The page for riscv64, whose code is what signal handlers return to.
+pub fn build_for_riscv64(signal_return: &[u8]) -> Vec<u8> {
+    build_for(&RISCV64, signal_return, &[[0, signal_return.len() as u32]])
+}
+
+fn build_for(architecture: &Architecture, code: &[u8], functions: &[[u32; 2]]) -> Vec<u8> {
     let mut image = Image(Vec::with_capacity(PAGE));
     image.0.resize(HEADERS, 0);
     let mut names = Names(alloc::vec![0]);
-    let symbols = symbols(&mut names, functions);
+    let symbols = symbols(&mut names, architecture, functions);
     let library = names.add("", LIBRARY);
     let count = symbols.len() as u32;
 
@@ -172,7 +211,7 @@ pub fn build(code: &[u8], functions: &Functions) -> Vec<u8> {
     image.halves(&[1, IS_FILE, 1, 1]);
     image.words(&[system_v_hash(LIBRARY), 20, 28, library, 0]);
     image.halves(&[1, 0, VERSION_INDEX, 1]);
-    image.words(&[system_v_hash(VERSION), 20, 0, version_name, 0]);
+    image.words(&[system_v_hash(architecture.version), 20, 0, version_name, 0]);
 
     let dynamic = image.align(8);
     for entry in [
@@ -191,21 +230,22 @@ pub fn build(code: &[u8], functions: &Functions) -> Vec<u8> {
         image.longs(&entry);
     }
     let dynamic = dynamic..image.align(8);
-    let unwinding = unwinding(&mut image, code.len());
+    let unwinding = architecture.unwinding.then(|| unwinding(&mut image, code.len()));
 
     image.0.resize(CODE, 0);
     image.bytes(code);
     image.0.resize(PAGE, 0);
     let body = image.0.split_off(HEADERS);
     image.0.clear();
-    headers(&mut image, dynamic, unwinding);
+    headers(&mut image, architecture.machine, dynamic, unwinding);
+    image.0.resize(HEADERS, 0);
     image.bytes(&body);
     image.0
 }
 
 /// Tells debuggers and exception handlers how to leave the functions: all of them have nothing but their return address on the
 /// stack. Returns where the header of these tables is.
-fn unwinding(image: &mut Image, code: usize) -> core::ops::Range<u64> {
+fn unwinding(image: &mut Image, code: usize) -> Range<u64> {
     const RELATIVE: u8 = 0x1b; // 32 bits with sign, relative to where they stand
     const UNSIGNED: u8 = 0x03;
     const RELATIVE_TO_HEADER: u8 = 0x3b;
@@ -230,25 +270,62 @@ fn unwinding(image: &mut Image, code: usize) -> core::ops::Range<u64> {
     header..end
 }
 
-fn headers(image: &mut Image, dynamic: core::ops::Range<u64>, unwinding: core::ops::Range<u64>) {
+fn headers(image: &mut Image, machine: u16, dynamic: Range<u64>, unwinding: Option<Range<u64>>) {
     const SHARED_OBJECT: u16 = 3;
-    const X86_64: u16 = 62;
     const READ: u32 = 4;
     const EXECUTE: u32 = 1;
     image.bytes(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
-    image.halves(&[SHARED_OBJECT, X86_64]);
+    image.halves(&[SHARED_OBJECT, machine]);
     image.words(&[1]);
     image.longs(&[0, ELF_HEADER as u64, 0]);
     image.words(&[0]);
-    image.halves(&[ELF_HEADER as u16, PROGRAM_HEADER as u16, 3, 0, 0, 0]);
+    image.halves(&[ELF_HEADER as u16, PROGRAM_HEADER as u16, 2 + u16::from(unwinding.is_some()), 0, 0, 0]);
     let page = PAGE as u64;
-    for (kind, flags, range, alignment) in [
+    let needed = [
         (1, READ | EXECUTE, 0..page, page), // PT_LOAD
         (2, READ, dynamic, 8),              // PT_DYNAMIC
-        (0x6474_e550, READ, unwinding, 4),  // PT_GNU_EH_FRAME
-    ] {
+    ];
+    let unwinding = unwinding.map(|range| (0x6474_e550, READ, range, 4)); // PT_GNU_EH_FRAME
+    for (kind, flags, range, alignment) in needed.into_iter().chain(unwinding) {
         let length = range.end - range.start;
         image.words(&[kind, flags]);
         image.longs(&[range.start, range.start, range.start, length, length, alignment]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A number of so many bytes.
+    fn number(image: &[u8], at: usize, bytes: usize) -> usize {
+        image[at..at + bytes].iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte))
+    }
+
+    /// Where the dynamic section says a thing is.
+    fn dynamic(image: &[u8], tag: usize) -> usize {
+        // The second program header.
+        let section = number(image, ELF_HEADER + PROGRAM_HEADER + 8, 8);
+        let entry = (section..).step_by(16).find(|entry| number(image, *entry, 8) == tag).unwrap();
+        number(image, entry + 8, 8)
+    }
+
+    /// The name at this place in the table of names.
+    fn name(image: &[u8], at: usize) -> &str {
+        let bytes = &image[dynamic(image, 5) + at..];
+        core::str::from_utf8(&bytes[..bytes.iter().position(|byte| *byte == 0).unwrap()]).unwrap()
+    }
+
+    #[test]
+    fn a_handler_of_riscv64_finds_what_it_returns_to() {
+        let image = build_for_riscv64(b"codecode");
+        assert_eq!((image.len(), &image[..6]), (PAGE, b"\x7fELF\x02\x01".as_slice()));
+        // EM_RISCV; two program headers.
+        assert_eq!((number(&image, 18, 2), number(&image, 56, 2)), (243, 2));
+        let symbol = dynamic(&image, 6) + SYMBOL;
+        assert_eq!(name(&image, number(&image, symbol, 4)), "__vdso_rt_sigreturn");
+        assert_eq!((number(&image, symbol + 8, 8), number(&image, symbol + 16, 8)), (CODE, 8));
+        assert_eq!(&image[CODE..CODE + 8], b"codecode");
+        assert_eq!(name(&image, number(&image, symbol + SYMBOL, 4)), "LINUX_4.15");
     }
 }

@@ -1,4 +1,4 @@
-//! The vDSO: this machine has none, and programs ask the kernel for the time. Its code would be the architecture's.
+//! The vDSO. Where programs are riscv64's it has what their signal handlers return to; nothing here has a clock that programs could read.
 
 use crate::memory::Frame;
 
@@ -11,7 +11,17 @@ pub struct Pages {
     pub code: Frame,
 }
 
-/// None.
+/// New ones. None if memory is out.
+#[cfg(guest = "riscv64")]
+pub fn pages() -> Option<Pages> {
+    const { assert!(riscv::SIGNAL_RETURN_AT == formats::vdso::CODE) };
+    let (data, code) = (Frame::zeroed()?, Frame::zeroed()?);
+    code.write(0, &formats::vdso::build_for_riscv64(&riscv::SIGNAL_RETURN));
+    Some(Pages { data, code })
+}
+
+/// None: programs ask the kernel.
+#[cfg(guest = "x86_64")]
 pub fn pages() -> Option<Pages> {
     None
 }

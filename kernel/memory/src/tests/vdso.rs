@@ -80,7 +80,9 @@ fn they_move_but_do_not_grow() {
         assert_eq!(remap(&space, start, PAGE, keep, 0x30_0000), Err(Errno::EINVAL));
     }
     assert_eq!(remap(&space, data, PAGE, to, 0x10_0000), Ok(0x10_0000));
+    assert_eq!(space.vdso(), Some(code));
     assert_eq!(remap(&space, code, PAGE, to, 0x10_1000), Ok(0x10_1000));
+    assert_eq!((space.vdso(), wait(space.fork()).unwrap().vdso()), (Some(0x10_1000), Some(0x10_1000)));
     assert_eq!(space.byte(0x10_1000), Ok(0x7f));
     assert_eq!(names(&space), [(0x10_0000, "[vvar]".into()), (0x10_1000, "[vdso]".into())]);
     wait(space.unmap(0x10_0000, 2 * PAGE)).unwrap();
