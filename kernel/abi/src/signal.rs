@@ -5,6 +5,7 @@ use core::num::NonZeroU8;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::arch::{NO_RESTORER, Restorer};
 use crate::raw::general as raw;
 use crate::{Errno, Result};
 
@@ -184,8 +185,8 @@ pub struct SignalAction {
     pub handler: usize,
     /// `sa_flags`, see [`ActionFlags`]
     pub flags: u64,
-    /// `sa_restorer`: where a handler returns to
-    pub restorer: usize,
+    /// `sa_restorer`: where a handler returns to, if the architecture leaves that to programs
+    pub restorer: Restorer,
     /// `sa_mask`: what is blocked while the handler runs
     pub mask: SignalSet,
 }
@@ -195,6 +196,9 @@ impl SignalAction {
     pub const DEFAULT: usize = 0;
     /// `SIG_IGN`
     pub const IGNORE: usize = 1;
+    /// `SIG_DFL`, with nothing else set.
+    pub const NONE: SignalAction =
+        SignalAction { handler: SignalAction::DEFAULT, flags: 0, restorer: NO_RESTORER, mask: SignalSet::EMPTY };
 
     /// Whether a flag is set.
     pub const fn has(&self, flag: u64) -> bool {
@@ -213,7 +217,7 @@ pub mod action_flags {
     pub const RESTART: u64 = raw::SA_RESTART as u64;
     pub const NO_DEFER: u64 = raw::SA_NODEFER as u64;
     pub const RESET_HANDLER: u64 = raw::SA_RESETHAND as u64;
-    pub const RESTORER: u64 = 0x0400_0000;
+    pub const RESTORER: u64 = crate::arch::SA_RESTORER;
     /// What the kernel keeps; unknown bits are cleared, so that programs can find out what is supported.
     pub const KNOWN: u64 =
         NO_CHILD_STOP | NO_CHILD_WAIT | SIGINFO | ON_STACK | RESTART | NO_DEFER | RESET_HANDLER | RESTORER;

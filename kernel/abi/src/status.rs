@@ -2,43 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::time::Timespec;
-
-/// `struct stat`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct Stat {
-    /// `st_dev`
-    pub device: u64,
-    /// `st_ino`
-    pub inode: u64,
-    /// `st_nlink`
-    pub links: u64,
-    /// `st_mode`
-    pub mode: u32,
-    /// `st_uid`
-    pub user: u32,
-    /// `st_gid`
-    pub group: u32,
-    /// Always 0.
-    pub padding: u32,
-    /// `st_rdev`
-    pub represented: u64,
-    /// `st_size`
-    pub size: i64,
-    /// `st_blksize`
-    pub block_size: i64,
-    /// `st_blocks`, of 512 bytes
-    pub blocks: i64,
-    /// `st_atim`
-    pub accessed: Timespec,
-    /// `st_mtim`
-    pub modified: Timespec,
-    /// `st_ctim`
-    pub changed: Timespec,
-    /// Always 0.
-    pub unused: [i64; 3],
-}
+pub use crate::arch::Stat;
 
 /// `struct statx_timestamp`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -139,8 +103,7 @@ mod tests {
 
     #[test]
     fn layouts_are_linux_s() {
-        assert_eq!((size_of::<Stat>(), size_of::<Statx>(), size_of::<StatFs>()), (144, 256, 120));
-        assert_eq!((offset_of!(Stat, represented), offset_of!(Stat, accessed)), (40, 72));
+        assert_eq!((size_of::<Statx>(), size_of::<StatFs>()), (256, 120));
         assert_eq!((offset_of!(Statx, accessed), offset_of!(Statx, mount)), (64, 144));
         assert_eq!((offset_of!(StatFs, identity), offset_of!(StatFs, flags)), (56, 80));
     }

@@ -13,6 +13,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering
 use core::task::Poll;
 
 use abi::Result;
+use abi::arch::LastTrap;
 use abi::pid::AtomicPid;
 use abi::signal::{Signal, SignalSet};
 use machine::user::Registers;
@@ -100,14 +101,6 @@ impl Name {
     pub fn as_str(&self) -> &str {
         core::str::from_utf8(self.as_bytes()).unwrap_or("?")
     }
-}
-
-/// The last exception, as signal frames show it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct LastTrap {
-    pub vector: u64,
-    pub error: u64,
-    pub address: usize,
 }
 
 impl Deref for Thread {

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 
 use abi::Errno;
+#[cfg(of_x86)]
 use abi::arch::{self, Answer};
 use abi::raw::prctl as option;
 use abi::signal::Signal;
@@ -110,6 +111,7 @@ fn read_name(thread: &Arc<Thread>, address: usize, name: &mut [u8; NAME_SIZE]) -
 }
 
 /// arch_prctl(2)
+#[cfg(of_x86)]
 pub(crate) fn arch_prctl(thread: &Arc<Thread>, code: i32, argument: Address) -> Result<usize, NotReady> {
     match thread.with_registers(|registers| arch::arch_prctl(registers, code as u32, argument.0))? {
         Answer::Returned(value) => Ok(value),

@@ -56,13 +56,14 @@ fn write_row(page: &mut String, number: u32, name: &str, arguments: &[ArgumentRo
 }
 
 macro_rules! topics {
-    ($($topic:ident { $($number:ident: $kind:ident $function:ident $(then $waiting:ident)? ($($argument:ident: $type:ty),*);)* })*) => {
+    ($($topic:ident { $($(#[$only:meta])? $number:ident: $kind:ident $function:ident $(then $waiting:ident)? ($($argument:ident: $type:ty),*);)* })*) => {
         fn write_topics(page: &mut String) -> fmt::Result {
             use crate::table::types::*;
             $(
                 let topic = stringify!($topic);
                 write!(page, "\n## {topic}\n\n| number | name | arguments | flags that are done |\n| --- | --- | --- | --- |\n")?;
                 $(
+                    $(#[$only])?
                     write_row(page, abi::raw::general::$number, crate::table::strip(stringify!($number)), &[
                         $(ArgumentRow {
                             name: stringify!($argument),

@@ -253,7 +253,7 @@ macro_rules! waiting_call {
 }
 
 macro_rules! dispatch {
-    ($($topic:ident { $($number:ident: $kind:ident $function:ident $(then $waiting:ident)? ($($argument:ident: $type:ty),*);)* })*) => {
+    ($($topic:ident { $($(#[$only:meta])? $number:ident: $kind:ident $function:ident $(then $waiting:ident)? ($($argument:ident: $type:ty),*);)* })*) => {
         /// The rows by number.
         #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
         static ROWS: [Row; NUMBERS] = {
@@ -261,7 +261,10 @@ macro_rules! dispatch {
             use crate::{argument::Argument, table::types::*};
             let mut rows: [Row; NUMBERS] = [no_call; NUMBERS];
             $($(
-                rows[abi::raw::general::$number as usize] = row!($kind crate::$topic::$function [$($argument: $type),*]);
+                $(#[$only])?
+                {
+                    rows[abi::raw::general::$number as usize] = row!($kind crate::$topic::$function [$($argument: $type),*]);
+                }
             )*)*
             rows
         };
@@ -273,6 +276,7 @@ macro_rules! dispatch {
                 use crate::{argument::Argument, table::types::*};
                 match call.number as u32 {
                     $($(
+                        $(#[$only])?
                         abi::raw::general::$number => {
                             #[allow(unused_variables)]
                             let [$($argument,)* ..] = call.arguments;
@@ -293,6 +297,7 @@ macro_rules! dispatch {
             use crate::{argument::{Argument, unknown_bits}, table::types::*};
             match call.number as u32 {
                 $($(
+                    $(#[$only])?
                     abi::raw::general::$number => {
                         #[allow(unused_variables)]
                         let [$($argument,)* ..] = call.arguments;

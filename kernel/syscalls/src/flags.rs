@@ -16,12 +16,12 @@ pub(crate) mod extended {
 }
 
 macro_rules! flags {
-    ($($(#[$note:meta])* $set:ident in $module:ident { $($flag:ident)* })*) => {$(
+    ($($(#[$note:meta])* $set:ident in $module:ident { $($(#[$only:meta])? $flag:ident)* })*) => {$(
         $(#[$note])*
         pub struct $set;
 
         impl FlagNames for $set {
-            const NAMES: &'static [(u32, &'static str)] = &[$(($module::$flag as u32, stringify!($flag))),*];
+            const NAMES: &'static [(u32, &'static str)] = &[$($(#[$only])? ($module::$flag as u32, stringify!($flag))),*];
         }
     )*};
 }
@@ -42,8 +42,8 @@ flags! {
     Protections in general { PROT_NONE PROT_READ PROT_WRITE PROT_EXEC PROT_SEM PROT_GROWSDOWN }
     /// mmap(2)
     MapFlags in general {
-        MAP_SHARED_VALIDATE MAP_SHARED MAP_PRIVATE MAP_FIXED MAP_ANONYMOUS MAP_32BIT MAP_GROWSDOWN MAP_DENYWRITE
-        MAP_EXECUTABLE MAP_LOCKED MAP_NORESERVE MAP_POPULATE MAP_NONBLOCK MAP_STACK MAP_FIXED_NOREPLACE
+        MAP_SHARED_VALIDATE MAP_SHARED MAP_PRIVATE MAP_FIXED MAP_ANONYMOUS #[cfg(of_x86)] MAP_32BIT MAP_GROWSDOWN
+        MAP_DENYWRITE MAP_EXECUTABLE MAP_LOCKED MAP_NORESERVE MAP_POPULATE MAP_NONBLOCK MAP_STACK MAP_FIXED_NOREPLACE
     }
     /// mremap(2)
     RemapFlags in general { MREMAP_MAYMOVE MREMAP_FIXED MREMAP_DONTUNMAP }

@@ -115,6 +115,7 @@ async fn poll_once_slowly(thread: &Arc<Thread>, array: InOut<PollDescriptor>, co
 }
 
 /// poll(2) when nothing is ready.
+#[cfg(old_calls)]
 pub(crate) async fn poll_waiting(
     thread: &Arc<Thread>,
     array: InOut<PollDescriptor>,
@@ -131,6 +132,7 @@ pub(crate) async fn poll_waiting(
     poll_again(thread, array, count, length.map(|length| machine::time::now().saturating_add(length))).await
 }
 
+#[cfg(old_calls)]
 async fn poll_again(
     thread: &Arc<Thread>,
     array: InOut<PollDescriptor>,
@@ -147,6 +149,7 @@ async fn poll_again(
 }
 
 /// poll(2) that was interrupted goes on until the deadline it had.
+#[cfg(old_calls)]
 pub(crate) async fn resume_poll(thread: &Arc<Thread>, resume: Resume) -> Result<usize, Failure> {
     let [array, count, ..] = resume.call.arguments;
     poll_again(thread, InOut::at(array), count as u32, resume.deadline).await

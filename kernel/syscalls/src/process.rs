@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::mem::offset_of;
 
 use abi::Errno;
+use abi::arch::CLONE_BACKWARDS;
 use abi::fallible::{TryVec, try_format, try_to_vec};
 use abi::limits::ResourceUsage;
 use abi::process::CloneArguments;
@@ -31,7 +32,7 @@ pub(crate) async fn vfork(thread: &Arc<Thread>) -> Result<usize, Failure> {
     Ok(thread.pid_number(make_child(thread, CloneRequest::VFORK).await?) as usize)
 }
 
-/// clone(2), as x86-64 has it. The low byte of the flags is the signal the parent gets at the end.
+/// clone(2). The low byte of the flags is the signal the parent gets at the end.
 pub(crate) async fn clone(
     thread: &Arc<Thread>,
     flags: Flags<CloneFlags>,
@@ -40,12 +41,13 @@ pub(crate) async fn clone(
     child_tid: Out<i32>,
     tls: Address,
 ) -> Result<usize, Failure> {
+    let (child_tid, tls) = if CLONE_BACKWARDS { (tls.0, child_tid.0) } else { (child_tid.0, tls.0) };
     let request = CloneRequest {
         flags: u64::from(flags.0 & !raw::CSIGNAL),
         stack: stack.0,
         parent_tid: parent_tid.0,
-        child_tid: child_tid.0,
-        tls: tls.0,
+        child_tid,
+        tls,
         exit_signal: flags.0 & raw::CSIGNAL,
     };
     Ok(thread.pid_number(make_child(thread, request).await?) as usize)

@@ -75,6 +75,7 @@ pub(crate) fn rt_sigreturn(thread: &Arc<Thread>) -> Result<Outcome, NotReady> {
 pub(crate) async fn restart_syscall(thread: &Arc<Thread>) -> Result<usize, Failure> {
     let resume = thread.take_resume().ok_or(Interrupted::Eintr)?;
     match resume.call.number as u32 {
+        #[cfg(old_calls)]
         raw::__NR_poll => poll::resume_poll(thread, resume).await,
         raw::__NR_futex => futex::resume_wait(thread, resume).await,
         raw::__NR_nanosleep | raw::__NR_clock_nanosleep => time::resume_sleep(thread, resume).await,

@@ -11,6 +11,8 @@
 //! - `rare f(...)`: an `async` function whose state is large or which is called seldom: it waits in a box of its own, to
 //!   keep the future of a thread small.
 //!
+//! A row that not every architecture has says so by a `cfg` (`machine/build.rs`).
+//!
 //! The rows become the dispatch (lib.rs), the trace (trace.rs) and the coverage page (coverage.rs): each hands a macro
 //! to `system_calls!`, and gets all the rows. A new call is one row here and one function in the file of its topic. The
 //! name of a call is the name of its number without `__NR_`.
@@ -25,7 +27,9 @@ macro_rules! system_calls {
     ($generate:ident) => {
         $generate! {
             process {
+                #[cfg(old_calls)]
                 __NR_fork: rare fork();
+                #[cfg(old_calls)]
                 __NR_vfork: rare vfork();
                 __NR_clone: rare clone(flags: Flags<CloneFlags>, stack: Address, parent_tid: Out<i32>, child_tid: Out<i32>, tls: Address);
                 __NR_clone3: rare clone3(arguments: In<CloneArguments>, size: usize);
@@ -45,6 +49,7 @@ macro_rules! system_calls {
             }
             attributes {
                 __NR_prctl: now prctl(option: i32, argument: usize, third: usize, fourth: usize, fifth: usize);
+                #[cfg(of_x86)]
                 __NR_arch_prctl: now arch_prctl(code: i32, argument: Address);
             }
             scheduling {
@@ -92,6 +97,7 @@ macro_rules! system_calls {
             group {
                 __NR_setpgid: try setpgid then setpgid_waiting(pid: i32, group: i32);
                 __NR_getpgid: now getpgid(pid: i32);
+                #[cfg(old_calls)]
                 __NR_getpgrp: now getpgrp();
                 __NR_setsid: try setsid then setsid_waiting();
                 __NR_getsid: now getsid(pid: i32);
@@ -109,10 +115,12 @@ macro_rules! system_calls {
                 __NR_kill: try kill then kill_waiting(pid: i32, signal: SignalNumber);
                 __NR_tkill: now tkill(tid: i32, signal: SignalNumber);
                 __NR_tgkill: now tgkill(tgid: i32, tid: i32, signal: SignalNumber);
+                #[cfg(old_calls)]
                 __NR_pause: wait pause();
                 __NR_restart_syscall: rare restart_syscall();
             }
             timer {
+                #[cfg(old_calls)]
                 __NR_alarm: now alarm(seconds: u32);
                 __NR_getitimer: now getitimer(which: i32, value: Out<IntervalTimer>);
                 __NR_setitimer: now setitimer(which: i32, new: In<IntervalTimer>, old: Out<IntervalTimer>);
@@ -136,15 +144,18 @@ macro_rules! system_calls {
                 __NR_munlockall: wait munlockall();
             }
             open {
+                #[cfg(old_calls)]
                 __NR_open: try open then open_waiting(path: CString, flags: Flags<OpenFlags>, mode: Mode);
                 __NR_openat: try openat then openat_waiting(directory: Descriptor, path: CString, flags: Flags<OpenFlags>, mode: Mode);
                 __NR_openat2: rare openat2(directory: Descriptor, path: CString, how: In<OpenHow>, size: usize);
+                #[cfg(old_calls)]
                 __NR_creat: try creat then creat_waiting(path: CString, mode: Mode);
             }
             descriptors {
                 __NR_close: try close then close_waiting(file: Descriptor);
                 __NR_close_range: wait close_range(first: u32, last: u32, flags: Flags<CloseRangeFlags>);
                 __NR_dup: now dup(file: Descriptor);
+                #[cfg(old_calls)]
                 __NR_dup2: try dup2 then dup2_waiting(file: Descriptor, new: Descriptor);
                 __NR_dup3: try dup3 then dup3_waiting(file: Descriptor, new: Descriptor, flags: Flags<CloseOnExec>);
             }
@@ -152,8 +163,10 @@ macro_rules! system_calls {
                 __NR_ioctl: wait ioctl(file: Descriptor, request: u32, argument: usize);
             }
             pipe {
+                #[cfg(old_calls)]
                 __NR_eventfd: now eventfd(initial: u32);
                 __NR_eventfd2: now eventfd2(initial: u32, flags: Flags<EventFlags>);
+                #[cfg(old_calls)]
                 __NR_pipe: now pipe(ends: Out<[i32; 2]>);
                 __NR_pipe2: now pipe2(ends: Out<[i32; 2]>, flags: Flags<PipeFlags>);
             }
@@ -186,26 +199,35 @@ macro_rules! system_calls {
                 __NR_syncfs: wait syncfs(file: Descriptor);
             }
             status {
+                #[cfg(old_calls)]
                 __NR_stat: now stat(path: CString, status: Out<Stat>);
+                #[cfg(old_calls)]
                 __NR_lstat: now lstat(path: CString, status: Out<Stat>);
                 __NR_fstat: now fstat(file: Descriptor, status: Out<Stat>);
                 __NR_newfstatat: now newfstatat(directory: Descriptor, path: CString, status: Out<Stat>, flags: Flags<StatFlags>);
                 __NR_statx: now statx(directory: Descriptor, path: CString, flags: Flags<StatFlags>, mask: u32, status: Out<Statx>);
                 __NR_statfs: now statfs(path: CString, status: Out<StatFs>);
                 __NR_fstatfs: now fstatfs(file: Descriptor, status: Out<StatFs>);
+                #[cfg(old_calls)]
                 __NR_access: now access(path: CString, mode: i32);
                 __NR_faccessat: now faccessat(directory: Descriptor, path: CString, mode: i32);
                 __NR_faccessat2: now faccessat2(directory: Descriptor, path: CString, mode: i32, flags: Flags<AccessFlags>);
+                #[cfg(old_calls)]
                 __NR_chmod: now chmod(path: CString, mode: Mode);
                 __NR_fchmod: now fchmod(file: Descriptor, mode: Mode);
                 __NR_fchmodat: now fchmodat(directory: Descriptor, path: CString, mode: Mode);
                 __NR_fchmodat2: now fchmodat2(directory: Descriptor, path: CString, mode: Mode, flags: Flags<ChownFlags>);
+                #[cfg(old_calls)]
                 __NR_chown: now chown(path: CString, user: u32, group: u32);
+                #[cfg(old_calls)]
                 __NR_lchown: now lchown(path: CString, user: u32, group: u32);
                 __NR_fchown: now fchown(file: Descriptor, user: u32, group: u32);
                 __NR_fchownat: now fchownat(directory: Descriptor, path: CString, user: u32, group: u32, flags: Flags<ChownFlags>);
+                #[cfg(old_calls)]
                 __NR_utime: now utime(path: CString, times: In<[i64; 2]>);
+                #[cfg(old_calls)]
                 __NR_utimes: now utimes(path: CString, times: In<[Timeval; 2]>);
+                #[cfg(old_calls)]
                 __NR_futimesat: now futimesat(directory: Descriptor, path: CString, times: In<[Timeval; 2]>);
                 __NR_utimensat: now utimensat(directory: Descriptor, path: CString, times: In<[Timespec; 2]>, flags: Flags<StatFlags>);
             }
@@ -224,20 +246,29 @@ macro_rules! system_calls {
                 __NR_fremovexattr: now fremovexattr(file: Descriptor, name: CString);
             }
             path {
+                #[cfg(old_calls)]
                 __NR_mkdir: now mkdir(path: CString, mode: Mode);
                 __NR_mkdirat: now mkdirat(directory: Descriptor, path: CString, mode: Mode);
+                #[cfg(old_calls)]
                 __NR_mknod: now mknod(path: CString, mode: Mode, device: u32);
                 __NR_mknodat: now mknodat(directory: Descriptor, path: CString, mode: Mode, device: u32);
+                #[cfg(old_calls)]
                 __NR_rmdir: now rmdir(path: CString);
+                #[cfg(old_calls)]
                 __NR_unlink: now unlink(path: CString);
                 __NR_unlinkat: now unlinkat(directory: Descriptor, path: CString, flags: Flags<UnlinkFlags>);
+                #[cfg(old_calls)]
                 __NR_rename: now rename(old: CString, new: CString);
+                #[cfg(old_calls)]
                 __NR_renameat: now renameat(old_directory: Descriptor, old: CString, new_directory: Descriptor, new: CString);
                 __NR_renameat2: now renameat2(old_directory: Descriptor, old: CString, new_directory: Descriptor, new: CString, flags: Flags<RenameFlags>);
+                #[cfg(old_calls)]
                 __NR_link: now link(old: CString, new: CString);
                 __NR_linkat: now linkat(old_directory: Descriptor, old: CString, new_directory: Descriptor, new: CString, flags: Flags<LinkFlags>);
+                #[cfg(old_calls)]
                 __NR_symlink: now symlink(target: CString, link: CString);
                 __NR_symlinkat: now symlinkat(target: CString, directory: Descriptor, link: CString);
+                #[cfg(old_calls)]
                 __NR_readlink: now readlink(path: CString, buffer: OutBuffer<2>, size: i32);
                 __NR_readlinkat: now readlinkat(directory: Descriptor, path: CString, buffer: OutBuffer<3>, size: i32);
                 __NR_chdir: now chdir(path: CString);
@@ -247,12 +278,15 @@ macro_rules! system_calls {
                 __NR_umask: now umask(mask: Mode);
             }
             directory {
+                #[cfg(old_calls)]
                 __NR_getdents: wait getdents(directory: Descriptor, buffer: Address, size: u32);
                 __NR_getdents64: wait getdents64(directory: Descriptor, buffer: Address, size: u32);
             }
             poll {
+                #[cfg(old_calls)]
                 __NR_poll: try poll then poll_waiting(files: InOut<PollDescriptor>, count: u32, timeout: i32);
                 __NR_ppoll: wait ppoll(files: InOut<PollDescriptor>, count: u32, timeout: InOut<Timespec>, mask: In<SignalSet>, size: usize);
+                #[cfg(old_calls)]
                 __NR_select: try select then select_waiting(count: i32, read: Address, write: Address, except: Address, timeout: InOut<Timeval>);
                 __NR_pselect6: try pselect6 then pselect6_waiting(count: i32, read: Address, write: Address, except: Address, timeout: InOut<Timespec>, mask: In<[usize; 2]>);
             }
@@ -268,6 +302,7 @@ macro_rules! system_calls {
                 __NR_nanosleep: wait nanosleep(request: In<Timespec>, remaining: Out<Timespec>);
                 __NR_gettimeofday: now gettimeofday(time: Out<Timeval>, zone: Out<TimeZone>);
                 __NR_settimeofday: now settimeofday(time: In<Timeval>, zone: In<TimeZone>);
+                #[cfg(old_calls)]
                 __NR_time: now time(time: Out<i64>);
             }
             system {
@@ -308,55 +343,58 @@ pub(crate) const fn strip(constant: &'static str) -> &'static str {
 }
 
 macro_rules! absent {
-    ($($absent:ident)*) => {
+    ($($(#[$only:meta])? $absent:ident)*) => {
         /// The calls Linux has and Orrery has not.
-        pub(crate) const ABSENT: &[u32] = &[$(number::$absent),*];
+        pub(crate) const ABSENT: &[u32] = &[$($(#[$only])? number::$absent),*];
 
         fn absent_name(call: u32) -> Option<&'static str> {
             match call {
-                $(number::$absent => Some(strip(stringify!($absent))),)*
+                $($(#[$only])? number::$absent => Some(strip(stringify!($absent))),)*
                 _ => None,
             }
         }
     };
 }
 absent! {
-    __NR__sysctl __NR_accept __NR_accept4 __NR_acct __NR_add_key __NR_adjtimex __NR_afs_syscall __NR_bind __NR_bpf
-    __NR_cachestat __NR_clock_adjtime __NR_connect __NR_create_module __NR_delete_module __NR_epoll_create
-    __NR_epoll_create1 __NR_epoll_ctl __NR_epoll_ctl_old __NR_epoll_pwait __NR_epoll_pwait2 __NR_epoll_wait
-    __NR_epoll_wait_old __NR_fanotify_init __NR_fanotify_mark
-    __NR_file_getattr __NR_file_setattr __NR_finit_module     __NR_fsconfig __NR_fsmount __NR_fsopen __NR_fspick __NR_futex_requeue __NR_futex_wait
-    __NR_futex_waitv __NR_futex_wake __NR_get_kernel_syms __NR_get_mempolicy __NR_get_thread_area __NR_getpeername
-    __NR_getpmsg __NR_getsockname __NR_getsockopt __NR_getxattrat __NR_init_module
-    __NR_inotify_add_watch __NR_inotify_init __NR_inotify_init1 __NR_inotify_rm_watch __NR_io_cancel
-    __NR_io_destroy __NR_io_getevents __NR_io_pgetevents __NR_io_setup __NR_io_submit __NR_io_uring_enter
-    __NR_io_uring_register __NR_io_uring_setup __NR_ioperm __NR_iopl __NR_ioprio_get __NR_ioprio_set __NR_kcmp
-    __NR_kexec_file_load __NR_kexec_load __NR_keyctl __NR_landlock_add_rule __NR_landlock_create_ruleset
-    __NR_landlock_restrict_self __NR_listen __NR_listmount __NR_listxattrat
-    __NR_lookup_dcookie __NR_lsm_get_self_attr
+    #[cfg(old_calls)] __NR__sysctl __NR_accept __NR_accept4 __NR_acct __NR_add_key __NR_adjtimex
+    #[cfg(old_calls)] __NR_afs_syscall __NR_bind __NR_bpf __NR_cachestat __NR_clock_adjtime __NR_connect
+    #[cfg(old_calls)] __NR_create_module __NR_delete_module #[cfg(old_calls)] __NR_epoll_create __NR_epoll_create1
+    __NR_epoll_ctl #[cfg(old_calls)] __NR_epoll_ctl_old __NR_epoll_pwait __NR_epoll_pwait2
+    #[cfg(old_calls)] __NR_epoll_wait #[cfg(old_calls)] __NR_epoll_wait_old __NR_fanotify_init __NR_fanotify_mark
+    __NR_file_getattr __NR_file_setattr __NR_finit_module __NR_fsconfig __NR_fsmount __NR_fsopen __NR_fspick
+    __NR_futex_requeue __NR_futex_wait __NR_futex_waitv __NR_futex_wake #[cfg(old_calls)] __NR_get_kernel_syms
+    __NR_get_mempolicy #[cfg(old_calls)] __NR_get_thread_area __NR_getpeername #[cfg(old_calls)] __NR_getpmsg
+    __NR_getsockname __NR_getsockopt __NR_getxattrat __NR_init_module __NR_inotify_add_watch
+    #[cfg(old_calls)] __NR_inotify_init __NR_inotify_init1 __NR_inotify_rm_watch __NR_io_cancel __NR_io_destroy
+    __NR_io_getevents __NR_io_pgetevents __NR_io_setup __NR_io_submit __NR_io_uring_enter __NR_io_uring_register
+    __NR_io_uring_setup #[cfg(old_calls)] __NR_ioperm #[cfg(old_calls)] __NR_iopl __NR_ioprio_get __NR_ioprio_set
+    __NR_kcmp __NR_kexec_file_load __NR_kexec_load __NR_keyctl __NR_landlock_add_rule __NR_landlock_create_ruleset
+    __NR_landlock_restrict_self __NR_listen __NR_listmount __NR_listxattrat __NR_lookup_dcookie __NR_lsm_get_self_attr
     __NR_lsm_list_modules __NR_lsm_set_self_attr __NR_map_shadow_stack __NR_mbind __NR_membarrier __NR_memfd_create
-    __NR_memfd_secret __NR_migrate_pages __NR_modify_ldt __NR_mount_setattr __NR_move_mount __NR_move_pages
-    __NR_mq_getsetattr __NR_mq_notify __NR_mq_open __NR_mq_timedreceive __NR_mq_timedsend __NR_mq_unlink __NR_mseal
-    __NR_msgctl __NR_msgget __NR_msgrcv __NR_msgsnd __NR_name_to_handle_at __NR_nfsservctl __NR_open_by_handle_at
-    __NR_open_tree __NR_open_tree_attr __NR_perf_event_open __NR_pidfd_getfd __NR_pidfd_open __NR_pidfd_send_signal
-    __NR_pivot_root __NR_pkey_alloc __NR_pkey_free __NR_pkey_mprotect __NR_process_madvise __NR_process_mrelease
-    __NR_process_vm_readv __NR_process_vm_writev __NR_ptrace __NR_putpmsg __NR_query_module __NR_quotactl
-    __NR_quotactl_fd __NR_recvfrom __NR_recvmmsg __NR_recvmsg __NR_remap_file_pages     __NR_removexattrat __NR_request_key __NR_rseq __NR_sched_getattr __NR_sched_setattr __NR_seccomp __NR_security
-    __NR_semctl __NR_semget __NR_semop __NR_semtimedop __NR_sendmmsg __NR_sendmsg __NR_sendto __NR_set_mempolicy
-    __NR_set_mempolicy_home_node __NR_set_thread_area __NR_setns __NR_setsockopt __NR_setxattrat
-    __NR_shmat __NR_shmctl __NR_shmdt __NR_shmget __NR_shutdown __NR_signalfd __NR_signalfd4 __NR_socket
-    __NR_socketpair __NR_splice __NR_statmount __NR_swapoff __NR_swapon __NR_sync_file_range __NR_sysfs __NR_tee
-    __NR_timer_create __NR_timer_delete __NR_timer_getoverrun __NR_timer_gettime __NR_timer_settime
-    __NR_timerfd_create __NR_timerfd_gettime __NR_timerfd_settime __NR_tuxcall __NR_unshare __NR_uretprobe
-    __NR_uselib __NR_userfaultfd __NR_vhangup __NR_vmsplice __NR_vserver
+    __NR_memfd_secret __NR_migrate_pages #[cfg(old_calls)] __NR_modify_ldt __NR_mount_setattr __NR_move_mount
+    __NR_move_pages __NR_mq_getsetattr __NR_mq_notify __NR_mq_open __NR_mq_timedreceive __NR_mq_timedsend
+    __NR_mq_unlink __NR_mseal __NR_msgctl __NR_msgget __NR_msgrcv __NR_msgsnd __NR_name_to_handle_at __NR_nfsservctl
+    __NR_open_by_handle_at __NR_open_tree __NR_open_tree_attr __NR_perf_event_open __NR_pidfd_getfd __NR_pidfd_open
+    __NR_pidfd_send_signal __NR_pivot_root __NR_pkey_alloc __NR_pkey_free __NR_pkey_mprotect __NR_process_madvise
+    __NR_process_mrelease __NR_process_vm_readv __NR_process_vm_writev __NR_ptrace #[cfg(old_calls)] __NR_putpmsg
+    #[cfg(old_calls)] __NR_query_module __NR_quotactl __NR_quotactl_fd __NR_recvfrom __NR_recvmmsg __NR_recvmsg
+    __NR_remap_file_pages __NR_removexattrat __NR_request_key __NR_rseq __NR_sched_getattr __NR_sched_setattr
+    __NR_seccomp #[cfg(old_calls)] __NR_security __NR_semctl __NR_semget __NR_semop __NR_semtimedop __NR_sendmmsg
+    __NR_sendmsg __NR_sendto __NR_set_mempolicy __NR_set_mempolicy_home_node #[cfg(old_calls)] __NR_set_thread_area
+    __NR_setns __NR_setsockopt __NR_setxattrat __NR_shmat __NR_shmctl __NR_shmdt __NR_shmget __NR_shutdown
+    #[cfg(old_calls)] __NR_signalfd __NR_signalfd4 __NR_socket __NR_socketpair __NR_splice __NR_statmount __NR_swapoff
+    __NR_swapon __NR_sync_file_range #[cfg(old_calls)] __NR_sysfs __NR_tee __NR_timer_create __NR_timer_delete
+    __NR_timer_getoverrun __NR_timer_gettime __NR_timer_settime __NR_timerfd_create __NR_timerfd_gettime
+    __NR_timerfd_settime #[cfg(old_calls)] __NR_tuxcall __NR_unshare #[cfg(old_calls)] __NR_uretprobe
+    #[cfg(old_calls)] __NR_uselib __NR_userfaultfd __NR_vhangup __NR_vmsplice #[cfg(old_calls)] __NR_vserver
 }
 
 macro_rules! names {
-    ($($topic:ident { $($number:ident: $kind:ident $function:ident $(then $waiting:ident)? ($($argument:ident: $type:ty),*);)* })*) => {
+    ($($topic:ident { $($(#[$only:meta])? $number:ident: $kind:ident $function:ident $(then $waiting:ident)? ($($argument:ident: $type:ty),*);)* })*) => {
         /// The name of a call, done or absent; `None` for a number Linux doesn't know.
         pub fn name_of(call: usize) -> Option<&'static str> {
             match call as u32 {
-                $($(number::$number => Some(strip(stringify!($number))),)*)*
+                $($($(#[$only])? number::$number => Some(strip(stringify!($number))),)*)*
                 other => absent_name(other),
             }
         }
@@ -364,6 +402,7 @@ macro_rules! names {
         /// Every row: number, name of the number, name of the function, how many arguments.
         #[cfg(test)]
         const ROWS: &[(u32, &str, &str, usize)] = &[$($(
+            $(#[$only])?
             (number::$number, strip(stringify!($number)), stringify!($function), <[&str]>::len(&[$(stringify!($argument)),*]))
         ),*),*];
     };

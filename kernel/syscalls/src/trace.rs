@@ -77,12 +77,13 @@ impl Line {
 }
 
 macro_rules! showing {
-    ($($topic:ident { $($number:ident: $kind:ident $function:ident $(then $waiting:ident)? ($($argument:ident: $type:ty),*);)* })*) => {
+    ($($topic:ident { $($(#[$only:meta])? $number:ident: $kind:ident $function:ident $(then $waiting:ident)? ($($argument:ident: $type:ty),*);)* })*) => {
         /// Writes the arguments of call `number`, separated by commas.
         fn show_arguments(number: usize, shown: &Shown<'_>, line: &mut String) -> fmt::Result {
             use crate::table::types::*;
             match number as u32 {
                 $($(
+                    $(#[$only])?
                     abi::raw::general::$number => {
                         let [$($argument,)* ..] = shown.registers;
                         let separator = "";
@@ -103,7 +104,7 @@ macro_rules! showing {
         fn has_filled_argument(number: usize) -> bool {
             use crate::table::types::*;
             match number as u32 {
-                $($(abi::raw::general::$number => false $(|| <$type as Argument>::FILLED)*,)*)*
+                $($($(#[$only])? abi::raw::general::$number => false $(|| <$type as Argument>::FILLED)*,)*)*
                 _ => false,
             }
         }

@@ -150,19 +150,16 @@ impl From<Attributes> for Stat {
         Stat {
             device: from.device,
             inode: from.number,
-            links: u64::from(from.links),
             mode: from.mode,
             user: from.user,
             group: from.group,
-            padding: 0,
             represented: from.represented.encode(),
             size: from.size as i64,
-            block_size: i64::from(from.block_size),
             blocks: from.blocks as i64,
             accessed: from.accessed.into(),
             modified: from.modified.into(),
             changed: from.changed.into(),
-            unused: [0; 3],
+            ..Stat::new(from.links, from.block_size)
         }
     }
 }

@@ -261,8 +261,9 @@ async fn finish_stack(
     const GAP: u64 = 8192;
     let kernel = thread.kernel();
     let gap = if kernel.memory().randomise() { (kernel.random_number() % GAP) as usize } else { 0 };
-    let platform = ((about.strings - gap) & !15) - abi::arch::PLATFORM.len();
-    space.copy_out(platform, abi::arch::PLATFORM).await?;
+    let name = abi::arch::PLATFORM.unwrap_or_default();
+    let platform = ((about.strings - gap) & !15) - name.len();
+    space.copy_out(platform, name).await?;
     let mut bytes = [0; RANDOM_BYTES];
     kernel.random(&mut bytes);
     let random = platform - RANDOM_BYTES;
@@ -289,9 +290,13 @@ async fn finish_stack(
     vector.push(auxvec::AT_EGID, groups.effective as usize);
     vector.push(auxvec::AT_SECURE, about.secure.into());
     vector.push(auxvec::AT_RANDOM, random);
-    vector.push(auxvec::AT_HWCAP2, abi::arch::more_hardware());
+    if let Some(more) = abi::arch::more_hardware() {
+        vector.push(auxvec::AT_HWCAP2, more);
+    }
     vector.push(auxvec::AT_EXECFN, about.executed_name);
-    vector.push(auxvec::AT_PLATFORM, platform);
+    if abi::arch::PLATFORM.is_some() {
+        vector.push(auxvec::AT_PLATFORM, platform);
+    }
     let auxiliary = vector.bytes();
     let finished = stack::finish(space, random, about.strings, about.counts, &auxiliary).await?;
     space.set_program(loaded.layout(&finished));

@@ -85,8 +85,7 @@ impl Actions {
     }
 }
 
-const IGNORED: SignalAction =
-    SignalAction { handler: SignalAction::IGNORE, flags: 0, restorer: 0, mask: SignalSet::EMPTY };
+const IGNORED: SignalAction = SignalAction { handler: SignalAction::IGNORE, ..SignalAction::NONE };
 
 /// rt_sigaction(2): returns the old action, and sets a new one if there is one.
 ///

@@ -2,19 +2,18 @@
 
 use alloc::sync::Arc;
 
-use abi::arch::exceptions::{self, Raised};
+use abi::arch::{LastTrap, Raised, exceptions};
 use abi::signal::Signal;
 use machine::user::{Exception, PageFault};
 use memory::MemoryFault;
 
 use super::{Information, attention, code, send};
-use crate::thread::LastTrap;
 use crate::{Thread, oom};
 
 impl Thread {
     /// Sends the signal an exception stands for.
     pub(crate) fn raise_exception(self: &Arc<Self>, exception: Exception) {
-        self.set_last_trap(LastTrap { vector: exception.vector.into(), error: exception.error, address: 0 });
+        self.set_last_trap(LastTrap { number: exception.vector.into(), error: exception.error, address: 0 });
         let raised = self.with_registers(|registers| exceptions::raised(&exception, registers));
         let Some(Raised { signal, place }) = raised else { return };
         let information = match place {
@@ -32,8 +31,8 @@ impl Thread {
 
     /// Sends the signal a page fault that can't be resolved stands for.
     pub(crate) fn raise_fault(self: &Arc<Self>, fault: &PageFault, reason: &MemoryFault) {
-        let (vector, error) = exceptions::page_fault(fault);
-        self.set_last_trap(LastTrap { vector: vector.into(), error, address: fault.address.into() });
+        let (number, error) = exceptions::page_fault(fault);
+        self.set_last_trap(LastTrap { number: number.into(), error, address: fault.address.into() });
         let (signal, code) = match reason {
             MemoryFault::NotPermitted => (Signal::SEGV, code::SEGV_NO_ACCESS),
             MemoryFault::Bus => (Signal::BUS, code::BUS_ADDRESS),

@@ -3,13 +3,12 @@
 
 use alloc::sync::Arc;
 
-use abi::arch::extended_state::{LEGACY_STATE, MAXIMUM_STATE, USUAL_STATE, marked_size, reset_state, set_legacy_state};
-use abi::arch::{ExtendedStateMark, SignalContext, SignalFrame, UserContext};
+use abi::arch::{Handling, SignalFrame, StateOwner, UserContext, extended_state};
 use abi::raw::general as raw;
 use abi::signal::{Signal, SignalAction, SignalStack, action_flags};
 use abi::{Errno, Result};
 use machine::user::Registers;
-use memory::{Access, AddressSpace, MemoryFault, UserFault};
+use memory::{Access, AddressSpace, MemoryFault};
 use vfs::NotReady;
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -22,11 +21,9 @@ use crate::{Outcome, Thread};
 /// # Errors
 /// `EFAULT`: the stack can't take the frame.
 pub(super) async fn call_handler(thread: &Arc<Thread>, information: &Information, action: &SignalAction) -> Result<()> {
-    if !action.has(action_flags::RESTORER) {
-        // Linux has no other way back.
-        return Err(Errno::EFAULT);
-    }
+    let Some(way_back) = SignalFrame::way_back(action, || thread.space().vdso()) else { return Err(Errno::EFAULT) };
     let signal = information.signal;
+    let handling = Handling { signal, handler: action.handler, way_back };
     let general = thread.with_registers(|registers| registers.general);
     let trap = thread.last_trap();
     // The mask the program has now, which may be that of one call, and the one it had before it.
@@ -44,19 +41,15 @@ pub(super) async fn call_handler(thread: &Arc<Thread>, information: &Information
     if (uses_stack || on_stack) && frame_address <= stack.base {
         return Err(Errno::EFAULT);
     }
-    let mut registers = SignalContext::of(&general);
-    registers.set_trap(trap.vector, trap.error, trap.address, mask);
-    registers.extended_state = state_address;
     let mut old_stack = stack;
     old_stack.flags = state_flags(&stack, general.stack_pointer()) | stack.flags;
-    let context = UserContext::new(registers, old_stack, mask);
-    let frame = SignalFrame { restorer: action.restorer, context, info: information.to_program() };
+    let context = UserContext::new(&general, state_address, &trap, old_stack, mask);
+    let frame = SignalFrame::new(&handling, context, information.to_program());
     let space = thread.space();
-    write_state(thread, space, state_address).await?;
+    // Where the state lies within the frame, it is written over what the frame has there.
     space.copy_out(frame_address, frame.as_bytes()).await?;
-    thread.with_registers(|registers| {
-        SignalFrame::enter(&mut registers.general, frame_address, action.handler, signal);
-    });
+    write_state(thread, space, state_address).await?;
+    thread.with_registers(|registers| SignalFrame::enter(&mut registers.general, frame_address, &handling));
     let mut blocked = now.union(action.mask);
     if !action.has(action_flags::NO_DEFER) {
         blocked.insert(signal);
@@ -68,22 +61,15 @@ pub(super) async fn call_handler(thread: &Arc<Thread>, information: &Information
     Ok(())
 }
 
-/// Writes the extended state with its marks.
+/// Writes the extended state.
 async fn write_state(thread: &Thread, space: &AddressSpace, address: usize) -> Result<()> {
-    while let Err(fault) = thread.with_registers(|registers| try_write_state(registers, space, address)) {
+    let write = |registers: &mut Registers| {
+        extended_state::write(registers, address, |address, bytes| space.space().write(address, bytes))
+    };
+    while let Err(fault) = thread.with_registers(write) {
         space.fault_in(fault).await?;
     }
     Ok(())
-}
-
-fn try_write_state(registers: &mut Registers, space: &AddressSpace, address: usize) -> Result<(), UserFault> {
-    let state = registers.extended_state();
-    let size = state.len();
-    let mark = ExtendedStateMark::of(size);
-    let space = space.space();
-    space.write(address, state)?;
-    space.write(address.wrapping_add(ExtendedStateMark::OFFSET), mark.as_bytes())?;
-    space.write(address.wrapping_add(size), ExtendedStateMark::END_MAGIC.as_bytes())
 }
 
 /// rt_sigreturn(2): takes registers, mask and alternate stack from the frame at the stack pointer. A frame that can't be
@@ -95,24 +81,20 @@ pub fn return_from_handler(thread: &Arc<Thread>) -> Result<Outcome, NotReady> {
     let address = thread.with_registers(|registers| SignalFrame::returned_from(&registers.general));
     let mut context = UserContext::new_zeroed();
     let context_at = address.wrapping_add(core::mem::offset_of!(SignalFrame, context));
-    if !read(thread, context_at, context.as_mut_bytes())? {
+    if !thread.read(context_at, context.as_mut_bytes())? {
         return Ok(refuse(thread));
     }
-    let taken = match context.registers.extended_state {
-        0 => thread.with_registers(reset_state),
-        state => take_state(thread, state)?,
-    };
-    if !taken {
+    if !extended_state::take(&**thread, &context)? {
         return Ok(refuse(thread));
     }
-    thread.with_registers(|registers| context.registers.restore(&mut registers.general));
+    thread.with_registers(|registers| context.restore(&mut registers.general));
     {
         // As sigaltstack(2), with errors ignored: the frame is the program's to write.
         let mut own = thread.signals().lock();
         let stack = context.stack;
         if stack.flags & raw::SS_DISABLE != 0 {
             own.stack = SignalStack::default();
-        } else if !is_on(&own.stack, context.registers.stack_pointer()) && stack.size >= raw::MINSIGSTKSZ as usize {
+        } else if !is_on(&own.stack, context.stack_pointer()) && stack.size >= raw::MINSIGSTKSZ as usize {
             own.stack = SignalStack { flags: stack.flags & raw::SS_AUTODISARM, ..stack };
         }
     }
@@ -120,49 +102,22 @@ pub fn return_from_handler(thread: &Arc<Thread>) -> Result<Outcome, NotReady> {
     Ok(Outcome::Registers)
 }
 
-/// Reads from the program's memory; false if there is nothing to be read.
-fn read(thread: &Thread, address: usize, bytes: &mut [u8]) -> Result<bool, NotReady> {
-    let space = thread.space();
-    let Err(fault) = space.space().read(address, bytes) else { return Ok(true) };
-    match space.resolve(fault.address.into(), Access::READ) {
-        Ok(_) | Err(MemoryFault::Wait(_) | MemoryFault::Busy) => Err(NotReady::Fault(fault)),
-        Err(_) => Ok(false),
-    }
-}
+impl StateOwner for Thread {
+    type Stop = NotReady;
 
-/// Takes the extended state from a frame. False if it can't be read or makes no sense.
-fn take_state(thread: &Thread, address: usize) -> Result<bool, NotReady> {
-    let mut legacy = [0; LEGACY_STATE];
-    if !read(thread, address, &mut legacy)? {
-        return Ok(false);
+    fn read(&self, address: usize, bytes: &mut [u8]) -> Result<bool, NotReady> {
+        let space = self.space();
+        let Err(fault) = space.space().read(address, bytes) else { return Ok(true) };
+        match space.resolve(fault.address.into(), Access::READ) {
+            Ok(_) | Err(MemoryFault::Wait(_) | MemoryFault::Busy) => Err(NotReady::Fault(fault)),
+            Err(_) => Ok(false),
+        }
     }
-    match marked_size(&legacy) {
-        LEGACY_STATE => Ok(thread.with_registers(|registers| set_legacy_state(registers, &legacy))),
-        // Two sizes of buffer: clearing the large one costs more than all the rest.
-        size if size <= USUAL_STATE => take_whole_state::<{ USUAL_STATE + 4 }>(thread, address, size, &legacy),
-        size => take_whole_state::<{ MAXIMUM_STATE + 4 }>(thread, address, size, &legacy),
-    }
-}
 
-fn take_whole_state<const ROOM: usize>(
-    thread: &Thread,
-    address: usize,
-    size: usize,
-    legacy: &[u8; LEGACY_STATE],
-) -> Result<bool, NotReady> {
-    let mut state = [0; ROOM];
-    let Some((first, rest)) = state.split_at_mut_checked(LEGACY_STATE) else { return Ok(false) };
-    first.copy_from_slice(legacy);
-    let Some(rest) = rest.get_mut(..size + size_of::<u32>() - LEGACY_STATE) else { return Ok(false) };
-    if !read(thread, address.wrapping_add(LEGACY_STATE), rest)? {
-        return Ok(false);
+    #[inline]
+    fn change_registers<R>(&self, change: impl FnOnce(&mut Registers) -> R) -> R {
+        self.with_registers(change)
     }
-    let complete = state.get(size..size + size_of::<u32>()) == Some(ExtendedStateMark::END_MAGIC.as_bytes());
-    Ok(thread.with_registers(|registers| match state.get(..size) {
-        Some(state) if complete => registers.set_extended_state(state),
-        // Only the legacy part is there: Linux takes that and resets the rest.
-        _ => set_legacy_state(registers, legacy),
-    }))
 }
 
 fn refuse(thread: &Arc<Thread>) -> Outcome {

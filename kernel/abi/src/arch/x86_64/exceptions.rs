@@ -3,6 +3,7 @@
 use machine::memory::Access;
 use machine::user::{Exception, PageFault, Registers};
 
+use crate::arch::Raised;
 use crate::raw::general as raw;
 use crate::signal::Signal;
 
@@ -16,15 +17,6 @@ const PAGE: u8 = 14;
 const FLOATING_POINT: u8 = 16;
 const ALIGNMENT: u8 = 17;
 const SIMD: u8 = 19;
-
-/// The signal an exception stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Raised {
-    /// Which.
-    pub signal: Signal,
-    /// Its `si_code` and `si_addr`; none where Linux only says `SI_KERNEL`.
-    pub place: Option<(i32, usize)>,
-}
 
 /// What an exception stands for. None if it has vanished by the time one looks, which to Linux is none.
 pub fn raised(exception: &Exception, registers: &mut Registers) -> Option<Raised> {

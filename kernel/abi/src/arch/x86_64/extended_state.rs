@@ -1,16 +1,19 @@
-//! The extended state (x87, SSE, AVX...) in a signal frame: how its size is marked, and what becomes of one without a mark.
+//! The extended state (x87, SSE, AVX...) of a signal frame: how its size is marked, and what becomes of one without a mark.
 
 use machine::user::Registers;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use super::UserContext;
+use crate::arch::StateOwner;
+
 /// The largest extended state taken back from a program: more than that of AVX-512.
-pub const MAXIMUM_STATE: usize = 4096;
+const MAXIMUM_STATE: usize = 4096;
 
 /// An extended state up to AVX fits in this.
-pub const USUAL_STATE: usize = 1024;
+const USUAL_STATE: usize = 1024;
 
 /// Bytes of the legacy part of an extended state.
-pub const LEGACY_STATE: usize = 512;
+const LEGACY_STATE: usize = 512;
 
 /// `struct _fpx_sw_bytes`: at byte 464 of the extended state in a frame, it tells what the rest holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -39,7 +42,7 @@ impl ExtendedStateMark {
 
 impl ExtendedStateMark {
     /// The mark of a state of so many bytes.
-    pub fn of(size: usize) -> ExtendedStateMark {
+    fn of(size: usize) -> ExtendedStateMark {
         ExtendedStateMark {
             magic: ExtendedStateMark::MAGIC,
             extended_size: (size + size_of::<u32>()) as u32,
@@ -50,8 +53,67 @@ impl ExtendedStateMark {
     }
 }
 
+/// Puts a program's state down at `address`, with its marks.
+///
+/// # Errors
+/// What `put` says.
+#[inline]
+pub fn write<E>(
+    registers: &mut Registers,
+    address: usize,
+    mut put: impl FnMut(usize, &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let state = registers.extended_state();
+    let size = state.len();
+    put(address, state)?;
+    put(address.wrapping_add(ExtendedStateMark::OFFSET), ExtendedStateMark::of(size).as_bytes())?;
+    put(address.wrapping_add(size), ExtendedStateMark::END_MAGIC.as_bytes())
+}
+
+/// Takes the state that a frame names. False if it can't be read or makes no sense.
+///
+/// # Errors
+/// What the program's memory says.
+pub fn take<P: StateOwner>(program: &P, context: &UserContext) -> Result<bool, P::Stop> {
+    let address = context.registers.extended_state;
+    if address == 0 {
+        return Ok(program.change_registers(reset_state));
+    }
+    let mut legacy = [0; LEGACY_STATE];
+    if !program.read(address, &mut legacy)? {
+        return Ok(false);
+    }
+    match marked_size(&legacy) {
+        LEGACY_STATE => Ok(program.change_registers(|registers| set_legacy_state(registers, &legacy))),
+        // Two sizes of buffer: clearing the large one costs more than all the rest.
+        size if size <= USUAL_STATE => take_whole::<P, { USUAL_STATE + 4 }>(program, address, size, &legacy),
+        size => take_whole::<P, { MAXIMUM_STATE + 4 }>(program, address, size, &legacy),
+    }
+}
+
+fn take_whole<P: StateOwner, const ROOM: usize>(
+    program: &P,
+    address: usize,
+    size: usize,
+    legacy: &[u8; LEGACY_STATE],
+) -> Result<bool, P::Stop> {
+    let mut state = [0; ROOM];
+    let Some((first, rest)) = state.split_at_mut_checked(LEGACY_STATE) else { return Ok(false) };
+    first.copy_from_slice(legacy);
+    let Some(rest) = rest.get_mut(..size + size_of::<u32>() - LEGACY_STATE) else { return Ok(false) };
+    if !program.read(address.wrapping_add(LEGACY_STATE), rest)? {
+        return Ok(false);
+    }
+    let complete = state.get(size..size + size_of::<u32>()) == Some(ExtendedStateMark::END_MAGIC.as_bytes());
+    Ok(program.change_registers(|registers| match state.get(..size) {
+        Some(state) if complete => registers.set_extended_state(state),
+        // Only the legacy part is there: Linux takes that and resets the rest.
+        _ => set_legacy_state(registers, legacy),
+    }))
+}
+
 /// How long the state is by its mark; [`LEGACY_STATE`] if the mark makes no sense.
-pub fn marked_size(legacy: &[u8]) -> usize {
+fn marked_size(legacy: &[u8]) -> usize {
     let mark = legacy
         .get(ExtendedStateMark::OFFSET..ExtendedStateMark::OFFSET + size_of::<ExtendedStateMark>())
         .and_then(|bytes| ExtendedStateMark::read_from_bytes(bytes).ok());
@@ -68,12 +130,12 @@ pub fn marked_size(legacy: &[u8]) -> usize {
 }
 
 /// Puts every part of the extended state back to what a program starts with.
-pub fn reset_state(registers: &mut Registers) -> bool {
+fn reset_state(registers: &mut Registers) -> bool {
     set_legacy_state(registers, &[])
 }
 
 /// Replaces x87 and SSE state by a legacy image (none: their initial state), with everything else as at the start.
-pub fn set_legacy_state(registers: &mut Registers, legacy: &[u8]) -> bool {
+fn set_legacy_state(registers: &mut Registers, legacy: &[u8]) -> bool {
     let size = registers.extended_state().len().min(MAXIMUM_STATE);
     let mut image = [0; MAXIMUM_STATE];
     let Some(image) = image.get_mut(..size) else { return false };

@@ -10,7 +10,9 @@
 use machine::user::General;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::signal::{Signal, SignalInfo, SignalSet, SignalStack};
+use super::SA_RESTORER;
+use crate::arch::{Handling, LastTrap};
+use crate::signal::{SignalAction, SignalInfo, SignalSet, SignalStack};
 
 /// Bytes below the stack pointer that belong to the program (System V ABI).
 const RED_ZONE: usize = 128;
@@ -97,7 +99,7 @@ pub struct SignalFrame {
 impl SignalContext {
     /// The registers as a frame has them.
     #[inline]
-    pub fn of(general: &General) -> SignalContext {
+    fn of(general: &General) -> SignalContext {
         SignalContext {
             r8: general.r8,
             r9: general.r9,
@@ -125,7 +127,7 @@ impl SignalContext {
 
     /// Takes the registers from a frame. The machine makes flags and addresses safe when it enters user mode.
     #[inline]
-    pub fn restore(&self, general: &mut General) {
+    fn restore(&self, general: &mut General) {
         *general = General {
             r15: self.r15,
             r14: self.r14,
@@ -149,29 +151,50 @@ impl SignalContext {
             rsp: self.rsp,
         };
     }
+}
+
+impl UserContext {
+    /// What a frame says of a program with these registers, whose extended state lies at `state`. A handler may ask for the exception, and
+    /// for the lowest 64 signals that were blocked.
+    #[inline]
+    pub fn new(general: &General, state: usize, trap: &LastTrap, stack: SignalStack, mask: SignalSet) -> UserContext {
+        let registers = SignalContext {
+            trap: trap.number as usize,
+            error: trap.error as usize,
+            cr2: trap.address,
+            old_mask: mask.0,
+            extended_state: state,
+            ..SignalContext::of(general)
+        };
+        UserContext { flags: CONTEXT_FLAGS, link: 0, stack, registers, mask }
+    }
 
     /// The program's stack pointer.
     #[inline]
     pub const fn stack_pointer(&self) -> usize {
-        self.rsp
+        self.registers.rsp
     }
 
-    /// Notes the exception a handler may ask for, and the lowest 64 signals that were blocked.
+    /// Takes the registers from a frame.
     #[inline]
-    pub fn set_trap(&mut self, vector: u64, error: u64, address: usize, mask: SignalSet) {
-        (self.trap, self.error, self.cr2, self.old_mask) = (vector as usize, error as usize, address, mask.0);
-    }
-}
-
-impl UserContext {
-    /// What a frame says with these registers.
-    #[inline]
-    pub const fn new(registers: SignalContext, stack: SignalStack, mask: SignalSet) -> UserContext {
-        UserContext { flags: CONTEXT_FLAGS, link: 0, stack, registers, mask }
+    pub fn restore(&self, general: &mut General) {
+        self.registers.restore(general);
     }
 }
 
 impl SignalFrame {
+    /// Where a handler returns to. The program says it, or there is no way back, as on Linux.
+    #[inline]
+    pub fn way_back(action: &SignalAction, _vdso: impl FnOnce() -> Option<usize>) -> Option<usize> {
+        action.has(SA_RESTORER).then_some(action.restorer)
+    }
+
+    /// The frame of a handler.
+    #[inline]
+    pub const fn new(handling: &Handling, context: UserContext, info: SignalInfo) -> SignalFrame {
+        SignalFrame { restorer: handling.way_back, context, info }
+    }
+
     /// The highest address a frame may reach to, on the stack that `general` is on.
     #[inline]
     pub const fn top(general: &General) -> usize {
@@ -191,12 +214,12 @@ impl SignalFrame {
         general.rsp.wrapping_sub(RETURN_ADDRESS)
     }
 
-    /// Lets the program go on in the handler of `signal`, on the frame at `address`.
+    /// Lets the program go on in the handler, on the frame at `address`.
     #[inline]
-    pub fn enter(general: &mut General, address: usize, handler: usize, signal: Signal) {
+    pub fn enter(general: &mut General, address: usize, handling: &Handling) {
         general.rsp = address;
-        general.rip = handler;
-        general.rdi = signal.number().into();
+        general.rip = handling.handler;
+        general.rdi = handling.signal.number().into();
         general.rsi = address + core::mem::offset_of!(SignalFrame, info);
         general.rdx = address + core::mem::offset_of!(SignalFrame, context);
         general.rax = 0;

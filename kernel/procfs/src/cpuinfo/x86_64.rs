@@ -1,4 +1,4 @@
-//! /proc/cpuinfo: proc_cpuinfo(5). CPUID is no privileged instruction: any program may ask, and so does this.
+//! x86-64's. CPUID is no privileged instruction: any program may ask, and so does this.
 
 use alloc::vec::Vec;
 
