@@ -118,13 +118,14 @@ pub fn has_target(target: &str) -> Result<bool> {
 }
 
 /// What is built for every other architecture, where `machine` is the one of software only.
-const PORTABLE: [&str; 11] = [
+const PORTABLE: [&str; 12] = [
     "boundary",
     "clocks",
     "folders",
     "formats",
     "machine",
     "pages",
+    "riscv",
     "setup",
     "shortage",
     "simulator",
@@ -132,9 +133,9 @@ const PORTABLE: [&str; 11] = [
     "sync",
 ];
 
-/// Rooms that are built where Linux has an architecture, whose numbers `abi` takes, and words have 64 bits. Those above still need the
-/// registers and signal frames of `abi::arch`, which there are for x86-64 only.
-const PORTABLE_64: [&str; 7] = ["abi", "memory", "sched", "vfs", "drivers", "fs", "tty"];
+/// Rooms that are built where Linux has an architecture, whose numbers `abi` takes, and words have 64 bits: all there are.
+const PORTABLE_64: [&str; 11] =
+    ["abi", "memory", "sched", "vfs", "drivers", "fs", "tty", "process", "procfs", "syscalls", "orrery"];
 
 fn clippy_elsewhere(target: &str) -> Result<String> {
     let rooms: &[&str] = if target.starts_with("riscv64") { &PORTABLE_64 } else { &[] };

@@ -6,7 +6,7 @@ use anyhow::Result;
 use std::path::Path;
 
 /// Words of x86.
-const WORDS: [&str; 27] = [
+const WORDS: [&str; 28] = [
     "rax",
     "rbx",
     "rcx",
@@ -32,13 +32,14 @@ const WORDS: [&str; 27] = [
     "set_gs_base",
     "cr2",
     "x86_64",
+    "riscv64",
     "EM_X86_64",
     "raw_cpuid",
 ];
 
-/// Where they may stand: the architecture's own folder; /proc/cpuinfo, which says what CPUID says; and the models, which are no part of
+/// Where they may stand: the architecture's own folder; /proc/cpuinfo, which says what a CPU says of itself; and the models, which are no part of
 /// the kernel and name files of `machine` they run.
-const PLACES: [&str; 3] = ["kernel/abi/src/arch/", "kernel/procfs/src/cpuinfo.rs", "kernel/models/"];
+const PLACES: [&str; 3] = ["kernel/abi/src/arch/", "kernel/procfs/src/cpuinfo/", "kernel/models/"];
 
 /// Finds them elsewhere.
 pub fn check() -> Result<String> {
