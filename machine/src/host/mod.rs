@@ -5,7 +5,7 @@
 //! | `machine` | [`run`]: a machine from its start to its end; which machine a thread works for |
 //! | `frames` | guest memory: one sparse memfd a machine, shown to the kernel in one range of addresses |
 //! | `heap` | the kernel's heap, charged to the machine's memory |
-//! | `paging` | a space: which frame each page shows. What the processes of programs map is a cache of it |
+//! | `paging` | a space of the crate [`stubs`] on this machine: which frame each page shows. What the processes of programs map is a cache of it |
 //! | `stub` | the processes programs run in: how they are made, emptied, locked up, told what to map |
 //! | `user` | a program's registers; entering it |
 //! | `account` | the host's accounts of processor time |

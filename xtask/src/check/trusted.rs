@@ -12,7 +12,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 /// The largest share of the lines that may lie in trusted crates, in per cent: what was reached last. It only ever falls; the goal is 16.
-const LARGEST_SHARE: f64 = 19.4;
+const LARGEST_SHARE: f64 = 17.5;
 
 /// What a crate's root says if it has no `unsafe`.
 const FORBIDS: &str = "#![forbid(unsafe_code)]";

@@ -21,8 +21,10 @@
 //! | `list` | the list of system calls that a thread of a stub is to make |
 //! | `trace` | ptrace of one thread: what the kernel knows |
 //! | `guest`, `block` | threads that run programs untraced, and the memory by which they say how they came back |
-//! | `pool` | making stubs ahead of need, handing them out, taking them back |
+//! | `pool` | how a stub is made |
 //! | `probe` | for tests of all that |
+//!
+//! What is decided about stubs (what one shows, whose it is, when another is made) and what a program's words mean is the crate [`stubs`].
 //!
 //! With guest threads ([`guest`]) nobody is told for certain that a program has stopped: so before a stub goes to another space its guest
 //! threads are killed. And nothing waits for a guest thread with one of the locks below held.
