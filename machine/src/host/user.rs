@@ -133,6 +133,7 @@ pub fn enter(registers: &mut Registers, space: &Arc<Space>) -> Trap {
         stub.leave();
         let trap = result.and_then(|stopped| {
             registers.take(&stopped, &stub);
+            make_flags_user_s(&mut registers.general);
             trapped(registers, &Memory(space), stopped.reason)
         });
         match trap {

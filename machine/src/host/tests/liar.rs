@@ -9,6 +9,7 @@ use super::attacks::AT_LAST;
 use super::*;
 use crate::platform::stub::probe::{self, Mending, Step};
 use crate::platform::stub::{BLOCK_SIZE, BLOCKS};
+use crate::user::make_flags_user_s;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
@@ -269,7 +270,11 @@ fn kernel() -> ! {
         while done.load(Ordering::SeqCst) < STEPS_WANTED.load(Ordering::SeqCst) {
             assert!(started.elapsed() < 20 * AT_LAST, "seed {seed}: it does not come to an end");
             time::set_alarm(Some(time::now() + 500_000));
-            match enter(&mut registers, &running) {
+            let trap = enter(&mut registers, &running);
+            let mut general = registers.general;
+            make_flags_user_s(&mut general);
+            assert_eq!(registers.general, general, "seed {seed}: the kernel sees flags that no program has");
+            match trap {
                 Trap::Interrupted => {}
                 Trap::Syscall => registers.set_result(0),
                 Trap::PageFault(fault) if supply(&running, &fault, &taking) => {}
