@@ -34,7 +34,7 @@ pub use crate::heap::{MOST_DRAWN, MOST_FRAMES_DRAWN, end_draw, fallible, heap_us
 #[cfg(feature = "fail-allocations")]
 pub use crate::heap::{allocations, fail_nth_allocation, most_drawn, refusable_allocations};
 pub use boundary::{Access, FrameSource, Mapping, OutOfMemory, PageNumber, UserAddress, UserFault};
-pub use boundary::{HeapUsage, SlabUsage};
+pub use boundary::{HeapUsage, SlabUsage, SwapEntries, SwapEntry, SwappedOut};
 use count::Count;
 pub(crate) use frame::word;
 pub use frame::{Frame, FrameRun};

@@ -12,12 +12,14 @@ extern crate alloc;
 
 mod address;
 mod heap;
+mod swap;
 mod traits;
 mod trap;
 
 pub use address::{PAGE_SHIFT, PageNumber, UserAddress};
 use core::fmt;
 pub use heap::{HeapUsage, SlabUsage};
+pub use swap::{SwapEntries, SwapEntry, SwappedOut};
 pub use traits::{FrameSource, Handler};
 pub use trap::{Exception, PageFault, Trap};
 

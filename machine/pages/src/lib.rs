@@ -14,8 +14,8 @@
 extern crate alloc;
 
 use alloc::collections::BTreeMap;
-use alloc::collections::btree_map::Entry;
-use boundary::{Access, Mapping, PageNumber};
+use alloc::sync::Arc;
+use boundary::{Access, Mapping, PageNumber, SwapEntries, SwapEntry, SwappedOut};
 use core::mem;
 use core::ops::Range;
 
@@ -85,8 +85,39 @@ impl<F: Owned> Page<F> {
     }
 }
 
-/// The pages of a space that show something.
-pub struct Pages<F>(BTreeMap<PageNumber, Page<F>>);
+/// What is kept at a page.
+enum Slot<F> {
+    Mapped(Page<F>),
+    Swapped(SwapEntry),
+}
+
+impl<F> Slot<F> {
+    fn mapped(self) -> Option<Page<F>> {
+        if let Slot::Mapped(page) = self { Some(page) } else { None }
+    }
+
+    fn as_mapped(&self) -> Option<&Page<F>> {
+        if let Slot::Mapped(page) = self { Some(page) } else { None }
+    }
+
+    fn as_mapped_mut(&mut self) -> Option<&mut Page<F>> {
+        if let Slot::Mapped(page) = self { Some(page) } else { None }
+    }
+}
+
+/// A page, or a swap entry, on its way from one space to another.
+pub struct Copied<F>(Slot<F>);
+
+/// The pages of a space that show something, and those that are swapped out.
+pub struct Pages<F> {
+    slots: BTreeMap<PageNumber, Slot<F>>,
+    /// How many are swapped out.
+    swapped: usize,
+    /// How many swap entries have left.
+    released: usize,
+    /// Who counts the entries. Without anybody there are none.
+    entries: Option<Arc<dyn SwapEntries>>,
+}
 
 /// What is to be done about a page that may be shared.
 pub enum Break<F> {
@@ -99,42 +130,81 @@ pub enum Break<F> {
 }
 
 impl<F: Owned> Pages<F> {
-    /// None.
+    /// None, nor ever a swap entry.
     pub const fn new() -> Pages<F> {
-        Pages(BTreeMap::new())
+        Pages { slots: BTreeMap::new(), swapped: 0, released: 0, entries: None }
     }
 
-    /// How many there are.
+    /// None, of which some may be swapped out later.
+    pub const fn with_swap(entries: Arc<dyn SwapEntries>) -> Pages<F> {
+        Pages { slots: BTreeMap::new(), swapped: 0, released: 0, entries: Some(entries) }
+    }
+
+    /// How many are mapped.
     pub fn resident(&self) -> usize {
-        self.0.len()
+        self.slots.len() - self.swapped
     }
 
-    /// How many there are in `range`.
+    /// How many are swapped out.
+    pub fn swapped(&self) -> usize {
+        self.swapped
+    }
+
+    /// How many swap entries have left, ever.
+    pub fn released(&self) -> usize {
+        self.released
+    }
+
+    /// How many there are in `range`, of both kinds.
     pub fn count(&self, range: Range<PageNumber>) -> usize {
-        self.0.range(range).count()
+        self.slots.range(range).count()
     }
 
-    /// Shows `frame` at `page`. Returns that page, and what was there.
-    pub fn map(&mut self, page: PageNumber, frame: F, access: Access) -> (&mut Page<F>, Option<F>) {
-        let new = Page::new(frame, access);
-        match self.0.entry(page) {
-            Entry::Vacant(place) => (place.insert(new), None),
-            Entry::Occupied(place) => {
-                let page = place.into_mut();
-                let before = mem::replace(page, new);
-                (page, Some(before.frame))
-            }
+    /// What was in a slot that is no longer; a swap entry is given back.
+    fn left(&mut self, slot: Slot<F>) -> Option<Page<F>> {
+        if let Slot::Swapped(entry) = slot {
+            self.swapped -= 1;
+            self.released += 1;
+            self.entries.iter().for_each(|entries| entries.release(entry));
         }
+        slot.mapped()
+    }
+
+    /// Shows `frame` at `page`. Returns what was there.
+    pub fn map(&mut self, page: PageNumber, frame: F, access: Access) -> Option<F> {
+        let before = self.slots.insert(page, Slot::Mapped(Page::new(frame, access)))?;
+        self.left(before).map(|page| page.frame)
     }
 
     /// Shows frames at consecutive pages of `range` where nothing is.
     pub fn map_batch(&mut self, range: Range<PageNumber>, frames: impl Iterator<Item = F>, access: Access) {
         for (number, frame) in (range.start.get()..range.end.get()).zip(frames) {
-            self.0.entry(PageNumber::new(number)).or_insert_with(|| Page::new(frame, access));
+            self.slots.entry(PageNumber::new(number)).or_insert_with(|| Slot::Mapped(Page::new(frame, access)));
         }
     }
 
-    /// Empties `range`, up to `budget` pages, and hands out what they were. Returns where to go on.
+    /// Puts `entry` in the place of frame number `frame`, if that is at `page` and entries are counted. Returns the frame, and what was noted of the
+    /// page.
+    pub fn swap_out(&mut self, page: PageNumber, frame: usize, entry: SwapEntry) -> Option<(F, SwappedOut)> {
+        let slot = self.slots.get_mut(&page).filter(|_| self.entries.is_some())?;
+        if slot.as_mapped()?.frame.number() != frame {
+            return None;
+        }
+        let out = mem::replace(slot, Slot::Swapped(entry)).mapped()?;
+        self.swapped += 1;
+        self.entries.iter().for_each(|entries| entries.duplicate(entry));
+        Some((out.frame, SwappedOut { accessed: out.accessed, dirty: out.dirty }))
+    }
+
+    /// The swap entry at `page`.
+    pub fn swap_entry(&self, page: PageNumber) -> Option<SwapEntry> {
+        match self.slots.get(&page)? {
+            Slot::Swapped(entry) => Some(*entry),
+            Slot::Mapped(_) => None,
+        }
+    }
+
+    /// Empties `range`, up to `budget` pages, gives swap entries back, and hands out what the others were. Returns where to go on.
     pub fn unmap(
         &mut self,
         range: Range<PageNumber>,
@@ -146,71 +216,106 @@ impl<F: Owned> Pages<F> {
             if turn == budget {
                 return Some(number);
             }
-            self.0.remove(&number).into_iter().for_each(|page| gone(number, page.frame));
+            let slot = self.slots.remove(&number)?;
+            self.left(slot).into_iter().for_each(|page| gone(number, page.frame));
         }
         None
     }
 
     /// Changes the access of what is mapped in `range`.
     pub fn protect(&mut self, range: Range<PageNumber>, access: Access) {
-        self.0.range_mut(range).for_each(|(_, page)| page.access = access - Access::COPY_ON_WRITE);
+        self.range_mut(range).for_each(|(_, page)| page.access = access - Access::COPY_ON_WRITE);
     }
 
-    /// Hands out copies of what is mapped in `range`, for a space that is to show the same frames; `copy_on_write` for both.
+    /// Hands out copies of what is in `range`, for a space that is to show the same frames and [`accept`](Self::accept)s them all;
+    /// `copy_on_write` for both. Of swap entries only if that has them `counted`, too.
     pub fn share(
         &mut self,
         range: Range<PageNumber>,
         copy_on_write: bool,
-        mut copy: impl FnMut((PageNumber, Page<F>)),
+        counted: bool,
+        mut copy: impl FnMut((PageNumber, Copied<F>)),
     ) {
-        for (number, page) in self.0.range_mut(range) {
-            page.copy_on_write |= copy_on_write;
-            copy((*number, page.clone()));
+        for (number, slot) in self.slots.range_mut(range) {
+            let copied = match slot {
+                Slot::Mapped(page) => {
+                    page.copy_on_write |= copy_on_write;
+                    Slot::Mapped(page.clone())
+                }
+                // Counted before anybody else can give the first one back.
+                Slot::Swapped(entry) if counted => {
+                    self.entries.iter().for_each(|entries| entries.duplicate(*entry));
+                    Slot::Swapped(*entry)
+                }
+                Slot::Swapped(_) => continue,
+            };
+            copy((*number, Copied(copied)));
         }
+    }
+
+    /// Whether there can be swap entries.
+    pub fn counts_entries(&self) -> bool {
+        self.entries.is_some()
     }
 
     /// Shows what another space [`share`](Self::share)s, and hands out what was there.
     pub fn accept(
         &mut self,
-        copies: impl IntoIterator<Item = (PageNumber, Page<F>)>,
+        copies: impl IntoIterator<Item = (PageNumber, Copied<F>)>,
         mut gone: impl FnMut(PageNumber, F),
     ) {
-        for (number, page) in copies {
-            self.0.insert(number, page).into_iter().for_each(|before| gone(number, before.frame));
+        for (number, Copied(slot)) in copies {
+            self.swapped += usize::from(slot.as_mapped().is_none());
+            if let Some(before) = self.slots.insert(number, slot) {
+                self.left(before).into_iter().for_each(|before| gone(number, before.frame));
+            }
         }
     }
 
-    /// Moves what is mapped in `from` to `to`, and hands out what was there.
+    /// Moves what is in `from` to `to`, and hands out what was there.
     pub fn move_range(&mut self, from: Range<PageNumber>, to: PageNumber, gone: impl FnMut(PageNumber, F)) {
         let length = from.end.get().saturating_sub(from.start.get());
         self.unmap(to..PageNumber::new(to.get().saturating_add(length)), usize::MAX, gone);
         let mut rest = from.clone();
         while let Some(number) = self.first(rest.clone()) {
             rest.start = PageNumber::new(number.get() + 1);
-            if let Some(page) = self.0.remove(&number) {
+            if let Some(slot) = self.slots.remove(&number) {
                 let distance = number.get().wrapping_sub(from.start.get());
-                self.0.insert(PageNumber::new(to.get().wrapping_add(distance)), page);
+                self.slots.insert(PageNumber::new(to.get().wrapping_add(distance)), slot);
             }
         }
     }
 
     fn first(&self, range: Range<PageNumber>) -> Option<PageNumber> {
-        self.0.range(range).next().map(|(number, _)| *number)
+        self.slots.range(range).next().map(|(number, _)| *number)
+    }
+
+    /// Whether frame number `frame` is at `page`; none: neither a frame nor a swap entry.
+    pub fn has(&self, page: PageNumber, frame: Option<usize>) -> bool {
+        match frame {
+            Some(frame) => self.frame_at(page).is_some_and(|there| there.number() == frame),
+            None => self.is_vacant(page),
+        }
+    }
+
+    /// Whether neither a page nor a swap entry is at `page`.
+    pub fn is_vacant(&self, page: PageNumber) -> bool {
+        !self.slots.contains_key(&page)
     }
 
     /// The page at `page`.
     pub fn get(&self, page: PageNumber) -> Option<&Page<F>> {
-        self.0.get(&page)
+        self.slots.get(&page)?.as_mapped()
     }
 
     /// The same, to note what was done there.
     pub fn get_mut(&mut self, page: PageNumber) -> Option<&mut Page<F>> {
-        self.0.get_mut(&page)
+        self.slots.get_mut(&page)?.as_mapped_mut()
     }
 
-    /// The pages of `range`, in order.
+    /// The pages of `range` that are mapped, in order.
     pub fn range_mut(&mut self, range: Range<PageNumber>) -> impl Iterator<Item = (PageNumber, &mut Page<F>)> {
-        self.0.range_mut(range).map(|(number, page)| (*number, page))
+        self.slots.range_mut(range).filter_map(|(number, slot)| Some((*number, slot.as_mapped_mut()?)))
     }
 
     /// What is mapped at `page`.
@@ -220,7 +325,9 @@ impl<F: Owned> Pages<F> {
 
     /// The first page mapped in `range`.
     pub fn next_mapped(&self, range: Range<PageNumber>) -> Option<(PageNumber, Mapping)> {
-        self.0.range(range).next().map(|(number, page)| (*number, page.mapping()))
+        let mut mapped =
+            self.slots.range(range).filter_map(|(number, slot)| Some((*number, slot.as_mapped()?.mapping())));
+        mapped.next()
     }
 
     /// The frame mapped at `page`.
@@ -237,7 +344,7 @@ impl<F: Owned> Pages<F> {
 
     /// What has to be done before `page` can be the space's own.
     pub fn before_break(&self, page: PageNumber) -> Break<F> {
-        match self.0.get(&page) {
+        match self.get(page) {
             None => Break::Nothing,
             Some(page) if page.is_shared() => Break::Copy(page.frame.clone()),
             Some(_) => Break::Own,
@@ -254,7 +361,7 @@ impl<F: Owned> Pages<F> {
         tag: u64,
         copied: Option<(&F, F)>,
     ) -> (bool, Option<F>) {
-        let Some(page) = self.0.get_mut(&page) else { return (false, copied.map(|(_, copy)| copy)) };
+        let Some(page) = self.get_mut(page) else { return (false, copied.map(|(_, copy)| copy)) };
         let unneeded = match copied {
             Some((of, copy)) if page.is_shared() && of.number() == page.frame.number() => {
                 Some(mem::replace(&mut page.frame, copy))
@@ -268,6 +375,17 @@ impl<F: Owned> Pages<F> {
         page.copy_on_write = false;
         page.access = access - Access::COPY_ON_WRITE;
         (true, unneeded)
+    }
+}
+
+impl<F> Drop for Pages<F> {
+    fn drop(&mut self) {
+        let Some(entries) = self.entries.take().filter(|_| self.swapped > 0) else { return };
+        for slot in self.slots.values() {
+            if let Slot::Swapped(entry) = slot {
+                entries.release(*entry);
+            }
+        }
     }
 }
 
@@ -310,11 +428,11 @@ mod tests {
     fn a_page_owns_its_frame_wherever_it_is() {
         let mut pages = Pages::new();
         let frame = Counted::new(5);
-        assert!(pages.map(LAST, frame.clone(), WRITABLE).1.is_none());
+        assert!(pages.map(LAST, frame.clone(), WRITABLE).is_none());
         assert_eq!((frame.references(), pages.resident()), (2, 1));
         assert!(pages.lookup(PageNumber::new(LAST.get() & 0xffff_ffff)).is_none(), "no bit of the number is lost");
         assert_eq!(pages.next_mapped(ALL).map(|(number, _)| number), Some(LAST));
-        assert_eq!(pages.map(LAST, Counted::new(6), Access::READ).1.map(|before| *before), Some(5));
+        assert_eq!(pages.map(LAST, Counted::new(6), Access::READ).map(|before| *before), Some(5));
         assert!(pages.touch(LAST, Access::WRITE).is_none() && pages.touch(LAST, Access::READ).is_some());
         assert!(pages.lookup(LAST).is_some_and(|page| page.accessed && !page.dirty));
         assert_eq!(frame.references(), 1);
@@ -325,7 +443,7 @@ mod tests {
         let (mut parent, mut child) = (Pages::new(), Pages::new());
         parent.map_batch(PageNumber::new(8)..LAST, (0..3).map(Counted::new), WRITABLE);
         let mut shared = Vec::new();
-        parent.share(PageNumber::new(8)..PageNumber::new(10), true, |copy| shared.push(copy));
+        parent.share(PageNumber::new(8)..PageNumber::new(10), true, true, |copy| shared.push(copy));
         child.accept(shared, |page, _| unreachable!("{page:?} was not there"));
         assert_eq!((parent.resident(), child.resident()), (3, 2));
         let page = PageNumber::new(9);
@@ -358,5 +476,64 @@ mod tests {
         assert_eq!((gone, pages.resident()), (vec![(2, 2)], 2));
         assert_eq!(pages.unmap(ALL, 2, |_, _| ()), None);
         assert_eq!(pages.resident(), 0);
+    }
+
+    /// Counts entries as `machine`'s tests do.
+    #[derive(Default)]
+    struct Counts(std::sync::Mutex<std::collections::BTreeMap<SwapEntry, usize>>);
+
+    impl SwapEntries for Counts {
+        fn duplicate(&self, entry: SwapEntry) {
+            *self.0.lock().unwrap().entry(entry).or_default() += 1;
+        }
+
+        fn release(&self, entry: SwapEntry) {
+            let mut counts = self.0.lock().unwrap();
+            let count = counts.get_mut(&entry).expect("it is counted");
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&entry);
+            }
+        }
+    }
+
+    #[test]
+    fn a_swap_entry_is_counted_wherever_it_stands() {
+        let counts = Arc::new(Counts::default());
+        let count = |entry| counts.0.lock().unwrap().get(&entry).copied().unwrap_or(0);
+        let (entry, page) = (SwapEntry::new(7).unwrap(), PageNumber::new(3));
+        let mut parent = Pages::with_swap(counts.clone());
+        parent.map_batch(PageNumber::new(2)..PageNumber::new(5), (2..).map(Counted::new), WRITABLE);
+        assert!(parent.touch(page, Access::WRITE).is_some());
+        assert!(parent.swap_out(page, 9, entry).is_none() && parent.swap_out(LAST, 3, entry).is_none());
+        let (frame, out) = parent.swap_out(page, 3, entry).unwrap();
+        assert_eq!((*frame, out), (3, SwappedOut { accessed: true, dirty: true }));
+        assert!(parent.swap_out(page, 3, entry).is_none(), "it is out");
+        assert_eq!((parent.swap_entry(page), parent.lookup(page), count(entry)), (Some(entry), None, 1));
+        assert_eq!((parent.resident(), parent.swapped(), parent.count(ALL)), (2, 1, 3));
+
+        // Fork copies it, mremap moves it, and nothing is mapped over it by chance.
+        let mut child = Pages::with_swap(counts.clone());
+        let mut shared = Vec::new();
+        parent.share(ALL, true, true, |copy| shared.push(copy));
+        child.accept(shared, |page, _| unreachable!("{page:?} was not there"));
+        assert_eq!((child.swap_entry(page), count(entry)), (Some(entry), 2));
+        child.move_range(page..PageNumber::new(4), LAST, |page, _| unreachable!("{page:?}"));
+        assert_eq!((child.swap_entry(page), child.swap_entry(LAST), count(entry)), (None, Some(entry), 2));
+        child.map_batch(LAST..PageNumber::new(LAST.get() + 1), [Counted::new(8)].into_iter(), WRITABLE);
+        assert_eq!(child.swap_entry(LAST), Some(entry));
+
+        // It goes by being exchanged for a page, unmapped, or with its space.
+        assert!(child.map(LAST, Counted::new(3), WRITABLE).is_none());
+        assert_eq!((count(entry), child.swapped(), child.resident()), (1, 0, 3));
+        parent.unmap(page..PageNumber::new(4), usize::MAX, |page, _| unreachable!("{page:?} was out"));
+        assert_eq!((count(entry), parent.swapped()), (0, 0));
+        assert!(child.swap_out(LAST, 3, entry).is_some());
+        drop(child);
+        assert!(counts.0.lock().unwrap().is_empty());
+        // Where nobody counts, there are none.
+        let mut uncounted = Pages::new();
+        assert!(uncounted.map(page, Counted::new(5), WRITABLE).is_none());
+        assert!(uncounted.swap_out(page, 5, entry).is_none());
     }
 }

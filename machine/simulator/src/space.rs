@@ -2,8 +2,9 @@
 //!
 //! Nobody has to forget anything: programs have no other view of a space. Frames are dropped when the lock is given up.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
-use boundary::{Access, Mapping, OutOfMemory, PageNumber, UserAddress};
+use boundary::{Access, Mapping, OutOfMemory, PageNumber, SwapEntries, SwapEntry, SwappedOut, UserAddress};
 use core::ops::Range;
 use pages::{Break, Owned, Pages};
 use spin::{Mutex, MutexGuard};
@@ -28,6 +29,11 @@ impl<F: Owned> Space<F> {
         Space(Mutex::new(Pages::new()))
     }
 
+    /// Nothing is mapped; what is swapped out later, `entries` count.
+    pub const fn with_swap(entries: Arc<dyn SwapEntries>) -> Space<F> {
+        Space(Mutex::new(Pages::with_swap(entries)))
+    }
+
     /// The pages, locked.
     pub fn lock(&self) -> MutexGuard<'_, Pages<F>> {
         self.0.lock()
@@ -43,7 +49,7 @@ impl<F: Owned> Space<F> {
     /// # Errors
     /// None here, nor below but for copies: the map grows by what can't be refused.
     pub fn map(&self, at: u64, frame: F, access: Access) -> Result<(), OutOfMemory> {
-        drop(self.change(|pages| pages.map(page(at), frame, access).1));
+        drop(self.change(|pages| pages.map(page(at), frame, access)));
         Ok(())
     }
 
@@ -60,8 +66,7 @@ impl<F: Owned> Space<F> {
         still: impl FnOnce() -> bool,
     ) -> Result<bool, OutOfMemory> {
         let replaced = self.change(|pages| {
-            let is_same = pages.frame_at(page(at)).map(F::number) == before && still();
-            if is_same { Ok(pages.map(page(at), frame, access).1) } else { Err(frame) }
+            if pages.has(page(at), before) && still() { Ok(pages.map(page(at), frame, access)) } else { Err(frame) }
         });
         Ok(replaced.is_ok())
     }
@@ -86,6 +91,28 @@ impl<F: Owned> Space<F> {
         }))
     }
 
+    /// Puts `entry` in the place of frame number `frame`, if that is at `at`.
+    pub fn swap_out(&self, at: u64, frame: usize, entry: SwapEntry) -> Option<SwappedOut> {
+        let (_frame, out) = self.change(|pages| pages.swap_out(page(at), frame, entry))?;
+        Some(out)
+    }
+
+    /// Shows `frame` in the place of `entry`, if that is at `at`.
+    ///
+    /// # Errors
+    /// None.
+    pub fn swap_in(&self, at: u64, entry: SwapEntry, frame: F, access: Access) -> Result<bool, OutOfMemory> {
+        Ok(self.change(|pages| {
+            let is_there = pages.swap_entry(page(at)) == Some(entry);
+            if is_there { pages.map(page(at), frame, access).is_none() } else { false }
+        }))
+    }
+
+    /// The swap entry at `at`.
+    pub fn swap_entry(&self, at: u64) -> Option<SwapEntry> {
+        self.lock().swap_entry(page(at))
+    }
+
     /// Empties `range`, up to `budget` pages. Returns where to go on.
     pub fn unmap(&self, range: Range<u64>, budget: usize) -> Option<u64> {
         let mut frames = Vec::new();
@@ -104,7 +131,8 @@ impl<F: Owned> Space<F> {
     /// None.
     pub fn share_with(&self, child: &Space<F>, range: Range<u64>, copy_on_write: bool) -> Result<(), OutOfMemory> {
         let (mut shared, mut gone) = (Vec::new(), Vec::new());
-        self.change(|all| all.share(pages(range), copy_on_write, |copy| shared.push(copy)));
+        let counted = child.lock().counts_entries();
+        self.change(|all| all.share(pages(range), copy_on_write, counted, |copy| shared.push(copy)));
         child.change(|all| all.accept(shared, |_, frame| gone.push(frame)));
         Ok(())
     }

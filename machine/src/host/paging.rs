@@ -5,7 +5,7 @@ use super::heap;
 use super::machine;
 use super::stub::probe::{self, Mending, Step};
 use super::stub::{LIST_LENGTH, MOST_STUBS, Missing, Pool, Shortage, Stub};
-use crate::memory::{Access, Frame, OutOfMemory, PageNumber};
+use crate::memory::{Access, Frame, OutOfMemory, PageNumber, SwapEntries};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -110,8 +110,8 @@ impl Deref for Tables {
 }
 
 impl Tables {
-    pub fn new() -> Result<Tables, OutOfMemory> {
-        Ok(Tables(stubs::Space::new()))
+    pub fn new(entries: Option<Arc<dyn SwapEntries>>) -> Result<Tables, OutOfMemory> {
+        Ok(Tables(entries.map_or_else(stubs::Space::new, stubs::Space::with_swap)))
     }
 
     pub fn gather(&self) -> MmuGather<'_> {

@@ -1,6 +1,8 @@
 //! [`Space`]: what a program sees of memory.
 
-use super::{Access, Frame, Mapping, OutOfMemory, PAGE_SIZE, UserAddress, UserFault};
+use super::{
+    Access, Frame, Mapping, OutOfMemory, PAGE_SIZE, SwapEntries, SwapEntry, SwappedOut, UserAddress, UserFault,
+};
 use crate::platform;
 use alloc::sync::Arc;
 use core::fmt;
@@ -92,9 +94,14 @@ fn frame_part(offset: usize, length: usize) -> usize {
 }
 
 impl Space {
-    /// An empty space. Fails if memory is out.
+    /// An empty space, of which nothing is ever swapped out. Fails if memory is out.
     pub fn new() -> Result<Arc<Space>, OutOfMemory> {
-        Ok(Arc::new(Space(platform::paging::Tables::new()?)))
+        Ok(Arc::new(Space(platform::paging::Tables::new(None)?)))
+    }
+
+    /// An empty space whose swap entries are counted by `entries`: each in as many places as it stands. Fails if memory is out.
+    pub fn with_swap(entries: Arc<dyn SwapEntries>) -> Result<Arc<Space>, OutOfMemory> {
+        Ok(Arc::new(Space(platform::paging::Tables::new(Some(entries))?)))
     }
 
     /// Shows `frame` at `page`. What was there before is replaced, and dropped after the flush. Fails if there is no
@@ -104,7 +111,7 @@ impl Space {
         self.0.map(user_page(page)?, frame, access)
     }
 
-    /// As [`map`](Space::map), if what is mapped at `page` is frame number `before`, or nothing if that is none, and `still` holds, which is
+    /// As [`map`](Space::map), if what is mapped at `page` is frame number `before`, or nothing, not even a swap entry, if that is none, and `still` holds, which is
     /// asked with the page's table locked and must not touch the space. False if not: then nothing changes, but that `frame` is dropped. Of two CPUs that
     /// supply the same page so only one does.
     #[inline]
@@ -169,6 +176,23 @@ impl Space {
         still: impl Fn() -> bool,
     ) -> Result<bool, OutOfMemory> {
         self.0.break_copy_on_write(user_page(page)?, access, tag, still)
+    }
+
+    /// The swap entry that stands at the page of `address`, where nothing is mapped then.
+    pub fn swap_entry(&self, address: impl Into<UserAddress>) -> Option<SwapEntry> {
+        self.0.swap_entry(page_of(address)?)
+    }
+
+    /// Shows `frame` at `page` in the place of `entry`, which is given back. False if that does not stand there; then nothing changes, but that
+    /// `frame` is dropped.
+    pub fn swap_in(
+        &self,
+        page: impl Into<UserAddress>,
+        entry: SwapEntry,
+        frame: Frame,
+        access: Access,
+    ) -> Result<bool, OutOfMemory> {
+        self.0.swap_in(user_page(page)?, entry, frame, access)
     }
 
     /// Pages mapped now.
@@ -271,7 +295,15 @@ impl MmuGather<'_> {
         self.gather.protect(user_pages(range), access);
     }
 
-    /// Shows the frames of `range` in `child` too, whose range must be empty: fork of one area. With `copy_on_write` both
+    /// Puts `entry` in the place of frame number `frame`, if that is mapped at `page`, and tells what the processor noted of the page. Whoever
+    /// goes on to write the frame out has a reference of his own, and waits until this is dropped: programs on other CPUs may still write to it,
+    /// where the page was dirty. None, and nothing has changed, if another frame is there, or the space has no entries
+    /// ([`Space::with_swap`]), or no memory for one.
+    pub fn swap_out(&mut self, page: impl Into<UserAddress>, frame: usize, entry: SwapEntry) -> Option<SwappedOut> {
+        self.gather.swap_out(user_page(page).ok()?, frame, entry)
+    }
+
+    /// Shows the frames of `range`, and copies its swap entries, in `child` too, whose range must be empty: fork of one area. With `copy_on_write` both
     /// sides lose the right to write until [`break_copy_on_write`](Space::break_copy_on_write). On failure the
     /// child has a part of it. A space cannot share with itself: nothing happens.
     pub fn share_with(

@@ -1,6 +1,7 @@
 //! A space: that of the crate `simulator`. Copies are in `memory/by_page.rs`.
 
-use crate::memory::{Access, Frame, OutOfMemory, PageNumber};
+use crate::memory::{Access, Frame, OutOfMemory, PageNumber, SwapEntries};
+use alloc::sync::Arc;
 use core::ops::Deref;
 use simulator::Space;
 pub use simulator::USER_TOP;
@@ -28,8 +29,8 @@ impl Deref for Tables {
 }
 
 impl Tables {
-    pub fn new() -> Result<Tables, OutOfMemory> {
-        Ok(Tables(Space::new()))
+    pub fn new(entries: Option<Arc<dyn SwapEntries>>) -> Result<Tables, OutOfMemory> {
+        Ok(Tables(entries.map_or_else(Space::new, Space::with_swap)))
     }
 
     pub fn gather(&self) -> MmuGather<'_> {

@@ -11,7 +11,7 @@
 
 use crate::view::View;
 use crate::{Host, Shown, new_number, push};
-use boundary::{Access, Mapping, OutOfMemory, PAGE_SHIFT, PageNumber, UserAddress};
+use boundary::{Access, Mapping, OutOfMemory, PAGE_SHIFT, PageNumber, SwapEntries, SwapEntry, SwappedOut, UserAddress};
 use pages::{Break, Owned, Pages};
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -69,10 +69,10 @@ fn put<H: Host>(
     if start(number) >= H::END || H::offset(frame.number()).is_none() || H::charge(1).is_err() {
         return Err(OutOfMemory);
     }
-    let (page, before) = pages.map(number, Shown::new(frame), access);
+    let before = pages.map(number, Shown::new(frame), access);
     let replaces = before.as_ref().is_some_and(|before| !view.rights(before).is_empty());
     before.into_iter().for_each(|before| view.discard(before));
-    if replaces || !page.access().is_empty() {
+    if let Some(page) = pages.get_mut(number).filter(|page| replaces || !page.access().is_empty()) {
         view.show(number, page, replaces);
     }
     Ok(())
@@ -82,6 +82,11 @@ impl<H: Host> Space<H> {
     /// Nothing is mapped.
     pub fn new() -> Space<H> {
         Space { number: new_number(), inner: Mutex::new(Inner { pages: Pages::new(), stub: None }) }
+    }
+
+    /// Nothing is mapped; what is swapped out later, `entries` count.
+    pub fn with_swap(entries: Arc<dyn SwapEntries>) -> Space<H> {
+        Space { number: new_number(), inner: Mutex::new(Inner { pages: Pages::with_swap(entries), stub: None }) }
     }
 
     /// Its number, which no other space ever has.
@@ -99,7 +104,9 @@ impl<H: Host> Space<H> {
         let mut inner = self.lock();
         let Inner { pages, stub } = &mut *inner;
         let mut view = View::of(stub.as_ref(), self.number);
+        let released = pages.released();
         let result = change(pages, &mut view);
+        H::uncharge(pages.released() - released);
         view.settle();
         result
     }
@@ -125,8 +132,11 @@ impl<H: Host> Space<H> {
         still: impl FnOnce() -> bool,
     ) -> Result<bool, OutOfMemory> {
         self.change(|pages, view| {
-            let is_same = pages.frame_at(page(at)).map(Owned::number) == before && still();
-            if is_same { put(pages, view, page(at), frame, access).map(|()| true) } else { Ok(false) }
+            if pages.has(page(at), before) && still() {
+                put(pages, view, page(at), frame, access).map(|()| true)
+            } else {
+                Ok(false)
+            }
         })
     }
 
@@ -146,12 +156,43 @@ impl<H: Host> Space<H> {
                 return Ok(false);
             }
             for (number, frame) in (page(start).get()..).map(PageNumber::new).zip(frames) {
-                if pages.get(number).is_none() {
+                if pages.is_vacant(number) {
                     put(pages, view, number, frame, access)?;
                 }
             }
             Ok(true)
         })
+    }
+
+    /// Puts `entry` in the place of frame number `frame`, if that is at `at` and there is memory for the entry.
+    pub fn swap_out(&self, at: usize, frame: usize, entry: SwapEntry) -> Option<SwappedOut> {
+        H::charge(1).ok()?;
+        let out = self.change(|pages, view| {
+            let (shown, out) = pages.swap_out(page(at), frame, entry)?;
+            view.leave(page(at), shown);
+            view.hide();
+            Some(out)
+        });
+        if out.is_none() {
+            H::uncharge(1);
+        }
+        out
+    }
+
+    /// Shows `frame` in the place of `entry`, if that is at `at`.
+    ///
+    /// # Errors
+    /// As [`map`](Self::map).
+    pub fn swap_in(&self, at: usize, entry: SwapEntry, frame: H::Frame, access: Access) -> Result<bool, OutOfMemory> {
+        self.change(|pages, view| {
+            let is_there = pages.swap_entry(page(at)) == Some(entry);
+            if is_there { put(pages, view, page(at), frame, access).map(|()| true) } else { Ok(false) }
+        })
+    }
+
+    /// The swap entry at `at`.
+    pub fn swap_entry(&self, at: usize) -> Option<SwapEntry> {
+        self.lock().swap_entry(page(at))
     }
 
     /// Empties `range`, up to `budget` pages. Returns where to go on.
@@ -176,9 +217,10 @@ impl<H: Host> Space<H> {
     /// There is no memory for so many pages more.
     pub fn share_with(&self, child: &Space<H>, range: Range<usize>, copy_on_write: bool) -> Result<(), OutOfMemory> {
         let mut shared = Vec::new();
+        let counted = child.lock().counts_entries();
         self.change(|all, view| {
             H::charge(all.count(pages(range.clone())))?;
-            all.share(pages(range.clone()), copy_on_write, |copy| push::<H, _>(&mut shared, copy));
+            all.share(pages(range.clone()), copy_on_write, counted, |copy| push::<H, _>(&mut shared, copy));
             view.protect(all.range_mut(pages(range)));
             Ok(())
         })?;
@@ -298,7 +340,8 @@ impl<H: Host> Default for Space<H> {
 
 impl<H: Host> Drop for Space<H> {
     fn drop(&mut self) {
-        H::uncharge(self.resident());
+        let inner = self.lock();
+        H::uncharge(inner.resident() + inner.swapped());
     }
 }
 
@@ -345,6 +388,15 @@ mod tests {
         }
 
         fn set_tag(&self, _: u64) {}
+    }
+
+    /// Nobody asks how many there are.
+    struct NoCounts;
+
+    impl SwapEntries for NoCounts {
+        fn duplicate(&self, _: SwapEntry) {}
+
+        fn release(&self, _: SwapEntry) {}
     }
 
     struct Model;
@@ -477,18 +529,20 @@ mod tests {
                 state ^= state << 17;
                 state as usize % below
             };
-            let spaces = [Space::<Model>::new(), Space::new()];
+            let counts = Arc::new(NoCounts);
+            let spaces = [Space::<Model>::with_swap(counts.clone()), Space::with_swap(counts)];
             let stubs = spaces.each_ref().map(Process::for_space);
             for (space, stub) in spaces.iter().zip(&stubs) {
                 space.lock().stub = Some(stub.clone());
             }
+            let entry = SwapEntry::new(1).unwrap();
             for _ in 0..100 {
                 let this = random(2);
                 let (space, other, stub) = (&spaces[this], &spaces[1 - this], &stubs[this]);
                 let first = random(PAGES);
                 let (at, end) = (first * PAGE, (first + 1 + random(PAGES - first)) * PAGE);
                 let access = [Access::empty(), Access::READ, WRITABLE, WRITABLE | Access::COPY_ON_WRITE][random(4)];
-                match random(10) {
+                match random(12) {
                     0 => space.map(at, fresh(), access).unwrap(),
                     1 => drop(space.map_batch(at, (at..end).step_by(PAGE).map(|_| fresh()), access, || true).unwrap()),
                     2 => drop(space.unmap(at..end, 1 + random(PAGES))),
@@ -500,9 +554,18 @@ mod tests {
                     }
                     6 => drop(space.break_copy_on_write(at, access, 0, || true).unwrap()),
                     7 => stub.run(),
+                    9 => {
+                        let there = space.lookup(at).map_or(0, |mapping| mapping.frame_number);
+                        assert_eq!(space.swap_out(at, there, entry).is_some(), there != 0);
+                    }
+                    10 => {
+                        let is_out = space.swap_entry(at).is_some();
+                        assert_eq!(space.swap_in(at, entry, fresh(), access), Ok(is_out));
+                    }
                     8 => {
                         let before = space.lookup(at).map(|mapping| mapping.frame_number);
-                        assert!(space.map_over(at, before, fresh(), access, || true).unwrap());
+                        let is_out = space.swap_entry(at).is_some();
+                        assert_eq!(space.map_over(at, before, fresh(), access, || true), Ok(!is_out));
                     }
                     _ => {
                         // If the stub was emptied instead, the second touch shows it.
@@ -515,7 +578,8 @@ mod tests {
                     }
                 }
                 spaces.iter().zip(&stubs).for_each(|(space, stub)| check(space, stub));
-                assert_eq!(CHARGED.get(), spaces.iter().map(Space::resident).sum());
+                let counted = |space: &Space<Model>| space.resident() + space.lock().swapped();
+                assert_eq!(CHARGED.get(), spaces.iter().map(counted).sum());
             }
             // A stub that goes to another space shows nothing of this one, and this one notices.
             let stub = &stubs[0];

@@ -21,7 +21,7 @@ use core::sync::atomic;
 use super::paging::{self, Tables, USER_TOP};
 use super::shootdown;
 use super::table::{Entry, Table};
-use crate::memory::{Access, Frame, OutOfMemory, PAGE_SIZE};
+use crate::memory::{Access, Frame, OutOfMemory, PAGE_SIZE, SwapEntry, SwappedOut};
 use crate::rcu;
 use arrayvec::ArrayVec;
 use core::num::NonZeroU32;
@@ -46,6 +46,8 @@ pub struct MmuGather<'a> {
     detached: ArrayVec<Table, TABLES>,
     /// It has looked at the tables, and promises that what it did not find there is forgotten, too.
     has_looked: bool,
+    /// Swap entries that were given back.
+    pub(super) released: usize,
     /// It is counted in the space's [`Unflushed`].
     is_counted: bool,
 }
@@ -60,6 +62,7 @@ impl<'a> MmuGather<'a> {
             stale: NOTHING,
             detached: ArrayVec::new(),
             has_looked: false,
+            released: 0,
             is_counted: false,
         }
     }
@@ -82,6 +85,15 @@ impl<'a> MmuGather<'a> {
         self.tables.protect(range, access, self);
         self.has_looked = true;
         drop(lock);
+    }
+
+    /// Puts `entry` in the place of frame number `frame`, if that is at `page`.
+    pub fn swap_out(&mut self, page: usize, frame: usize, entry: SwapEntry) -> Option<SwappedOut> {
+        let lock = self.tables.lock_changes();
+        let out = self.tables.swap_out(page, frame, entry, self);
+        self.has_looked = true;
+        drop(lock);
+        out
     }
 
     /// Shows what is mapped in `range` in `child`, too.
@@ -128,15 +140,13 @@ impl<'a> MmuGather<'a> {
         self.stale = self.stale.start.min(page)..self.stale.end.max(page + PAGE_SIZE);
     }
 
-    /// `frame` loses the reference of an entry.
+    /// A frame loses the reference of an entry.
     #[inline]
-    fn frame(&mut self, frame: Option<NonZeroU32>) {
-        if let Some(number) = frame {
-            if self.frames.is_full() {
-                self.flush();
-            }
-            self.frames.push(number);
+    fn frame(&mut self, number: NonZeroU32) {
+        if self.frames.is_full() {
+            self.flush();
         }
+        self.frames.push(number);
     }
 
     /// What an entry for `page` was before it was replaced by `new`.
@@ -145,7 +155,13 @@ impl<'a> MmuGather<'a> {
         if old.must_flush(new) {
             self.stale(page);
         }
-        self.frame(old.frame());
+        match old.frame() {
+            Some(number) => self.frame(number),
+            None => {
+                self.tables.release(old);
+                self.released += 1;
+            }
+        }
     }
 
     /// Takes the table at `index` of `parent` away if it has no entries. Whatever is flushed then makes CPUs forget it. Under the lock for changes,

@@ -26,8 +26,9 @@ use super::mmu_gather::Unflushed;
 use super::shootdown;
 use super::table::{ENTRIES, Entry, Table, group_of};
 use crate::lock::{Relax, SpinGuard, SpinLock};
-use crate::memory::{Access, Frame, Mapping, OutOfMemory, PAGE_SIZE};
+use crate::memory::{Access, Frame, Mapping, OutOfMemory, PAGE_SIZE, SwapEntries, SwapEntry, SwappedOut};
 use crate::{cpu, rcu};
+use alloc::sync::Arc;
 use core::cell::RefCell;
 use core::ops::{ControlFlow, Deref, Range};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -77,6 +78,8 @@ pub struct Tables {
     /// The first address of the leaf table that became empty last; it may have pages again, or be gone. Used under the lock for changes.
     emptied: AtomicUsize,
     pub(super) unflushed: Unflushed,
+    /// Who counts swap entries. Without anybody there are none.
+    entries: Option<Arc<dyn SwapEntries>>,
 }
 
 /// A number that CPUs change at once without a word that all of them write: its parts, of which each CPU changes one.
@@ -169,7 +172,7 @@ fn indices(range: &Range<usize>, base: usize, level: usize) -> Range<usize> {
 }
 
 impl Tables {
-    pub fn new() -> Result<Tables, OutOfMemory> {
+    pub fn new(entries: Option<Arc<dyn SwapEntries>>) -> Result<Tables, OutOfMemory> {
         let root = Table::new().ok_or(OutOfMemory)?;
         super::kernel_space::share_kernel_half(root);
         Ok(Tables {
@@ -178,6 +181,7 @@ impl Tables {
             resident: Resident::new(),
             emptied: AtomicUsize::new(0),
             unflushed: Unflushed::new(),
+            entries,
         })
     }
 
@@ -305,7 +309,51 @@ impl Tables {
         access: Access,
         still: impl FnOnce() -> bool,
     ) -> Result<bool, OutOfMemory> {
-        self.map_if(page, frame, access, |old| old.frame().map(|number| number.get() as usize) == before && still())
+        let is_there = |old: Entry| match before {
+            Some(number) => old.frame().is_some_and(|frame| frame.get() as usize == number),
+            None => old.0 == 0,
+        };
+        self.map_if(page, frame, access, |old| is_there(old) && still())
+    }
+
+    /// Shows `frame` in the place of `entry`, if that is at `page`.
+    pub fn swap_in(&self, page: usize, entry: SwapEntry, frame: Frame, access: Access) -> Result<bool, OutOfMemory> {
+        self.map_if(page, frame, access, |old| old.swap_entry() == Some(entry))
+    }
+
+    /// The swap entry at `page`.
+    pub fn swap_entry(&self, page: usize) -> Option<SwapEntry> {
+        let _section = rcu::read();
+        self.walk_to(page)?.get(index(page, 0)).swap_entry()
+    }
+
+    /// A swap entry has left the tables.
+    #[cold]
+    pub(super) fn release(&self, entry: Entry) {
+        if let (Some(entries), Some(entry)) = (&self.entries, entry.swap_entry()) {
+            entries.release(entry);
+        }
+    }
+
+    /// Puts `entry` in the place of frame number `frame`, if that is at `page` and entries are counted. What the entry says then is the last
+    /// word about the page: a CPU that has not marked it yet looks at the tables first.
+    pub(super) fn swap_out(
+        &self,
+        page: usize,
+        frame: usize,
+        entry: SwapEntry,
+        removed: &mut MmuGather<'_>,
+    ) -> Option<SwappedOut> {
+        let entries = self.entries.as_ref()?;
+        let (leaf, index, old) = self.find(page)?;
+        old.frame().filter(|number| number.get() as usize == frame)?;
+        entries.duplicate(entry);
+        let old = leaf.replace(index, Entry::swapped(entry));
+        removed.entry(page, old, Entry::swapped(entry));
+        removed.note();
+        drop(leaf);
+        self.resident.add(-1);
+        Some(SwappedOut { accessed: old.has(Entry::ACCESSED), dirty: old.has(Entry::DIRTY) })
     }
 
     /// Maps a page if its entry is as is wished.
@@ -330,6 +378,9 @@ impl Tables {
             leaf.insert(index, entry);
             self.resident.add(1);
         } else {
+            if old.frame().is_none() {
+                self.resident.add(1);
+            }
             MmuGather::new(self).entry(page, leaf.replace(index, entry), entry);
         }
         Ok(true)
@@ -409,14 +460,14 @@ impl Tables {
     /// Empties the part of a leaf that lies in the range; returns how many pages that were. Under the lock for changes.
     fn clear_leaf(&self, leaf: Table, base: usize, indices: Range<usize>, removed: &mut MmuGather<'_>) -> usize {
         let leaf = Leaf::lock(leaf);
-        let before = leaf.occupied();
+        let (before, released) = (leaf.occupied(), removed.released);
         for (index, _) in leaf.entries(indices) {
             removed.entry(base + (index << shift(0)), leaf.take(index), Entry(0));
         }
         let taken = before - leaf.occupied();
         removed.note();
         drop(leaf);
-        self.resident.add(-(taken as isize));
+        self.resident.add((removed.released - released) as isize - taken as isize);
         taken
     }
 
@@ -424,7 +475,10 @@ impl Tables {
     pub(super) fn protect(&self, range: Range<usize>, access: Access, removed: &mut MmuGather<'_>) {
         self.each_leaf(range, |leaf, base, indices| {
             let leaf = Leaf::lock(leaf);
-            for (index, _) in leaf.entries(indices) {
+            for (index, entry) in leaf.entries(indices) {
+                if entry.frame().is_none() {
+                    continue; // swapped out
+                }
                 let old = leaf.update(index, |entry| entry.with_access(access));
                 if old.must_flush(old.with_access(access)) {
                     removed.stale(base + (index << shift(0)));
@@ -501,9 +555,15 @@ impl Tables {
         self.each_leaf(range, |leaf, base, indices| {
             let copies = child.leaf_for_change(base)?;
             let leaf = Leaf::lock(leaf);
-            let (mut groups, mut added) = (0, 0);
+            let (mut groups, mut added, mut swapped) = (0, 0, 0);
             for (index, mut entry) in leaf.entries(indices) {
-                let Some(frame) = entry.frame().filter(|_| copies.get(index).0 == 0) else { continue };
+                let Some(frame) = entry.frame().filter(|_| copies.get(index).0 == 0) else {
+                    if child.copy_swapped(&copies, index, entry) {
+                        groups |= group_of(index);
+                        swapped += 1;
+                    }
+                    continue;
+                };
                 if copy_on_write {
                     let shared = |entry: Entry| Entry(entry.0 & !Entry::WRITABLE | Entry::COPY_ON_WRITE);
                     if shared(entry) != entry {
@@ -520,11 +580,23 @@ impl Tables {
                 groups |= group_of(index);
                 added += 1;
             }
-            copies.count(groups, added);
+            copies.count(groups, added + swapped);
             removed.note();
             child.resident.add(added as isize);
             Ok(())
         })
+    }
+
+    /// Copies a swap entry, if that is what is to be copied and nothing is there yet.
+    #[cold]
+    fn copy_swapped(&self, copies: &Leaf, index: usize, entry: Entry) -> bool {
+        let (Some(entries), Some(swapped)) = (&self.entries, entry.swap_entry()) else { return false };
+        let is_free = copies.get(index).0 == 0;
+        if is_free {
+            entries.duplicate(swapped);
+            copies.set(index, entry);
+        }
+        is_free
     }
 
     /// What is mapped at the moment of the look, which nobody waits for.
@@ -742,9 +814,12 @@ impl Drop for Tables {
         let _: ControlFlow<()> = self.walk(
             0..USER_TOP,
             |leaf, _, indices| {
-                for number in leaf.entries(indices).filter_map(|(_, entry)| entry.frame()) {
-                    // SAFETY: the entry's reference.
-                    drop(unsafe { Frame::from_raw(number) });
+                for (_, entry) in leaf.entries(indices) {
+                    match entry.frame() {
+                        // SAFETY: the entry's reference.
+                        Some(number) => drop(unsafe { Frame::from_raw(number) }),
+                        None => self.release(entry),
+                    }
                 }
                 ControlFlow::Continue(())
             },

@@ -1,7 +1,7 @@
 //! One page table: 512 entries in a frame, and the knowledge which of them are in use.
 //!
-//! An entry that is not 0 is *occupied*: it owns a reference to a frame (of a page, or of the next table). An occupied entry
-//! without `PRESENT` is a page without access (`PROT_NONE`). What the architecture leaves to software says "copy on write".
+//! An entry that is not 0 is *occupied*: it owns a reference to a frame (of a page, or of the next table), or, in a leaf table, it is a *swap
+//! entry*, which has no frame. An occupied entry with a frame and without `PRESENT` is a page without access (`PROT_NONE`). What the architecture leaves to software says "copy on write".
 //!
 //! So that tear-down and fork need not look at 512 entries to find three, the record of a table's frame counts its
 //! occupied entries and notes which of its 16 groups of 32 entries may have any; and it has the table's lock ([`State`]).
@@ -15,7 +15,7 @@ mod state;
 use core::sync::atomic;
 
 use super::frames::{self, take_frames};
-use crate::memory::Access;
+use crate::memory::{Access, SwapEntry};
 use core::num::NonZeroU32;
 use core::ops::Range;
 use core::sync::atomic::{
@@ -43,13 +43,31 @@ impl Entry {
     pub const GLOBAL: u64 = 1 << 8;
     pub const COPY_ON_WRITE: u64 = 1 << 9;
     pub const NO_EXECUTE: u64 = 1 << 63;
-    const FRAME: u64 = 0x000f_ffff_ffff_f000;
+    /// Frames have numbers of 32 bits.
+    const FRAME: u64 = 0x0000_0fff_ffff_f000;
+    /// Where a swap entry's number stands: its lowest bits between `PRESENT` and the frame, the others above that. The frame stays 0, so a CPU that guesses
+    /// finds no memory of anybody's through it (L1TF).
+    const SWAP_LOW: u32 = 11;
+    const SWAP_HIGH: u32 = 44;
 
     /// An entry for a user page.
     #[inline]
     pub fn page(number: NonZeroU32, access: Access) -> Entry {
         let copy = if access.contains(Access::COPY_ON_WRITE) { Entry::COPY_ON_WRITE } else { 0 };
         Entry((u64::from(number.get()) << 12) | copy).with_access(access)
+    }
+
+    /// An entry for a page that is swapped out.
+    pub fn swapped(entry: SwapEntry) -> Entry {
+        let number = u64::from(entry.get());
+        Entry((number & ((1 << Entry::SWAP_LOW) - 1)) << 1 | number >> Entry::SWAP_LOW << Entry::SWAP_HIGH)
+    }
+
+    /// The swap entry that an entry of a leaf table is, if it is one.
+    pub fn swap_entry(self) -> Option<SwapEntry> {
+        let low = self.0 >> 1 & ((1 << Entry::SWAP_LOW) - 1);
+        let number = (self.0 >> Entry::SWAP_HIGH << Entry::SWAP_LOW) | low;
+        SwapEntry::new(number as u32).filter(|_| self.frame().is_none())
     }
 
     /// An entry for a lower table.
@@ -94,7 +112,7 @@ impl Entry {
         self.0 & flags == flags
     }
 
-    /// The frame it owns a reference to, if it is occupied.
+    /// The frame it owns a reference to, if it is occupied and no swap entry.
     #[inline]
     pub fn frame(self) -> Option<NonZeroU32> {
         NonZeroU32::new(((self.0 & Entry::FRAME) >> 12) as u32)

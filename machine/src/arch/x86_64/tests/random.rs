@@ -3,22 +3,28 @@
 use super::paging::Tables;
 use super::table::Entry;
 use super::{frames, shootdown};
-use crate::memory::{Access, Frame, Mapping, OutOfMemory, PAGE_SIZE, Space, records};
+use crate::memory::{
+    Access, Frame, Mapping, OutOfMemory, PAGE_SIZE, Space, SwapEntries, SwapEntry, SwappedOut, records,
+};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// What both kinds of space can do.
 trait Pages: Sized {
     /// The end of user space.
     const TOP: usize;
-    fn new() -> Self;
+    fn new(counts: Arc<Counts>) -> Self;
     fn map(&self, page: usize, frame: Frame, access: Access) -> Result<(), OutOfMemory>;
     fn unmap(&self, range: Range<usize>, budget: usize) -> Option<usize>;
     fn protect(&self, range: Range<usize>, access: Access);
     fn move_range(&self, from: Range<usize>, to: usize) -> Result<(), OutOfMemory>;
     fn share_with(&self, child: &Self, range: Range<usize>, copy_on_write: bool) -> Result<(), OutOfMemory>;
     fn break_copy_on_write(&self, page: usize, access: Access) -> Result<bool, OutOfMemory>;
+    fn swap_out(&self, page: usize, frame: usize, entry: SwapEntry) -> Option<SwappedOut>;
+    fn swap_in(&self, page: usize, entry: SwapEntry, frame: Frame, access: Access) -> Result<bool, OutOfMemory>;
+    fn swap_entry(&self, page: usize) -> Option<SwapEntry>;
+    fn map_over_nothing(&self, page: usize, frame: Frame, access: Access) -> Result<bool, OutOfMemory>;
     fn lookup(&self, page: usize) -> Option<Mapping>;
     fn frame_at(&self, page: usize) -> Option<Frame>;
     fn resident(&self) -> usize;
@@ -47,6 +53,18 @@ macro_rules! same {
         fn break_copy_on_write(&self, page: usize, access: Access) -> Result<bool, OutOfMemory> {
             (**self).break_copy_on_write(page, access, 0, || true)
         }
+        fn swap_out(&self, page: usize, frame: usize, entry: SwapEntry) -> Option<SwappedOut> {
+            (**self).gather().swap_out(page, frame, entry)
+        }
+        fn swap_in(&self, page: usize, entry: SwapEntry, frame: Frame, access: Access) -> Result<bool, OutOfMemory> {
+            (**self).swap_in(page, entry, frame, access)
+        }
+        fn swap_entry(&self, page: usize) -> Option<SwapEntry> {
+            (**self).swap_entry(page)
+        }
+        fn map_over_nothing(&self, page: usize, frame: Frame, access: Access) -> Result<bool, OutOfMemory> {
+            (**self).map_over(page, None, frame, access, || true)
+        }
         fn lookup(&self, page: usize) -> Option<Mapping> {
             (**self).lookup(page)
         }
@@ -63,8 +81,8 @@ impl Pages for Box<Tables> {
     const TOP: usize = super::paging::USER_TOP;
     same!();
 
-    fn new() -> Self {
-        Box::new(Tables::new().unwrap())
+    fn new(counts: Arc<Counts>) -> Self {
+        Box::new(Tables::new(Some(counts)).unwrap())
     }
 
     fn unmap(&self, range: Range<usize>, budget: usize) -> Option<usize> {
@@ -89,8 +107,8 @@ impl Pages for Arc<Space> {
     const TOP: usize = crate::memory::USER_TOP;
     same!();
 
-    fn new() -> Self {
-        Space::new().unwrap()
+    fn new(counts: Arc<Counts>) -> Self {
+        Space::with_swap(counts).unwrap()
     }
 
     fn unmap(&self, range: Range<usize>, budget: usize) -> Option<usize> {
@@ -170,19 +188,42 @@ fn pages_in(model: &Model, range: &Range<usize>) -> Vec<usize> {
 struct World<P> {
     spaces: [P; 2],
     models: [Model; 2],
+    swapped: [BTreeMap<usize, SwapEntry>; 2],
+    counts: Arc<Counts>,
     frames: Vec<Frame>,
+}
+
+/// In how many places each swap entry stands.
+#[derive(Default)]
+struct Counts(Mutex<BTreeMap<SwapEntry, usize>>);
+
+impl SwapEntries for Counts {
+    fn duplicate(&self, entry: SwapEntry) {
+        *self.0.lock().unwrap().entry(entry).or_default() += 1;
+    }
+
+    fn release(&self, entry: SwapEntry) {
+        let mut counts = self.0.lock().unwrap();
+        let count = counts.get_mut(&entry).expect("it is somewhere");
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&entry);
+        }
+    }
 }
 
 impl<P: Pages> World<P> {
     fn new() -> World<P> {
         let frames = (0..6).map(|_| Frame::zeroed().unwrap()).collect();
-        World { spaces: [P::new(), P::new()], models: [Model::new(), Model::new()], frames }
+        let counts = Arc::new(Counts::default());
+        let spaces = [P::new(counts.clone()), P::new(counts.clone())];
+        World { spaces, models: Default::default(), swapped: Default::default(), counts, frames }
     }
 
     fn step(&mut self, random: &mut Random) {
         let which = random.below(2);
-        let (space, model) = (&self.spaces[which], &mut self.models[which]);
-        match random.below(10) {
+        let (space, model, swapped) = (&self.spaces[which], &mut self.models[which], &mut self.swapped[which]);
+        match random.below(14) {
             0..3 => {
                 let page = random.page();
                 let frame = match random.below(3) {
@@ -195,6 +236,7 @@ impl<P: Pages> World<P> {
                 let flag = if copy_on_write { Access::COPY_ON_WRITE } else { Access::empty() };
                 space.map(page, frame, access | flag).unwrap();
                 model.insert(page, Page { frame: number, access, copy_on_write, accessed: false, dirty });
+                swapped.remove(&page);
             }
             3 => {
                 let range = random.range();
@@ -202,6 +244,7 @@ impl<P: Pages> World<P> {
                 let left = space.unmap(range.clone(), budget).unwrap_or(range.end);
                 assert!(left > range.start && (budget < usize::MAX || left == range.end));
                 model.retain(|page, _| !(range.start..left).contains(page));
+                swapped.retain(|page, _| !(range.start..left).contains(page));
             }
             4 => {
                 let (range, access) = (random.range(), random.access());
@@ -219,7 +262,36 @@ impl<P: Pages> World<P> {
                         let moved = model.remove(&page).unwrap();
                         model.insert(page - from.start + to, moved);
                     }
+                    let at = |page: usize| if from.contains(&page) { page - from.start + to } else { page };
+                    swapped.retain(|page, _| !(to..end).contains(page));
+                    *swapped = std::mem::take(swapped).into_iter().map(|(page, entry)| (at(page), entry)).collect();
                 }
+            }
+            10 | 11 => {
+                let page = random.page();
+                let entry = SwapEntry::new([1, 0x7ff, 0x800, SwapEntry::MOST][random.below(4)]).unwrap();
+                assert_eq!(space.swap_out(page, usize::MAX, entry), None);
+                if let Some(gone) = model.remove(&page) {
+                    let out = space.swap_out(page, gone.frame, entry).unwrap();
+                    assert!((out.accessed || !gone.accessed) && (out.dirty || !gone.dirty), "{page:#x}");
+                    swapped.insert(page, entry);
+                }
+            }
+            12 | 13 => {
+                let (page, frame) = (random.page(), Frame::zeroed().unwrap());
+                let entry = swapped.get(&page).copied();
+                let is_vacant = entry.is_none() && !model.contains_key(&page);
+                let wrong = SwapEntry::new(3).unwrap();
+                assert!(!space.swap_in(page, wrong, frame.clone(), Access::READ).unwrap());
+                let number = frame.number();
+                let access = random.access();
+                match entry {
+                    Some(entry) if random.below(3) > 0 => assert!(space.swap_in(page, entry, frame, access).unwrap()),
+                    _ if is_vacant => assert!(space.map_over_nothing(page, frame, access).unwrap()),
+                    _ => return assert!(!space.map_over_nothing(page, frame, access).unwrap()),
+                }
+                swapped.remove(&page);
+                model.insert(page, Page { frame: number, access, copy_on_write: false, accessed: false, dirty: false });
             }
             6 => self.share(which, random.range(), random.below(2) == 0),
             7 => {
@@ -260,9 +332,20 @@ impl<P: Pages> World<P> {
             let shared = *shared;
             self.models[child].insert(page, shared);
         }
+        self.swapped[child].retain(|page, _| !range.contains(page));
+        let copies: Vec<_> = self.swapped[which].range(range).map(|(page, entry)| (*page, *entry)).collect();
+        self.swapped[child].extend(copies);
     }
 
     fn check(&self) {
+        let mut places: BTreeMap<SwapEntry, usize> = BTreeMap::new();
+        for (space, swapped) in self.spaces.iter().zip(&self.swapped) {
+            for (page, entry) in swapped {
+                assert_eq!((space.swap_entry(*page), space.lookup(*page)), (Some(*entry), None), "{page:#x}");
+                *places.entry(*entry).or_default() += 1;
+            }
+        }
+        assert_eq!(*self.counts.0.lock().unwrap(), places);
         let mut owners: BTreeMap<usize, u32> = self.frames.iter().map(|frame| (frame.number(), 1)).collect();
         for (space, model) in self.spaces.iter().zip(&self.models) {
             assert_eq!(space.resident(), model.len());
@@ -303,6 +386,7 @@ fn run<P: Pages>(seeds: Range<u64>, steps: usize) {
         }
         world.check();
         drop(world.spaces);
+        assert!(world.counts.0.lock().unwrap().is_empty(), "seed {seed}");
         for frame in &world.frames {
             assert_eq!(frame.references(), 1, "seed {seed}");
         }
@@ -329,7 +413,7 @@ fn a_move_without_memory_changes_nothing() {
     for tables in 0..9 {
         frames::allow(usize::MAX);
         let frame = Frame::zeroed().unwrap();
-        let space = Tables::new().unwrap();
+        let space = Tables::new(None).unwrap();
         for page in range.clone().step_by(PAGE_SIZE) {
             space.map(page, frame.clone(), access).unwrap();
         }
@@ -361,7 +445,7 @@ fn a_page_without_a_table_is_not_there() {
     for missing in 1..4 {
         for tables in 0..missing {
             let frame = Frame::zeroed().unwrap();
-            let space = Tables::new().unwrap();
+            let space = Tables::new(None).unwrap();
             // What is there already has some of the tables.
             let neighbour = FIRST
                 + match missing {
@@ -391,7 +475,7 @@ fn a_page_without_a_table_is_not_there() {
 #[test]
 fn one_empty_table_is_kept() {
     let access = Access::READ | Access::WRITE;
-    let (frame, space) = (Frame::zeroed().unwrap(), Tables::new().unwrap());
+    let (frame, space) = (Frame::zeroed().unwrap(), Tables::new(None).unwrap());
     let fill_and_empty = |page: usize| {
         space.map(page, frame.clone(), access).unwrap();
         space.gather().unmap(page..page + PAGE_SIZE, usize::MAX);
@@ -416,7 +500,7 @@ fn what_is_shown_by_part_is_whole_for_each_page() {
     let access = Access::READ | Access::WRITE;
     let frame = Frame::zeroed().unwrap();
     let start = FIRST - 2 * PAGE_SIZE;
-    let (parent, child) = (Tables::new().unwrap(), Tables::new().unwrap());
+    let (parent, child) = (Tables::new(None).unwrap(), Tables::new(None).unwrap());
     parent.map(start - PAGE_SIZE, frame.clone(), access).unwrap();
     let run = || [(); 4].into_iter().map(|()| frame.clone());
     for tables in 0..3 {
@@ -456,7 +540,7 @@ fn no_frame_goes_while_a_flush_is_to_come() {
     let access = Access::READ | Access::WRITE;
     let (page, to) = (FIRST, FIRST + (5 << 21));
     let pages = page..page + PAGE_SIZE;
-    let (frame, space) = (Frame::zeroed().unwrap(), Tables::new().unwrap());
+    let (frame, space) = (Frame::zeroed().unwrap(), Tables::new(None).unwrap());
     let is_cached = || shootdown::cached().iter().any(|(root, ..)| *root == space.root());
     let show = || {
         space.map(page, frame.clone(), access).unwrap();
@@ -499,7 +583,7 @@ fn no_frame_goes_while_a_flush_is_to_come() {
 fn a_run_is_mapped_as_long_as_it_is_wished() {
     let access = Access::READ | Access::WRITE;
     let frame = Frame::zeroed().unwrap();
-    let space = Tables::new().unwrap();
+    let space = Tables::new(None).unwrap();
     let start = FIRST - 2 * PAGE_SIZE;
     let run = || [(); 4].into_iter().map(|()| frame.clone());
     let asked = std::cell::Cell::new(0);

@@ -43,7 +43,7 @@ fn take_away(space: &Tables, mut seed: usize) {
             2 => drop(space.gather().unmap(0..USER_TOP, usize::MAX)),
             3 => space.gather().move_range(leaf..leaf + 4 * PAGE_SIZE, START + (LEAVES + 1) * LEAF).unwrap(),
             _ => {
-                let child = Tables::new().unwrap();
+                let child = Tables::new(None).unwrap();
                 space.gather().share_with(&child, START..START + LEAVES * LEAF, true).unwrap();
             }
         }
@@ -52,7 +52,7 @@ fn take_away(space: &Tables, mut seed: usize) {
 
 #[test]
 fn pages_come_while_others_and_their_tables_go() {
-    let space = Tables::new().unwrap();
+    let space = Tables::new(None).unwrap();
     let frame = Frame::zeroed().unwrap();
     thread::scope(|scope| {
         for seed in 0..2 {
@@ -75,7 +75,7 @@ fn pages_come_while_others_and_their_tables_go() {
 /// Who supplies a page waits for those of his own table, and for nobody else.
 #[test]
 fn a_page_waits_for_the_lock_of_its_own_table_only() {
-    let space = Tables::new().unwrap();
+    let space = Tables::new(None).unwrap();
     let frame = Frame::zeroed().unwrap();
     let [is_held, is_done, is_in] = [false; 3].map(AtomicBool::new);
     let until = |flag: &AtomicBool| {
