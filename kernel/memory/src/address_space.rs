@@ -139,7 +139,7 @@ impl Layout {
 impl AddressSpace {
     /// An empty space for a new program. `random` decides where stack, mappings and heap will be. `ENOMEM`.
     pub fn new(memory: &Arc<Memory>, limits: Limits, random: u64) -> Result<Arc<AddressSpace>, Errno> {
-        let space = Space::new().map_err(|_| Errno::ENOMEM)?;
+        let space = Space::with_swap(memory.swap().clone()).map_err(|_| Errno::ENOMEM)?;
         let placement = Placement::new(&limits, memory.randomise().then_some(random));
         let (id, recent) = (memory.next_space(), Arc::new(RecentAreas::new()));
         Ok(Arc::new_cyclic(|myself| AddressSpace {
@@ -162,7 +162,7 @@ impl AddressSpace {
         if self.memory.is_scarce() {
             return Err(Errno::ENOMEM);
         }
-        let space = Space::new().map_err(|_| Errno::ENOMEM)?;
+        let space = Space::with_swap(self.memory.swap().clone()).map_err(|_| Errno::ENOMEM)?;
         let (id, recent) = (self.memory.next_space(), Arc::new(RecentAreas::new()));
         let child = Arc::new_cyclic(|myself| AddressSpace {
             space,
@@ -246,12 +246,12 @@ impl AddressSpace {
         Ok(None)
     }
 
-    /// The next part of `range` that is a slice's work: where pages are mapped, if it is large.
+    /// The next part of `range` that is a slice's work: where pages are mapped or swapped out, if it is large.
     pub(crate) fn next_slice(&self, range: &Range<usize>) -> Option<Range<usize>> {
         if range.len() <= SLICE * PAGE_SIZE {
             return (!range.is_empty()).then(|| range.clone());
         }
-        let start = usize::from(self.space.next_mapped(range.clone())?.0);
+        let start = usize::from(self.space.next_occupied(range.clone())?);
         Some(start..range.end.min(start + SLICE * PAGE_SIZE))
     }
 

@@ -18,10 +18,11 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use machine::memory::Frame;
+use machine::memory::{Frame, MmuGather};
 use sync::SpinLock;
 
 use crate::address_space::{AddressSpace, Layout};
+use crate::area::Area;
 use crate::kernel_memory::Memory;
 use crate::pager::{Mappings, Visited};
 
@@ -127,26 +128,36 @@ impl Drop for Membership {
 }
 
 impl Memory {
-    /// Calls `visit` with each space that maps `frame` as a page of its own or of its family, with the page's address, and the space's lock
-    /// held. A page that goes from one place to another meanwhile may be missed; a space that is copied meanwhile is visited later. Called without locks.
-    pub fn visit_anonymous(&self, frame: &Frame, mut visit: impl FnMut(&Arc<AddressSpace>, usize)) -> Visited {
+    /// Calls `visit` with each space that maps `frame` as a page of its own or of its family, the area, the page's address and what takes it out,
+    /// with the space's lock held. A page that goes from one place to another meanwhile may be missed; a space that is copied meanwhile is visited
+    /// later. Called without locks.
+    pub fn visit_anonymous(
+        &self,
+        frame: &Frame,
+        mut visit: impl FnMut(&Arc<AddressSpace>, &Area, usize, &mut MmuGather<'_>),
+    ) -> Visited {
         let tag = Tag(frame.tag());
         let Some(family) = self.families().of(tag) else { return Visited::default() };
         family.members.visit(|space| {
-            let layout = space.layout();
-            if let Some(page) = space.page_of(&layout, tag.home(), frame.number()) {
-                visit(space, page);
-            }
+            space.change_pages(|layout, gather| {
+                if let Some((area, page)) = space.page_of(layout, tag.home(), frame.number()) {
+                    visit(space, area, page, gather);
+                }
+            });
         })
     }
 }
 
 impl AddressSpace {
     /// Where the space shows this frame, whose home that is. There is one place at most: nothing in a space shares an anonymous page.
-    fn page_of(&self, layout: &Layout, home: usize, frame: usize) -> Option<usize> {
-        let is_there = |page: &usize| self.space().lookup(*page).is_some_and(|mapping| mapping.frame_number == frame);
-        let at_home = layout.areas.containing(home).and_then(|area| area.page_at_home(home)).filter(is_there);
+    fn page_of<'a>(&self, layout: &'a Layout, home: usize, frame: usize) -> Option<(&'a Area, usize)> {
+        let shown = |area: &'a Area| {
+            let page = area.page_at_home(home)?;
+            self.space().lookup(page).filter(|mapping| mapping.frame_number == frame)?;
+            Some((area, page))
+        };
+        let at_home = layout.areas.containing(home).and_then(shown);
         // Else among areas that were moved, and private copies of files.
-        at_home.or_else(|| layout.areas.ascending(0).filter_map(|area| area.page_at_home(home)).find(is_there))
+        at_home.or_else(|| layout.areas.ascending(0).find_map(shown))
     }
 }

@@ -19,14 +19,15 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::ops::Range;
 
-use machine::memory::{Access, FAULT_AHEAD, Frame, Mapping, OutOfMemory, PAGE_SIZE};
+use machine::memory::{Access, FAULT_AHEAD, Frame, Mapping, OutOfMemory, PAGE_SIZE, SwapEntry};
 use smallvec::SmallVec;
 
 use crate::address_space::{AddressSpace, Layout};
 use crate::area::{Area, AreaFlags, Backing, STACK_GUARD_GAP, effective};
 use crate::map::{MINIMUM_ADDRESS, check_commit};
 use crate::pager::{MappedFile, PagerError};
-use crate::recent_areas::Found;
+use crate::recent_areas;
+use crate::swap::{Found, Reading};
 
 /// Pages of a file mapped around a fault at most, a power of two.
 const AROUND: u64 = machine::memory::FAULT_AROUND as u64;
@@ -86,9 +87,13 @@ impl Known {
 
 /// A page on its way.
 #[derive(Clone)]
-pub struct PageWait {
-    file: Arc<MappedFile>,
-    index: u64,
+pub struct PageWait(Awaited);
+
+/// Where it comes from.
+#[derive(Clone)]
+enum Awaited {
+    File { file: Arc<MappedFile>, index: u64 },
+    Swap(Arc<Reading>),
 }
 
 impl PageWait {
@@ -97,7 +102,11 @@ impl PageWait {
     /// # Errors
     /// [`MemoryFault::Bus`]: the page could not be read.
     pub async fn ready(&self) -> Result<(), MemoryFault> {
-        match self.file.pager.ready(self.index).await {
+        let (file, index) = match &self.0 {
+            Awaited::File { file, index } => (file, *index),
+            Awaited::Swap(reading) => return reading.ready().await,
+        };
+        match file.pager.ready(index).await {
             // Who asks again is told so, and waits for memory.
             Ok(()) | Err(PagerError::OutOfMemory) => Ok(()),
             Err(_) => Err(MemoryFault::Bus),
@@ -152,6 +161,11 @@ impl AddressSpace {
             drop(layout);
             return self.grow_stack(page, access);
         }
+        if mapped.is_none()
+            && let Some(entry) = self.swapped(page)
+        {
+            return self.swapped_page(page, area, entry);
+        }
         if access.contains(Access::WRITE) {
             area.written.set();
         }
@@ -164,6 +178,29 @@ impl AddressSpace {
                 self.anonymous_page(page, &area.range, known, access, mapped, || true)
             }
             Backing::File { .. } => self.file_page(page, area, access, mapped),
+        }
+    }
+
+    /// The swap entry at `page`, where nothing is mapped.
+    #[inline]
+    fn swapped(&self, page: usize) -> Option<SwapEntry> {
+        if self.memory().swap().is_on() { self.space().swap_entry(page) } else { None }
+    }
+
+    /// Shows a page that was swapped out, copy-on-write, since others may have the same one; or has it read.
+    #[cold]
+    fn swapped_page(&self, page: usize, area: &Area, entry: SwapEntry) -> Result<Resolution, MemoryFault> {
+        let swap = self.memory().swap();
+        let frame = || self.own(self.memory().zeroed(), area.home(page));
+        match swap.page(entry, frame, || self.space().swap_entry(page) == Some(entry))? {
+            Found::Gone => Ok(Resolution::Spurious),
+            Found::Reading(reading) => Err(MemoryFault::Wait(PageWait(Awaited::Swap(reading)))),
+            Found::Frame(frame) => {
+                let rights = effective(area.access) | Access::COPY_ON_WRITE;
+                let is_mapped = self.space().swap_in(page, entry, frame, rights)?;
+                swap.mapped(entry);
+                Ok(if is_mapped { Resolution::Mapped } else { Resolution::Spurious })
+            }
         }
     }
 
@@ -206,7 +243,7 @@ impl AddressSpace {
     fn resolve_known(
         &self,
         page: usize,
-        area: &Found<'_>,
+        area: &recent_areas::Found<'_>,
         known: Known,
         access: Access,
         mapped: Option<Mapping>,
@@ -214,6 +251,7 @@ impl AddressSpace {
         match mapped {
             Some(mapping) if mapping.access.contains(access) => return Some(Ok(Resolution::Spurious)),
             Some(_) if !access.contains(Access::WRITE) => return None,
+            None if self.swapped(page).is_some() => return None,
             _ => {}
         }
         match self.anonymous_page(page, &area.range, known, access, mapped, || area.is_still_so()) {
@@ -362,7 +400,7 @@ impl AddressSpace {
         let give = |write| {
             file.pager.page(index, write).map_err(|error| match error {
                 PagerError::OutOfMemory => MemoryFault::OutOfMemory,
-                PagerError::Wait => MemoryFault::Wait(PageWait { file: file.clone(), index }),
+                PagerError::Wait => MemoryFault::Wait(PageWait(Awaited::File { file: file.clone(), index })),
                 PagerError::BeyondEnd | PagerError::NoSpace | PagerError::Io => MemoryFault::Bus,
             })
         };

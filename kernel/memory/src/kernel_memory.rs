@@ -13,6 +13,7 @@ use crate::discard::Discards;
 use crate::family::Families;
 use crate::frames::FrameAllocator;
 use crate::oom::{Cache, OomKiller};
+use crate::swap::Swap;
 use crate::vdso::Vdso;
 
 /// The memory of a kernel: its frames, the page of zeros everybody reads, and how much has been promised.
@@ -27,6 +28,7 @@ pub struct Memory {
     caches: RwSpinLock<Vec<Weak<dyn Cache>>>,
     discards: Discards,
     families: Arc<Families>,
+    swap: Arc<Swap>,
     vdso: Option<Vdso>,
 }
 
@@ -51,6 +53,7 @@ impl Memory {
             caches: RwSpinLock::default(),
             discards: Discards::default(),
             families: Arc::default(),
+            swap: Arc::default(),
             vdso: Vdso::new(),
         }))
     }
@@ -62,6 +65,12 @@ impl Memory {
 
     pub(crate) fn discards(&self) -> &Discards {
         &self.discards
+    }
+
+    /// What of programs lies elsewhere.
+    #[inline]
+    pub(crate) fn swap(&self) -> &Arc<Swap> {
+        &self.swap
     }
 
     pub(crate) fn families(&self) -> &Arc<Families> {

@@ -17,7 +17,7 @@
 //! | `recent_areas` | where faults were resolved last, for those that do without the lock of the areas |
 //! | `user_access`, `cursor` | bytes to and from programs: `copy_in`, `copy_out`; [`Source`] and [`Destination`] of file operations |
 //! | `pager`, `page_cache` | [`Pager`]: "give me page i"; [`PageCache`]: a file's pages in RAM; who maps them |
-//! | `family` | who maps an anonymous page |
+//! | `family`, `swap` | who maps an anonymous page; those that lie elsewhere for a while: [`SwapBacking`] |
 //! | `exclusion`, `discard` | changes of several steps; what takes long to free |
 //! | `vdso` | the areas `[vvar]` and `[vdso]` of every program |
 //! | `oom` | what happens when memory is out: [`Cache`], [`OomKiller`] |
@@ -68,6 +68,7 @@ mod pager;
 mod per_cpu_cache;
 mod recent_areas;
 mod remap;
+mod swap;
 mod user_access;
 mod vdso;
 mod views;
@@ -86,6 +87,7 @@ pub use page_cache::{
     SlowQueue, WriteErrors, WriteRequest,
 };
 pub use pager::{FileIdentity, MappedFile, Mappings, Pager, PagerError, Visited};
+pub use swap::{SwapBacking, SwapRead, SwapWrite};
 pub use user_access::check_range;
 pub use views::{AreaView, ProgramLayout, ResidentFiles, Usage};
 

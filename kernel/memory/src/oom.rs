@@ -90,9 +90,9 @@ impl Memory {
     #[expect(clippy::disallowed_methods, reason = "as many as there are file systems of that kind")]
     pub(crate) fn give_back(&self, pages: u64) -> Option<u64> {
         let caches: Vec<Arc<dyn Cache>> = self.caches().read().iter().filter_map(Weak::upgrade).collect();
-        let mut given = Some(0);
+        let mut given = Some(self.swap().shrink());
         for cache in &caches {
-            given = match (given, cache.give_back(pages - given.unwrap_or(0))) {
+            given = match (given, cache.give_back(pages.saturating_sub(given.unwrap_or(0)))) {
                 (Some(given), Some(more)) => Some(given + more),
                 (Some(given), None) | (None, Some(given)) if given > 0 => Some(given),
                 _ => None,

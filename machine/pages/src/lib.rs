@@ -286,7 +286,8 @@ impl<F: Owned> Pages<F> {
         }
     }
 
-    fn first(&self, range: Range<PageNumber>) -> Option<PageNumber> {
+    /// The first of `range` that is mapped or swapped out.
+    pub fn first(&self, range: Range<PageNumber>) -> Option<PageNumber> {
         self.slots.range(range).next().map(|(number, _)| *number)
     }
 

@@ -158,6 +158,11 @@ impl<F: Owned> Space<F> {
         found.map(|(page, mapping)| (page.start().get(), mapping))
     }
 
+    /// The first page in `range` where something is mapped or swapped out.
+    pub fn next_occupied(&self, range: Range<u64>) -> Option<u64> {
+        self.lock().first(pages(range)).map(|page| page.start().get())
+    }
+
     /// The frame mapped at `at`.
     pub fn frame_at(&self, at: u64) -> Option<F> {
         self.lock().frame_at(page(at)).cloned()

@@ -158,6 +158,11 @@ impl Space {
         found.map(|(page, mapping)| (shown(page), mapping))
     }
 
+    /// The first page in a range where something is mapped, or a swap entry stands.
+    pub fn next_occupied(&self, range: Range<impl Into<UserAddress>>) -> Option<UserAddress> {
+        self.0.next_occupied(user_pages(range)).map(shown)
+    }
+
     /// A reference to the frame mapped at the page of `address`.
     pub fn frame_at(&self, address: impl Into<UserAddress>) -> Option<Frame> {
         self.0.frame_at(page_of(address)?)

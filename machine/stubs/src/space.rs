@@ -257,6 +257,11 @@ impl<H: Host> Space<H> {
         found.map(|(number, mapping)| (start(number), mapping))
     }
 
+    /// The first page in `range` where something is mapped or swapped out.
+    pub fn next_occupied(&self, range: Range<usize>) -> Option<usize> {
+        self.lock().first(pages(range)).map(start)
+    }
+
     /// The frame mapped at `at`.
     pub fn frame_at(&self, at: usize) -> Option<H::Frame> {
         self.lock().frame_at(page(at)).map(|shown| shown.frame().clone())

@@ -14,6 +14,7 @@ mod maps;
 mod reverse_map;
 mod shortage;
 mod stored;
+mod swap;
 mod vdso;
 
 use core::future::Future;

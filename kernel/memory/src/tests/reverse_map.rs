@@ -107,7 +107,7 @@ fn anonymous_pages(
 fn found(kernel: &Kernel, spaces: &[Arc<AddressSpace>], space: usize, address: usize) -> BTreeSet<(usize, usize)> {
     let mut found = BTreeSet::new();
     let frame = spaces[space].space().frame_at(address).unwrap();
-    drop(kernel.memory.visit_anonymous(&frame, |space, address| {
+    drop(kernel.memory.visit_anonymous(&frame, |space, _, address, _| {
         let number = spaces.iter().position(|other| Arc::ptr_eq(space, other)).expect("it is over");
         assert!(found.insert((number, address)), "one place is found twice");
     }));
@@ -169,7 +169,7 @@ fn a_tag_that_is_out_of_date_finds_nobody() {
     let frame = space.space().frame_at(area).unwrap();
     let visits = || {
         let mut visits = 0;
-        drop(kernel.memory.visit_anonymous(&frame, |_, address| visits += usize::from(address == area)));
+        drop(kernel.memory.visit_anonymous(&frame, |_, _, address, _| visits += usize::from(address == area)));
         visits
     };
     assert_eq!(visits(), 1);

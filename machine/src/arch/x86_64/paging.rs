@@ -607,11 +607,21 @@ impl Tables {
     }
 
     pub fn next_mapped(&self, range: Range<usize>) -> Option<(usize, Mapping)> {
+        self.next(range, Tables::mapping)
+    }
+
+    /// The first page in the range where something is mapped or swapped out.
+    pub fn next_occupied(&self, range: Range<usize>) -> Option<usize> {
+        self.next(range, |_| Some(())).map(|(page, ())| page)
+    }
+
+    /// The first entry in the range that `wanted` wants, with its page.
+    fn next<R>(&self, range: Range<usize>, wanted: impl Fn(Entry) -> Option<R>) -> Option<(usize, R)> {
         let _lock = self.lock_changes();
         let first = |leaf: Table, base: usize, indices| {
             let leaf = Leaf::lock(leaf);
             let mut entries = leaf.entries(indices);
-            let found = entries.find_map(|(index, entry)| Some((base + (index << shift(0)), Tables::mapping(entry)?)));
+            let found = entries.find_map(|(index, entry)| Some((base + (index << shift(0)), wanted(entry)?)));
             found.map_or(ControlFlow::Continue(()), ControlFlow::Break)
         };
         self.walk(range, first, |_, _, _| ()).break_value()
