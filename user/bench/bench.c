@@ -63,6 +63,31 @@ static void write_byte(int count)
 			fail("write");
 }
 
+static int cached;
+
+/* A page of a file that is in the page cache. */
+static void open_cached(int on)
+{
+	char page[PAGE] = { 1 };
+
+	if (!on) {
+		close(cached);
+		return;
+	}
+	cached = open("/tmp/bench/cached", O_RDWR | O_CREAT, 0644);
+	if (cached < 0 || pwrite(cached, page, PAGE, 0) != PAGE)
+		fail("a page of a file");
+}
+
+static void read_cached(int count)
+{
+	char page[PAGE];
+
+	while (count--)
+		if (pread(cached, page, PAGE, 0) != PAGE)
+			fail("pread");
+}
+
 static void stat_file(int count)
 {
 	struct stat status;
@@ -284,6 +309,7 @@ static const struct row {
 	{ "clock_gettime", look_at_clock, 2000, 1, NULL },
 	{ "read", read_byte, 2000, 1, NULL },
 	{ "write", write_byte, 2000, 1, NULL },
+	{ "pread of a cached page", read_cached, 1000, 1, open_cached },
 	{ "stat", stat_file, 1000, 1, NULL },
 	{ "open+close", open_close, 1000, 1, NULL },
 	{ "select on 100", select_100, 200, 1, NULL },
