@@ -52,12 +52,19 @@ fn word_of(number: u64) -> u64 {
     (number << 4 | number >> 8 << 48) & FAMILY
 }
 
-/// All families.
+/// Parts of the table of families: those that are founded one after the other are in different ones, so that programs that begin and end at
+/// the same time don't meet.
+const SHARDS: usize = 16;
+
+/// All families, by their words.
 #[derive(Default)]
 pub(crate) struct Families {
-    by_word: SpinLock<BTreeMap<u64, Weak<Family>>>,
+    shards: [Shard; SHARDS],
     next: AtomicU64,
 }
+
+/// A part of the table.
+type Shard = SpinLock<BTreeMap<u64, Weak<Family>>>;
 
 /// Spaces that may map one another's anonymous pages.
 struct Family {
@@ -77,21 +84,29 @@ pub(crate) struct Membership {
 impl Families {
     /// A family of its own for the space with number `id`.
     pub fn found(self: &Arc<Families>, id: u64, space: &Weak<AddressSpace>) -> Membership {
-        let mut by_word = self.by_word.lock();
-        let word = loop {
+        loop {
             let word = word_of(self.next.fetch_add(1, Ordering::Relaxed));
-            if word != 0 && !by_word.contains_key(&word) {
-                break word;
+            let mut shard = self.shard(word).lock();
+            if word == 0 || shard.contains_key(&word) {
+                continue;
             }
-        };
-        let family = Arc::new(Family { word, members: Mappings::new(), all: self.clone() });
-        by_word.insert(word, Arc::downgrade(&family));
-        drop(by_word);
-        family.enter(id, space)
+            let family = Arc::new(Family { word, members: Mappings::new(), all: self.clone() });
+            shard.insert(word, Arc::downgrade(&family));
+            drop(shard);
+            return family.enter(id, space);
+        }
     }
 
     fn of(&self, tag: Tag) -> Option<Arc<Family>> {
-        self.by_word.lock().get(&tag.family())?.upgrade()
+        let word = tag.family();
+        self.shard(word).lock().get(&word)?.upgrade()
+    }
+
+    /// The part in which a word stands.
+    fn shard(&self, word: u64) -> &Shard {
+        // The last one's number is that of the first.
+        let [first, others @ ..] = &self.shards;
+        others.get((word >> 4) as usize % SHARDS).unwrap_or(first)
     }
 }
 
@@ -104,7 +119,8 @@ impl Family {
 
 impl Drop for Family {
     fn drop(&mut self) {
-        self.all.by_word.lock().remove(&self.word);
+        let gone = self.all.shard(self.word).lock().remove(&self.word);
+        drop(gone);
     }
 }
 
