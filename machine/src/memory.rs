@@ -41,7 +41,7 @@ pub use frame::{Frame, FrameRun};
 pub use frame_cell::{FrameCell, RetiredFrame};
 #[cfg(target_pointer_width = "64")]
 pub use space::USER_TOP;
-pub use space::{FAULT_AHEAD, FAULT_AROUND, MmuGather, Space, USER_END};
+pub use space::{FAULT_AHEAD, FAULT_AROUND, HUGE_PAGE_ORDER, MmuGather, Space, USER_END, huge_pages};
 
 /// Bytes in a frame and in a page.
 pub const PAGE_SIZE: usize = 4096;
@@ -86,6 +86,13 @@ impl FrameRecord {
     #[inline]
     pub fn references(&self) -> u32 {
         self.owners.glance()
+    }
+
+    /// A word for the machine's own use in a frame that is a page table, which has no tag.
+    #[cfg(any(machine = "pc", test))]
+    #[inline]
+    pub(crate) fn table_deposits(&self) -> &AtomicU64 {
+        &self.tag
     }
 
     /// The count, for the machine's own use of a frame that is a page table.

@@ -48,7 +48,7 @@ bitflags! {
         const POPULATE = raw::MAP_POPULATE;
         /// `MAP_NONBLOCK`
         const NON_BLOCK = raw::MAP_NONBLOCK;
-        /// `MAP_STACK`: a hint without effect
+        /// `MAP_STACK`: no huge pages
         const STACK = raw::MAP_STACK;
         /// `MAP_HUGETLB`
         const HUGE_TLB = raw::MAP_HUGETLB;

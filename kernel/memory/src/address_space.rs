@@ -67,6 +67,8 @@ pub struct AddressSpace {
     admitted: WaitQueue,
     /// Other CPUs are made to forget what a change has taken out: worth waiting for a moment.
     pub(crate) flushing: AtomicBool,
+    /// See [`AddressSpace::forbid_huge_pages`].
+    pub(crate) no_huge_pages: AtomicBool,
 }
 
 /// What the lock of an address space guards.
@@ -151,6 +153,7 @@ impl AddressSpace {
             recent,
             admitted: WaitQueue::new(),
             flushing: AtomicBool::new(false),
+            no_huge_pages: AtomicBool::new(false),
         }))
     }
 
@@ -173,6 +176,7 @@ impl AddressSpace {
             recent,
             admitted: WaitQueue::new(),
             flushing: AtomicBool::new(false),
+            no_huge_pages: AtomicBool::new(self.forbids_huge_pages()),
         });
         let excluding = self.exclude(Exclusion::CHANGES).await;
         excluding.step(|layout, _| child.change_now(|new, _| new.begin_as(layout)));

@@ -14,7 +14,7 @@ use crate::map::{MAXIMUM_AREAS, is_aligned, page_align};
 
 impl AddressSpace {
     /// madvise(2). Advice about pages that aren't mapped is `ENOMEM`, after it was followed for the others. `EINVAL` for
-    /// advice Linux doesn't know, or only when built with huge pages or page merging.
+    /// advice Linux doesn't know, or only when built with page merging.
     pub async fn advise(&self, address: usize, length: usize, advice: u32) -> Result<(), Errno> {
         let advice = Advice::try_from(advice)?;
         let aligned = page_align(length);
@@ -99,6 +99,7 @@ impl AddressSpace {
                     return Err(Errno::EINVAL);
                 }
                 let flags = (area.flags - clear) | set;
+                layout.recent.forget(&part);
                 layout.set_flags(part, flags)?;
             }
             Advice::Hint => {}
@@ -190,6 +191,8 @@ impl TryFrom<u32> for Advice {
             raw::MADV_DOFORK => clear(AreaFlags::DONT_FORK),
             raw::MADV_WIPEONFORK => set(AreaFlags::WIPE_ON_FORK),
             raw::MADV_KEEPONFORK => clear(AreaFlags::WIPE_ON_FORK),
+            raw::MADV_HUGEPAGE => Advice::Flags { set: AreaFlags::HUGE_PAGE, clear: AreaFlags::NO_HUGE_PAGE },
+            raw::MADV_NOHUGEPAGE => Advice::Flags { set: AreaFlags::NO_HUGE_PAGE, clear: AreaFlags::HUGE_PAGE },
             raw::MADV_DONTDUMP => set(AreaFlags::DONT_DUMP),
             raw::MADV_DODUMP => clear(AreaFlags::DONT_DUMP),
             raw::MADV_COLD | raw::MADV_PAGEOUT => Advice::Reclaim,

@@ -43,6 +43,10 @@ bitflags! {
         const ACCOUNTED = 1 << 12;
         /// The kernel's own, shown to every program (`VM_SPECIAL`): it doesn't grow, and mlock(2) passes it over.
         const SPECIAL = 1 << 13;
+        /// `MADV_HUGEPAGE`.
+        const HUGE_PAGE = 1 << 14;
+        /// `MADV_NOHUGEPAGE`, and `MAP_STACK`.
+        const NO_HUGE_PAGE = 1 << 15;
     }
 }
 

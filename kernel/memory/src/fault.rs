@@ -62,9 +62,10 @@ pub enum MemoryFault {
     Busy,
 }
 
-/// What a fault has to know of the area it is in, as `RecentAreas` keeps it: the rights, and above them how far it was moved.
+/// What a fault has to know of the area it is in, as `RecentAreas` keeps it: the rights, whether it may have huge pages, and above that how far
+/// it was moved.
 #[derive(Clone, Copy)]
-struct Known(usize);
+pub(crate) struct Known(usize);
 
 impl Known {
     /// `moved`: see [`Area::moved`].
@@ -73,15 +74,34 @@ impl Known {
         Known(moved | usize::from(rights.bits()))
     }
 
+    /// What is known of an area in which a fault was resolved before.
     #[inline]
-    fn rights(self) -> Access {
+    pub(crate) fn of(area: &recent_areas::Found<'_>) -> Known {
+        Known(area.rights)
+    }
+
+    /// The area may have huge pages.
+    const HUGE: usize = 1 << 4;
+
+    #[inline]
+    fn with_huge_pages(self, may_be: bool) -> Known {
+        Known(self.0 | if may_be { Known::HUGE } else { 0 })
+    }
+
+    #[inline]
+    pub(crate) fn may_be_huge(self) -> bool {
+        self.0 & Known::HUGE != 0
+    }
+
+    #[inline]
+    pub(crate) fn rights(self) -> Access {
         Access::from_bits_truncate(self.0 as u8)
     }
 
     /// The home of a page that is made at `page`, and in the lowest four bits the rights.
     #[inline]
-    fn home(self, page: usize) -> usize {
-        page.wrapping_add(self.0)
+    pub(crate) fn home(self, page: usize) -> usize {
+        page.wrapping_add(self.0 & !Known::HUGE)
     }
 }
 
@@ -155,6 +175,18 @@ impl AddressSpace {
         if let Some(resolved) = self.resolve_unlocked(page, access, mapped) {
             return resolved;
         }
+        self.resolve_locked(page, access, mapped, true)
+    }
+
+    /// As [`resolve`](Self::resolve), with the lock. `may_be_huge`: the area may have huge pages, and has not been asked for one.
+    #[inline(never)]
+    fn resolve_locked(
+        &self,
+        page: usize,
+        access: Access,
+        mapped: Option<Mapping>,
+        may_be_huge: bool,
+    ) -> Result<Resolution, MemoryFault> {
         let layout = self.try_share_layout().ok_or(MemoryFault::Busy)?;
         let area = layout.area_for_fault(page, access)?;
         if area.range.start > page {
@@ -173,6 +205,13 @@ impl AddressSpace {
             Backing::Anonymous => {
                 if layout.exclusion.is_none() {
                     self.remember(page, area);
+                }
+                if may_be_huge && mapped.is_none() && access.contains(Access::WRITE) && self.may_be_huge(area) {
+                    drop(layout); // 2 MiB are cleared without it
+                    if self.huge_page(page) {
+                        return Ok(Resolution::Mapped);
+                    }
+                    return self.resolve_locked(page, access, mapped, false);
                 }
                 let known = Known::new(effective(area.access), area.moved);
                 self.anonymous_page(page, &area.range, known, access, mapped, || true)
@@ -213,7 +252,12 @@ impl AddressSpace {
         }
         let rights = effective(area.access);
         let rights = if area.written.get() { rights } else { rights - Access::WRITE };
-        self.recent.put(page, &area.range, Known::new(rights, area.moved).0);
+        let known = Known::new(rights, area.moved).with_huge_pages(self.may_be_huge(area));
+        // Who makes a page by what is known already would make it in vain if that were put there again.
+        let is_known = |found: recent_areas::Found<'_>| found.range == area.range && found.rights == known.0;
+        if !self.recent.find(page).is_some_and(is_known) {
+            self.recent.put(page, &area.range, known.0);
+        }
     }
 
     /// As [`resolve`](Self::resolve), without the lock. `None`: it takes the lock.
@@ -225,12 +269,15 @@ impl AddressSpace {
         mapped: Option<Mapping>,
     ) -> Option<Result<Resolution, MemoryFault>> {
         let area = self.recent.find(page)?;
-        let known = Known(area.rights);
+        let known = Known::of(&area);
         if !known.rights().contains(access) {
             return None;
         }
         if mapped.is_some() || FAULT_AHEAD > 1 {
             return self.resolve_known(page, &area, known, access, mapped);
+        }
+        if known.may_be_huge() && access.contains(Access::WRITE) && self.huge_page(page) {
+            return Some(Ok(Resolution::Mapped));
         }
         match self.fresh_page(page, known, access, || area.is_still_so()) {
             Ok(Resolution::Spurious) => None,

@@ -168,6 +168,17 @@ impl FrameAllocator {
         self.free_in_blocks.load(Ordering::Relaxed) < self.reserve.load(Ordering::Relaxed)
     }
 
+    /// Whether programs may have huge pages here. As on Linux a small machine has none: they cost memory that nobody may ever touch.
+    pub fn has_huge_pages(&self) -> bool {
+        const ENOUGH: usize = (512 << 20) / machine::memory::PAGE_SIZE;
+        self.total.load(Ordering::Relaxed) >= ENOUGH
+    }
+
+    /// Whether so much is free that a program may get more than it has touched.
+    pub fn is_plentiful(&self) -> bool {
+        self.free_in_blocks.load(Ordering::Relaxed) >= self.total.load(Ordering::Relaxed) / 8
+    }
+
     /// Whether the reserve will be reached soon: no new process or thread may begin, so that those there are can go on.
     pub fn is_low(&self) -> bool {
         self.free_in_blocks.load(Ordering::Relaxed) < 2 * self.reserve.load(Ordering::Relaxed)

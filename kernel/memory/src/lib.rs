@@ -18,6 +18,7 @@
 //! | `user_access`, `cursor` | bytes to and from programs: `copy_in`, `copy_out`; [`Source`] and [`Destination`] of file operations |
 //! | `pager`, `page_cache` | [`Pager`]: "give me page i"; [`PageCache`]: a file's pages in RAM; who maps them |
 //! | `family`, `swap` | who maps an anonymous page; those that lie elsewhere for a while: [`SwapBacking`] |
+//! | `huge_pages` | when anonymous memory is mapped by 2 MiB |
 //! | `exclusion`, `discard` | changes of several steps; what takes long to free |
 //! | `vdso` | the areas `[vvar]` and `[vdso]` of every program |
 //! | `oom` | what happens when memory is out: [`Cache`], [`OomKiller`] |
@@ -57,6 +58,7 @@ mod exclusion;
 mod family;
 mod fault;
 mod frames;
+mod huge_pages;
 mod kernel_memory;
 mod map;
 mod mincore;

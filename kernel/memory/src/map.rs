@@ -200,6 +200,7 @@ impl AddressSpace {
         let kind = request.flags.bits() & MapFlags::TYPE;
         let mut flags = all | future;
         flags.set(AreaFlags::GROWS_DOWN, request.flags.contains(MapFlags::GROWS_DOWN));
+        flags.set(AreaFlags::NO_HUGE_PAGE, request.flags.contains(MapFlags::STACK));
         flags.set(AreaFlags::NO_RESERVE, request.flags.contains(MapFlags::NO_RESERVE));
         flags.set(AreaFlags::LOCKED, request.flags.contains(MapFlags::LOCKED) || future.contains(AreaFlags::LOCKED));
         let shared = kind == MapFlags::SHARED.bits() || kind == MapFlags::SHARED_VALIDATE;

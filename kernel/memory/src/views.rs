@@ -41,6 +41,8 @@ pub struct AreaView {
     pub file: Option<Arc<MappedFile>>,
     /// `[heap]`, `[stack]`, or nothing.
     pub name: Option<&'static str>,
+    /// Writes may get huge pages.
+    pub may_be_huge: bool,
 }
 
 /// How much memory a program uses, in pages: /proc/PID/statm and the Vm lines of /proc/PID/status.
@@ -66,6 +68,8 @@ pub struct Usage {
     pub locked: usize,
     /// Number of areas.
     pub areas: usize,
+    /// THP_enabled: it may have huge pages, as far as it is asked.
+    pub huge_pages: bool,
 }
 
 /// Mapped pages of files: RssFile and RssShmem of /proc/PID/status. All others are the program's own.
@@ -118,7 +122,8 @@ impl AddressSpace {
                 _ => None,
             };
             let (access, flags, shared) = (area.access, area.flags, area.is_shared());
-            AreaView { range: area.range.clone(), access, shared, flags, offset, file, name }
+            let may_be_huge = self.may_be_huge(area);
+            AreaView { range: area.range.clone(), access, shared, flags, offset, file, name, may_be_huge }
         })
     }
 
@@ -146,6 +151,7 @@ impl AddressSpace {
             libraries: totals.executable - code,
             locked: totals.locked,
             areas: layout.areas.len(),
+            huge_pages: !self.forbids_huge_pages(),
         }
     }
 

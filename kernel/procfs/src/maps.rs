@@ -3,7 +3,8 @@
 use core::ops::Range;
 
 use abi::Result;
-use memory::{Access, AddressSpace, AreaView, PAGE_SIZE};
+use machine::memory::HUGE_PAGE_ORDER;
+use memory::{Access, AddressSpace, AreaFlags, AreaView, PAGE_SIZE};
 use process::Process;
 
 use crate::node::{Cursor, PART, Step};
@@ -30,6 +31,8 @@ pub(crate) struct Residence {
     referenced: u64,
     /// Not of a file.
     anonymous: u64,
+    /// Of that, in huge pages.
+    huge: u64,
     /// Each page divided by the number of those who map it.
     proportional: u64,
 }
@@ -77,13 +80,19 @@ pub(crate) fn areas_with_residence(
         value(text, "KernelPageSize", 4096);
         value(text, "MMUPageSize", 4096);
         core::mem::take(&mut cursor.residence).show(text);
-        text.put(format_args!("THPeligible:           0\nVmFlags: "));
+        text.put(format_args!("THPeligible:           {}\nVmFlags: ", u8::from(area.may_be_huge)));
         for (access, name) in [(Access::READ, "rd"), (Access::WRITE, "wr"), (Access::EXECUTE, "ex")] {
             if area.access.contains(access) {
                 text.put(format_args!("{name} "));
             }
         }
-        text.put(format_args!("{}mr mw me \n", if area.shared { "sh " } else { "" }));
+        text.put(format_args!("{}mr mw me ", if area.shared { "sh " } else { "" }));
+        for (flag, name) in [(AreaFlags::HUGE_PAGE, "hg"), (AreaFlags::NO_HUGE_PAGE, "nh")] {
+            if area.flags.contains(flag) {
+                text.put(format_args!("{name} "));
+            }
+        }
+        text.put(format_args!("\n"));
     }
     Ok(Step::More)
 }
@@ -189,6 +198,7 @@ impl Residence {
             }
             if anonymous {
                 self.anonymous += page;
+                self.huge += huge_page_from(space, address..range.end);
             }
             self.proportional += page / u64::from(mapping.references.max(1));
         }
@@ -209,7 +219,7 @@ impl Residence {
             ("Anonymous", self.anonymous),
             ("KSM", 0),
             ("LazyFree", 0),
-            ("AnonHugePages", 0),
+            ("AnonHugePages", self.huge),
             ("ShmemPmdMapped", 0),
             ("FilePmdMapped", 0),
             ("Shared_Hugetlb", 0),
@@ -221,6 +231,13 @@ impl Residence {
             value(text, name, bytes);
         }
     }
+}
+
+/// The bytes of a huge page that begins with the range and lies in it, if there is one.
+fn huge_page_from(space: &AddressSpace, range: Range<usize>) -> u64 {
+    let Some(size) = HUGE_PAGE_ORDER.and_then(|order| PAGE_SIZE.checked_shl(order.into())) else { return 0 };
+    let may_be = range.start.is_multiple_of(size) && range.len() >= size;
+    if may_be && space.space().is_huge(range.start) { size as u64 } else { 0 }
 }
 
 fn value(text: &mut Text, name: &str, bytes: u64) {

@@ -1,7 +1,7 @@
 //! The texts about memory: proc_meminfo(5), proc_vmstat(5), proc_buddyinfo(5).
 
 use abi::Result;
-use machine::memory::FrameSource;
+use machine::memory::{FrameSource, HUGE_PAGE_ORDER};
 use memory::{Memory, PAGE_SIZE};
 
 use crate::system::View;
@@ -14,6 +14,8 @@ struct Totals {
     /// Pages of files, which all live in tmpfs: shared memory, which can't be had back.
     files: u64,
     anonymous: u64,
+    /// Of that, in huge pages.
+    huge: u64,
     /// The kernel's heap.
     slab: u64,
     /// Of the kernel's heap, what is mapped page by page.
@@ -36,6 +38,7 @@ impl Totals {
             free: bytes(free),
             files,
             anonymous: bytes(total.saturating_sub(free).saturating_sub(of_kernel)).saturating_sub(files),
+            huge: HUGE_PAGE_ORDER.map_or(0, |order| bytes(machine::memory::huge_pages() << order)),
             slab: bytes(slab),
             vmalloc: bytes(heap.vmalloc_frames),
             kernel_stacks: bytes(heap.stack_frames),
@@ -100,6 +103,7 @@ fn show(memory: &Totals, text: &mut Text) {
         ("VmallocUsed", memory.vmalloc),
         ("VmallocChunk", 0),
         ("Percpu", 0),
+        ("AnonHugePages", memory.huge),
     ];
     for (name, bytes) in lines {
         field(text, name);
@@ -160,6 +164,7 @@ mod tests {
             free: 32 << 20,
             files: 4 << 20,
             anonymous: 8 << 20,
+            huge: 2 << 20,
             slab: 1 << 20,
             vmalloc: 0,
             kernel_stacks: 0,
@@ -174,6 +179,7 @@ mod tests {
             "Cached:             4096 kB",
             "Active(anon):      12288 kB",
             "AnonPages:          8192 kB",
+            "AnonHugePages:      2048 kB",
             "CommitLimit:       32768 kB",
             "HugePages_Total:       0",
         ] {

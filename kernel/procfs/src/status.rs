@@ -300,7 +300,8 @@ fn memory_lines(memory: &memory::Usage, files: &ResidentFiles, text: &mut Text) 
     ] {
         text.put(format_args!("{name}:\t{:8} kB\n", pages * (PAGE_SIZE / 1024)));
     }
-    text.put(format_args!("CoreDumping:\t0\nTHP_enabled:\t0\nuntag_mask:\t0xffffffffffffffff\n"));
+    let huge_pages = u8::from(memory.huge_pages);
+    text.put(format_args!("CoreDumping:\t0\nTHP_enabled:\t{huge_pages}\nuntag_mask:\t0xffffffffffffffff\n"));
 }
 
 fn signal_lines(process: &Process, thread: &ThreadStatus, text: &mut Text) {

@@ -59,6 +59,14 @@ pub(crate) fn prctl(
             0 | 1 => process.set_dumpable(second as u32),
             _ => return Err(Errno::EINVAL.into()),
         },
+        option::PR_GET_THP_DISABLE if second == 0 && unused => {
+            return Ok(usize::from(process.space().is_some_and(|space| space.forbids_huge_pages())));
+        }
+        option::PR_SET_THP_DISABLE if unused => {
+            if let Some(space) = process.space() {
+                space.forbid_huge_pages(second != 0);
+            }
+        }
         option::PR_GET_KEEPCAPS => return Ok(usize::from(thread.credentials().keep_capabilities)),
         option::PR_SET_KEEPCAPS => match second {
             0 | 1 => {

@@ -24,6 +24,14 @@ pub const FAULT_AROUND: usize = 64;
 /// See [`crate::memory::FAULT_AHEAD`].
 pub const FAULT_AHEAD: usize = 16;
 
+/// See [`crate::memory::HUGE_PAGE_ORDER`]: no CPU looks into tables here.
+pub const HUGE_PAGE_ORDER: Option<u8> = None;
+
+/// See [`crate::memory::huge_pages`].
+pub fn huge_pages() -> usize {
+    0
+}
+
 /// Entries that all maps of a machine may have for each of its frames. An entry takes kernel memory, which must not be used up by
 /// them, and one frame, say that of zeros, can be shown at any number of pages.
 const MOST_ENTRIES_PER_FRAME: usize = 8;

@@ -1,6 +1,6 @@
 //! Copies between the kernel's memory and a space whose pages are found one by one in a map ([`pages`]), through their frames.
 
-use crate::memory::{Access, Frame, PAGE_SIZE, UserAddress, UserFault};
+use crate::memory::{Access, Frame, FrameRun, OutOfMemory, PAGE_SIZE, UserAddress, UserFault};
 use crate::platform::copy;
 use crate::platform::paging::{Address, Tables};
 use core::sync::atomic::Ordering::SeqCst;
@@ -25,6 +25,24 @@ impl Owned for Frame {
 }
 
 impl Tables {
+    pub fn map_huge(
+        &self,
+        _start: Address,
+        _run: FrameRun,
+        _access: Access,
+        _still: impl FnOnce() -> bool,
+    ) -> Result<bool, OutOfMemory> {
+        Ok(false)
+    }
+
+    pub fn has_leaf(&self, _page: Address) -> bool {
+        true
+    }
+
+    pub fn is_huge(&self, _page: Address) -> bool {
+        false
+    }
+
     /// Runs `each(bytes, done, length)` for the part of each page in the range that allows `access`. All lie in the frame, and in what is
     /// copied.
     fn walk(

@@ -187,6 +187,20 @@ impl FrameRun {
         first..first + (1 << self.order)
     }
 
+    /// Writes down whose pages the frames are, as [`Frame::set_tag`]: `tag` gives what is for the frame at an index.
+    pub fn set_tags(&self, tag: impl Fn(usize) -> u64) {
+        let records = records().get(self.numbers()).unwrap_or_default();
+        records.iter().enumerate().for_each(|(index, record)| record.tag.store(tag(index), Ordering::Relaxed));
+    }
+
+    /// Gives up all frames' references without dropping them, to be taken up one by one by [`Frame::from_raw`]. Returns the first frame's number.
+    #[cfg(any(machine = "pc", test))]
+    pub(crate) fn into_raw(self) -> NonZeroU32 {
+        let first = self.first;
+        core::mem::forget(self);
+        first
+    }
+
     /// The frames one by one; each goes its own way from here.
     pub fn into_frames(self) -> impl Iterator<Item = Frame> {
         let numbers = self.numbers();

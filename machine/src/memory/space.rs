@@ -1,7 +1,8 @@
 //! [`Space`]: what a program sees of memory.
 
 use super::{
-    Access, Frame, Mapping, OutOfMemory, PAGE_SIZE, SwapEntries, SwapEntry, SwappedOut, UserAddress, UserFault,
+    Access, Frame, FrameRun, Mapping, OutOfMemory, PAGE_SIZE, SwapEntries, SwapEntry, SwappedOut, UserAddress,
+    UserFault,
 };
 use crate::platform;
 use alloc::sync::Arc;
@@ -27,6 +28,14 @@ pub const FAULT_AROUND: usize = platform::paging::FAULT_AROUND;
 /// Fresh pages worth supplying at once to a program that fills memory page by page. They cost memory that it may never touch:
 /// more than one only where a fault is dear.
 pub const FAULT_AHEAD: usize = platform::paging::FAULT_AHEAD;
+
+/// 2^this frames lie together in a huge page, which the CPU finds with one look into its tables. None where there are no such pages.
+pub const HUGE_PAGE_ORDER: Option<u8> = platform::paging::HUGE_PAGE_ORDER;
+
+/// Huge pages that are mapped, of all spaces.
+pub fn huge_pages() -> usize {
+    platform::paging::huge_pages()
+}
 
 /// A user address space: which frame each page shows, and with what access.
 ///
@@ -137,6 +146,35 @@ impl Space {
         still: impl Fn() -> bool,
     ) -> Result<bool, OutOfMemory> {
         self.0.map_batch(user_page(start)?, frames, access, still)
+    }
+
+    /// Shows a run of [`HUGE_PAGE_ORDER`] in one piece, from `start` on, a multiple of its size, if nothing is mapped there, and `still` holds, which
+    /// is asked as in [`map_over`](Space::map_over). False if not, and on failure: then nothing changes, but that `run` is dropped. From then on these are
+    /// pages as all others; what changes some of them alone takes the piece apart.
+    pub fn map_huge(
+        &self,
+        start: impl Into<UserAddress>,
+        run: FrameRun,
+        access: Access,
+        still: impl FnOnce() -> bool,
+    ) -> Result<bool, OutOfMemory> {
+        let (start, length) = (user_page(start)?, (run.numbers().len() as Address).saturating_mul(PAGE));
+        if start.is_multiple_of(length) && start.checked_add(length).is_some_and(|end| end <= TOP) {
+            self.0.map_huge(start, run, access, still)
+        } else {
+            Err(OutOfMemory)
+        }
+    }
+
+    /// Whether some page is mapped that shares the last level of tables with that of `address`: then there can be no huge page.
+    #[inline]
+    pub fn has_leaf(&self, address: impl Into<UserAddress>) -> bool {
+        page_of(address).is_none_or(|page| self.0.has_leaf(page))
+    }
+
+    /// Whether the page of `address` is part of a huge page now.
+    pub fn is_huge(&self, address: impl Into<UserAddress>) -> bool {
+        page_of(address).is_some_and(|page| self.0.is_huge(page))
     }
 
     /// What takes pages and rights out, and waits for other CPUs to forget them when it is dropped: at the end of the statement, if it gets no

@@ -14,6 +14,14 @@ pub const FAULT_AROUND: usize = 16;
 /// See [`crate::memory::FAULT_AHEAD`].
 pub const FAULT_AHEAD: usize = 1;
 
+/// See [`crate::memory::HUGE_PAGE_ORDER`]: no CPU looks into tables here.
+pub const HUGE_PAGE_ORDER: Option<u8> = None;
+
+/// See [`crate::memory::huge_pages`].
+pub fn huge_pages() -> usize {
+    0
+}
+
 /// The pages of a space.
 pub struct Tables(Space<Frame>);
 

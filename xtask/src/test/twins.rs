@@ -28,6 +28,15 @@ const MEMORY: u32 = 512;
 /// Linux is asked by one job at a time; the others then find its answers kept.
 static ASKING: Mutex<()> = Mutex::new(());
 
+/// The same where there are huge pages: on smaller machines there are none.
+const MEMORY_FOR_HUGE_PAGES: u32 = 1024;
+
+/// A machine that has huge pages.
+const HUGE: &str = "twin with huge pages";
+
+/// What runs there.
+const WITH_HUGE_PAGES: [&str; 5] = ["copy_on_write", "fork_wait", "huge_pages", "mapping_threads", "threads"];
+
 /// A kernel whose files take their time: the seed is in the environment's `SLOW_FILES`, or 1.
 const SLOW: &str = "twin on slow files";
 
@@ -54,7 +63,8 @@ pub fn jobs() -> Result<Vec<Job>> {
     }
     let job = |place: Place, cpus: u32, engine: Option<&'static str>, title: &'static str| {
         let fits = move |name: &str| {
-            (!is_slow(title) || !NOT_ON_SLOW.contains(&name))
+            (title != HUGE || WITH_HUGE_PAGES.contains(&name))
+                && (!is_slow(title) || !NOT_ON_SLOW.contains(&name))
                 && (title != SLOW_NAMES || !NOT_ON_SLOW_NAMES.contains(&name))
         };
         let fitting = names.iter().filter(|name| fits(name));
@@ -68,7 +78,8 @@ pub fn jobs() -> Result<Vec<Job>> {
                 |program: &Program| fits(&program.name) && context.wants(&format!("{title}: {}", program.name));
             let twins: Vec<Program> = programs::compile("tests/twin")?.into_iter().filter(wanted).collect();
             let expected = linux_answers(&twins, context.fresh)?;
-            let screen = run(context.kernel, place, cpus, engine, &options_for(title), &twins)?;
+            let memory = if title == HUGE { MEMORY_FOR_HUGE_PAGES } else { MEMORY };
+            let screen = run(context.kernel, place, cpus, memory, engine, &options_for(title), &twins)?;
             keep_for_a_look(&batch::results(&screen));
             for (name, result) in compare(&expected, &screen) {
                 report.check(&format!("{title}: {name}"), result);
@@ -82,6 +93,7 @@ pub fn jobs() -> Result<Vec<Job>> {
     Ok(vec![
         job(Place::Q35, 4, None, "twin on 4 CPUs"),
         job(Place::Microvm, 1, None, "twin on 1 CPU"),
+        job(Place::Q35, 4, None, HUGE),
         job(Place::Host, 4, None, "twin on the host with 4 CPUs"),
         job(Place::Host, 1, None, "twin on the host with 1 CPU"),
         job(Place::Host, 3, Some("ptrace"), "twin on the host with 3 CPUs, traced"),
@@ -109,6 +121,7 @@ fn run(
     kernel: Guest,
     place: Place,
     cpus: u32,
+    memory: u32,
     engine: Option<&'static str>,
     options: &str,
     twins: &[Program],
@@ -123,28 +136,22 @@ fn run(
         items.push(polls::item());
     }
     batch::prepare(&mut archive, &items);
-    Ok(start(kernel, place, cpus, engine, options, archive)?.screen_at_end(Duration::from_secs(200)))
+    Ok(start(kernel, place, cpus, memory, engine, options, archive)?.screen_at_end(Duration::from_secs(200)))
 }
 
 fn start(
     kernel: Guest,
     place: Place,
     cpus: u32,
+    memory: u32,
     engine: Option<&'static str>,
     options: &str,
     archive: Initramfs,
 ) -> Result<Console> {
     let Some(machine) = place.model() else {
-        return Console::start_on_host(&Hosted {
-            cpus,
-            memory: MEMORY,
-            archive,
-            options: options.into(),
-            engine,
-            tool: None,
-        });
+        return Console::start_on_host(&Hosted { cpus, memory, archive, options: options.into(), engine, tool: None });
     };
-    let hardware = Hardware { cpus, memory: MEMORY, machine, kernel, accelerator: None };
+    let hardware = Hardware { cpus, memory, machine, kernel, accelerator: None };
     let mut vm = hardware.vm(archive, options)?;
     if vm.accelerator == Accelerator::Tcg {
         // With five levels of page tables Linux has a larger address space, which some answers tell.
@@ -171,7 +178,7 @@ fn linux_answers(twins: &[Program], fresh: bool) -> Result<BTreeMap<String, Done
     if unknown.is_empty() {
         return Ok(answers);
     }
-    let screen = run(Guest::Linux, Place::Q35, 1, None, "quiet", &unknown)?;
+    let screen = run(Guest::Linux, Place::Q35, 1, MEMORY, None, "quiet", &unknown)?;
     let mut results = batch::results(&screen);
     let mut unusable = Vec::new();
     for twin in &unknown {

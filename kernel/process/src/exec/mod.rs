@@ -129,6 +129,9 @@ async fn prepare(thread: &Arc<Thread>, request: &ExecRequest<'_>) -> Result<Prep
     let limits = thread.process().limits();
     let mut file = open(thread, request.directory.as_ref(), request.path, request.lookup).await?;
     let space = AddressSpace::new(kernel.memory(), limits.memory(), kernel.random_number())?;
+    if thread.process().space().is_some_and(|old| old.forbids_huge_pages()) {
+        space.forbid_huge_pages(true);
+    }
     let top = space.map_stack()?;
     let most = i32::MAX as usize;
     let mut arguments = request.arguments.count(most).await?;

@@ -34,6 +34,7 @@ pub mod debug;
 pub mod descriptors;
 pub mod extended;
 pub mod features;
+mod huge;
 pub mod kernel_space;
 pub mod layout;
 pub mod local_apic;

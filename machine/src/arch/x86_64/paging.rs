@@ -46,6 +46,7 @@ pub const FAULT_AROUND: usize = 16;
 /// See [`crate::memory::FAULT_AHEAD`].
 pub const FAULT_AHEAD: usize = 1;
 
+pub use super::huge::{HUGE_PAGE_ORDER, huge_pages};
 pub use super::mmu_gather::MmuGather;
 
 pub use super::kernel_space::{initialise, kernel_root, map_device, map_stack};
@@ -159,7 +160,7 @@ fn in_one_leaf(range: &Range<usize>) -> bool {
 
 /// The index of `page` in a table of `level`.
 #[inline]
-fn index(page: usize, level: usize) -> usize {
+pub(super) fn index(page: usize, level: usize) -> usize {
     page >> shift(level) & (ENTRIES - 1)
 }
 
@@ -210,15 +211,22 @@ impl Tables {
         self.changes.lock()
     }
 
+    /// The table that has the entry for `page`'s leaf table, if there is one. In a section, or under the lock for changes, or that of the leaf.
+    #[inline]
+    pub(super) fn directory(&self, page: usize) -> Option<Table> {
+        self.root.lower(index(page, 3))?.lower(index(page, 2))
+    }
+
     /// The leaf table for `page`, if there is one. In a section, or under the lock for changes.
     #[inline]
-    fn walk_to(&self, page: usize) -> Option<Table> {
-        self.root.lower(index(page, 3))?.lower(index(page, 2))?.lower(index(page, 1))
+    pub(super) fn walk_to(&self, page: usize) -> Option<Table> {
+        let (directory, index) = (self.directory(page)?, index(page, 1));
+        directory.below(index, directory.get(index))
     }
 
     /// The leaf table for `page`. Tables made before one could not be had stay, empty, until the next unmap.
     #[inline]
-    fn leaf_or_new(&self, page: usize) -> Result<Leaf, OutOfMemory> {
+    pub(super) fn leaf_or_new(&self, page: usize) -> Result<Leaf, OutOfMemory> {
         let section = rcu::read();
         let leaf = self.walk_to(page).and_then(Leaf::try_lock);
         drop(section);
@@ -251,7 +259,7 @@ impl Tables {
         let mut table = self.root;
         for level in [3, 2, 1] {
             let index = index(page, level);
-            table = match table.lower(index) {
+            table = match table.below(index, table.get(index)) {
                 Some(lower) => lower,
                 None => spare.take_if(|new| table.attach(index, *new))?,
             };
@@ -265,7 +273,7 @@ impl Tables {
         for level in [3, 2, 1] {
             let index = index(page, level);
             table = loop {
-                if let Some(lower) = table.lower(index) {
+                if let Some(lower) = table.below(index, table.get(index)) {
                     break lower;
                 }
                 let new = Table::new().ok_or(OutOfMemory)?;
@@ -348,6 +356,7 @@ impl Tables {
         let (leaf, index, old) = self.find(page)?;
         old.frame().filter(|number| number.get() as usize == frame)?;
         entries.duplicate(entry);
+        self.split(&leaf, page);
         let old = leaf.replace(index, Entry::swapped(entry));
         removed.entry(page, old, Entry::swapped(entry));
         removed.note();
@@ -378,6 +387,7 @@ impl Tables {
             leaf.insert(index, entry);
             self.resident.add(1);
         } else {
+            self.split(&leaf, page);
             if old.frame().is_none() {
                 self.resident.add(1);
             }
@@ -461,8 +471,12 @@ impl Tables {
     fn clear_leaf(&self, leaf: Table, base: usize, indices: Range<usize>, removed: &mut MmuGather<'_>) -> usize {
         let leaf = Leaf::lock(leaf);
         let (before, released) = (leaf.occupied(), removed.released);
+        let was_huge = self.hide_or_split(&leaf, base, &indices);
         for (index, _) in leaf.entries(indices) {
             removed.entry(base + (index << shift(0)), leaf.take(index), Entry(0));
+        }
+        if was_huge {
+            self.show_emptied(&leaf, base);
         }
         let taken = before - leaf.occupied();
         removed.note();
@@ -475,6 +489,10 @@ impl Tables {
     pub(super) fn protect(&self, range: Range<usize>, access: Access, removed: &mut MmuGather<'_>) {
         self.each_leaf(range, |leaf, base, indices| {
             let leaf = Leaf::lock(leaf);
+            if indices.len() < ENTRIES {
+                self.split(&leaf, base);
+            }
+            self.protect_huge(&leaf, base, access);
             for (index, entry) in leaf.entries(indices) {
                 if entry.frame().is_none() {
                     continue; // swapped out
@@ -555,6 +573,7 @@ impl Tables {
         self.each_leaf(range, |leaf, base, indices| {
             let copies = child.leaf_for_change(base)?;
             let leaf = Leaf::lock(leaf);
+            self.split(&leaf, base);
             let (mut groups, mut added, mut swapped) = (0, 0, 0);
             for (index, mut entry) in leaf.entries(indices) {
                 let Some(frame) = entry.frame().filter(|_| copies.get(index).0 == 0) else {
@@ -673,6 +692,7 @@ impl Tables {
         if !still() {
             return Ok(false);
         }
+        self.split(&leaf, page);
         shared.set_tag(tag);
         let old = leaf.update(index, |entry| Entry(rights(entry).0 | Entry::ACCESSED | Entry::DIRTY));
         if old.must_flush(rights(old)) {
@@ -729,7 +749,7 @@ impl Tables {
         })?;
         self.each_piece(from.clone(), to, |piece| {
             if let Some(table) = self.walk_to(piece.target) {
-                piece.move_to(table, removed);
+                piece.move_to(self, table, removed);
             }
             Ok(())
         })?;
@@ -778,6 +798,11 @@ impl Tables {
         self.root.physical()
     }
 
+    /// Counts pages that were mapped.
+    pub(super) fn count_resident(&self, added: isize) {
+        self.resident.add(added);
+    }
+
     /// How many tables there are below the root.
     #[cfg(test)]
     pub fn tables(&self) -> usize {
@@ -797,9 +822,10 @@ struct Piece {
 
 impl Piece {
     /// Moves the entries to the leaf table of the target, where there should be none. Under the lock for changes.
-    fn move_to(self, table: Table, removed: &mut MmuGather<'_>) {
+    fn move_to(self, tables: &Tables, table: Table, removed: &mut MmuGather<'_>) {
         let (first, target) = (self.indices.start, index(self.target, 0));
         let leaf = Leaf::lock(self.leaf);
+        tables.split(&leaf, self.page);
         let _other = (table != self.leaf).then(|| Leaf::lock(table));
         for (index, _) in leaf.entries(self.indices) {
             let to = target + index - first;
@@ -824,6 +850,9 @@ impl Drop for Tables {
         let _: ControlFlow<()> = self.walk(
             0..USER_TOP,
             |leaf, _, indices| {
+                if leaf.is_huge() {
+                    Tables::is_split(&leaf);
+                }
                 for (_, entry) in leaf.entries(indices) {
                     match entry.frame() {
                         // SAFETY: the entry's reference.
@@ -842,6 +871,9 @@ impl Drop for Tables {
 /// Frees a table no CPU uses and nothing points to.
 #[inline]
 pub(super) fn free(table: Table) {
+    if let Some(deposits) = table.deposits() {
+        free(deposits);
+    }
     // SAFETY: the table's only reference was its parent's, or the space's, which is gone.
     drop(unsafe { Frame::from_raw(table.into_frame()) });
 }

@@ -147,7 +147,9 @@ impl Table {
     pub unsafe fn zeroed(number: NonZeroU32) -> Table {
         // SAFETY: by contract of the caller.
         unsafe { super::copy::clear_page(frames::bytes(number.get())) };
-        Table(number)
+        let table = Table(number);
+        table.deposited().store(0, Relaxed);
+        table
     }
 
     /// The table an entry of a higher table of a space points to: there an entry that is not 0 does.
@@ -176,6 +178,35 @@ impl Table {
         State(unsafe { frames::record(self.0.get()) }.table_state())
     }
 
+    /// The number of the table of a directory's deposits, or 0: see [`super::huge`].
+    #[inline]
+    fn deposited(self) -> &'static AtomicU64 {
+        // SAFETY: as in `state`.
+        unsafe { frames::record(self.0.get()) }.table_deposits()
+    }
+
+    /// What is deposited behind the huge pages of a directory.
+    #[inline]
+    pub fn deposits(self) -> Option<Table> {
+        NonZeroU32::new(self.deposited().load(Acquire) as u32).map(Table)
+    }
+
+    /// Gives a directory a table of deposits that nobody knows yet; false if it has one.
+    pub fn set_deposits(self, deposits: Table) -> bool {
+        self.deposited().compare_exchange(0, deposits.0.get().into(), AcqRel, Relaxed).is_ok()
+    }
+
+    /// Whether a huge page maps what a leaf table has. As [`State::is_huge`].
+    #[inline]
+    pub fn is_huge(self) -> bool {
+        self.state().is_huge()
+    }
+
+    /// Notes that for a leaf table that is locked.
+    pub fn set_huge(self, huge: bool) {
+        self.state().set_huge(huge);
+    }
+
     /// Locks a leaf table; false if it is locked, or retired.
     #[inline]
     pub fn try_lock(self) -> bool {
@@ -188,10 +219,16 @@ impl Table {
         self.state().unlock();
     }
 
-    /// The table below an upper one at `index`.
+    /// The table below the root, or below one of the tables that it points to, at `index`.
     #[inline]
     pub fn lower(self, index: usize) -> Option<Table> {
         Table::of(self.get(index))
+    }
+
+    /// The table below an upper one at `index`, whose entry is `entry`: behind a huge page, too.
+    #[inline]
+    pub fn below(self, index: usize, entry: Entry) -> Option<Table> {
+        if entry.has(Entry::LARGE) { super::huge::leaf_behind(self, index, entry) } else { Table::of(entry) }
     }
 
     /// Hangs a table that nobody knows yet into an upper one at `index`; false if there is one, or the upper table is retired.
@@ -368,6 +405,6 @@ impl Iterator for LowerTables {
         }
         let (index, entry) = self.entries.next()?;
         self.last = Some(index);
-        Some((index, Table::of(entry)?))
+        Some((index, table.below(index, entry)?))
     }
 }

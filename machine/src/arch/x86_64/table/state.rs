@@ -19,6 +19,8 @@ use super::atomic::{AtomicU32, Ordering};
 
 /// Occupied and reserved entries, and one for the table itself.
 const COUNT: u32 = 0x3ff;
+/// A huge page maps what a leaf table has.
+const HUGE: u32 = 1 << 13;
 const RETIRED: u32 = 1 << 14;
 const LOCKED: u32 = 1 << 15;
 /// From here on: which groups of entries may have any.
@@ -59,6 +61,18 @@ impl State<'_> {
     #[inline]
     pub fn unlock(self) {
         self.0.store(self.load() & !LOCKED, Ordering::Release);
+    }
+
+    /// Whether a huge page maps what the table has, for who has it locked, or keeps others from making and splitting one.
+    #[inline]
+    pub fn is_huge(self) -> bool {
+        self.load() & HUGE != 0
+    }
+
+    /// Notes that one does, or none. The caller has the table locked.
+    pub fn set_huge(self, huge: bool) {
+        let others = self.load() & !HUGE;
+        self.0.store(if huge { others | HUGE } else { others }, Ordering::Relaxed);
     }
 
     /// Counts `added` new entries that lie in `groups`. The caller has the table locked, or alone.

@@ -8,6 +8,8 @@
 
 #[path = "../copy_method.rs"]
 mod copy_method;
+#[path = "../huge.rs"]
+mod huge;
 #[path = "../mmu_gather.rs"]
 mod mmu_gather;
 #[path = "../paging.rs"]
@@ -72,6 +74,8 @@ mod shootdown {
         pages: BTreeMap<(usize, usize), Entry>,
         /// Leaf tables by root and what they map.
         leaves: BTreeMap<(usize, usize), Table>,
+        /// Huge pages by root and number.
+        huge: BTreeMap<(usize, usize), Entry>,
     }
 
     thread_local! {
@@ -93,6 +97,9 @@ mod shootdown {
         CACHED.with_borrow_mut(|cached| {
             cached.pages.retain(|(its, page), _| *its != root || !pages.contains(page));
             cached.leaves.retain(|(its, _), _| *its != root);
+            // Any address of a huge page forgets all of it.
+            let overlaps = |region: usize| pages.start < (region + 1) << 21 && region << 21 < pages.end;
+            cached.huge.retain(|(its, region), _| *its != root || !overlaps(*region));
         });
     }
 
@@ -104,13 +111,18 @@ mod shootdown {
         flush(root, 0..usize::MAX);
     }
 
-    /// The leaf by a walk from the root.
-    fn walk(root: usize, page: usize) -> Option<Table> {
+    /// The directory's entry by a walk from the root.
+    fn walk_to_directory(root: usize, page: usize) -> Option<Entry> {
         let mut table = Table(NonZeroU32::new((root >> 12) as u32)?);
-        for level in [3, 2, 1] {
+        for level in [3, 2] {
             table = Table::of(table.get(page >> (12 + 9 * level) & 511))?;
         }
-        Some(table)
+        Some(table.get(page >> 21 & 511)).filter(|entry| entry.has(Entry::PRESENT))
+    }
+
+    /// The leaf by a walk from the root.
+    fn walk(root: usize, page: usize) -> Option<Table> {
+        walk_to_directory(root, page).filter(|entry| !entry.has(Entry::LARGE)).and_then(Table::of)
     }
 
     /// What the CPU does at an access: true if it needs no fault.
@@ -121,6 +133,23 @@ mod shootdown {
             if hit.is_some_and(|entry| !write || entry.has(Entry::DIRTY)) {
                 return true;
             }
+            let huge = cached.huge.get(&(root, page >> 21)).copied();
+            if huge.is_some_and(allows) {
+                return true;
+            }
+            if !cached.leaves.contains_key(&(root, page >> 21))
+                && let Some(entry) = walk_to_directory(root, page).filter(|entry| entry.has(Entry::LARGE))
+            {
+                let small = cached.pages.keys().any(|(its, page_of)| *its == root && page_of >> 21 == page >> 21);
+                assert!(
+                    !small && entry.has(Entry::ACCESSED | Entry::DIRTY),
+                    "two sizes at once, or a huge page to be marked"
+                );
+                if allows(entry) {
+                    cached.huge.insert((root, page >> 21), entry);
+                }
+                return allows(entry);
+            }
             let leaf = cached.leaves.get(&(root, page >> 21)).copied().or_else(|| walk(root, page));
             let Some(leaf) = leaf else { return false };
             cached.leaves.insert((root, page >> 21), leaf);
@@ -129,6 +158,7 @@ mod shootdown {
                 return false;
             }
             let marks = Entry::ACCESSED | if write { Entry::DIRTY } else { 0 };
+            assert!(huge.is_none(), "two sizes at once");
             leaf.update(page >> 12 & 511, |entry| Entry(entry.0 | marks));
             cached.pages.insert((root, page), Entry(entry.0 | marks));
             true
@@ -145,6 +175,14 @@ mod shootdown {
 
     /// All translations that are cached.
     pub fn cached() -> Vec<(usize, usize, Entry)> {
-        CACHED.with_borrow(|cached| cached.pages.iter().map(|((root, page), entry)| (*root, *page, *entry)).collect())
+        CACHED.with_borrow(|cached| {
+            let small = cached.pages.iter().map(|((root, page), entry)| (*root, *page, *entry));
+            let pages =
+                |entry: Entry| (0..512).map(move |page| (page, Entry((entry.0 & !Entry::LARGE) + (page << 12))));
+            let huge = cached.huge.iter().flat_map(|((root, region), entry)| {
+                pages(*entry).map(move |(page, entry)| (*root, (region << 21) + ((page as usize) << 12), entry))
+            });
+            small.chain(huge).collect()
+        })
     }
 }

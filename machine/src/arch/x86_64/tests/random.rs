@@ -4,7 +4,7 @@ use super::paging::Tables;
 use super::table::Entry;
 use super::{frames, shootdown};
 use crate::memory::{
-    Access, Frame, Mapping, OutOfMemory, PAGE_SIZE, Space, SwapEntries, SwapEntry, SwappedOut, records,
+    Access, Frame, FrameRun, Mapping, OutOfMemory, PAGE_SIZE, Space, SwapEntries, SwapEntry, SwappedOut, records,
 };
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,8 +14,11 @@ use std::sync::{Arc, Mutex};
 trait Pages: Sized {
     /// The end of user space.
     const TOP: usize;
+    const HAS_HUGE_PAGES: bool;
     fn new(counts: Arc<Counts>) -> Self;
     fn map(&self, page: usize, frame: Frame, access: Access) -> Result<(), OutOfMemory>;
+    fn map_huge(&self, start: usize, run: FrameRun, access: Access) -> Result<bool, OutOfMemory>;
+    fn is_huge(&self, page: usize) -> bool;
     fn unmap(&self, range: Range<usize>, budget: usize) -> Option<usize>;
     fn protect(&self, range: Range<usize>, access: Access);
     fn move_range(&self, from: Range<usize>, to: usize) -> Result<(), OutOfMemory>;
@@ -40,6 +43,12 @@ macro_rules! same {
     () => {
         fn map(&self, page: usize, frame: Frame, access: Access) -> Result<(), OutOfMemory> {
             (**self).map(page, frame, access)
+        }
+        fn map_huge(&self, start: usize, run: FrameRun, access: Access) -> Result<bool, OutOfMemory> {
+            (**self).map_huge(start, run, access, || true)
+        }
+        fn is_huge(&self, page: usize) -> bool {
+            (**self).is_huge(page)
         }
         fn protect(&self, range: Range<usize>, access: Access) {
             (**self).gather().protect(range, access);
@@ -79,6 +88,7 @@ macro_rules! same {
 
 impl Pages for Box<Tables> {
     const TOP: usize = super::paging::USER_TOP;
+    const HAS_HUGE_PAGES: bool = true;
     same!();
 
     fn new(counts: Arc<Counts>) -> Self {
@@ -105,6 +115,7 @@ impl Pages for Box<Tables> {
 
 impl Pages for Arc<Space> {
     const TOP: usize = crate::memory::USER_TOP;
+    const HAS_HUGE_PAGES: bool = crate::memory::HUGE_PAGE_ORDER.is_some();
     same!();
 
     fn new(counts: Arc<Counts>) -> Self {
@@ -127,6 +138,9 @@ impl Pages for Arc<Space> {
         Vec::new()
     }
 }
+
+/// Bytes of a huge page.
+const HUGE: usize = PAGE_SIZE << 9;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Page {
@@ -164,9 +178,17 @@ impl Random {
         around - 8 * PAGE_SIZE + self.below(16) * PAGE_SIZE
     }
 
+    /// 2 MiB, before or behind one of the borders.
+    fn huge(&mut self) -> Range<usize> {
+        let border = [0x20_0000, 0x4000_0000, 0x80_0000_0000][self.below(3)];
+        let start = border - self.below(2) * HUGE;
+        start..start + HUGE
+    }
+
     fn range(&mut self) -> Range<usize> {
         let start = self.page();
-        match self.below(8) {
+        match self.below(10) {
+            8 | 9 => self.huge(),
             0 => 0..self.top,
             1 => start..self.top.min(start + (PAGE_SIZE << 10)),
             _ => start..self.top.min(start + (1 + self.below(12)) * PAGE_SIZE),
@@ -223,6 +245,9 @@ impl<P: Pages> World<P> {
     fn step(&mut self, random: &mut Random) {
         let which = random.below(2);
         let (space, model, swapped) = (&self.spaces[which], &mut self.models[which], &mut self.swapped[which]);
+        if P::HAS_HUGE_PAGES && random.below(24) == 0 {
+            return self.map_huge(which, random);
+        }
         match random.below(14) {
             0..3 => {
                 let page = random.page();
@@ -318,6 +343,22 @@ impl<P: Pages> World<P> {
                     }
                 }
             }
+        }
+    }
+
+    fn map_huge(&mut self, which: usize, random: &mut Random) {
+        let (space, model) = (&self.spaces[which], &mut self.models[which]);
+        let (range, access) = (random.huge(), random.access());
+        let run = FrameRun::zeroed(9).unwrap();
+        let first = run.numbers().start;
+        let is_mapped = space.map_huge(range.start, run, access).unwrap();
+        let is_empty =
+            model.range(range.clone()).next().is_none() && self.swapped[which].range(range.clone()).next().is_none();
+        assert_eq!(is_mapped, is_empty);
+        assert!(!is_mapped || space.is_huge(range.end - 1));
+        for (index, page) in range.step_by(PAGE_SIZE).enumerate().filter(|_| is_mapped) {
+            let frame = first + index;
+            model.insert(page, Page { frame, access, copy_on_write: false, accessed: true, dirty: true });
         }
     }
 
