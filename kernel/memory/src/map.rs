@@ -2,6 +2,7 @@
 //!
 //! The order of the checks is Linux's (`do_mmap`), since programs see which of two errors they get.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -112,8 +113,8 @@ impl AddressSpace {
         if flags.contains(AreaFlags::LOCKED)
             || (request.flags.contains(MapFlags::POPULATE) && !request.flags.contains(MapFlags::NON_BLOCK))
         {
-            // That a page can't be had is not the mapping's failure.
-            let _ = self.populate(range.clone(), &mut Budget::new()).await;
+            // That a page can't be had is not the mapping's failure. Not worth room in every future of mmap(2).
+            let _ = Box::pin(self.populate(range.clone(), &mut Budget::new())).await;
         }
         Ok(range.start)
     }

@@ -3,6 +3,7 @@
 //! The calls programs make most have two halves. The plain one moves what can be moved now, and is all that most need; the
 //! `_waiting` one goes on behind what was moved.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::pin::{Pin, pin};
 
@@ -583,7 +584,8 @@ pub(crate) async fn fallocate(
     length: i64,
 ) -> Result<(), Failure> {
     let file = thread.files().get(file.0)?;
-    let allocating = pin!(file.allocate(mode, offset, length, &**thread));
+    // Rare, and large: not worth room in every future.
+    let allocating = Box::pin(file.allocate(mode, offset, length, &**thread));
     // As Linux's tmpfs: no restart.
     Ok(thread.interruptible(allocating).await.map_err(|_| Interrupted::Eintr)??)
 }
