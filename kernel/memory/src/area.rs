@@ -75,7 +75,8 @@ pub struct Area {
     pub access: Access,
     /// What is special.
     pub flags: AreaFlags,
-    /// Some page may be the program's own copy. Areas merge regardless (Linux: `anon_vma`).
+    /// Of an anonymous area: some page may be the program's own. Areas merge regardless (Linux: `anon_vma`). A fault may have left it with what
+    /// is remembered of the area: ask after [`Layout::forget`](crate::address_space::Layout::forget).
     pub written: Written,
     /// Where pages come from.
     pub backing: Backing,
