@@ -2,8 +2,8 @@
 //!
 //! [`AddressSpace`] joins two records. The *areas* say what may be where (this room's lock, [`Layout`]); the machine's
 //! `Space` says which page shows which frame. A page is mapped only inside an area that allows it, because every change
-//! of areas makes the same change to the pages before the lock is released, and every fault maps under the lock, or only while what it knew
-//! of the area without the lock is so (`recent_areas`). What CPUs remember of pages that were taken out they are made to forget after that; until they have, nobody maps anything there ([`Exclusion`]).
+//! of areas makes the same change to the pages before the lock is released, and every fault maps under the lock. What CPUs remember
+//! of pages that were taken out they are made to forget after that; until they have, nobody maps anything there ([`Exclusion`]).
 //!
 //! Created for exec, copied by fork, cleared by exit; threads share it by `Arc`.
 
@@ -24,8 +24,8 @@ use crate::exclusion::{Exclusion, LayoutGuard, LayoutLock};
 use crate::family::Membership;
 use crate::kernel_memory::Memory;
 use crate::map::{Placement, check_commit};
-use crate::pager::{Candidates, MappedFile};
-use crate::recent_areas;
+use crate::pager::Candidates;
+use crate::recent_areas::RecentAreas;
 use crate::views::ProgramLayout;
 
 /// Pages that are taken out, copied or protected under one taking of the lock.
@@ -52,9 +52,6 @@ impl Default for Limits {
         Limits { address_space: u64::MAX, data: u64::MAX, stack: 8 << 20, locked: 8 << 20 }
     }
 }
-
-/// What page faults know without the lock of the areas.
-pub(crate) type RecentAreas = recent_areas::RecentAreas<MappedFile>;
 
 /// The memory of a program.
 pub struct AddressSpace {
@@ -126,7 +123,7 @@ impl Layout {
 
     /// Removes some areas. False if there are none.
     fn release_some(&mut self) -> bool {
-        self.forget_all();
+        self.recent.forget_all();
         let Some(areas) = self.areas.pop_some() else { return false };
         areas.into_iter().for_each(|area| Layout::release(&mut self.released, area));
         true
@@ -200,7 +197,7 @@ impl AddressSpace {
         child: &AddressSpace,
         at: usize,
     ) -> Result<Option<usize>, Errno> {
-        layout.forget_all();
+        layout.recent.forget_all();
         // Nobody else knows the child yet, so its lock can be taken inside the parent's.
         let next = child.change_now(|new, _| self.share_some(layout, gather, child, new, at))?;
         layout.exclusion = Some(Exclusion::faults_in(0..next.unwrap_or(USER_TOP)));
@@ -301,7 +298,7 @@ impl AddressSpace {
         while let Some(start) = at {
             at = self.change_now(|layout, gather| {
                 layout.note_resident(self.space.resident());
-                layout.forget_all();
+                layout.recent.forget_all();
                 gather.unmap_some(start..USER_TOP, SLICE).map(usize::from)
             });
             budget.pace(SLICE).await;
@@ -436,7 +433,6 @@ impl AddressSpace {
             let cost = match area.view_of(file, range) {
                 Some(shown) => {
                     let shown = shown.start.max(at)..shown.end.max(at);
-                    layout.forget(&shown);
                     if let Some(next) = gather.unmap_some(shown.clone(), left) {
                         return Some(next.into());
                     }
@@ -462,7 +458,6 @@ impl AddressSpace {
         self.change_pages(|layout, gather| {
             for area in layout.areas.ascending(0) {
                 if let Some(shown) = area.view_of(file, range) {
-                    layout.forget(&shown);
                     each(area, shown, gather);
                 }
             }

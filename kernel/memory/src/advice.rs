@@ -99,7 +99,7 @@ impl AddressSpace {
                     return Err(Errno::EINVAL);
                 }
                 let flags = (area.flags - clear) | set;
-                layout.forget(&part);
+                layout.recent.forget(&part);
                 layout.set_flags(part, flags)?;
             }
             Advice::Hint => {}
@@ -110,7 +110,7 @@ impl AddressSpace {
                     return Err(Errno::EINVAL);
                 }
                 layout.note_resident(self.space().resident());
-                layout.forget(&part);
+                layout.recent.forget(&part);
                 return Ok(gather.unmap_some(part, SLICE).map(usize::from));
             }
             // Handled by the caller.

@@ -75,8 +75,7 @@ pub struct Area {
     pub access: Access,
     /// What is special.
     pub flags: AreaFlags,
-    /// Of an anonymous area: some page may be the program's own. Areas merge regardless (Linux: `anon_vma`). A fault may have left it with what
-    /// is remembered of the area: ask after [`Layout::forget`](crate::address_space::Layout::forget).
+    /// Some page may be the program's own copy. Areas merge regardless (Linux: `anon_vma`).
     pub written: Written,
     /// Where pages come from.
     pub backing: Backing,

@@ -139,7 +139,7 @@ impl AddressSpace {
         }
         layout.areas.split(part.start)?;
         layout.areas.split(part.end)?;
-        layout.forget(&part);
+        layout.recent.forget(&part);
         layout.areas.modify(part.start, |area| {
             area.access = access;
             if charge {

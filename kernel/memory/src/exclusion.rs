@@ -235,7 +235,7 @@ impl Exclusion {
 impl Layout {
     /// Keeps these out from now on.
     pub fn exclude(&mut self, whom: Exclusion) {
-        self.forget(&(whom.start..whom.end));
+        self.recent.forget(&(whom.start..whom.end));
         self.exclusion = Some(whom);
     }
 }

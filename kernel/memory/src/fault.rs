@@ -1,8 +1,8 @@
 //! Page faults: the page that is missing, or not yet writable, is supplied.
 //!
-//! [`AddressSpace::resolve`] is one try without the space's lock, if a fault was resolved in the same area before (`recent_areas`), or else
-//! under it, shared with other faults: it looks at what is mapped, makes a page of zeros or a copy or asks the file, and maps that if what is
-//! mapped is still the same, and so is the area. So two threads that fault at the same page at once get
+//! [`AddressSpace::resolve`] is one try under the space's lock, which it shares with other faults, or without it, if the area is an
+//! anonymous one in which a fault was resolved before (`recent_areas`): it looks at what is mapped, makes
+//! a page of zeros or a copy, and maps it if what is mapped is still the same. So two threads that fault at the same page at once get
 //! one page: the second's is dropped, and it finds the first's when it tries again. What it does:
 //!
 //! | area | read | write |
@@ -31,9 +31,6 @@ use crate::swap::{Found, Reading};
 
 /// Pages of a file mapped around a fault at most, a power of two.
 const AROUND: u64 = machine::memory::FAULT_AROUND as u64;
-
-/// What is known of an area without the lock.
-type Recent<'a> = recent_areas::Found<'a, MappedFile>;
 
 /// Bytes an area has at least that is remembered for further faults.
 const WORTH_REMEMBERING: usize = 32 * PAGE_SIZE;
@@ -77,19 +74,18 @@ impl Known {
         Known(moved | usize::from(rights.bits()))
     }
 
-    /// What a fault may do at once in an area in which one was resolved before.
+    /// What is known of an area in which a fault was resolved before.
     #[inline]
-    pub(crate) fn of(area: &Recent<'_>) -> Known {
-        Known::new(Remembered(area.bits()).at_once(), area.moved)
+    pub(crate) fn of(area: &recent_areas::Found<'_>) -> Known {
+        Known(area.rights)
     }
 
     /// The area may have huge pages.
     const HUGE: usize = 1 << 4;
 
-    /// The same, to be kept with how far the area was moved.
     #[inline]
-    fn huge_pages(may_be: bool) -> usize {
-        if may_be { Known::HUGE } else { 0 }
+    fn with_huge_pages(self, may_be: bool) -> Known {
+        Known(self.0 | if may_be { Known::HUGE } else { 0 })
     }
 
     #[inline]
@@ -202,12 +198,14 @@ impl AddressSpace {
         {
             return self.swapped_page(page, area, entry);
         }
+        if access.contains(Access::WRITE) {
+            area.written.set();
+        }
         match &area.backing {
             Backing::Anonymous => {
-                if access.contains(Access::WRITE) {
-                    area.written.set();
+                if layout.exclusion.is_none() {
+                    self.remember(page, area);
                 }
-                self.remember(&layout, page, area, None);
                 if may_be_huge && mapped.is_none() && access.contains(Access::WRITE) && self.may_be_huge(area) {
                     drop(layout); // 2 MiB are cleared without it
                     if self.huge_page(page) {
@@ -218,11 +216,7 @@ impl AddressSpace {
                 let known = Known::new(effective(area.access), area.moved);
                 self.anonymous_page(page, &area.range, known, access, mapped, || true)
             }
-            Backing::File { .. } => {
-                let Some(view) = View::of(area) else { return Err(MemoryFault::NotMapped) };
-                self.remember(&layout, page, area, Some(&view));
-                self.file_page(page, &view, access, mapped, || true)
-            }
+            Backing::File { .. } => self.file_page(page, area, access, mapped),
         }
     }
 
@@ -249,22 +243,20 @@ impl AddressSpace {
         }
     }
 
-    /// Lets the next fault near `page` do without the lock, if there may be some more.
+    /// Lets the next fault near `page` do without the lock, if there may be some more. Before the area was written once, that must be
+    /// noted with the lock.
     #[inline]
-    fn remember(&self, layout: &Layout, page: usize, area: &Area, view: Option<&View<'_>>) {
-        if area.range.len() < WORTH_REMEMBERING || layout.exclusion.is_some() {
+    fn remember(&self, page: usize, area: &Area) {
+        if area.range.len() < WORTH_REMEMBERING {
             return;
         }
-        let moved = view.map_or(area.moved | Known::huge_pages(self.may_be_huge(area)), |view| view.moved);
-        let bits = Remembered::bits_of(area);
+        let rights = effective(area.access);
+        let rights = if area.written.get() { rights } else { rights - Access::WRITE };
+        let known = Known::new(rights, area.moved).with_huge_pages(self.may_be_huge(area));
         // Who makes a page by what is known already would make it in vain if that were put there again.
-        let is_known = |found: Recent<'_>| found.range == area.range && found.moved == moved && found.bits() == bits;
-        if self.recent.find(page).is_some_and(is_known) {
-            return;
-        }
-        let file = view.map(|view| (view.file.clone(), view.first));
-        if let Some((range, bits)) = self.recent.put(page, &area.range, moved, bits, file) {
-            layout.note_written(range, bits);
+        let is_known = |found: recent_areas::Found<'_>| found.range == area.range && found.rights == known.0;
+        if !self.recent.find(page).is_some_and(is_known) {
+            self.recent.put(page, &area.range, known.0);
         }
     }
 
@@ -278,8 +270,11 @@ impl AddressSpace {
     ) -> Option<Result<Resolution, MemoryFault>> {
         let area = self.recent.find(page)?;
         let known = Known::of(&area);
-        if !known.rights().contains(access) || mapped.is_some() || FAULT_AHEAD > 1 {
-            return self.resolve_known(page, access, mapped);
+        if !known.rights().contains(access) {
+            return None;
+        }
+        if mapped.is_some() || FAULT_AHEAD > 1 {
+            return self.resolve_known(page, &area, known, access, mapped);
         }
         if known.may_be_huge() && access.contains(Access::WRITE) && self.huge_page(page) {
             return Some(Ok(Resolution::Mapped));
@@ -290,70 +285,26 @@ impl AddressSpace {
         }
     }
 
-    /// The rest of [`resolve_unlocked`](Self::resolve_unlocked), apart from the commonest fault, which keeps nothing of the area in memory for it: it
-    /// looks the area up itself.
+    /// The rest of [`resolve_unlocked`](Self::resolve_unlocked), apart from the commonest fault.
     #[inline(never)]
     fn resolve_known(
         &self,
         page: usize,
+        area: &recent_areas::Found<'_>,
+        known: Known,
         access: Access,
         mapped: Option<Mapping>,
     ) -> Option<Result<Resolution, MemoryFault>> {
-        let area = self.recent.find(page)?;
-        let remembered = Remembered(area.bits());
-        if !remembered.rights().contains(access) {
-            return None;
-        }
         match mapped {
             Some(mapping) if mapping.access.contains(access) => return Some(Ok(Resolution::Spurious)),
             Some(_) if !access.contains(Access::WRITE) => return None,
             None if self.swapped(page).is_some() => return None,
             _ => {}
         }
-        let resolved = if !remembered.is_anonymous() {
-            self.known_file_page(page, &area, access, mapped)?
-        } else if remembered.at_once().contains(access) {
-            self.anonymous_page(page, &area.range, Known::of(&area), access, mapped, || area.is_still_so())
-        } else {
-            // The first write: whoever changes the area is to know of it.
-            area.mark(Remembered::WRITTEN);
-            let area = self.recent.find(page)?;
-            let known = Known::of(&area);
-            if !known.rights().contains(access) {
-                return None;
-            }
-            if mapped.is_none() && known.may_be_huge() && self.huge_page(page) {
-                return Some(Ok(Resolution::Mapped));
-            }
-            self.anonymous_page(page, &area.range, known, access, mapped, || area.is_still_so())
-        };
-        match resolved {
+        match self.anonymous_page(page, &area.range, known, access, mapped, || area.is_still_so()) {
             Ok(Resolution::Spurious) => None,
             resolved => Some(resolved),
         }
-    }
-
-    /// A page of a file that is known to be shown there. `None` if by now that is not so.
-    fn known_file_page(
-        &self,
-        page: usize,
-        area: &Recent<'_>,
-        access: Access,
-        mapped: Option<Mapping>,
-    ) -> Option<Result<Resolution, MemoryFault>> {
-        let remembered = Remembered(area.bits());
-        let (file, first) = area.file()?;
-        let view = View {
-            range: area.range.clone(),
-            rights: remembered.rights(),
-            shared: remembered.is_shared(),
-            file: &file,
-            first,
-            moved: area.moved,
-        };
-        let resolved = self.file_page(page, &view, access, mapped, || area.is_still_so());
-        // A failure means nothing if something else is there.
-        (resolved.is_ok() || area.is_still_so()).then_some(resolved)
     }
 
     /// Maps a page where this one was, or none, if `still` holds then.
@@ -484,16 +435,14 @@ impl AddressSpace {
         Ok(if is_broken { Resolution::Mapped } else { Resolution::Spurious })
     }
 
-    /// A page of a file, where it is shown, if `still` holds when something is mapped.
     fn file_page(
         &self,
         page: usize,
-        view: &View<'_>,
+        area: &Area,
         access: Access,
         mapped: Option<Mapping>,
-        still: impl Fn() -> bool,
     ) -> Result<Resolution, MemoryFault> {
-        let (file, index) = (view.file, view.index_at(page));
+        let Some((file, index)) = area.file_page(page) else { return Err(MemoryFault::NotMapped) };
         let write = access.contains(Access::WRITE);
         let give = |write| {
             file.pager.page(index, write).map_err(|error| match error {
@@ -502,55 +451,55 @@ impl AddressSpace {
                 PagerError::BeyondEnd | PagerError::NoSpace | PagerError::Io => MemoryFault::Bus,
             })
         };
+        let rights = effective(area.access);
         match mapped {
-            Some(mapping) if mapping.access.contains(access) => Ok(Resolution::Spurious),
-            Some(mapping) if !write || !view.shared => {
-                self.present_page(page, Known::new(view.rights, view.moved), access, mapping, still)
+            Some(mapping) if mapping.access.contains(access) => return Ok(Resolution::Spurious),
+            Some(mapping) if !write || !area.is_shared() => {
+                let known = Known::new(rights, area.home(page).wrapping_sub(page));
+                return self.present_page(page, known, access, mapping, || true);
             }
-            _ if !write => self.map_around(page, give(false)?, view, still),
-            _ if view.shared => self.map_over(page, mapped.as_ref(), give(true)?, view.rights, still),
+            _ if !write => {
+                let frame = give(false)?;
+                self.map_around(page, frame, area, file, index)?;
+            }
+            _ if area.is_shared() => return self.map_over(page, mapped.as_ref(), give(true)?, rights, || true),
             _ => {
-                let home = Known::new(view.rights, view.moved).home(page);
-                let copy = self.own(self.memory().copy_of(&give(false)?), home)?;
-                self.map_over(page, None, copy, view.rights, still)
+                let copy = self.own(self.memory().copy_of(&give(false)?), area.home(page))?;
+                return self.map_over(page, None, copy, rights, || true);
             }
         }
+        Ok(Resolution::Mapped)
     }
 
-    /// Maps the page of the file at `page`, and those of its neighbours that the file has in memory and the space hasn't
-    /// mapped: a program that runs through a file faults once in 16 pages. All of that if `still` holds.
+    /// Maps page `index` of the file at `page`, and those of its neighbours that the file has in memory and the space hasn't
+    /// mapped: a program that runs through a file faults once in 16 pages.
     #[expect(clippy::disallowed_methods, reason = "a run at most, which lies in place")]
     fn map_around(
         &self,
         page: usize,
         frame: Frame,
-        view: &View<'_>,
-        still: impl Fn() -> bool,
-    ) -> Result<Resolution, MemoryFault> {
-        let rights = if view.shared { view.rights - Access::WRITE } else { view.rights | Access::COPY_ON_WRITE };
-        let index = view.index_at(page);
+        area: &Area,
+        file: &MappedFile,
+        index: u64,
+    ) -> Result<(), MemoryFault> {
+        let rights = effective(area.access);
+        let rights = if area.is_shared() { rights - Access::WRITE } else { rights | Access::COPY_ON_WRITE };
+        let window = around(page, area, index);
         let address =
             |neighbour: u64| page.wrapping_add((neighbour.wrapping_sub(index) as usize).wrapping_mul(PAGE_SIZE));
         let mut run: SmallVec<[Frame; AROUND as usize]> = SmallVec::new();
-        let window = view.around(page);
         let mut start = window.start;
-        let mut result = Ok(true);
-        let map = |start: u64, run: &mut SmallVec<[Frame; AROUND as usize]>| {
-            if run.is_empty() {
-                return Ok(true);
-            }
-            self.space().map_batch(address(start), run.drain(..), rights, &still)
-        };
+        let mut result = Ok(());
         let mut add = |neighbour: u64, frame: Frame| {
             if start + run.len() as u64 != neighbour {
-                result = both(result, map(start, &mut run));
+                result = result.and(self.space().map_batch(address(start), run.drain(..), rights, || true).map(drop));
                 start = neighbour;
             }
             run.push(frame);
         };
         let absent = |neighbour: u64| self.space().lookup(address(neighbour)).is_none();
         let mut own = Some(frame);
-        view.file.pager.cached(window, &mut |neighbour, cached| {
+        file.pager.cached(window, &mut |neighbour, cached| {
             if neighbour >= index
                 && let Some(frame) = own.take()
             {
@@ -563,8 +512,7 @@ impl AddressSpace {
         if let Some(frame) = own {
             add(index, frame);
         }
-        let is_mapped = both(result, map(start, &mut run))?;
-        Ok(if is_mapped { Resolution::Mapped } else { Resolution::Spurious })
+        Ok(result.and(self.space().map_batch(address(start), run.drain(..), rights, || true).map(drop))?)
     }
 
     /// A touch below a growing area extends it to there, if the limits and the guard gap allow.
@@ -627,129 +575,16 @@ impl Layout {
     }
 }
 
-/// What is remembered of an area, as bits: its rights, and how a fault may use them.
-#[derive(Clone, Copy)]
-struct Remembered(u8);
-
-impl Remembered {
-    /// What a fault may do at once: nothing in an area of a file; not write in an anonymous area that has not been written, as that must be
-    /// noted first. The lowest bits, those of [`Access`].
-    const AT_ONCE: u8 = 0b111;
-    /// All the area allows.
-    const RIGHTS_SHIFT: u32 = 3;
-    /// The area shows a file.
-    const FILE: u8 = 1 << 6;
-    /// Of a file: writes are seen by others. Of an anonymous area: the area has not been told yet that it was written.
-    const SHARED_OR_UNTOLD: u8 = 1 << 7;
-    /// What is marked at the first write.
-    const WRITTEN: u8 = Access::WRITE.bits() | Remembered::SHARED_OR_UNTOLD;
-
-    #[inline]
-    fn bits_of(area: &Area) -> u8 {
-        let rights = effective(area.access);
-        let all = (rights.bits() & Remembered::AT_ONCE) << Remembered::RIGHTS_SHIFT;
-        match &area.backing {
-            Backing::File { .. } if area.is_shared() => all | Remembered::FILE | Remembered::SHARED_OR_UNTOLD,
-            Backing::File { .. } => all | Remembered::FILE,
-            Backing::Anonymous if area.written.get() => all | rights.bits(),
-            Backing::Anonymous => all | (rights - Access::WRITE).bits(),
-        }
-    }
-
-    #[inline]
-    fn at_once(self) -> Access {
-        Access::from_bits_truncate(self.0 & Remembered::AT_ONCE)
-    }
-
-    fn rights(self) -> Access {
-        Access::from_bits_truncate(self.0 >> Remembered::RIGHTS_SHIFT & Remembered::AT_ONCE)
-    }
-
-    fn is_anonymous(self) -> bool {
-        self.0 & Remembered::FILE == 0
-    }
-
-    fn is_shared(self) -> bool {
-        self.0 & Remembered::SHARED_OR_UNTOLD != 0
-    }
-
-    /// Whether the area was written, and has not been told.
-    #[inline]
-    fn is_untold(self) -> bool {
-        self.0 & (Remembered::FILE | Remembered::SHARED_OR_UNTOLD) == Remembered::SHARED_OR_UNTOLD
-    }
-}
-
-impl Layout {
-    /// Makes page faults take the lock in `range`, and notes what they did without it. To be called before pages or rights are taken there.
-    #[inline]
-    pub fn forget(&self, range: &Range<usize>) {
-        self.recent.forget(range, |range, bits| self.note_written(range, bits));
-    }
-
-    /// As [`forget`](Self::forget), everywhere.
-    #[inline]
-    pub fn forget_all(&self) {
-        self.recent.forget_all(|range, bits| self.note_written(range, bits));
-    }
-
-    /// What was known by these bits has been forgotten.
-    #[inline]
-    fn note_written(&self, range: Range<usize>, bits: u8) {
-        if Remembered(bits).is_untold() {
-            self.set_written(range);
-        }
-    }
-
-    #[cold]
-    fn set_written(&self, range: Range<usize>) {
-        let areas = self.areas.ascending(range.start).take_while(|area| area.range.start < range.end);
-        areas.for_each(|area| area.written.set());
-    }
-}
-
-/// A file, where an area shows it.
-struct View<'a> {
-    /// Addresses of the area.
-    range: Range<usize>,
-    rights: Access,
-    shared: bool,
-    file: &'a Arc<MappedFile>,
-    /// The page of the file at the area's start.
-    first: u64,
-    /// How far the homes of the program's own pages are from where they are shown. It wraps.
-    moved: usize,
-}
-
-impl View<'_> {
-    fn of(area: &Area) -> Option<View<'_>> {
-        let (file, first) = area.file_page(area.range.start)?;
-        let (range, rights) = (area.range.clone(), effective(area.access));
-        let moved = area.home(range.start).wrapping_sub(range.start);
-        Some(View { range, rights, shared: area.is_shared(), file, first, moved })
-    }
-
-    /// The page of the file that is shown at `page`.
-    fn index_at(&self, page: usize) -> u64 {
-        self.first + ((page - self.range.start) / PAGE_SIZE) as u64
-    }
-
-    /// The pages of the file to map around a fault: an aligned window, within the area.
-    fn around(&self, page: usize) -> Range<u64> {
-        let index = self.index_at(page);
-        let after = ((self.range.end - page) / PAGE_SIZE) as u64;
-        let start = index & !(AROUND - 1);
-        start.max(self.first)..(start + AROUND).min(index + after)
-    }
-}
-
-/// The first failure of two steps, or whether both were taken.
-fn both(one: Result<bool, OutOfMemory>, other: Result<bool, OutOfMemory>) -> Result<bool, OutOfMemory> {
-    Ok(one? & other?)
-}
-
 /// Whether an area with `rights` allows `access`. On x86 any right includes reading.
 #[inline]
 fn allows(rights: Access, access: Access) -> bool {
     effective(rights).contains(access)
+}
+
+/// The pages of the file to map around a fault: an aligned window, within the area.
+fn around(page: usize, area: &Area, index: u64) -> Range<u64> {
+    let before = ((page - area.range.start) / PAGE_SIZE) as u64;
+    let after = ((area.range.end - page) / PAGE_SIZE) as u64;
+    let first = index & !(AROUND - 1);
+    first.max(index - before)..(first + AROUND).min(index + after)
 }

@@ -46,7 +46,7 @@ impl AddressSpace {
     pub fn forbid_huge_pages(&self, forbid: bool) {
         let layout = self.layout();
         self.no_huge_pages.store(forbid, Ordering::Relaxed);
-        layout.forget_all();
+        layout.recent.forget_all();
     }
 
     /// Whether writes to `area` may get huge pages: THPeligible in smaps.

@@ -477,7 +477,7 @@ impl Layout {
             self.areas.split(range.end)?;
         }
         self.note_resident(gather.resident());
-        self.forget(&range);
+        self.recent.forget(&range);
         let limit = if end < range.end && budget != usize::MAX { self.start_after(AREAS, &range) } else { None };
         let next = gather.unmap_some(range.start..limit.unwrap_or(range.end), budget).map(usize::from).or(limit);
         let done = range.start..next.unwrap_or(range.end);

@@ -46,7 +46,7 @@ impl PagerError {
     }
 }
 
-/// What holds the pages of a file. Called with the address space's lock held, at times: never sleeps, never touches user memory.
+/// What holds the pages of a file. Called with the address space's lock held: never sleeps, never touches user memory.
 pub trait Pager: Send + Sync {
     /// The frame that is page `index` of the file, shared with everybody who maps or reads it. With `write` the caller
     /// is about to write to it through a shared mapping. Holes read as zero.

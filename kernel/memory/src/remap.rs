@@ -82,6 +82,7 @@ impl AddressSpace {
     /// Follows a plan at once.
     fn move_now(&self, layout: &mut Layout, gather: &mut MmuGather<'_>, plan: Plan) -> Result<usize, Errno> {
         let Plan::Move(moving) = plan else { return Ok(plan.place()) };
+        layout.recent.forget(&moving.source);
         let moved = moving.source.is_empty() || gather.move_range(moving.source.clone(), moving.target.start).is_ok();
         moving.finish(layout, gather, moved)
     }
@@ -282,11 +283,8 @@ impl Moving {
         // Splitting may run out of memory, so it comes before anything moves.
         layout.areas.split(source.start)?;
         layout.areas.split(source.end)?;
-        layout.forget(&source);
-        let written = layout.areas.containing(source.start).map(|area| area.written.clone()).unwrap_or_default();
-        let backing = area.backing_from(source.start);
-        let mut moving = Area { range: target.clone(), backing, written, ..area.clone() };
-        if moving.written.get() && matches!(area.backing, Backing::Anonymous) {
+        let mut moving = Area { range: target.clone(), backing: area.backing_from(source.start), ..area.clone() };
+        if area.written.get() && matches!(area.backing, Backing::Anonymous) {
             moving.moved = area.moved.wrapping_add(source.start).wrapping_sub(target.start);
         }
         layout.areas.insert(moving)?;

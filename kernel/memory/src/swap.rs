@@ -14,11 +14,6 @@
 //! A page whose write failed is *kept*: its frame is the only one that has the bytes. One that was read stays for others that have the same
 //! entry, until the cache is full, or memory is short. Without a backing nothing is ever swapped out, and nothing here costs anything.
 //!
-//! **Faults without the lock of the areas** (`recent_areas`) may be under way where a page goes out, and what they know need not be forgotten
-//! first, as it is where pages go for good: the area is what it was, and something stands where the page stood. A fault puts a page where nothing
-//! is, or in the place of the frame that it saw, and looks under the lock of the page's table; an entry is neither. It then takes the lock
-//! of the areas, and is kept out until no CPU writes to the old frame any more.
-//!
 //! **Locks.** One, around the cache, under those of spaces; the counts of places are changed by the machine with page tables locked, and take
 //! none. The backing is called without the cache's lock.
 

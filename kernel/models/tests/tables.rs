@@ -57,7 +57,7 @@ impl Table {
 /// A root, an upper table below it, and two that can be leaf tables: the entry of a table is the number of the one below, the entry of a leaf 1
 /// where the page is.
 struct Space {
-    recent: RecentAreas<(), 1>,
+    recent: RecentAreas<1>,
     readers: Readers<2>,
     tables: [Table; 4],
 }
@@ -71,7 +71,7 @@ impl Space {
     fn new() -> Arc<Space> {
         let tables = [Table::new(), Table::new(), Table::new(), Table::new()];
         let space = Space { recent: RecentAreas::new(), readers: Readers::new(), tables };
-        let _ = space.recent.put(PAGE, &AREA, 0, 1, None);
+        space.recent.put(PAGE, &AREA, 1);
         for table in &space.tables {
             table.state().occupied();
         }
@@ -138,7 +138,7 @@ impl Space {
 
     /// Takes the page, and the tables that are empty then.
     fn unmap(&self) {
-        self.recent.forget(&AREA, |_, _| ());
+        self.recent.forget(&AREA);
         fence(Ordering::SeqCst); // the lock for changes
         let leaf = self.tables[UPPER].get();
         if leaf != 0 {

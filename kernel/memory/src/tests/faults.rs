@@ -418,7 +418,7 @@ fn a_fault_keeps_no_other_fault_waiting() {
     space.set_byte(area, 1).unwrap();
     let held = space.try_share_layout().unwrap();
     let fault = |page: usize| {
-        space.recent.forget(&(area..area + 4 * PAGE), |_, _| ()); // else it takes no lock
+        space.recent.forget(&(area..area + 4 * PAGE)); // else it takes no lock
         space.resolve(area + page * PAGE, Access::WRITE)
     };
     assert!(matches!(fault(1), Ok(Resolution::Mapped)));
@@ -464,44 +464,13 @@ fn a_fault_waits_for_no_change_of_other_areas() {
     {
         let _changing = space.layout();
         assert!(matches!(fault(2, Access::READ), Ok(Resolution::Mapped)));
-        assert!(matches!(fault(4, Access::WRITE), Ok(Resolution::Mapped)), "a first write");
+        assert!(matches!(fault(4, Access::WRITE), Err(MemoryFault::Busy)), "that it is written is noted with the lock");
     }
+    assert!(matches!(fault(4, Access::WRITE), Ok(Resolution::Mapped)));
     let _changing = space.layout();
     assert!(matches!(fault(6, Access::WRITE), Ok(Resolution::Mapped)));
     assert!(matches!(fault(6, Access::WRITE), Ok(Resolution::Spurious)));
     assert!(matches!(fault(2, Access::WRITE), Ok(Resolution::Mapped)), "the page of zeros is replaced");
-}
-
-/// The same of files: around the page that is read, a page of one's own, and one that the file is told of.
-#[test]
-fn a_fault_at_a_file_waits_for_no_change_of_other_areas() {
-    let kernel = kernel();
-    let space = kernel.space();
-    let (cache, file) = file(&kernel, 64);
-    for flags in [MapFlags::SHARED, MapFlags::PRIVATE] {
-        // Not from the file's first page on.
-        let area = space.map_file(0, 40, READ_WRITE, flags, &file, 4).unwrap();
-        let number = |page: usize| space.space().lookup(area + page * PAGE).map(|mapping| mapping.frame_number);
-        let own = |page: u64| cache.page(page, false).unwrap().number();
-        assert!(matches!(space.resolve(area, Access::READ), Ok(Resolution::Mapped)));
-        space.space().gather().unmap(area + PAGE..area + 40 * PAGE);
-        let changing = space.layout();
-        let fault = |page: usize, access| space.resolve(area + page * PAGE, access);
-        assert!(matches!(fault(20, Access::READ), Ok(Resolution::Mapped)));
-        assert_eq!(number(20), Some(own(24)));
-        assert!(matches!(fault(20, Access::READ), Ok(Resolution::Spurious)));
-        assert!(matches!(fault(20, Access::WRITE), Ok(Resolution::Mapped)));
-        assert!(matches!(fault(36, Access::WRITE), Ok(Resolution::Mapped)));
-        let is_shared = flags == MapFlags::SHARED;
-        assert_eq!((number(20) == Some(own(24)), number(36) == Some(own(40))), (is_shared, is_shared));
-        // What was there when the file was cut is asked for anew.
-        drop(changing);
-        cache.set_size(6 * PAGE as u64);
-        assert!(number(0).is_some() && number(20).is_none() && number(36).is_none());
-        assert!(matches!(space.resolve(area, Access::READ), Ok(Resolution::Spurious)));
-        assert!(matches!(space.resolve(area + 20 * PAGE, Access::READ), Err(MemoryFault::Bus)));
-        cache.set_size(64 * PAGE as u64);
-    }
 }
 
 /// What was known of an area is not believed when it has changed.
@@ -559,32 +528,26 @@ fn no_page_is_left_where_no_area_is() {
     });
 }
 
-/// Threads that fault in areas of their own, at pages that are missing, read before or shared with a child, and at pages of files, wait for
-/// no lock of the areas, while another maps and unmaps.
+/// Threads that fault in areas of their own, at pages that are missing, read before or shared with a child, wait for no lock of the areas,
+/// while another maps and unmaps.
 #[test]
 fn no_fault_waits_for_a_lock_of_the_space() {
     const WINDOW: usize = 1 << 21;
     const WINDOWS: usize = 16;
     let kernel = kernel();
     let space = kernel.space();
-    let areas = [1, 2, 3, 4].map(|number| number << 28);
-    let [anonymous, unwritten, shared, private] = areas;
-    let (cache, file) = file(&kernel, 0);
-    cache.set_size((WINDOWS * WINDOW) as u64);
-    for area in [anonymous, unwritten] {
-        assert_eq!(space.anonymous(area, WINDOWS * WINDOW / PAGE, READ_WRITE, FIXED), Ok(area));
-    }
-    for (area, flags) in [(shared, MapFlags::SHARED), (private, MapFlags::PRIVATE)] {
-        let mapped = space.map_file(area, WINDOWS * WINDOW / PAGE, READ_WRITE, flags | MapFlags::FIXED, &file, 0);
-        assert_eq!(mapped, Ok(area));
-    }
+    let areas = [1, 2, 3].map(|number| number << 28);
+    let map = |area| space.anonymous(area, WINDOWS * WINDOW / PAGE, READ_WRITE, FIXED).unwrap();
+    assert_eq!(areas.map(map), areas);
     let pages =
         |area: usize| (0..WINDOWS).flat_map(move |window| [1, 7].map(|page| area + window * WINDOW + page * PAGE));
-    let before_fork = areas.into_iter().filter(|&area| area != unwritten);
-    before_fork.flat_map(|area| pages(area).step_by(4)).for_each(|page| space.set_byte(page, 1).unwrap());
+    for area in areas {
+        space.set_byte(area, 1).unwrap();
+        pages(area).step_by(4).for_each(|page| space.set_byte(page, 1).unwrap());
+    }
     let child = wait(space.fork()).unwrap();
     // Each area is known from its first fault on.
-    areas.into_iter().for_each(|area| assert!(space.byte(area).is_ok()));
+    areas.into_iter().for_each(|area| space.set_byte(area, 2).unwrap());
     let running = AtomicUsize::new(areas.len());
     let waits = || space.layout_lock().waits.load(Ordering::Relaxed);
     let before = waits();
@@ -592,102 +555,28 @@ fn no_fault_waits_for_a_lock_of_the_space() {
         for area in areas {
             let (space, running) = (&space, &running);
             scope.spawn(move || {
-                let resolve = |page| [Access::READ, Access::WRITE].map(|access| space.resolve(page, access).is_ok());
-                let resolved: Vec<_> = pages(area).map(resolve).collect();
+                for page in pages(area) {
+                    let resolved = [Access::READ, Access::WRITE].map(|access| space.resolve(page, access).is_ok());
+                    assert_eq!(resolved, [true; 2]);
+                }
                 running.fetch_sub(1, Ordering::Relaxed);
-                assert!(resolved.iter().all(|resolved| *resolved == [true; 2]));
             });
         }
         while running.load(Ordering::Relaxed) > 0 {
             let other = space.anonymous(0, 40, READ_WRITE, PRIVATE).unwrap();
             assert!(space.space().lookup(other).is_none());
-            wait(space.protect(other, PAGE, READ)).unwrap();
             wait(space.unmap(other, 40 * PAGE)).unwrap();
         }
     });
     assert_eq!(waits() - before, 0, "faults found the lock of the areas taken");
     for area in areas {
         assert!(pages(area).all(|page| space.space().lookup(page).unwrap().access.contains(Access::WRITE)));
+        assert_eq!(child.byte(area + PAGE), Ok(1), "the child has its own");
     }
-    let seen = areas.map(|area| child.byte(area + PAGE));
-    assert_eq!(seen, [Ok(1), Ok(0), Ok(1), Ok(1)], "the child has its own, but of what is shared");
     // One that is not known takes the lock.
     let unknown = space.anonymous(0, 40, READ_WRITE, PRIVATE).unwrap();
     let layout = space.layout();
     assert!(matches!(space.resolve(unknown, Access::WRITE), Err(MemoryFault::Busy)));
     drop(layout);
     assert_eq!(waits() - before, 1);
-}
-
-/// That an area was written is known to who changes it, whether or not the fault had the lock: mprotect(2) of one that was not gives the
-/// promise of memory back.
-#[test]
-fn a_first_write_without_the_lock_is_noted() {
-    let kernel = kernel();
-    let change: [fn(&AddressSpace, usize); 4] = [
-        |_, _| (),
-        |space, area| wait(space.unmap(area + 3 * PAGE, PAGE)).unwrap(),
-        |space, _| drop(wait(space.fork()).unwrap()),
-        // Others are remembered in its place.
-        |space, _| {
-            for address in (1..17).map(|number| number << 28) {
-                assert_eq!(space.anonymous(address, 40, READ, FIXED), Ok(address));
-                assert_eq!(space.byte(address), Ok(0));
-            }
-            assert!((1..17).any(|number| space.recent.find(number << 28).is_none()));
-        },
-    ];
-    for (number, change) in change.iter().enumerate() {
-        for (writes, promised) in [(false, 0), (true, 1)] {
-            let space = kernel.space();
-            let area = space.anonymous(0, 64, READ_WRITE, PRIVATE).unwrap();
-            assert!(space.byte(area).is_ok());
-            let shared = space.try_share_layout().unwrap();
-            if writes {
-                let layout_is_taken = space.try_layout().is_none();
-                assert!(layout_is_taken && matches!(space.resolve(area + PAGE, Access::WRITE), Ok(Resolution::Mapped)));
-            }
-            drop(shared);
-            change(&space, area);
-            let before = kernel.memory.committed();
-            wait(space.protect(area + 8 * PAGE, PAGE, READ)).unwrap();
-            assert_eq!(before - kernel.memory.committed(), 1 - promised, "case {number}, written: {writes}");
-        }
-    }
-}
-
-/// Nothing of a file is left where the file ends, or where its area was, whatever faults do meanwhile.
-#[test]
-fn no_page_of_a_file_is_left_beyond_its_end() {
-    let kernel = kernel();
-    let space = kernel.space();
-    let (cache, file) = file(&kernel, 64);
-    let areas =
-        [MapFlags::SHARED, MapFlags::PRIVATE].map(|flags| space.map_file(0, 64, READ_WRITE, flags, &file, 0).unwrap());
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for area in areas {
-            let (space, done) = (&space, &done);
-            scope.spawn(move || {
-                while !done.load(Ordering::Relaxed) {
-                    for page in [40, 63, 32] {
-                        drop(space.resolve(area + page * PAGE, Access::READ));
-                        drop(space.resolve(area + page * PAGE, Access::WRITE));
-                    }
-                }
-            });
-        }
-        let is_shown = |page: usize| areas.iter().any(|area| space.space().lookup(area + page * PAGE).is_some());
-        let left = (0..500).find(|_| {
-            while !is_shown(40) {
-                std::thread::yield_now();
-            }
-            cache.set_size(32 * PAGE as u64);
-            let left = (32..64).any(is_shown);
-            cache.set_size(64 * PAGE as u64);
-            left
-        });
-        done.store(true, Ordering::Relaxed);
-        assert_eq!(left, None);
-    });
 }
